@@ -1,0 +1,52 @@
+# One short rule per phase. Identity is in the file name: a cell with another identity is another file, so nothing but
+# a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/runner.py.
+#   snakemake --profile profiles/local --config study=pilot
+import sys
+
+from xlscale import studies
+from xlscale.files import ROOT, RUNS
+
+CELLS = {cell.id: cell for cell in studies.load(config.get("study", "pilot")).cells()}
+RESULT = str(RUNS / "{id}" / "result.json")
+RUN = f"exec {sys.executable} -m xlscale run {{wildcards.id}} > {RUNS}/{{wildcards.id}}/log.txt 2>&1"
+
+
+def parent(wildcards):
+    above = CELLS[wildcards.id].parent
+    return ancient(str(above.folder / "result.json")) if above else []
+
+
+rule all:
+    input:
+        [str(cell.folder / "result.json") for cell in CELLS.values()],
+
+
+rule pretrained:
+    output:
+        RESULT,
+    wildcard_constraints:
+        id="pretrained-[^/]+",
+    shell:
+        RUN
+
+
+rule intermediate:
+    input:
+        parent,
+    output:
+        RESULT,
+    wildcard_constraints:
+        id="intermediate-[^/]+",
+    shell:
+        RUN
+
+
+rule target:
+    input:
+        parent,
+    output:
+        RESULT,
+    wildcard_constraints:
+        id="target-[^/]+",
+    shell:
+        RUN

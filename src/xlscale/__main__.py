@@ -1,0 +1,88 @@
+"""The command line behind the Makefile: ``python -m xlscale <verb>``. Faults end in one line and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from xlscale import files
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xlscale", description=__doc__, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    jobs = {"type": _positive, "default": os.cpu_count() or 1, "help": "cells at a time (default: all cores)"}
+    study = {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"}
+
+    verb = verbs.add_parser("reproduce", help="recompute, check, rebuild the paper, compare with the record")
+    verb.add_argument("--cells", choices=["stated", "all"], default="stated")
+    verb.add_argument("--source", choices=["record", "fresh"], default="record")
+    verb.add_argument("--study", **study)
+    verb.add_argument("--jobs", **jobs)
+
+    verb = verbs.add_parser("verify", help="recompute random recorded cells")
+    verb.add_argument("--n", type=_positive, default=3)
+    verb.add_argument("--seed", type=int, default=1)
+    verb.add_argument("--study", **study)
+    verb.add_argument("--jobs", **jobs)
+
+    for name, text in [("sweep", "run a study"), ("record", "run a study and record it"), ("canary", "stamp new code")]:
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("--study", **study)
+        verb.add_argument("--jobs", **jobs)
+
+    verbs.add_parser("run", help="run one cell").add_argument("id")
+    verbs.add_parser("plan", help="list the cells of a study").add_argument("--study", **study)
+    verbs.add_parser("paper", help="rebuild the paper from the record")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
+    return value
+
+
+def _dispatch(options: argparse.Namespace) -> bool:
+    # Imported late, so that help and bad options are answered at once.
+    if options.verb == "run":
+        from xlscale import runner
+
+        return runner.main(options.id)
+    from xlscale import reproduce, studies, sweep
+
+    if options.verb == "reproduce":
+        everything, fresh = options.cells == "all", options.source == "fresh"
+        return reproduce.reproduce(options.study, everything, fresh, options.jobs)
+    if options.verb == "verify":
+        return reproduce.verify(options.study, options.n, options.seed, options.jobs)
+    if options.verb == "canary":
+        return reproduce.canary(options.study, options.jobs)
+    if options.verb == "record":
+        return reproduce.add_to_record(options.study, options.jobs)
+    if options.verb == "sweep":
+        sweep.run(options.study, studies.load(options.study).cells(), options.jobs)
+    if options.verb == "plan":
+        reproduce.plan(options.study)
+    if options.verb == "paper":
+        reproduce.build_paper()
+    return True
+
+
+def main() -> int:
+    """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement."""
+    options = _parser().parse_args()
+    try:
+        return 0 if _dispatch(options) else 1
+    except files.XlscaleError as error:
+        print(f"xlscale: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What a change of code means for the record: stamps in ``results/fingerprints.json``.
+
+When the fingerprint of a phase changes, ``make canary`` reruns a few stated cells. Equal predictions stamp the new
+code as equivalent to the recorded one; different predictions void what the old code recorded for that phase.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from xlscale import fingerprint
+from xlscale.cards import Sha256, Strict, parse
+from xlscale.cells import Phase, Result
+from xlscale.files import RESULTS, read_json, relative, write_json
+
+FILE = "fingerprints.json"
+
+
+class Stamp(Strict):
+    """The outcome of one canary run."""
+
+    phase: Phase
+    recorded: Sha256
+    current: Sha256
+    verdict: Literal["equivalent", "different"]
+    cells: list[str]
+    machine: str
+
+
+def stamps(folder: Path = RESULTS) -> list[Stamp]:
+    """All stamps beside a record, oldest first; raises XlscaleError naming the file when it is broken."""
+    path = Path(folder) / FILE
+    if not path.exists():
+        return []
+    return [parse(Stamp, entry, relative(path)) for entry in read_json(path)]
+
+
+def void(folder: Path = RESULTS) -> set[tuple[str, str]]:
+    """(phase, fingerprint) of the code whose recorded cells no longer count."""
+    return {(stamp.phase, stamp.recorded) for stamp in stamps(folder) if stamp.verdict == "different"}
+
+
+def accepted(phase: Phase, folder: Path = RESULTS) -> set[str]:
+    """Fingerprints that the present code of ``phase`` stands for: its own and all that a chain of stamps ties to it."""
+    found = {fingerprint.of_phase(phase)}
+    pairs = [(s.recorded, s.current) for s in stamps(folder) if s.phase == phase and s.verdict == "equivalent"]
+    while more := {code for pair in pairs if found & set(pair) for code in pair} - found:
+        found |= more
+    return found
+
+
+def changed(found: dict[str, Result], folder: Path = RESULTS) -> dict[Phase, set[str]]:
+    """phase -> recorded fingerprints that the present code is not known to be equivalent to."""
+    recorded: dict[Phase, set[str]] = {}
+    for result in found.values():
+        recorded.setdefault(result.phase, set()).add(result.fingerprint)
+    return {phase: old for phase, all_ in recorded.items() if (old := all_ - accepted(phase, folder))}
+
+
+def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
+    """Compare (recorded, rerun) results of one machine type and write what follows for each phase."""
+    new = []
+    for phase in sorted({recorded.phase for recorded, _ in pairs}):
+        of_phase = [(old, again) for old, again in pairs if old.phase == phase]
+        for fingerprint_ in sorted({old.fingerprint for old, _ in of_phase}):
+            part = [(old, again) for old, again in of_phase if old.fingerprint == fingerprint_]
+            equal = all(old.predictions_sha256 == again.predictions_sha256 for old, again in part)
+            new.append(
+                Stamp(
+                    phase=phase,
+                    recorded=fingerprint_,
+                    current=part[0][1].fingerprint,
+                    verdict="equivalent" if equal else "different",
+                    cells=sorted(old.id for old, _ in part),
+                    machine=part[0][1].environment["machine"],
+                )
+            )
+    write_json(Path(folder) / FILE, [s.model_dump() for s in [*stamps(folder), *new]])
+    return new

@@ -1,0 +1,158 @@
+"""Cards: one YAML file per model and per data set, checked against a schema.
+
+A card says what a thing is, where it came from, under which licence, and the sha256 of its bytes. Adding a model or
+a data set of an existing family means adding a card and a file, no code.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from xlscale.files import MANIFEST, XlscaleError, relative, sha256_file
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Strict(BaseModel):
+    """A schema without surprises: unknown fields and silent conversions are errors, objects do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Package(Strict):
+    """A pinned package that files were read from."""
+
+    client: Literal["pip", "npm", "apt"]
+    name: str
+    version: str
+    file: str
+    sha256: Sha256
+    licence: str
+
+
+class ModelCard(Strict):
+    """A public pretrained model and the ladder of rungs that is cut from it."""
+
+    name: Name
+    title: str
+    reader: Literal["e5_wheel"]
+    package: Package
+    member: str  # path of the weights inside the package
+    member_sha256: Sha256
+    rungs: list[int]  # numbers of layers, the ladder
+    prefix: str  # what the model expects before a text
+    licence: str
+    origin: str
+    trained_on: str
+    notes: str = ""
+
+
+class DataCard(Strict):
+    """A data set: a target task or an intermediate task, bundled as one Parquet file."""
+
+    name: Name
+    title: str
+    version: int
+    role: Literal["target", "intermediate"]
+    family: Literal["classification", "span_qa", "retrieval"]
+    type: Literal["general", "domain"] | None = None  # of intermediate data
+    metric: Literal["accuracy", "f1", "p_at_1"]
+    chance: float = Field(ge=0, le=1)
+    labels: list[str] | None = None  # classification: the classes, in the order of their ids
+    languages: list[str]  # of the test split, English left out for zero-shot targets
+    splits: dict[str, dict[str, int]]  # split -> language -> rows
+    file: str  # relative to data_manifest/
+    sha256: Sha256
+    builder: str  # module of xlscale.data that rebuilds the file
+    packages: list[Package]
+    licence: str
+    citation: str
+    description: str
+    limits: str
+    canary: str | None = None  # a canary string that has to travel with the data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataCard:
+        if self.role == "intermediate" and self.type is None:
+            raise ValueError("type: an intermediate data set is 'general' or 'domain'")
+        if self.family == "classification" and not self.labels:
+            raise ValueError("labels: a classification data set lists its classes")
+        return self
+
+    @property
+    def trained(self) -> bool:
+        """Whether the task has a training split; retrieval is evaluated as it is."""
+        return "train" in self.splits
+
+    @property
+    def path(self) -> Path:
+        """The bundled Parquet file."""
+        return MANIFEST / self.file
+
+
+Card = TypeVar("Card", bound=BaseModel)
+
+
+def parse(schema: type[Card], value: object, where: str) -> Card:
+    """Check ``value`` against ``schema``; raises XlscaleError with one line that names ``where`` and the field."""
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
+        got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise XlscaleError(f"{where}: {field}: {first['msg']}{got}{more}") from None
+
+
+def read_yaml(path: Path) -> object:
+    """Parse YAML with the safe loader; raises XlscaleError naming the file."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise XlscaleError(f"{relative(path)}: not found") from None
+    except yaml.YAMLError as error:
+        raise XlscaleError(f"{relative(path)}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+@cache
+def _load(schema: type[Card], folder: str, name: str) -> Card:
+    path = MANIFEST / folder / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(names(folder)) or "none"
+        raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
+    card = parse(schema, read_yaml(path), relative(path))
+    if card.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
+    return card
+
+
+def names(folder: Literal["data", "models"]) -> list[str]:
+    """Names of all cards of a kind, sorted."""
+    return sorted(path.stem for path in (MANIFEST / folder).glob("*.yaml"))
+
+
+def model_card(name: str) -> ModelCard:
+    """The card of a model. Raises XlscaleError for an unknown name or a broken card."""
+    return _load(ModelCard, "models", name)
+
+
+def data_card(name: str) -> DataCard:
+    """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
+    return _load(DataCard, "data", name)
+
+
+def verify(path: Path, expected: str, what: str) -> Path:
+    """Return ``path`` if its sha256 is ``expected``; raises XlscaleError naming file, field and both hashes."""
+    if not path.exists():
+        raise XlscaleError(f"{relative(path)}: not found, expected {what}")
+    found = sha256_file(path)
+    if found != expected:
+        raise XlscaleError(f"{relative(path)}: sha256: expected {expected} for {what}, got {found}")
+    return path

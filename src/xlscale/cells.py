@@ -1,0 +1,246 @@
+"""A cell: one notebook executed for one set of parameters, what identifies it, and the result it must leave.
+
+``spec.json -> result.json + predictions.parquet + executed.ipynb``. This module knows no engine and no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.cards import Name, Sha256, Strict, data_card, model_card, parse
+from xlscale.files import NOTEBOOKS, RUNS, XlscaleError, digest
+
+Phase = Literal["pretrained", "intermediate", "target"]
+NOTEBOOK = {
+    "pretrained": NOTEBOOKS / "01_pretrained.ipynb",
+    "intermediate": NOTEBOOKS / "02_intermediate.ipynb",
+    "target": NOTEBOOKS / "03_target.ipynb",
+}
+NONE = "none"
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Length = Annotated[int, Field(ge=16, le=512)]
+
+
+class PretrainedParameters(Strict):
+    """Phase 1: a rung of a public pretrained model."""
+
+    model: Name
+    layers: Count
+
+
+class IntermediateParameters(PretrainedParameters):
+    """Phase 2: the rung is trained on an English intermediate task. The fields are None where there is none."""
+
+    intermediate: Name
+    placebo: bool = False  # the same data and steps, labels shuffled
+    intermediate_examples: Count | None = None
+    intermediate_epochs: Count | None = None
+    intermediate_learning_rate: Rate | None = None
+    intermediate_batch_size: Count | None = None
+    intermediate_max_length: Length | None = None  # tokens
+    intermediate_test_items: Count | None = None  # at most this many items of the held-out English part
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    seed: int = Field(ge=0)
+
+
+class TargetParameters(IntermediateParameters):
+    """Phase 3: fine-tuning on the English part of a target task, evaluation on every other language."""
+
+    target: Name
+    examples: Count | None = None
+    epochs: Count | None = None
+    learning_rate: Rate | None = None
+    batch_size: Count | None = None
+    max_length: Length  # tokens
+    test_items: Count  # at most this many test items per language
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_not_used(cls, values: Any) -> Any:
+        # So that one checkpoint, and one run, serve every cell that differs only in what it does not use.
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        untrained = isinstance(values.get("target"), str) and not data_card(values["target"]).trained
+        if values.get("intermediate") == NONE:
+            values |= dict.fromkeys(_INTERMEDIATE_ONLY) | {"placebo": False}
+        if untrained:
+            values |= dict.fromkeys(_TARGET_TRAINING)
+        if untrained and values.get("intermediate") == NONE:
+            values["seed"] = 0
+        return values
+
+
+_INTERMEDIATE_ONLY = [name for name in IntermediateParameters.model_fields if name.startswith("intermediate_")]
+_TARGET_TRAINING = ["examples", "epochs", "learning_rate", "batch_size"]
+PARAMETERS = {
+    "pretrained": PretrainedParameters,
+    "intermediate": IntermediateParameters,
+    "target": TargetParameters,
+}
+Parameters = PretrainedParameters | IntermediateParameters | TargetParameters
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: phase, checked parameters, sha256 of what it reads, parent. Made by ``make``."""
+
+    phase: Phase
+    parameters: Parameters
+    reads: tuple[tuple[str, str], ...]  # (name of what is read, sha256)
+    parent: Cell | None
+    id: str
+
+    @property
+    def folder(self) -> Path:
+        """Where this cell's spec, result, predictions and executed notebook lie."""
+        return RUNS / self.id
+
+    @property
+    def condition(self) -> str:
+        """The intermediate training as a label: 'none', '<set>' or '<set>, shuffled labels'."""
+        name = getattr(self.parameters, "intermediate", NONE)
+        return f"{name}, shuffled labels" if getattr(self.parameters, "placebo", False) else name
+
+    def spec(self) -> dict[str, Any]:
+        """What ``spec.json`` holds: all of the cell's identity, readable."""
+        return {
+            "id": self.id,
+            "phase": self.phase,
+            "parameters": self.parameters.model_dump(),
+            "reads": dict(self.reads),
+            "parent": self.parent.id if self.parent else None,
+        }
+
+    def lineage(self) -> list[Cell]:
+        """This cell after all its ancestors, oldest first."""
+        return [*(self.parent.lineage() if self.parent else []), self]
+
+
+def make(phase: Phase, values: dict[str, Any], where: str = "parameters") -> Cell:
+    """Check ``values`` strictly and give the cell they identify.
+
+    Raises XlscaleError with one line naming ``where`` and the field: an unknown name, a wrong type, a value out of
+    range, an unknown model, rung or data set, or a training field that is missing.
+    """
+    if phase not in PARAMETERS:
+        raise XlscaleError(f"{where}: phase: expected one of {', '.join(PARAMETERS)}, got {phase!r}")
+    parameters = parse(PARAMETERS[phase], values, where)
+    _check(phase, parameters, where)
+    parent = _parent(phase, parameters, where)
+    reads = _reads(phase, parameters)
+    identity = digest([phase, parameters.model_dump(), reads, parent.id if parent else None])
+    return Cell(phase, parameters, tuple(reads), parent, f"{_slug(phase, parameters)}-{identity[:10]}")
+
+
+def from_spec(spec: dict[str, Any], where: str) -> Cell:
+    """The cell of a ``spec.json``. Raises XlscaleError when the data or model it names have changed since."""
+    try:
+        cell = make(spec["phase"], spec["parameters"], where)
+    except (KeyError, TypeError):
+        raise XlscaleError(f"{where}: expected the fields phase and parameters") from None
+    if cell.id != spec.get("id"):
+        found = spec.get("id")
+        raise XlscaleError(f"{where}: id: expected {cell.id} for these parameters, data and model, got {found}")
+    return cell
+
+
+def _check(phase: Phase, parameters: Parameters, where: str) -> None:
+    rungs = model_card(parameters.model).rungs
+    if parameters.layers not in rungs:
+        raise XlscaleError(f"{where}: layers: expected one of {rungs} of {parameters.model}, got {parameters.layers}")
+    needed: list[str] = []
+    if phase == "intermediate" or getattr(parameters, "intermediate", NONE) != NONE:
+        _check_role(parameters.intermediate, "intermediate", where)
+        needed += _INTERMEDIATE_ONLY
+    if phase == "target":
+        _check_role(parameters.target, "target", where)
+        needed += _TARGET_TRAINING if data_card(parameters.target).trained else []
+    for name in needed:
+        if getattr(parameters, name) is None:
+            raise XlscaleError(f"{where}: {name}: expected a number, got nothing")
+
+
+def _check_role(name: str, role: str, where: str) -> None:
+    if (found := data_card(name).role) != role:
+        raise XlscaleError(f"{where}: {role}: expected a data set whose card says role: {role}, {name!r} has {found!r}")
+
+
+def _parent(phase: Phase, parameters: Parameters, where: str) -> Cell | None:
+    if phase == "pretrained":
+        return None
+    older = "intermediate" if phase == "target" and parameters.intermediate != NONE else "pretrained"
+    return make(older, {name: getattr(parameters, name) for name in PARAMETERS[older].model_fields}, where)
+
+
+def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
+    if phase == "pretrained":
+        card = model_card(parameters.model)
+        return [(card.name, card.member_sha256), ("udhr", data_card("udhr").sha256)]
+    name = parameters.target if phase == "target" else parameters.intermediate
+    return [(name, data_card(name).sha256)]
+
+
+def _slug(phase: Phase, parameters: Parameters) -> str:
+    parts = [phase, parameters.model, f"k{parameters.layers}"]
+    if phase != "pretrained":
+        parts += [parameters.intermediate] + (["shuffled"] if parameters.placebo else [])
+    if phase == "target":
+        parts += [parameters.target]
+    if phase != "pretrained":
+        parts += [f"s{parameters.seed}"]
+    return "-".join(parts)
+
+
+class Score(Strict):
+    """The metrics of one language. ``value`` is the task's primary metric, 0 to 1."""
+
+    items: Annotated[int, Field(ge=0)]
+    value: Annotated[float, Field(ge=0, le=1)]
+    others: dict[str, float] = {}
+
+
+class Result(Strict):
+    """What ``result.json`` holds. A failed cell has a reason and no value; it is shown as missing, never as 0."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    phase: Phase
+    parent: str | None
+    parameters: dict[str, Any]
+    reads: dict[str, Sha256]
+    status: Literal["complete", "failed"]
+    reason: str | None = None
+    value: float | None = None  # primary metric over the zero-shot languages, equal weights; else over English
+    english: float | None = None
+    languages: dict[str, Score] = {}
+    total_parameters: int | None = None
+    non_embedding_parameters: int | None = None
+    seconds: dict[str, float] = {}  # wall time per stage
+    train_tokens: int = 0
+    train_flops: float = 0.0
+    losses: list[float] = []
+    peak_memory_gb: float | None = None
+    environment: dict[str, Any] = {}
+    fingerprint: Sha256
+    predictions_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Result:
+        if (self.status == "failed") != (self.reason is not None):
+            raise ValueError("reason: a failed cell has one, a complete cell has none")
+        if self.status == "complete" and (self.value is None or self.predictions_sha256 is None):
+            raise ValueError("value and predictions_sha256: a complete cell has both")
+        return self
+
+
+def predictions_digest(predictions) -> str:
+    """Hex sha256 of a table's (language, item, prediction, correct), sorted: equal exactly if the predictions are."""
+    columns = ["language", "item", "prediction", "correct"]
+    return digest(predictions[columns].sort_values(["language", "item"]).values.tolist())

@@ -1,0 +1,120 @@
+"""Data sets as the rest of the package sees them: a card in, a checked ``datasets.DatasetDict`` out, no network."""
+
+from __future__ import annotations
+
+import os
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xlscale.cards import DataCard, verify
+from xlscale.data import bundles
+from xlscale.files import CACHE, XlscaleError, relative
+
+# Before datasets is imported: what it and the hub's client keep stays in the checkout, and nothing asks the hub.
+os.environ.setdefault("HF_HOME", str(CACHE / "huggingface"))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from datasets import Dataset, DatasetDict
+from datasets.table import InMemoryTable
+
+TEXT = {"classification": "text", "retrieval": "text", "span_qa": "context"}  # the column that is measured
+
+
+def load(card: DataCard) -> DatasetDict:
+    """The splits of a data set (those of train, dev, test that it has), columns as ``bundles.COLUMNS`` says.
+
+    A classification or retrieval set may also have ``original`` (str or None): the English text that a row translates.
+    Rows come in the order of the file. Raises XlscaleError for a wrong sha256, a truncated file, a missing column or
+    language, numbers of rows that are not the card's, or a label that the card does not list.
+    """
+    rows = table(card)
+    return DatasetDict(
+        {split: Dataset(InMemoryTable(rows.filter(pc.equal(rows["split"], split)))) for split in card.splits}
+    )
+
+
+def table(card: DataCard) -> pa.Table:
+    """The checked rows of all splits as one Arrow table; raises as ``load`` does."""
+    verify(card.path, card.sha256, f"data set {card.name} version {card.version}")
+    rows, where = bundles.read(card.path), relative(card.path)
+    for field in bundles.COLUMNS[card.family]:
+        if field.name not in rows.column_names:
+            raise XlscaleError(f"{where}: column {field.name!r} is missing, expected by family {card.family}")
+        if rows.schema.field(field.name).type != field.type:
+            found = rows.schema.field(field.name).type
+            raise XlscaleError(f"{where}: column {field.name!r}: expected type {field.type}, got {found}")
+    counts = bundles.counts(rows)
+    for language in card.languages:
+        if language not in counts.get("test", {}):
+            raise XlscaleError(f"{where}: language {language!r} is missing from split test of card {card.name}")
+    if counts != card.splits:
+        wrong = [
+            (split, language)
+            for split, expected in card.splits.items()
+            for language in expected
+            if counts.get(split, {}).get(language) != expected[language]
+        ]
+        raise XlscaleError(
+            f"{where}: splits: rows are not those of card {card.name}, first at "
+            f"{wrong[0] if wrong else 'a split or language that the card lacks'}"
+        )
+    if card.labels and (unknown := set(rows["label"].to_pylist()) - set(card.labels)):
+        raise XlscaleError(f"{where}: label: expected one of {', '.join(card.labels)}, got {min(unknown, key=str)!r}")
+    return rows
+
+
+def describe(card: DataCard) -> pd.DataFrame:
+    """What is in a data set: a row per split and language.
+
+    Columns: split, language, rows, groups, texts (distinct), mean_characters, max_characters, mean_words (split at
+    white space), same_as_english (share of rows whose text equals its English original; NaN where there is none),
+    majority_share (of the most frequent label; NaN without labels), articles (span_qa; NaN elsewhere). Characters and
+    words are those of the text, for span_qa of the distinct contexts.
+    """
+    rows = table(card).to_pandas()
+    if card.family == "retrieval":
+        english = rows[rows["language"] == "en"].set_index("group")["text"]
+        rows["original"] = rows["group"].map(english).where(rows["language"] != "en")
+    return pd.DataFrame(
+        [
+            _summary(card, split, language, part)
+            for (split, language), part in rows.groupby(["split", "language"], sort=False)
+        ]
+    )
+
+
+def _summary(card: DataCard, split: str, language: str, part: pd.DataFrame) -> dict[str, object]:
+    text = part[TEXT[card.family]]
+    measured = text.drop_duplicates() if card.family == "span_qa" else text
+    original = part["original"] if "original" in part else pd.Series(None, index=part.index, dtype=object)
+    known = original.notna()
+    return {
+        "split": split,
+        "language": language,
+        "rows": len(part),
+        "groups": part["group"].nunique(),
+        "texts": text.nunique(),
+        "mean_characters": measured.str.len().mean(),
+        "max_characters": int(measured.str.len().max()),
+        "mean_words": measured.str.split().str.len().mean(),
+        "same_as_english": (part["text"] == original)[known].mean() if known.any() else float("nan"),
+        "majority_share": part["label"].value_counts(normalize=True).max() if "label" in part else float("nan"),
+        "articles": part["article"].nunique() if "article" in part else float("nan"),
+    }
+
+
+def gold(card: DataCard) -> pd.DataFrame:
+    """What the test split asks for: language, item, group, gold, a row per test row.
+
+    gold is the label (classification), the English item of the same group (retrieval), or the list of accepted
+    answers (span_qa).
+    """
+    rows = table(card).to_pandas()
+    rows = rows[rows["split"] == "test"].reset_index(drop=True)
+    if card.family == "retrieval":
+        english = rows[rows["language"] == "en"].set_index("group")["item"]
+        rows["gold"] = rows["group"].map(english)
+    else:
+        rows["gold"] = rows["label" if card.family == "classification" else "answers"]
+    return rows[["language", "item", "group", "gold"]]

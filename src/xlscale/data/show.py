@@ -1,0 +1,157 @@
+"""What ``00_data.ipynb`` shows of the data sets, and what it hands to the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+
+from xlscale.cards import DataCard
+from xlscale.data import bundles, corpora
+from xlscale.data.similarity import NEAR, WIDTH
+from xlscale.files import XlscaleError, relative
+from xlscale.paper import Numbers
+
+
+def check(cards: Sequence[DataCard]) -> pd.DataFrame:
+    """Compare every file with its card: hash, columns, languages, numbers of rows; one line each, verdict last."""
+    rows = []
+    for card in cards:
+        try:
+            corpora.table(card)
+            verdict = "agrees"
+        except XlscaleError as error:
+            verdict = str(error)
+        size = card.path.stat().st_size if card.path.exists() else 0
+        rows.append((card.name, relative(card.path), size, card.sha256[:16], verdict))
+    return pd.DataFrame(rows, columns=["set", "file", "bytes", "sha256", "verdict"])
+
+
+def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
+    """``corpora.describe`` of all sets, one table."""
+    return pd.concat([corpora.describe(card).assign(set=card.name) for card in cards]).set_index(
+        ["set", "split", "language"]
+    )
+
+
+def labels(card: DataCard) -> pd.DataFrame:
+    """Rows per label (columns) in every split and language (rows) of a classification set."""
+    rows = corpora.table(card).select(["split", "language", "label"]).to_pandas()
+    found = pd.crosstab([rows["split"], rows["language"]], rows["label"])
+    return found.reindex(columns=card.labels, fill_value=0).reindex(bundles.SPLITS, level="split")
+
+
+def provenance(cards: Sequence[DataCard]) -> HTML:
+    """Licence, origin, packages and limits of every set, as their cards state them."""
+    parts = []
+    for card in cards:
+        packages = ", ".join(sorted({f"{p.client}: {p.name.rpartition('/')[2]} {p.version}" for p in card.packages}))
+        facts = {
+            "what": card.description,
+            "licence": card.licence,
+            "origin": card.citation,
+            "packages": packages,
+            "limits": card.limits,
+            "canary": card.canary,
+        }
+        lines = "".join(f"<dt><b>{name}</b></dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
+        parts.append(f"<h4>{escape(card.title)} (<code>{card.name}</code>)</h4><dl>{lines}</dl>")
+    return HTML("".join(parts))
+
+
+def samples(card: DataCard, count: int) -> HTML:
+    """``count`` rows of every language, from the test split (dev where there is none); parallel ones where possible.
+
+    Every text has its own direction, so right-to-left scripts read as they should. Answers are marked.
+    """
+    rows = corpora.table(card).to_pandas()
+    rows = rows[rows["split"] == ("test" if "test" in card.splits else "dev")]
+    lines = []
+    for language, part in rows.groupby("language"):
+        drawn = bundles.shuffled(part["item"], "samples")[:count]
+        for _, row in part.set_index("item").loc[drawn].iterrows():
+            title = row["label"] if "label" in row else row["group"]
+            lines.append(
+                f"<tr><td>{language}</td><td>{escape(title)}</td>"
+                f'<td dir="auto" style="text-align:start">{_text(row)}</td></tr>'
+            )
+    head = "<tr><th>language</th><th>label or group</th><th>text</th></tr>"
+    return HTML(f"<h4>{escape(card.title)}</h4><table>{head}{''.join(lines)}</table>")
+
+
+def _text(row: pd.Series) -> str:
+    """A row's text as HTML; for a question the context with its first answer marked."""
+    if "question" not in row:
+        return escape(row["text"]).replace("\n", "<br>")
+    start = row["answer_starts"][0]
+    end = start + len(row["answers"][0])
+    before, answer, after = (
+        escape(part) for part in (row["context"][:start], row["context"][start:end], row["context"][end:])
+    )
+    return f"<b>{escape(row['question'])}</b><br>{before}<mark>{answer}</mark>{after}"
+
+
+def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame, proofs: pd.DataFrame) -> None:
+    """Give the paper its table of data sets and the numbers of the leak proof."""
+    rows = []
+    for card in cards:
+        of_set = facts.loc[card.name].reset_index()
+        test = of_set[(of_set["split"] == "test") & of_set["language"].isin(card.languages)]
+        size = {split: int(of_set.loc[of_set["split"] == split, "rows"].sum()) for split in ("train", "dev")}
+        shown = test if len(test) else of_set
+        characters = (shown["mean_characters"] * shown["rows"]).sum() / shown["rows"].sum()
+        rows.append(
+            [
+                card.title,
+                card.role if card.type is None else f"{card.role}, {card.type}",
+                card.family.replace("_", " "),
+                *(f"{n:,}" if n else "–" for n in (size["train"], size["dev"], int(test["rows"].sum()))),
+                str(len(test) or "–"),
+                f"{characters:.0f}",
+            ]
+        )
+        for key, value in {
+            "train": size["train"],
+            "dev": size["dev"],
+            "test": int(test["rows"].sum()),
+            "languages": len(test),
+        }.items():
+            numbers.add(f"{card.name}_{key}", value, f"{value:,}")
+        numbers.add(f"{card.name}_characters", float(characters), f"{characters:.0f}")
+        if len(test):
+            same = float((test["same_as_english"] * test["rows"]).sum() / test["rows"].sum())
+            numbers.add(f"{card.name}_same_as_english", same, f"{100 * same:.1f}", unit="%")
+        if card.family == "span_qa":
+            train = of_set[of_set["split"] == "train"].iloc[0]
+            numbers.add(f"{card.name}_contexts", int(train["groups"]), f"{train['groups']:,}")
+            numbers.add(f"{card.name}_articles", int(train["articles"]), f"{train['articles']:,.0f}")
+    numbers.table(
+        "data_sets",
+        ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"],
+        rows,
+        "Rows of each split; languages and test rows without English; mean characters of a text.",
+    )
+    numbers.add("data_sets", len(cards), str(len(cards)))
+    numbers.add("leak_pairs", len(proofs), str(len(proofs)))
+    numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
+    numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.2f}")
+    numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
+    numbers.add("leak_words", WIDTH, str(WIDTH))
+
+
+def verdict(checked: pd.DataFrame, proofs: pd.DataFrame) -> str:
+    """One line: does everything agree with the cards, and is nothing leaked?"""
+    wrong, leaked = checked[checked["verdict"] != "agrees"], proofs[proofs["leak"]]
+    if wrong.empty and leaked.empty:
+        return (
+            f"AGREES: {len(checked)} data sets are what their cards say; "
+            f"no leak in {len(proofs)} pairs of splits (largest similarity {_largest(proofs):.2f})."
+        )
+    leaks = [f"{row.seen} leaks into {row.unseen}" for row in leaked.itertuples()]
+    return "DIFFERS: " + "; ".join([*wrong["verdict"], *leaks])
+
+
+def _largest(proofs: pd.DataFrame) -> float:
+    return float(proofs["max_similarity"].max()) if len(proofs) else 0.0

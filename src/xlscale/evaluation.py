@@ -1,0 +1,37 @@
+"""Running a trained or untrained encoder over inputs, without gradients, in batches of equal token count."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from xlscale.batches import Encoded, collate, evaluation_order
+
+
+@torch.inference_mode()
+def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtype: torch.dtype) -> list[np.ndarray]:
+    """The task's outputs for every input, in the order of ``encoded``, float32, cut to the input's own length.
+
+    Classification: logits (classes,); span QA: (tokens, 2); retrieval: unit vectors (width,).
+    """
+    outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
+    lengths = encoded.lengths
+    with tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None) as bar:
+        for index in evaluation_order(lengths):
+            batch = collate(encoded, index, encoder.config.pad_token_id)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+                found = task.outputs(head, hidden, batch.mask).float().numpy()
+            per_token = found.ndim == 3
+            for i, values in zip(index, found, strict=True):
+                outputs[i] = values[: lengths[i]].copy() if per_token else values
+            bar.update(len(index))
+    return outputs
+
+
+def zero_shot_mean(values: dict[str, float]) -> float:
+    """Mean over the languages other than English, each with equal weight; over English where there is no other."""
+    others = [value for language, value in values.items() if language != "en"]
+    return float(np.mean(others or list(values.values())))

@@ -1,0 +1,104 @@
+"""Where things are in a checkout, and how files are written: whole or not at all.
+
+Nothing here knows what a cell, a card or a study is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(os.environ.get("XLSCALE_ROOT") or Path(__file__).resolve().parents[2])
+MANIFEST = ROOT / "data_manifest"
+NOTEBOOKS = ROOT / "notebooks"
+STUDIES = ROOT / "studies"
+RESULTS = Path(os.environ.get("XLSCALE_RESULTS") or ROOT / "results")
+PAPER = ROOT / "paper"
+RUNS = Path(os.environ.get("XLSCALE_RUNS") or ROOT / "runs")
+CACHE = Path(os.environ.get("XLSCALE_CACHE") or ROOT / ".cache")
+REPRODUCTION = ROOT / "reproduction"
+
+
+class XlscaleError(Exception):
+    """A fault that the user can mend. Its message is one line that names file, field and expected value."""
+
+
+class XlscaleWarning(UserWarning):
+    """Something that the user should know and that stops nothing."""
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in blocks."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the text that identities are hashes of.
+
+    Raises ValueError for NaN and infinities, which JSON has not.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Hex sha256 of ``canonical_json(value)``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; when the block ends well it is flushed to disk and renamed to ``path``.
+
+    A crash, a full disk or an exception leaves ``path`` as it was. Raises XlscaleError when the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise XlscaleError(f"{path}: could not be written ({error.strerror or error}); nothing was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically, keys in the given order."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise XlscaleError(f"{path}: not found") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise XlscaleError(f"{path}: not valid JSON ({error})") from None
+
+
+def relative(path: Path) -> str:
+    """``path`` as seen from the checkout's root, for messages and records."""
+    try:
+        return str(Path(path).resolve().relative_to(ROOT))
+    except ValueError:
+        return str(path)

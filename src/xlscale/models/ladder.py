@@ -1,0 +1,151 @@
+"""The ladder: a pretrained encoder cut to its first layers, its tokenizer, its size, its cost and its checkpoints.
+
+Rung k is the embedding layer and the first k transformer layers, so the final hidden state of rung k is hidden state k
+of the full model. Depth reduction by dropping top layers: Sajjad et al. 2020 (arXiv:2004.03844).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xlscale.cards import ModelCard
+from xlscale.files import XlscaleError, atomic, relative
+from xlscale.models import store
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.bert.modeling_bert import BertModel
+
+MODEL, EXTRA = "model.", "extra."  # what names in a checkpoint begin with
+
+
+def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
+    """The model's fast tokenizer. It adds <s> and </s> but not ``card.prefix``, and cuts at the model's positions only
+    when asked to (``truncation=True``). Does not import torch."""
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+
+    folder = store.prepared(card)
+    described = store.config(folder)
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / store.TOKENIZER),
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=described["model"]["max_position_embeddings"],
+        **described["special_tokens"],
+    )
+
+
+def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertModel:
+    """The rung with ``layers`` layers: float32, in eval mode, without pooler, with attention by torch's SDPA.
+
+    Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings are always
+    the pretrained ones: a memory-mapped tensor that does not require gradients. No random number is drawn.
+
+    Raises XlscaleError when ``layers`` is not a rung of the card, or the checkpoint is missing, broken or of another
+    rung.
+    """
+    import torch
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertModel
+
+    if layers not in card.rungs:
+        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    folder = store.prepared(card)
+    config = BertConfig(**store.config(folder)["model"] | {"num_hidden_layers": layers}, attn_implementation="sdpa")
+    with torch.device("meta"):  # shapes only: neither memory nor random initial values for what is replaced below
+        model = BertModel(config, add_pooling_layer=False)
+    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
+    word = wanted.pop(store.WORD_EMBEDDINGS)
+    tensors = _read(folder / store.EMBEDDINGS, {store.WORD_EMBEDDINGS: word})
+    # The rest is copied: training writes to it, and copies are aligned alike wherever they came from.
+    source, prefix = (checkpoint, MODEL) if checkpoint else (folder / store.ENCODER, "")
+    tensors |= {name: tensor.clone() for name, tensor in _read(source, wanted, prefix, whole=bool(checkpoint)).items()}
+    model.load_state_dict(tensors, assign=True)
+    positions = torch.arange(config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
+    model.embeddings.position_ids, model.embeddings.token_type_ids = positions, torch.zeros_like(positions)
+    model.embeddings.word_embeddings.requires_grad_(False)
+    return model.eval()
+
+
+def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whole: bool = False) -> dict[str, Tensor]:
+    """Float32 tensors by name from a safetensors file, memory-mapped; in the file, names begin with ``prefix``.
+
+    Raises XlscaleError when the file is missing or broken, a tensor is missing or of another shape or type, or, if
+    ``whole``, the file has a tensor under the prefix that was not wanted.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = {name.removeprefix(prefix) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            if missing := sorted(wanted.keys() - names):
+                raise XlscaleError(f"{relative(path)}: {prefix}{missing[0]}: missing ({len(missing)} of {len(wanted)})")
+            if whole and (foreign := sorted(names - wanted.keys())):
+                raise XlscaleError(
+                    f"{relative(path)}: {prefix}{foreign[0]}: not expected in this rung ({len(foreign)} such tensors)"
+                )
+            tensors = {name: file.get_tensor(prefix + name) for name in wanted}
+    except (OSError, SafetensorError) as error:
+        raise XlscaleError(f"{relative(path)}: not readable, expected a safetensors file ({error})") from None
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name] or tensor.dtype != torch.float32:
+            raise XlscaleError(
+                f"{relative(path)}: {prefix}{name}: expected float32 of shape {tuple(wanted[name])}, "
+                f"got {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+            )
+    return tensors
+
+
+def save_checkpoint(model: BertModel, path: Path, extra: dict[str, Tensor] | None = None) -> None:
+    """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except the word embeddings, which
+    stay as pretrained, and tensors of the caller (a task's head) as ``extra.<name>``.
+
+    Equal tensors give equal bytes. Raises XlscaleError when the disk is full.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        MODEL + name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if name != store.WORD_EMBEDDINGS
+    }
+    tensors |= {EXTRA + name: tensor.detach() for name, tensor in (extra or {}).items()}
+    with atomic(path) as temporary:
+        temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def load_extra(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The caller's float32 tensors in a checkpoint, by name, copied to memory; exactly those in ``shapes``.
+
+    Raises XlscaleError as ``load`` does.
+    """
+    return {name: tensor.clone() for name, tensor in _read(path, shapes, EXTRA, whole=True).items()}
+
+
+def parameter_counts(model: BertModel) -> tuple[int, int]:
+    """Numbers of parameters: (total, non-embedding).
+
+    Non-embedding is everything but the word-embedding matrix; position and token-type embeddings (0.2 million here)
+    are counted, unlike in Kaplan et al. 2020, because they are trained like the rest.
+    """
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return total, total - model.embeddings.word_embeddings.weight.numel()
+
+
+def flops_per_token(model: BertModel, mean_length: float) -> float:
+    """Floating-point operations of a forward pass per token, in sequences of ``mean_length`` tokens.
+
+    2 N + 4 layers * hidden * mean_length, where N counts the weights of matrix products (no biases, norms or
+    embeddings): Kaplan et al. 2020 (arXiv:2001.08361), section 2.1 and table 1, with both products of attention counted
+    and no causal mask, as in Hoffmann et al. 2022 (arXiv:2203.15556), appendix F. A training step costs three times as
+    much (backward = 2 forward). A task's head is not in it.
+    """
+    products = sum(
+        parameter.numel()
+        for name, parameter in model.encoder.named_parameters()
+        if parameter.ndim == 2 and name.endswith("weight")
+    )
+    config = model.config
+    return 2.0 * products + 4.0 * config.num_hidden_layers * config.hidden_size * mean_length

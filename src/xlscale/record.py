@@ -1,0 +1,206 @@
+"""The record: recorded cells in ``results/``, from which the paper is built.
+
+``cells.parquet`` holds one row per cell with its whole result as JSON; ``predictions/<cell>.parquet`` what it
+predicted per item. The items themselves are in the bundled data, whose sha256 is part of every cell's identity.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xlscale import canary, runner
+from xlscale import cells as cells_
+from xlscale.cards import data_card, parse
+from xlscale.cells import NONE, Cell, Result
+from xlscale.files import RESULTS, XlscaleError, atomic, relative
+
+SMALL = ["language", "item", "prediction", "score", "correct"]  # gold and group are the data set's
+FACTS = [
+    "cell",
+    "phase",
+    "model",
+    "layers",
+    "intermediate",
+    "intermediate_type",
+    "placebo",
+    "condition",
+    "target",
+    "seed",
+]
+
+
+def results(folder: Path = RESULTS) -> dict[str, Result]:
+    """All recorded results by cell id, in order of id, without those that a canary has voided; empty without a record.
+
+    Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
+    """
+    path = Path(folder) / "cells.parquet"
+    if not path.exists():
+        return {}
+    try:
+        rows = pq.read_table(path, columns=["result"]).column("result").to_pylist()
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        raise XlscaleError(f"{relative(path)}: not a readable record ({' '.join(str(error).split())})") from None
+    parsed = [parse(Result, json.loads(row), relative(path)) for row in rows]
+    void = canary.void(folder)
+    kept = [result for result in parsed if (result.phase, result.fingerprint) not in void]
+    return {result.id: result for result in sorted(kept, key=lambda result: result.id)}
+
+
+def add(new: list[Cell], folder: Path = RESULTS) -> int:
+    """Take over the complete cells of ``new`` from ``runs/`` into the record; returns how many were new or changed."""
+    known = results(folder)
+    changed = 0
+    for cell in new:
+        result = runner.result_of(cell)
+        if result is None or known.get(cell.id) == result:
+            continue
+        if result.status == "complete":
+            table = pd.read_parquet(cell.folder / "predictions.parquet")
+            _check_predictions(result, table, cell.folder / "predictions.parquet")
+            with atomic(Path(folder) / "predictions" / f"{cell.id}.parquet") as path:
+                small = [name for name in (*SMALL, "f1") if name in table]
+                table[small].to_parquet(path, index=False, compression="zstd")
+        known[cell.id] = result
+        changed += 1
+    if changed:
+        _write(known, Path(folder) / "cells.parquet")
+    return changed
+
+
+def _write(known: dict[str, Result], path: Path) -> None:
+    rows = [known[cell] for cell in sorted(known)]
+    table = pa.table(
+        {
+            "cell": [row.id for row in rows],
+            "phase": [row.phase for row in rows],
+            "status": [row.status for row in rows],
+            "value": pa.array([row.value for row in rows], pa.float64()),
+            "result": [json.dumps(row.model_dump(), sort_keys=True) for row in rows],
+        }
+    )
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def check(folder: Path = RESULTS) -> dict[str, str]:
+    """Check identity and hash of every recorded cell; returns cell id -> 'ok' or what is wrong, in one line.
+
+    Identity: the id follows from the recorded parameters and from the data and model that the cards name today.
+    """
+    verdicts = {}
+    for name, result in results(folder).items():
+        try:
+            cells_.from_spec({"id": name, "phase": result.phase, "parameters": result.parameters}, f"cell {name}")
+            if result.status == "complete":
+                path = Path(folder) / "predictions" / f"{name}.parquet"
+                _check_predictions(result, _read(path), path)
+            verdicts[name] = "ok"
+        except XlscaleError as error:
+            verdicts[name] = str(error)
+    return verdicts
+
+
+def _check_predictions(result: Result, table: pd.DataFrame, path: Path) -> None:
+    if (found := cells_.predictions_digest(table)) != result.predictions_sha256:
+        raise XlscaleError(f"{relative(path)}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise XlscaleError(f"{relative(path)}: not found, expected the predictions of a recorded cell") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise XlscaleError(f"{relative(path)}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+
+
+def describe(result: Result) -> dict[str, object]:
+    """The descriptive columns of a result (FACTS)."""
+    values = result.parameters
+    intermediate = values.get("intermediate", NONE)
+    placebo = bool(values.get("placebo", False))
+    return {
+        "cell": result.id,
+        "phase": result.phase,
+        "model": values["model"],
+        "layers": values["layers"],
+        "intermediate": intermediate,
+        "intermediate_type": NONE if intermediate == NONE else data_card(intermediate).type,
+        "placebo": placebo,
+        "condition": f"{intermediate}, shuffled labels" if placebo else intermediate,
+        "target": values.get("target"),
+        "seed": values.get("seed", 0),
+    }
+
+
+def table(found: dict[str, Result], phase: str | None = None) -> pd.DataFrame:
+    """One row per result: FACTS, other parameters, sizes, ``value`` and ``english`` (0 to 1, NaN if failed), costs."""
+    rows = []
+    for result in found.values():
+        if phase not in (None, result.phase):
+            continue
+        facts = describe(result)
+        rows.append(
+            facts
+            | {name: value for name, value in result.parameters.items() if name not in facts}
+            | {
+                "status": result.status,
+                "reason": result.reason,
+                "value": result.value,
+                "english": result.english,
+                "total_parameters": result.total_parameters,
+                "non_embedding_parameters": result.non_embedding_parameters,
+                "train_seconds": result.seconds.get("train", 0.0),
+                "eval_seconds": result.seconds.get("evaluate", 0.0),
+                "wall_seconds": sum(result.seconds.values()),
+                "train_tokens": result.train_tokens,
+                "train_flops": result.train_flops,
+                "peak_memory_gb": result.peak_memory_gb,
+                "fingerprint": result.fingerprint,
+                "predictions_sha256": result.predictions_sha256,
+                "machine": result.environment.get("machine"),
+            }
+        )
+    empty = [*FACTS, "status", "value", "english", "non_embedding_parameters"]
+    frame = pd.DataFrame(rows, columns=None if rows else empty)
+    return frame.astype({"value": float, "english": float})
+
+
+def cells(folder: Path = RESULTS, phase: str | None = None) -> pd.DataFrame:
+    """``table`` of the record in ``folder``."""
+    return table(results(folder), phase)
+
+
+def languages(folder: Path = RESULTS) -> pd.DataFrame:
+    """One row per complete target cell and language: FACTS, sizes, ``n`` items, ``value`` (0 to 1)."""
+    rows = [
+        describe(result)
+        | {"non_embedding_parameters": result.non_embedding_parameters, "language": code, "n": score.items}
+        | {"value": score.value}
+        for result in results(folder).values()
+        if result.phase == "target"
+        for code, score in result.languages.items()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*FACTS, "language", "n", "value"])
+
+
+def predictions(folder: Path = RESULTS, target: str | None = None) -> pd.DataFrame:
+    """The tidy per-item table of all complete target cells (of one ``target``): cell, model, sizes, intermediate task
+    and type, target, language, item, group, gold, prediction, score, correct."""
+    from xlscale.data import corpora
+
+    parts = []
+    for result in results(folder).values():
+        if result.phase != "target" or result.status != "complete" or target not in (None, result.parameters["target"]):
+            continue
+        part = _read(Path(folder) / "predictions" / f"{result.id}.parquet")
+        items = corpora.gold(data_card(result.parameters["target"]))
+        sizes = {name: getattr(result, name) for name in ("non_embedding_parameters", "total_parameters")}
+        parts.append(part.merge(items, on=["language", "item"], validate="1:1").assign(**describe(result), **sizes))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*FACTS, *SMALL, "group", "gold"])

@@ -1,0 +1,100 @@
+"""Do recomputed cells agree with the recorded ones? Tolerances derived from the seed variance, and verdicts.
+
+On the machine type of the record a rerun gives equal predictions. On another machine floating point differs, and over
+a training run small differences grow until the run is like one with another seed; so the tolerance is a prediction
+interval for the difference of two runs of one cell: t(1 - alpha / (2 m), df) * sqrt(2) * s, where s is the seed
+standard deviation pooled within (rung, condition), alpha = 0.001 and m the number of cells compared (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from xlscale.stats import groups as g
+
+COVERAGE = 0.999
+EXPLANATION = (
+    "On the machine type of the record predictions must be equal (tolerance 0). Elsewhere the tolerance is a 99.9% "
+    "prediction interval for the difference of two runs, from the variance between seeds in the record, adjusted for "
+    "the number of cells (Bonferroni). Where the record has no repeated seeds there is none: only equal values agree."
+)
+EQUAL = 1e-12  # a difference that is rounding in the mean over languages, not another prediction
+PRETRAINED = "udhr"  # phase 1 measures what this target measures without training, so it shares its tolerance
+KEYS = ["model", "condition", "layers"]
+
+
+def tolerance(sd: float, df: int, comparisons: int, coverage: float = COVERAGE) -> float:
+    """Largest |difference| of two runs to expect over ``comparisons`` cells at once; NaN without df."""
+    if df < 1:
+        return float("nan")
+    return float(stats.t.ppf(1 - (1 - coverage) / (2 * comparisons), df) * 2**0.5 * sd)
+
+
+def outcome(cells: pd.DataFrame) -> pd.Series:
+    """What a cell measures, the unit that variance is pooled in: the target, or in phase 2 the intermediate set."""
+    measured = cells["target"].where(cells["phase"] == "target", cells["intermediate"])
+    return measured.where(cells["phase"] != "pretrained", PRETRAINED).astype(str)
+
+
+def tolerances(recorded: pd.DataFrame, comparisons: int, coverage: float = COVERAGE) -> pd.DataFrame:
+    """A row per outcome: sd, df, comparisons, tolerance (0..1), note.
+
+    Deterministic cells of an outcome share the tolerance of its trained ones, which is generous. Without a replicated
+    group there is no tolerance, only equality: ``note`` says so.
+    """
+    done = recorded[(recorded["status"] == "complete") & recorded["value"].notna()]
+    rows = []
+    for name, cells in done.groupby(outcome(done)):
+        pooled = g.Pooled.of(g.means(cells, KEYS))
+        limit = tolerance(pooled.sd, pooled.df, comparisons, coverage)
+        if pooled.df:
+            note = f"{coverage:.1%} prediction interval over {comparisons} cells, {pooled.df} degrees of freedom"
+        else:
+            note = "no repeated seeds in the record, so no tolerance: only equal values agree"
+        rows.append((name, pooled.sd, pooled.df, comparisons, limit, note))
+    return pd.DataFrame(rows, columns=["outcome", "sd", "df", "comparisons", "tolerance", "note"]).set_index("outcome")
+
+
+def compare(recorded: pd.DataFrame, recomputed: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
+    """A row per recomputed cell, both as in ``record.cells()``: cell, outcome, recorded, yours, difference, tolerance,
+    verdict, agrees (bool).
+
+    Verdicts: "equal", "within tolerance", "differs", "failed" (yours), "failed both times", "not in the record". Where
+    ``machine`` is that of the recorded cell the tolerance is 0, and where both have ``predictions_sha256`` equal means
+    equal predictions. The variance is the record's alone: no run can widen the tolerance that it is judged by.
+    """
+    limits = tolerances(recorded, max(len(recomputed), 1), coverage)["tolerance"]
+    before = {row["cell"]: row for row in recorded.to_dict("records")}
+    rows = []
+    for yours, name in zip(recomputed.to_dict("records"), outcome(recomputed), strict=True):
+        old = before.get(yours["cell"])
+        exact = old is not None and isinstance(old.get("machine"), str) and old["machine"] == yours.get("machine")
+        limit = 0.0 if exact else limits.get(name, float("nan"))
+        verdict = _verdict(old, yours, limit, exact)
+        value = old["value"] if old else float("nan")
+        difference = yours["value"] - value
+        rows.append((yours["cell"], name, value, yours["value"], difference, limit, verdict, verdict in _GOOD))
+    columns = ["cell", "outcome", "recorded", "yours", "difference", "tolerance", "verdict", "agrees"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_GOOD = {"equal", "within tolerance", "failed both times"}
+
+
+def _verdict(old: dict[str, Any] | None, yours: dict[str, Any], limit: float, exact: bool) -> str:
+    if old is None:
+        return "not in the record"
+    if pd.isna(yours["value"]):
+        return "failed both times" if pd.isna(old["value"]) else "failed"
+    difference = abs(yours["value"] - old["value"])
+    if difference <= EQUAL and not (exact and _other_predictions(old, yours)):
+        return "equal"
+    return "within tolerance" if not exact and difference <= limit else "differs"
+
+
+def _other_predictions(old: dict[str, Any], yours: dict[str, Any]) -> bool:
+    digests = [row.get("predictions_sha256") for row in (old, yours)]
+    return all(isinstance(digest, str) for digest in digests) and digests[0] != digests[1]

@@ -1,0 +1,217 @@
+"""A record in words and tables: labels, number formats, the study's design, and result tables for the paper.
+
+Everything that the paper's text says about cells is computed here; missing and failed cells are shown as missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xlscale import cards
+from xlscale.files import XlscaleError
+from xlscale.stats import groups as g
+from xlscale.stats.slopes import NONE, SHUFFLED, Ladder, conditions, targets
+
+MISSING = "missing"
+MINUS = "\N{MINUS SIGN}"
+DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
+# What a training run is made of: column, how to print it.
+_RECIPE = ("examples", "epochs", "learning_rate", "batch_size", "max_length")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.7312 as "73.1"; NaN as "missing"."""
+    return MISSING if pd.isna(value) else f"{100 * value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 1, factor: float = 100) -> str:
+    """A difference of proportions in points with its sign, 0.012 as "+1.2"; NaN as "missing"."""
+    if pd.isna(value):
+        return MISSING
+    text = f"{factor * value:+.{digits}f}"
+    # A sign before a rounded zero would claim a direction.
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def interval(low: float, high: float, digits: int = 1, factor: float = 100) -> str:
+    """A 95% interval in points; "none" where it cannot be had, "exact" for a point."""
+    if pd.isna(low):
+        return "none"
+    return "exact" if low == high else f"{signed(low, digits, factor)} to {signed(high, digits, factor)}"
+
+
+def probability(p: float) -> str:
+    """A p value: "0.032", "<0.001"; "none" for NaN."""
+    return "none" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def rate(value: float) -> str:
+    """A learning rate without an exponent, 2e-5 as "0.00002"."""
+    return np.format_float_positional(value, trim="-")
+
+
+def millions(count: float) -> str:
+    """A count of parameters as "21.3 million"."""
+    return MISSING if pd.isna(count) else f"{count / 1e6:.1f} million"
+
+
+def listing(words: Iterable[Any]) -> str:
+    """Words in a row: "a", "a and b", "a, b and c"; "none" for nothing."""
+    words = [str(word) for word in words]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+
+
+def direction(low: float, high: float, words: tuple[str, str, str, str] = DIRECTIONS) -> str:
+    """What an interval says of a sign, in words for: above zero, below zero, neither, and no interval."""
+    up, down, neither, unknown = words
+    if pd.isna(low):
+        return unknown
+    return up if low > 0 else down if high < 0 else neither
+
+
+def title(name: str) -> str:
+    """The title on a data card, or the name where there is no card."""
+    return cards.data_card(name).title if name in cards.names("data") else name
+
+
+def label(condition: str) -> str:
+    """A condition for a legend: the data set's title and type, and whether its labels were shuffled."""
+    if condition == NONE:
+        return "no intermediate training"
+    name = condition.removesuffix(SHUFFLED)
+    kind = f" ({cards.data_card(name).type})" if name in cards.names("data") else ""
+    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "")
+
+
+def slug(condition: str) -> str:
+    """A condition as a part of a key: "squad_wiki, shuffled labels" is "squad_wiki_shuffled"."""
+    return re.sub(r"[^a-z0-9]+", "_", condition.replace(SHUFFLED, "_shuffled").lower())
+
+
+def require(cells: pd.DataFrame, where: str) -> pd.DataFrame:
+    """``cells``; raises XlscaleError with one line when the target phase has no complete cell."""
+    if cells.empty or g.completed(cells).empty:
+        raise XlscaleError(f"{where}: no complete cell of the target phase: expected a record; run 'make reproduce'")
+    return cells
+
+
+def with_missing(cells: pd.DataFrame, expected: Sequence[Any]) -> pd.DataFrame:
+    """The cells of a study: recorded ones, and a row with status "missing" for each expected one that is not there.
+
+    ``expected`` holds ``cells.Cell`` objects; recorded cells of other studies are left out.
+    """
+    wanted = {cell.id: cell for cell in expected}
+    known = cells[cells["cell"].isin(wanted)]
+    rows = []
+    for cell in expected:
+        if cell.id not in set(known["cell"]):
+            facts = cell.parameters.model_dump()
+            card = facts.get("intermediate", NONE)
+            kind = cards.data_card(card).type if card != NONE else NONE
+            about = {"cell": cell.id, "phase": cell.phase, "condition": cell.condition, "intermediate_type": kind}
+            rows.append(facts | about | {"status": MISSING, "reason": "not in the record"})
+    missing = pd.DataFrame(rows).reindex(columns=cells.columns).astype(cells.dtypes.to_dict(), errors="ignore")
+    return pd.concat([known, missing], ignore_index=True) if rows else known.reset_index(drop=True)
+
+
+def counts(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells by phase (rows) and status (columns complete, failed, missing)."""
+    table = pd.crosstab(cells["phase"], cells["status"])
+    return table.reindex(columns=["complete", "failed", MISSING], fill_value=0).rename_axis(columns=None)
+
+
+def design(cells: pd.DataFrame, languages: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
+    """What was run, as key -> (value, text, unit) for ``paper.Numbers.add``: ladder, seeds, sizes, recipes, cost."""
+    done = g.completed(cells)
+    rungs = done.drop_duplicates("layers").sort_values("layers").set_index("layers")["non_embedding_parameters"]
+    sets = [name for name in conditions(done) if name != NONE and not name.endswith(SHUFFLED)]
+    seeds = sorted(done.loc[~g.deterministic(done), "seed"].unique())
+    total = done["total_parameters"]
+    hours = cells["wall_seconds"].sum() / 3600
+    memory = cells["peak_memory_gb"].max()
+    names = targets(cells)
+    status = counts(cells).sum()
+    found = {
+        "targets": (" ".join(names), listing(map(title, names)), ""),
+        "sets": (" ".join(sets), listing(map(label, sets)), ""),
+        "layers": (" ".join(map(str, rungs.index)), listing(rungs.index), ""),
+        "non_embedding_smallest": (rungs.iloc[0], millions(rungs.iloc[0]), "parameters"),
+        "non_embedding_largest": (rungs.iloc[-1], millions(rungs.iloc[-1]), "parameters"),
+        "non_embedding_ratio": (rungs.iloc[-1] / rungs.iloc[0], f"{rungs.iloc[-1] / rungs.iloc[0]:.1f}", ""),
+        "total_smallest": (total.min(), millions(total.min()), "parameters"),
+        "total_largest": (total.max(), millions(total.max()), "parameters"),
+        "seeds": (len(seeds), str(len(seeds)), ""),
+        "hours": (hours, f"{hours:.1f}", "hours"),
+        "peak_memory": (memory, MISSING if pd.isna(memory) else f"{memory:.1f}", "GB"),
+        "machines": (" | ".join(sorted(cells["machine"].dropna().unique())), _machines(cells), ""),
+    }
+    found |= {f"cells_{name}": (int(count), str(int(count)), "cells") for name, count in status.items()}
+    found |= {f"{name}_title": (label(name), label(name), "") for name in sets}
+    found |= _recipe(done[done["condition"] != NONE], "intermediate_", "intermediate_")
+    for name in names:
+        found |= _recipe(done[done["target"] == name], "", f"{name}_")
+        found |= _target(name, languages[languages["target"] == name])
+    return found
+
+
+def _machines(cells: pd.DataFrame) -> str:
+    return "; ".join(sorted(cells["machine"].dropna().unique())) or "a machine that the record does not name"
+
+
+def _recipe(cells: pd.DataFrame, prefix: str, key: str) -> dict[str, tuple[Any, str, str]]:
+    """The values of each hyperparameter: one where all runs share it, else all that occur."""
+    found = {}
+    for name in _RECIPE:
+        column = prefix + name
+        values = sorted(cells[column].dropna().unique()) if column in cells else []
+        written = [rate(value) if name == "learning_rate" else f"{value:,.0f}" for value in values]
+        found[key + name] = (" ".join(f"{value:g}" for value in values), listing(written), "")
+    return found
+
+
+def _target(name: str, rows: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
+    """Title, metric, chance, number of zero-shot languages and test items of one target."""
+    rows = rows[rows["language"] != "en"]
+    items = rows.groupby("language")["n"].max()
+    found = {
+        f"{name}_title": (title(name), title(name), ""),
+        f"{name}_zero_shot_languages": (len(items), str(len(items)), "languages"),
+        f"{name}_zero_shot_items": (int(items.sum()), f"{int(items.sum()):,}", "items"),
+    }
+    if name in cards.names("data"):
+        card = cards.data_card(name)
+        metric = {"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1"}[card.metric]
+        found[f"{name}_metric"] = (card.metric, metric, "")
+        found[f"{name}_chance"] = (card.chance, percent(card.chance), "%")
+    return found
+
+
+def rungs_of(cells: pd.DataFrame, target: str) -> list[int]:
+    """Numbers of layers that a target is asked for at, complete or not, ascending."""
+    return sorted({int(k) for k in cells.loc[(cells["phase"] == "target") & (cells["target"] == target), "layers"]})
+
+
+def results_table(cells: pd.DataFrame, target: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: mean value in percent per condition (rows) and rung (columns).
+
+    A mean over fewer runs than its condition has elsewhere says so; no complete run is "missing".
+    """
+    ladder = Ladder(cells, target)
+    rungs = rungs_of(cells, target)
+    rows = []
+    for condition in conditions(cells[cells["target"] == target]):
+        row = [label(condition)]
+        for layers in rungs:
+            if (condition, layers) not in ladder.groups.index:
+                row.append(MISSING)
+                continue
+            group = ladder.groups.loc[(condition, layers)]
+            usual = ladder.groups.loc[condition, "n"].max()
+            row.append(percent(group["mean"]) + (f" ({group['n']} of {usual} runs)" if group["n"] < usual else ""))
+        rows.append(row)
+    return ["Intermediate training", *(f"{k} layer{'s' if k > 1 else ''}" for k in rungs)], rows

@@ -1,0 +1,172 @@
+"""Slopes on log10 non-embedding parameters, gains over a baseline, and gamma, as contrasts of group means.
+
+A slope is the least-squares slope through the rung means, each rung with equal weight: a linear contrast with weights
+(x - mean x) / sum (x - mean x)^2. Its interval speaks about training randomness at these rungs, sets and languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+
+from xlscale.files import XlscaleError
+from xlscale.stats import groups as g
+
+NONE = "none"
+SHUFFLED = ", shuffled labels"
+KEYS = ["condition", "layers"]
+# Two rungs give a difference, not a slope.
+FEWEST_RUNGS = 3
+NO_REPLICATION = (
+    "One data set per type: the slope difference has no replication over data sets, so its interval covers "
+    "training randomness only and says nothing about general or domain data as such."
+)
+
+
+def targets(cells: pd.DataFrame) -> list[str]:
+    """Targets with at least one complete cell, sorted."""
+    return sorted(g.completed(cells)["target"].unique())
+
+
+def conditions(cells: pd.DataFrame) -> list[str]:
+    """Conditions in reading order: none first, then general before domain, each followed by its shuffled control."""
+    rank = {"none": 0, "general": 1, "domain": 2}
+    rows = cells[cells["phase"] == "target"][["condition", "intermediate_type", "placebo"]].drop_duplicates()
+    order = {row.condition: (rank.get(row.intermediate_type, 3), row.condition) for row in rows.itertuples()}
+    return sorted(order, key=order.get)
+
+
+def baseline_of(condition: str, baseline: str) -> str | None:
+    """The condition that ``condition`` is compared with: "none", or "shuffled" for its own shuffled control."""
+    if condition == NONE or (baseline == "shuffled" and condition.endswith(SHUFFLED)):
+        return None
+    return NONE if baseline == NONE else condition + SHUFFLED
+
+
+class Ladder:
+    """The groups of one target: means by (condition, layers), x by layers, pooled seed variance."""
+
+    def __init__(self, cells: pd.DataFrame, target: str, scale: str = "accuracy"):
+        own = g.completed(cells, target)
+        if own["model"].nunique() > 1:
+            raise XlscaleError(f"{target}: cells of several models: expected one ladder; select a model first")
+        self.groups = g.means(own, KEYS, scale)
+        self.pooled = g.Pooled.of(self.groups)
+        self.x = own.groupby("layers")["non_embedding_parameters"].first().astype(float)
+        self.types = own.drop_duplicates("condition").set_index("condition")["intermediate_type"]
+
+    def rungs(self, names: Iterable[str]) -> list[int]:
+        """Rungs at which all of these conditions have runs."""
+        present = set(self.groups.index)
+        return [k for k in self.x.index if all((name, k) in present for name in names)]
+
+    def weights(self, signs: dict[str, float], rungs: list[int]) -> pd.Series:
+        """Slope weights over ``rungs``, times a factor per condition."""
+        x = np.log10(self.x[rungs])
+        centred = x - x.mean()
+        slope = centred / (centred**2).sum()
+        entries = {(name, k): sign * slope[k] for name, sign in signs.items() for k in rungs}
+        return pd.Series(entries, index=pd.MultiIndex.from_tuples(entries, names=KEYS))
+
+    def slope(self, signs: dict[str, float]) -> tuple[g.Estimate, list[int]]:
+        """Slope of ``sum(sign * mean)`` and the rungs it rests on; missing with fewer than ``FEWEST_RUNGS``."""
+        rungs = self.rungs(signs)
+        if len(rungs) < FEWEST_RUNGS:
+            return g.MISSING, rungs
+        return g.contrast(self.groups, self.weights(signs, rungs), self.pooled), rungs
+
+    def difference(self, condition: str, baseline: str, layers: int) -> g.Estimate:
+        """Mean of a condition minus that of its baseline, at one rung."""
+        keys = [(condition, layers), (baseline, layers)]
+        if not set(keys) <= set(self.groups.index):
+            return g.MISSING
+        weights = pd.Series([1.0, -1.0], index=pd.MultiIndex.from_tuples(keys, names=KEYS))
+        return g.contrast(self.groups, weights, self.pooled)
+
+
+def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
+    """A row per target, condition and quantity ("value", "gain over none", "gain over shuffled labels").
+
+    Columns: target, condition, type, quantity, rungs (list), and those of ``groups.Estimate``. The unit is the scale's
+    (accuracy: 0..1) per factor of ten in non-embedding parameters.
+    """
+    return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(g.MISSING)])
+
+
+_COLUMNS = ["target", "condition", "type", "quantity", "rungs"]
+
+
+def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
+    for target in targets(cells):
+        ladder = Ladder(cells, target, scale)
+        for condition in conditions(g.completed(cells, target)):
+            wanted = {"value": {condition: 1.0}}
+            for baseline, quantity in ((NONE, "gain over none"), ("shuffled", "gain over shuffled labels")):
+                if (other := baseline_of(condition, baseline)) is not None:
+                    wanted[quantity] = {condition: 1.0, other: -1.0}
+            for quantity, signs in wanted.items():
+                estimate, rungs = ladder.slope(signs)
+                about = (target, condition, ladder.types[condition], quantity, rungs)
+                yield dict(zip(_COLUMNS, about, strict=True)) | asdict(estimate)
+
+
+def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
+    """Gain over a baseline ("none" or "shuffled") at every rung: target, condition, layers, parameters, Estimate's."""
+    rows = []
+    for target in targets(cells):
+        ladder = Ladder(cells, target, scale)
+        for condition in conditions(g.completed(cells, target)):
+            if (other := baseline_of(condition, baseline)) is None:
+                continue
+            for layers, parameters in ladder.x.items():
+                about = {"target": target, "condition": condition, "layers": layers, "parameters": parameters}
+                rows.append(about | asdict(ladder.difference(condition, other, layers)))
+    return pd.DataFrame(rows, columns=["target", "condition", "layers", "parameters", *asdict(g.MISSING)])
+
+
+def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
+    """A row per target: gamma, the slope of the gain with domain data minus that with general data.
+
+    Sets of one type are averaged with equal weight. Over "none" the baseline cancels out; over "shuffled" each set is
+    taken relative to its own control. Columns: target, domain, general (lists of sets), rungs, note, Estimate's.
+    The numbers are NaN where one type is missing.
+    """
+    rows = []
+    for target in targets(cells):
+        ladder = Ladder(cells, target, scale)
+        own = g.completed(cells, target)
+        real = own[~own["placebo"].astype(bool)]
+        sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}
+        estimate, rungs = g.MISSING, []
+        if all(sets.values()):
+            estimate, rungs = ladder.slope(_gamma_signs(sets, baseline))
+        note = NO_REPLICATION if max(map(len, sets.values())) < 2 else ""
+        about = {"target": target, "domain": sets["domain"], "general": sets["general"], "rungs": rungs, "note": note}
+        rows.append(about | asdict(estimate))
+    return pd.DataFrame(rows, columns=["target", "domain", "general", "rungs", "note", *asdict(g.MISSING)])
+
+
+_TYPES = {"domain": 1.0, "general": -1.0}
+
+
+def _gamma_signs(sets: dict[str, list[str]], baseline: str) -> dict[str, float]:
+    signs = {}
+    for kind, sign in _TYPES.items():
+        for name in sets[kind]:
+            signs[name] = sign / len(sets[kind])
+            if baseline == "shuffled":
+                signs[name + SHUFFLED] = -sign / len(sets[kind])
+    return signs
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's adjusted p values (Holm 1979) over the entries that are not missing."""
+    adjusted = pd.Series(float("nan"), index=p.index)
+    known = p.dropna()
+    if len(known):
+        adjusted[known.index] = multipletests(known, method="holm")[1]
+    return adjusted

@@ -1,0 +1,113 @@
+"""A study: models x intermediate tasks x targets x seeds, written in YAML and expanded into cells."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from xlscale import cells
+from xlscale.cards import Name, Strict, parse, read_yaml
+from xlscale.cells import NONE, Cell
+from xlscale.files import STUDIES, XlscaleError, relative
+
+NonEmpty = Annotated[list[Any], Field(min_length=1)]
+
+
+class Recipe(Strict):
+    """Hyperparameters of a training phase; which of them a phase needs is checked cell by cell."""
+
+    examples: int | None = None
+    epochs: int | None = None
+    learning_rate: float | dict[int, float] | None = None  # one for all rungs, or by number of layers
+    batch_size: int | None = None
+    max_length: int
+    test_items: int
+
+    def at(self, layers: int, where: str) -> dict[str, Any]:
+        """The values for one rung. Raises XlscaleError when the rung has no learning rate."""
+        rate = self.learning_rate
+        if isinstance(rate, dict) and layers not in rate:
+            raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
+        return self.model_dump() | {"learning_rate": rate[layers] if isinstance(rate, dict) else rate}
+
+
+class Study(Strict):
+    """One file in ``studies/``."""
+
+    name: Name
+    title: str
+    models: Annotated[dict[Name, Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]  # model -> rungs
+    intermediate: Annotated[list[Name], Field(min_length=1)]  # 'none' is the control
+    placebo: bool = False  # every intermediate set also with shuffled labels
+    targets: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    intermediate_recipe: Recipe
+    target_recipes: dict[Name, Recipe]
+    recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
+    canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
+
+    def cells(self) -> list[Cell]:
+        """All cells, parents before children, each once. Raises XlscaleError with one line for a faulty study."""
+        found: dict[str, Cell] = {}
+        where = f"studies/{self.name}.yaml"
+        for (model, layers), (condition, placebo), seed, target in product(
+            [(model, layers) for model, rungs in self.models.items() for layers in rungs],
+            self._conditions(),
+            self.seeds,
+            self.targets,
+        ):
+            if target not in self.target_recipes:
+                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
+            values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo}
+            values |= {"seed": seed, "target": target}
+            values |= {f"intermediate_{k}": v for k, v in self.intermediate_recipe.at(layers, where).items()}
+            values |= self.target_recipes[target].at(layers, where)
+            for cell in cells.make("target", values, where).lineage():
+                found.setdefault(cell.id, cell)
+        order = list(cells.PARAMETERS)
+        return sorted(found.values(), key=lambda cell: order.index(cell.phase))
+
+    def _conditions(self) -> list[tuple[str, bool]]:
+        true = [(name, False) for name in self.intermediate]
+        return true + [(name, True) for name in self.intermediate if self.placebo and name != NONE]
+
+    def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
+        """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
+        known = {"phase", *cells.TargetParameters.model_fields}
+        for pattern in patterns:
+            if unknown := set(pattern) - known:
+                raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
+        return [cell for cell in self.cells() if any(_matches(cell, pattern) for pattern in patterns)]
+
+
+def _matches(cell: Cell, pattern: dict[str, Any]) -> bool:
+    facts = {"phase": cell.phase, **cell.parameters.model_dump()}
+    absent = object()
+    return all(facts.get(k, absent) in (v if isinstance(v, list) else [v]) for k, v in pattern.items())
+
+
+def names() -> list[str]:
+    """Names of all studies, sorted."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def load(name: str) -> Study:
+    """Read and check ``studies/<name>.yaml``; raises XlscaleError with one line naming file and field."""
+    path = STUDIES / f"{name}.yaml"
+    if not path.exists():
+        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}")
+    study = parse(Study, read_yaml(path), relative(path))
+    if study.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
+    return study
+
+
+def find(cell_id: str) -> Cell:
+    """The cell with this id in any study. Raises XlscaleError when no study holds it."""
+    for name in names():
+        for cell in load(name).cells():
+            if cell.id == cell_id:
+                return cell
+    raise XlscaleError(f"ID={cell_id}: expected the id of a cell of one of the studies {', '.join(names())}")

@@ -1,0 +1,91 @@
+"""Runs many cells through Snakemake and shows how far they are: done, running, left, estimated time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from xlscale import runner
+from xlscale.cells import Cell
+from xlscale.files import ROOT, RUNS, XlscaleError, relative
+
+POLL = 1.0  # seconds between looks at the cells
+LINE = 30.0  # seconds after which a line is printed although nothing has ended
+
+
+def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
+    """Bring ``cells`` (of ``study``) and their ancestors to completion, ``jobs`` at a time.
+
+    Raises XlscaleError with one line per crashed cell. Complete cells are not run again.
+    """
+    wanted = {member.id: member for cell in cells for member in cell.lineage()}
+    todo = [cell for cell in wanted.values() if not _done(cell, runs)]
+    if not todo:
+        return
+    for cell in todo:
+        (runs / cell.id).mkdir(parents=True, exist_ok=True)
+        (runs / cell.id / "error.txt").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+    command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs), "--config", f"study={study}"]
+    command += ["--", *(str(runs / cell.id / "result.json") for cell in todo)]
+    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src")}
+    log = runs / "snakemake.log"
+    with open(log, "ab") as output:
+        engine = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            _watch(engine, list(wanted.values()), runs)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            if engine.poll() is None:
+                engine.terminate()
+                engine.wait()
+    _report(engine.returncode, todo, runs, log)
+
+
+def _done(cell: Cell, runs: Path) -> bool:
+    return (runs / cell.id / "result.json").exists()
+
+
+def _report(code: int, todo: list[Cell], runs: Path, log: Path) -> None:
+    errors = [runs / cell.id / "error.txt" for cell in todo]
+    lines = [path.read_text(encoding="utf-8").strip() for path in errors if path.exists()]
+    if lines:
+        raise XlscaleError("\n".join(lines))
+    if code or not all(_done(cell, runs) for cell in todo):
+        left = sum(not _done(cell, runs) for cell in todo)
+        raise XlscaleError(f"{left} cells were not run (snakemake exit code {code}), see {relative(log)}")
+
+
+def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
+    began, printed, shown = time.monotonic(), 0.0, None
+    already = sum(cost(cell) for cell in cells if _done(cell, runs))
+    while engine.poll() is None:
+        done = [cell for cell in cells if _done(cell, runs)]
+        running = [cell.id for cell in cells if not _done(cell, runs) and runner.running(cell, runs)]
+        now = time.monotonic()
+        state = (len(done), tuple(running))
+        if running and (state != shown or now - printed > LINE):
+            spent = sum(cost(cell) for cell in done) - already
+            left = sum(cost(cell) for cell in cells) - already - spent
+            print(progress_line(len(done), running, len(cells), now - began, spent, left), flush=True)
+            printed, shown = now, state
+        time.sleep(POLL)
+
+
+def cost(cell: Cell) -> float:
+    """Expected cost of a cell in arbitrary units, for the estimate of the time left: overhead plus depth."""
+    return {"pretrained": 8.0, "intermediate": 10.0, "target": 10.0}[cell.phase] + 9.0 * cell.parameters.layers
+
+
+def progress_line(done: int, running: list[str], total: int, seconds: float, spent: float, left: float) -> str:
+    """One line of progress; the time left is known only when something has ended."""
+    estimate = f"about {max(1, round(seconds * left / spent / 60))} min left" if spent else "time left not known yet"
+    return (
+        f"[{seconds / 60:5.1f} min] cells: {done} done, {len(running)} running, {total - done - len(running)} waiting, "
+        f"{estimate}; running {', '.join(running)}"
+    )

@@ -1,0 +1,163 @@
+"""Extractive question answering: start and end of the answer in a context; EM and F1.
+
+Contexts that do not fit are cut into windows on a fixed grid, counted from the start of the context. Where a window
+begins never depends on where the answer is, in training or in evaluation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from torch import nn
+
+from xlscale import metrics
+from xlscale.batches import Batch, Encoded
+from xlscale.cards import DataCard
+from xlscale.cells import Score
+from xlscale.tasks.common import COLUMNS, at_most, frame, linear_head, per_language
+
+LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
+QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
+NO_SPAN = -1
+
+
+class SpanQA:
+    """A span-extraction task over (question, context) pairs."""
+
+    def __init__(self, card: DataCard):
+        self.card = card
+
+    def test_rows(self, rows: Dataset, items: int) -> Dataset:
+        """At most ``items`` test rows per language."""
+        return at_most(rows, items)
+
+    def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
+        """All windows of all rows, half overlapping.
+
+        Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
+        wholly inside the window. ``spans``: per window int64 (tokens, 2), character range in the context of each token,
+        NO_SPAN outside the context.
+        """
+        encoded = Encoded([], np.empty(0, np.int64), {"start": [], "end": []})
+        owners = []
+        # In slices: the tokenizer's offsets of a whole split would take a lot of memory.
+        for first in range(0, len(rows), 256):
+            part = rows[first : first + 256]
+            questions = _cut(part["question"], tokenizer)
+            windows = tokenizer(
+                questions,
+                part["context"],
+                truncation="only_second",
+                max_length=max_length,
+                stride=(max_length - QUESTION_TOKENS) // 2,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+            for i, row in enumerate(windows["overflow_to_sample_mapping"]):
+                inside = np.array([s == 1 for s in windows.sequence_ids(i)])
+                spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
+                begin = part["answer_starts"][row][0]
+                start, end = _token_span(spans, begin, begin + len(part["answers"][row][0]))
+                encoded.ids.append(np.array(windows["input_ids"][i], np.int64))
+                encoded.spans.append(spans)
+                encoded.targets["start"].append(start)
+                encoded.targets["end"].append(end)
+                owners.append(first + row)
+        encoded.row = np.array(owners, np.int64)
+        encoded.targets = {name: np.array(values, np.int64) for name, values in encoded.targets.items()}
+        return encoded
+
+    def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
+        """One window per row, drawn from those of its fixed windows that hold the answer: the same number of inputs
+        for every data set. Rows whose answer is in no window whole are left out."""
+        holds = np.flatnonzero(encoded.targets["start"] != NO_SPAN)
+        shuffled = generator.permutation(holds)
+        _, first = np.unique(encoded.row[shuffled], return_index=True)
+        return _take(encoded, shuffled[first])
+
+    def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
+        """The placebo: the same windows, each with the length and relative place of another row's answer."""
+        order = generator.permutation(len(encoded))
+        start, end = encoded.targets["start"][order], encoded.targets["end"][order]
+        first = np.array([np.flatnonzero(spans[:, 0] != NO_SPAN)[0] for spans in encoded.spans])
+        room = np.array([np.sum(spans[:, 0] != NO_SPAN) for spans in encoded.spans])
+        length = np.minimum(end - start, room - 1)
+        # Relative to where the context begins, wrapped into the room that this window has.
+        place = (start - first[order]) % (room - length)
+        targets = {"start": first + place, "end": first + place + length}
+        return Encoded(encoded.ids, encoded.row, targets, encoded.spans)
+
+    def head(self, width: int, generator: torch.Generator) -> nn.Module:
+        """A fresh linear head, (width) -> (start, end)."""
+        return linear_head(width, 2, generator)
+
+    def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits float32 (batch, tokens, 2), -inf at padding."""
+        return head(hidden).to(torch.float32).masked_fill(~mask.unsqueeze(-1), float("-inf"))
+
+    def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mean of the cross-entropies of start and end over the tokens of the window (Devlin et al. 2019, 4.2)."""
+        start, end = outputs.unbind(-1)
+        cross_entropy = nn.functional.cross_entropy
+        return (cross_entropy(start, batch.targets["start"]) + cross_entropy(end, batch.targets["end"])) / 2
+
+    def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
+        """The best span over all windows of each row; gold is the first answer, score the sum of its two logits."""
+        best: dict[int, tuple[float, int, int]] = {}
+        for row, spans, logits in zip(encoded.row, encoded.spans, outputs, strict=True):
+            found = _best_span(spans, logits)
+            if row not in best or found[0] > best[row][0]:
+                best[row] = found
+        table = frame(rows, ["language", "item", "group", "context", "answers"])
+        chosen = [best[i] for i in range(len(table))]
+        table["prediction"] = [text[a:b].strip() for text, (_, a, b) in zip(table["context"], chosen, strict=True)]
+        table["score"] = np.array([score for score, _, _ in chosen], np.float32)
+        pairs = list(zip(table["prediction"], table["answers"], strict=True))
+        table["correct"] = np.array([metrics.exact_match(p, list(a)) for p, a in pairs], np.float32)
+        table["f1"] = np.array([metrics.token_f1(p, list(a)) for p, a in pairs], np.float32)
+        table["gold"] = [answers[0] for answers in table["answers"]]
+        return table[[*COLUMNS, "f1"]]
+
+    def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
+        """F1 per language (primary), EM beside it."""
+        return per_language(
+            predictions, lambda part: (float(part["f1"].mean()), {"exact_match": float(part["correct"].mean())})
+        )
+
+
+def _cut(questions: list[str], tokenizer) -> list[str]:
+    """Each question's text up to its first QUESTION_TOKENS - 8 tokens; the rest of those places are special tokens."""
+    offsets = tokenizer(questions, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    most = QUESTION_TOKENS - 8
+    return [q if len(o) <= most else q[: o[most - 1][1]] for q, o in zip(questions, offsets, strict=True)]
+
+
+def _token_span(spans: np.ndarray, begin: int, stop: int) -> tuple[int, int]:
+    """First and last token that overlap the characters [begin, stop); NO_SPAN twice if the window lacks a part."""
+    inside = spans[:, 0] != NO_SPAN
+    if not inside.any() or spans[inside][0, 0] > begin or spans[inside][-1, 1] < stop:
+        return NO_SPAN, NO_SPAN
+    touching = np.flatnonzero(inside & (spans[:, 1] > begin) & (spans[:, 0] < stop))
+    return (int(touching[0]), int(touching[-1])) if len(touching) else (NO_SPAN, NO_SPAN)
+
+
+def _best_span(spans: np.ndarray, logits: np.ndarray) -> tuple[float, int, int]:
+    """(score, first character, last character + 1) of the best allowed span of a window."""
+    places = np.flatnonzero(spans[:, 0] != NO_SPAN)
+    start, end = logits[places, 0], logits[places, 1]
+    score = start[:, None] + end[None, :]
+    distance = np.arange(len(places))[None, :] - np.arange(len(places))[:, None]
+    score = np.where((distance >= 0) & (distance < LONGEST_ANSWER), score, -np.inf)
+    i, j = np.unravel_index(score.argmax(), score.shape)
+    return float(score[i, j]), int(spans[places[i], 0]), int(spans[places[j], 1])
+
+
+def _take(encoded: Encoded, index: np.ndarray) -> Encoded:
+    return Encoded(
+        [encoded.ids[i] for i in index],
+        encoded.row[index],
+        {name: values[index] for name, values in encoded.targets.items()},
+        [encoded.spans[i] for i in index],
+    )

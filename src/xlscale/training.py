@@ -1,0 +1,95 @@
+"""Fine-tuning of an encoder and a head: one recipe for intermediate and for target training.
+
+AdamW (Loshchilov and Hutter 2019) without weight decay, linear warm-up over a tenth of the steps and linear decay,
+gradient norm clipped at 1, no dropout. Word embeddings stay frozen. Weights, gradients and optimizer state are
+float32; matrix products run in the given precision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from xlscale.batches import Encoded, collate, training_order
+
+WARMUP = 0.1  # share of the steps
+CLIP = 1.0  # greatest gradient norm
+DIVERGED = 20.0  # a mean loss above this is no longer learning: about ln(5e8), far above any chance level here
+
+
+class Diverged(Exception):
+    """The loss is not finite or has exploded. The runner records the cell as failed, with this as the reason."""
+
+
+@dataclass
+class TrainingLog:
+    """What a training left: mean loss per step, tokens without and with padding, sum of squared input lengths."""
+
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    padded_tokens: int = 0
+    squared: int = 0
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens that a token attends to, on average: what the cost of attention per token is proportional to."""
+        return self.squared / self.tokens if self.tokens else 0.0
+
+
+def sample(encoded_rows: int, examples: int, generator: np.random.Generator) -> np.ndarray:
+    """Indices of ``examples`` of ``encoded_rows`` rows without repetition, all of them if there are fewer."""
+    return np.sort(generator.permutation(encoded_rows)[:examples])
+
+
+def schedule(step: int, steps: int) -> float:
+    """Factor on the learning rate at ``step`` of ``steps``: up linearly over WARMUP, then down linearly towards 0."""
+    warm = max(1, round(WARMUP * steps))
+    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+
+
+def finetune(
+    encoder: nn.Module,
+    head: nn.Module,
+    task,
+    encoded: Encoded,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    dtype: torch.dtype,
+    generator: np.random.Generator,
+) -> TrainingLog:
+    """Train ``encoder`` and ``head`` in place on ``encoded``.
+
+    The encoder stays in evaluation mode: BERT's only stochastic part is dropout, whose random numbers would come from
+    a global state. Raises Diverged when the loss is not finite or exceeds DIVERGED.
+    """
+    log = TrainingLog()
+    parameters = [p for p in (*encoder.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+    batches = [batch for _ in range(epochs) for batch in training_order(encoded.lengths, batch_size, generator)]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
+    pad = encoder.config.pad_token_id
+    for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
+        batch = collate(encoded, index, pad)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+            loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
+        value = loss.item()
+        if not math.isfinite(value) or value > DIVERGED:
+            raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        log.losses.append(value)
+        log.tokens += int(batch.mask.sum())
+        log.padded_tokens += batch.mask.numel()
+        log.squared += int(batch.mask.sum(1).square().sum())
+    return log

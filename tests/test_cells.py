@@ -1,0 +1,177 @@
+"""Specification, strict parameters and identity of cells, and the expansion of studies."""
+
+import json
+
+import pytest
+import yaml
+
+from xlscale import cards, cells, files, studies
+from xlscale.cells import NOTEBOOK, PARAMETERS
+from xlscale.files import XlscaleError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("learning_rat", 1e-4, "learning_rat: Extra inputs"),
+        ("learning_rate", "2e-5", "learning_rate: .*got '2e-5'"),
+        ("learning_rate", 0.0, "learning_rate: .*greater than 0"),
+        ("learning_rate", None, "learning_rate: expected a number"),
+        ("epochs", 1.5, "epochs: .*integer"),
+        ("epochs", True, "epochs: .*integer"),
+        ("layers", 3, r"layers: expected one of \[1, 2, 4, 8, 12\]"),
+        ("layers", 0, "layers: .*greater than or equal to 1"),
+        ("model", "e6_small", "unknown model 'e6_small': expected one of e5_small"),
+        ("target", "topics", "unknown data 'topics': expected one of"),
+        ("target", "squad_wiki", "target: expected a data set whose card says role: target"),
+        ("intermediate", "topic", "intermediate: expected a data set whose card says role: intermediate"),
+        ("max_length", 100_000, "max_length: .*less than or equal to 512"),
+        ("precision", "fp8", "precision: .*'auto', 'bf16' or 'float32'"),
+        ("seed", -1, "seed: .*greater than or equal to 0"),
+    ],
+)
+def test_bad_parameter_is_one_line_naming_the_field(target_values, field, value, message):
+    with pytest.raises(XlscaleError, match=message) as error:
+        cells.make("target", target_values | {field: value}, "studies/x.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_parameter_is_named(target_values):
+    del target_values["target"]
+    with pytest.raises(XlscaleError, match="target: Field required"):
+        cells.make("target", target_values)
+
+
+def test_unknown_phase_is_refused():
+    with pytest.raises(XlscaleError, match="phase: expected one of pretrained"):
+        cells.make("pretraining", {})
+
+
+def test_every_parameter_is_part_of_the_identity(target_values):
+    other = {
+        "layers": 4, "intermediate": "squad_amazon", "placebo": True, "precision": "float32", "target": "udhr",
+    }  # fmt: skip
+    ids = {cells.make("target", target_values).id}
+    for name, value in target_values.items():
+        if name == "model":
+            continue
+        changed = other.get(name, value * 2 if isinstance(value, int | float) else value)
+        ids.add(cells.make("target", target_values | {name: changed}).id)
+    assert len(ids) == len(target_values)  # itself and one per parameter but the model
+
+
+def test_identity_follows_the_data_and_the_parent(target_values, monkeypatch):
+    before = cells.make("target", target_values)
+    card = cards.data_card("squad_wiki")
+    monkeypatch.setattr(
+        cells,
+        "data_card",
+        lambda n: card.model_copy(update={"sha256": "0" * 64}) if n == card.name else cards.data_card(n),
+    )
+    after = cells.make("target", target_values)
+    assert before.reads == after.reads  # topic is as it was
+    assert before.parent.id != after.parent.id
+    assert before.id != after.id
+
+
+def test_one_checkpoint_serves_all_targets(target_values):
+    topic = cells.make("target", target_values)
+    udhr = cells.make("target", target_values | {"target": "udhr"})
+    assert topic.parent == udhr.parent
+    assert topic.parent.phase == "intermediate"
+    assert [cell.phase for cell in topic.lineage()] == list(PARAMETERS)
+
+
+def test_what_is_not_used_does_not_count(target_values):
+    udhr = target_values | {"target": "udhr", "intermediate": "none"}
+    ids = {
+        cells.make("target", udhr | changed).id
+        for changed in ({}, {"seed": 7}, {"epochs": 9}, {"intermediate_epochs": 4}, {"placebo": True})
+    }
+    assert len(ids) == 1
+    assert cells.make("target", udhr).parent.phase == "pretrained"
+
+
+def test_spec_round_trip_and_stale_spec(target_values):
+    cell = cells.make("target", target_values)
+    spec = json.loads(json.dumps(cell.spec()))
+    assert cells.from_spec(spec, "spec.json") == cell
+    with pytest.raises(XlscaleError, match="spec.json: id: expected"):
+        cells.from_spec(spec | {"id": "target-old"}, "spec.json")
+    with pytest.raises(XlscaleError, match="expected the fields phase and parameters"):
+        cells.from_spec({}, "spec.json")
+
+
+def test_a_failed_result_has_a_reason_and_a_complete_one_a_value():
+    base = {"id": "x", "phase": "target", "parent": None, "parameters": {}, "reads": {}, "fingerprint": "0" * 64}
+    with pytest.raises(ValueError, match="a failed cell has one"):
+        cells.Result(**base, status="failed")
+    with pytest.raises(ValueError, match="a complete cell has both"):
+        cells.Result(**base, status="complete")
+    assert cells.Result(**base, status="failed", reason="diverged").value is None
+
+
+def test_pilot_is_the_grid_that_the_paper_describes():
+    study = studies.load("pilot")
+    found = study.cells()
+    conditions = 1 + 2 * 2
+    seeds, rungs = len(study.seeds), len(study.models["e5_small"])
+    count = {phase: sum(cell.phase == phase for cell in found) for phase in PARAMETERS}
+    assert count["pretrained"] == rungs
+    assert count["intermediate"] == rungs * (conditions - 1) * seeds
+    # Retrieval without training is deterministic: one run per rung.
+    assert count["target"] == rungs * (conditions * seeds + (conditions - 1) * seeds + 1)
+    seen = set()
+    for cell in found:
+        assert cell.parent is None or cell.parent.id in seen  # parents come first
+        seen.add(cell.id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ["topic", "tagging"]}, "studies/broken.yaml: target_recipes: expected an entry for .*'tagging'"),
+        ({"targets": ["squad_wiki"]}, "expected an entry for the target 'squad_wiki'"),
+        ({"intermediate": ["squad_news"]}, "unknown data 'squad_news'"),
+        ({"models": {"e5_small": [5]}}, "layers: expected one of"),
+        ({"seeds": []}, "seeds: "),
+        ({"placebos": True}, "placebos: Extra inputs"),
+        ({"name": "other"}, "name: expected 'broken'"),
+        ({"targets": "topic"}, "targets: .*list"),
+    ],
+)
+def test_a_broken_study_is_one_line_naming_file_and_field(tmp_path, monkeypatch, changes, message):
+    content = yaml.safe_load((files.STUDIES / "smoke.yaml").read_text()) | {"name": "broken"} | changes
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    with pytest.raises(XlscaleError, match=message) as error:
+        studies.load("broken").cells()
+    assert "\n" not in str(error.value)
+
+
+def test_a_study_that_is_no_yaml_or_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    (tmp_path / "bad.yaml").write_text("name: [unclosed")
+    with pytest.raises(XlscaleError, match="bad.yaml: not valid YAML"):
+        studies.load("bad")
+    with pytest.raises(XlscaleError, match="unknown study 'gone': expected one of bad"):
+        studies.load("gone")
+
+
+def test_patterns_select_cells_and_unknown_names_are_errors():
+    study = studies.load("pilot")
+    chosen = study.matching([{"phase": "target", "layers": [1, 2], "target": "udhr", "intermediate": "none"}])
+    assert [cell.parameters.layers for cell in chosen] == [1, 2]
+    with pytest.raises(XlscaleError, match="recompute|layer: expected one of"):
+        study.matching([{"layer": 1}])
+
+
+@pytest.mark.parametrize("phase", list(PARAMETERS))
+def test_notebook_defaults_are_a_cell_of_the_pilot(phase):
+    notebook = files.read_json(NOTEBOOK[phase])
+    source = next("".join(c["source"]) for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+    values: dict = {}
+    exec(source, values)
+    values.pop("__builtins__")
+    assert set(values) == set(PARAMETERS[phase].model_fields)
+    assert cells.make(phase, values).id in {cell.id for cell in studies.load("pilot").cells()}

@@ -1,0 +1,176 @@
+"""The bundled data sets are what their cards say, and a damaged one is refused with one clear line."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xlscale import cards
+from xlscale.data import bundles, corpora, show
+from xlscale.files import XlscaleError, sha256_file
+
+NAMES = cards.names("data")
+QUESTIONS = [name for name in NAMES if cards.data_card(name).family == "span_qa"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small retrieval set: its card, and a function that writes a table and returns the card that matches it."""
+    rows = [
+        {"split": "test", "language": language, "item": item, "group": item, "text": f"{language} {item}"}
+        for language in ("en", "de", "sw")
+        for item in ("1", "2")
+    ]
+    table = bundles.table("retrieval", rows)
+    path = tmp_path / "small.parquet"
+
+    def card(table=table, **changes):
+        bundles.write(table, path)
+        fields = {
+            "name": "small",
+            "file": str(path),
+            "sha256": sha256_file(path),
+            "languages": ["de", "sw"],
+            "splits": {"test": {"de": 2, "en": 2, "sw": 2}},
+        }
+        return cards.data_card("udhr").model_copy(update=fields | changes)
+
+    return card, table
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_load_gives_the_splits_of_the_card(name):
+    card = cards.data_card(name)
+    loaded = corpora.load(card)
+    assert {split: len(part) for split, part in loaded.items()} == {
+        split: sum(rows.values()) for split, rows in card.splits.items()
+    }
+    assert set(bundles.COLUMNS[card.family].names) <= set(next(iter(loaded.values())).column_names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_depend_on_rows_alone(name, tmp_path):
+    card = cards.data_card(name)
+    bundles.write(bundles.read(card.path), tmp_path / "again.parquet", card.canary)
+    assert sha256_file(tmp_path / "again.parquet") == card.sha256
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canary_travels_in_the_file(name):
+    card = cards.data_card(name)
+    found = (pq.read_metadata(card.path).metadata or {}).get(b"canary")
+    assert (found.decode() if found else None) == card.canary
+
+
+def test_bundles_are_small():
+    assert sum(cards.data_card(name).path.stat().st_size for name in NAMES) < 5e6
+
+
+def test_languages():
+    assert len(cards.data_card("topic").languages) == 18
+    assert len(cards.data_card("udhr").languages) == 49
+    for name in ("topic", "udhr"):
+        card = cards.data_card(name)
+        assert set(card.splits["test"]) == {*card.languages, "en"}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_answers_stand_at_their_offsets(name):
+    for part in corpora.load(cards.data_card(name)).values():
+        for row in part:
+            assert row["answers"] and len(row["answers"]) == len(row["answer_starts"])
+            for answer, start in zip(row["answers"], row["answer_starts"], strict=True):
+                assert answer.strip() and row["context"][start : start + len(answer)] == answer
+
+
+def test_question_sets_match_in_number():
+    facts = [corpora.describe(cards.data_card(name))[["split", "language", "rows", "groups"]] for name in QUESTIONS]
+    assert all(facts[0].equals(other) for other in facts[1:])
+
+
+def test_topic_translations_are_translations_and_sections_are_even():
+    rows = corpora.table(cards.data_card("topic")).to_pandas()
+    translated = rows[rows["language"] != "en"]
+    assert (translated["split"] == "test").all() and translated["original"].notna().all()
+    assert not (translated["text"] == translated["original"]).any()
+    assert rows.loc[rows["language"] == "en", "original"].isna().all()
+    english = rows[(rows["split"] == "test") & (rows["language"] == "en")].set_index("item")["text"]
+    of_english = translated[translated["item"].isin(english.index)]
+    assert (of_english["original"] == of_english["item"].map(english)).all()
+    assert rows.groupby("group")["label"].nunique().max() == 1
+    assert (rows[rows["split"] == "dev"]["label"].value_counts() == 30).all()
+
+
+def test_gold_of_each_family():
+    udhr = corpora.gold(cards.data_card("udhr"))
+    assert (udhr["gold"] == udhr["group"]).all() and len(udhr) == sum(cards.data_card("udhr").splits["test"].values())
+    topic = corpora.gold(cards.data_card("topic"))
+    assert set(topic["gold"]) == set(cards.data_card("topic").labels)
+    assert not topic.duplicated(["language", "item"]).any()
+
+
+def test_wrong_hash(small):
+    card, _ = small
+    with pytest.raises(XlscaleError, match=r"small\.parquet: sha256: expected 0{64} .*, got [0-9a-f]{64}$"):
+        corpora.load(card(sha256="0" * 64))
+
+
+def test_missing_file(small, tmp_path):
+    card, _ = small
+    with pytest.raises(XlscaleError, match="not found"):
+        corpora.load(card(file=str(tmp_path / "none.parquet")))
+
+
+def test_truncated_parquet(small):
+    whole = small[0]()
+    whole.path.write_bytes(whole.path.read_bytes()[:-100])
+    with pytest.raises(XlscaleError, match=r"small\.parquet: sha256"):
+        corpora.load(whole)
+    with pytest.raises(XlscaleError, match=r"small\.parquet: expected a whole Parquet file \(.*\)$"):
+        corpora.load(whole.model_copy(update={"sha256": sha256_file(whole.path)}))
+
+
+def test_missing_column_and_wrong_type(small):
+    card, table = small
+    with pytest.raises(XlscaleError, match="column 'text' is missing"):
+        corpora.load(card(table.drop_columns(["text"])))
+    numbers = table.set_column(4, "text", pa.array(range(6), pa.int64()))
+    with pytest.raises(XlscaleError, match="column 'text': expected type string, got int64"):
+        corpora.load(card(numbers))
+
+
+def test_missing_language_and_rows(small):
+    card, table = small
+    with pytest.raises(XlscaleError, match="language 'sw' is missing from split test"):
+        corpora.load(card(table.slice(0, 4)))
+    with pytest.raises(XlscaleError, match=r"splits: .*first at \('test', 'sw'\)"):
+        corpora.load(card(table.slice(0, 5)))
+
+
+def test_unknown_label():
+    card = cards.data_card("topic")
+    with pytest.raises(XlscaleError, match=r"label: expected one of .*, got 'admin'"):
+        corpora.load(card.model_copy(update={"labels": card.labels[:-1]}))
+
+
+def test_an_item_may_not_occur_twice():
+    row = {"split": "test", "language": "en", "item": "1", "group": "1", "text": "a"}
+    with pytest.raises(XlscaleError, match="item: '1' occurs more than once in language 'en'"):
+        bundles.table("retrieval", [row, row])
+
+
+def test_describe_counts_what_equals_english(small):
+    card, table = small
+    texts = pa.array(["same", "b", "same", "d", "e", "f"])  # de de en en sw sw
+    facts = corpora.describe(card(table.set_column(4, "text", texts))).set_index("language")
+    assert facts.loc["de", "same_as_english"] == 0.5
+    assert facts.loc["sw", "same_as_english"] == 0
+    assert facts["same_as_english"].isna().to_dict() == {"de": False, "en": True, "sw": False}
+
+
+def test_what_the_notebook_shows(small):
+    whole = small[0]()
+    html = show.samples(whole, 1).data
+    assert html.count('dir="auto"') == 3
+    broken = whole.model_copy(update={"sha256": "0" * 64})
+    agrees, differs = show.check([whole, broken])["verdict"]
+    assert agrees == "agrees" and "sha256: expected 0000" in differs

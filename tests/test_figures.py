@@ -1,0 +1,87 @@
+"""Figures: deterministic, told apart without colour, honest about what is missing and which layer they show."""
+
+import numpy as np
+import pytest
+
+from xlscale import cards, figures, record
+from xlscale.stats import simulate
+from xlscale.stats.slopes import SHUFFLED
+
+
+@pytest.fixture
+def cells():
+    return simulate.cells(np.random.default_rng(1))
+
+
+@pytest.fixture
+def drawn(cells):
+    codes = cards.data_card("udhr").languages
+    values = simulate.languages(cells, np.random.default_rng(2), codes)
+    return {
+        "scaling": figures.scaling(cells),
+        "gains": figures.gain(cells),
+        "languages": figures.languages(values),
+        "overlay": figures.overlay(cells, cells.sample(5, random_state=1)),
+    }
+
+
+def texts(fig):
+    legend = [text.get_text() for legend in fig.legends for text in legend.get_texts()]
+    return [fig.get_suptitle(), *legend]
+
+
+def test_every_figure_says_its_layer_and_intervals_say_what_they_are(drawn):
+    assert all(fig.get_suptitle().startswith("local layer: ") for fig in drawn.values())
+    assert "95% t intervals" in drawn["gains"].get_suptitle()
+
+
+def test_conditions_differ_without_colour(cells):
+    looks = figures.styles(cells)
+    assert len({(look["marker"], look["markerfacecolor"] == "white") for look in looks.values()}) == len(looks) == 5
+    assert all((look["linestyle"] == "-") != name.endswith(SHUFFLED) for name, look in looks.items())
+
+
+def test_axes_have_units_and_the_rungs_as_ticks(drawn):
+    ax = drawn["scaling"].axes[0]
+    assert "non-embedding parameters (millions, log scale)" in ax.get_xlabel() and "(%)" in ax.get_ylabel()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2.0", "3.7", "7.3", "21.5"]
+    assert "percentage points" in drawn["gains"].axes[0].get_ylabel()
+
+
+def test_all_runs_are_points(cells, drawn):
+    for ax, target in zip(drawn["scaling"].axes, ("topic", "udhr"), strict=True):
+        points = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() not in ("", "None"))
+        assert points == (cells["target"] == target).sum()
+
+
+def test_failed_cells_are_not_drawn(cells):
+    cells.loc[cells["layers"] == 4, ["status", "value"]] = ["failed", np.nan]
+    for ax in figures.scaling(cells).axes:
+        assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
+        assert len(ax.get_xticks()) == 3
+
+
+def test_every_language_is_drawn_once_and_english_is_not(drawn):
+    labels = [label.get_text() for ax in drawn["languages"].axes for label in ax.get_yticklabels()]
+    codes = cards.data_card("udhr").languages
+    assert sorted(labels) == sorted([*codes, *codes]) and "en" not in labels
+
+
+def test_overlay_shows_the_recomputed_runs_over_the_recorded(drawn):
+    rings = [offset for ax in drawn["overlay"].axes for points in ax.collections for offset in points.get_offsets()]
+    assert len(rings) == 5
+    assert "recomputed on this machine" in texts(drawn["overlay"])
+
+
+def test_overlay_without_a_record_is_an_empty_figure(cells):
+    fig = figures.overlay(record.table({}), cells)
+    assert "recomputed on this machine" in texts(fig)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
+    for name in ("a", "b"):
+        figures.save(figures.scaling(cells), tmp_path / name)
+    first = (tmp_path / f"a.{suffix}").read_bytes()
+    assert first == (tmp_path / f"b.{suffix}").read_bytes()
+    assert b"<dc:date>" not in first and b"CreationDate" not in first

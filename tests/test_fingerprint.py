@@ -1,0 +1,33 @@
+"""The code fingerprint: blind to cosmetics, awake to everything else."""
+
+import ast
+
+import pytest
+
+from xlscale import fingerprint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("def f(a):\n    return a + 1", "def f(a):\n    '''Says so.'''\n    return a+1  # why", True),
+        ("def f(a):\n    return a + 1", "def f(a):\n    return a + 2", False),
+        ("x = 1e-4", "x = 0.0001", True),
+        ("x = 'text'", "x = 'texts'", False),
+        ("def f(a, b=1): ...", "def f(a, b=2): ...", False),
+        ('"""Module."""\nimport os', "import os", True),
+    ],
+)
+def test_only_meaning_counts(before, after, same):
+    normal = [fingerprint.normalised(ast.parse(text)) for text in (before, after)]
+    assert (normal[0] == normal[1]) == same
+
+
+def test_a_phase_covers_what_it_computes_with_and_not_how_it_is_shown():
+    target = set(fingerprint.modules_of("target"))
+    assert {"training", "evaluation", "metrics", "batches", "tasks.classification", "models.ladder"} <= target
+    assert not {"figures", "runner", "record", "paper", "verdicts"} & target
+
+
+def test_each_phase_has_its_own_fingerprint():
+    assert len({fingerprint.of_phase(phase) for phase in ("pretrained", "intermediate", "target")}) == 3

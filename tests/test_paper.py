@@ -1,0 +1,210 @@
+"""From numbers to the PDF: one source per key, nothing half-written, the same bytes for the same inputs."""
+
+import json
+import re
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlscale import cards, figures, paper
+from xlscale.files import PAPER, XlscaleError
+from xlscale.stats import report, simulate
+
+
+def collect(cells, languages):
+    """The Numbers of the two analysis notebooks for these cells."""
+    scaling, significance = paper.Numbers("04_scaling"), paper.Numbers("05_significance")
+    report.add_design(scaling, cells, languages)
+    report.add_results(scaling, cells)
+    report.add_gains(scaling, cells)
+    scaling.figure("scaling", figures.scaling(cells))
+    scaling.figure("gains", figures.gain(cells))
+    scaling.figure("languages", figures.languages(languages))
+    report.add_slopes(significance, cells)
+    report.add_tolerances(significance, cells)
+    return scaling, significance
+
+
+def simulated(seed=1, **options):
+    generator = np.random.default_rng(seed)
+    cells = simulate.cells(generator, **options)
+    parts = [
+        simulate.languages(rows, generator, cards.data_card(target).languages)
+        for target, rows in cells.groupby("target")
+    ]
+    return cells, pd.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A built paper of a simulated record."""
+    out = tmp_path_factory.mktemp("made")
+    for numbers in collect(*simulated()):
+        numbers.write(out)
+    paper.build(out)
+    return out
+
+
+@pytest.fixture
+def small(tmp_path):
+    numbers = paper.Numbers("04_scaling")
+    numbers.add("a_1", 0.5, "50%", unit="%")
+    numbers.write(tmp_path)
+    return tmp_path
+
+
+def test_the_same_record_gives_the_same_bytes_in_another_folder(made, tmp_path):
+    for numbers in collect(*simulated()):
+        numbers.write(tmp_path)
+    paper.build(tmp_path)
+    names = [
+        "numbers.json",
+        "numbers.tex",
+        "paper.pdf",
+        *(f"figures/{n}.svg" for n in ("scaling", "gains", "languages")),
+    ]
+    names += [name.replace("svg", "pdf") for name in names if name.endswith("svg")]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def test_numbers_name_their_source(made):
+    numbers = json.loads((made / "numbers.json").read_text())
+    entry = numbers["numbers"]["topic_squad_wiki_k12"]
+    assert entry["source"] == "04_scaling" and entry["unit"] == "%" and entry["text"] == f"{100 * entry['value']:.1f}"
+    assert numbers["figures"]["scaling"]["source"] == "04_scaling"
+    assert numbers["tables"]["gamma"]["source"] == "05_significance"
+
+
+def test_only_the_shipped_fonts_are_in_the_pdf(made):
+    raw = (made / "paper.pdf").read_bytes()
+    streams = [raw]
+    for found in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", raw, re.DOTALL):
+        try:
+            streams.append(zlib.decompress(found[1]))
+        except zlib.error:
+            continue
+    fonts = {name for text in streams for name in re.findall(rb"/BaseFont\s*/([A-Za-z0-9+-]+)", text)}
+    assert fonts and all(b"SourceSerif4" in name for name in fonts), fonts
+
+
+def test_the_paper_builds_from_other_results_and_from_an_incomplete_record(tmp_path):
+    cells, languages = simulated(seed=9, truth=simulate.effects(-0.1, {"squad_wiki": 0.0}))
+    lost = (cells["condition"] == "squad_amazon") & (cells["layers"] == 12)
+    cells.loc[lost, ["status", "reason"]] = ["failed", "diverged"]
+    cells.loc[lost, "value"] = np.nan
+    cells = cells[(cells["seed"] < 2) & ~((cells["condition"] == "squad_wiki") & (cells["layers"] < 4))]
+    for numbers in collect(cells, languages[languages["cell"].isin(cells["cell"])]):
+        numbers.write(tmp_path)
+    paper.build(tmp_path)
+    texts = {
+        key: entry["text"] for key, entry in json.loads((tmp_path / "numbers.json").read_text())["numbers"].items()
+    }
+    assert texts["topic_squad_amazon_k12"] == "missing" and texts["cells_failed"] == "2"
+    assert texts["gainslope_topic_squad_amazon_interval"] == "none"
+    assert texts["gainslope_topic_squad_wiki"] == "missing"  # two rungs left
+
+
+def test_a_number_that_no_notebook_made_stops_the_build_and_changes_nothing(made, tmp_path, monkeypatch):
+    sources = tmp_path / "paper"
+    sources.mkdir()
+    (sources / "fonts").symlink_to(PAPER / "fonts")
+    (sources / "refs.bib").write_text((PAPER / "refs.bib").read_text())
+    head = (PAPER / "paper.typ").read_text().split("#set document")[0]
+    (sources / "paper.typ").write_text(head + '#n("no_such_number")')
+    monkeypatch.setattr(paper, "PAPER", sources)
+    before = (made / "paper.pdf").read_bytes()
+    with pytest.raises(XlscaleError, match=r"^paper/paper.typ: number 'no_such_number' is made by no notebook$"):
+        paper.build(made)
+    assert (made / "paper.pdf").read_bytes() == before
+
+
+def test_a_character_without_a_glyph_is_named():
+    paper.check_glyphs(["Zażółć γ − × ≤"])
+    with pytest.raises(XlscaleError, match=r"no glyph for 語 \(U\+8A9E\)"):
+        paper.check_glyphs(["日本語".replace("日本", "")])
+
+
+def test_a_number_in_a_text_is_checked_for_glyphs(small):
+    numbers = paper.Numbers("05_significance")
+    numbers.add("b", None, "ไทย")
+    numbers.write(small)
+    with pytest.raises(XlscaleError, match="no glyph"):
+        paper.build(small)
+
+
+def test_a_key_has_one_source(small):
+    numbers = paper.Numbers("05_significance")
+    numbers.add("a_1", 0.5, "50%")
+    numbers.write(small)
+    with pytest.raises(XlscaleError, match="a_1: also made by 04_scaling"):
+        paper.merge(small)
+
+
+def test_a_key_has_one_value_but_a_cell_may_run_twice():
+    numbers = paper.Numbers("04_scaling")
+    numbers.add("a", np.float64(0.1), "10")
+    numbers.add("a", 0.1, "10")
+    with pytest.raises(XlscaleError, match="04_scaling: a: given twice"):
+        numbers.add("a", 0.2, "20")
+
+
+@pytest.mark.parametrize("key", ["A", "a-b", "", "a b", "é"])
+def test_keys_are_plain(key):
+    with pytest.raises(XlscaleError, match="expected lower-case letters, digits and underscores"):
+        paper.Numbers("04_scaling").add(key, 1, "1")
+
+
+def test_a_ragged_table_is_refused():
+    with pytest.raises(XlscaleError, match="table t: expected 2 columns, got 1"):
+        paper.Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
+
+
+def test_nan_is_missing_in_json(tmp_path):
+    numbers = paper.Numbers("04_scaling")
+    numbers.add("a", float("nan"), "missing")
+    assert json.loads(numbers.write(tmp_path).read_text())["numbers"]["a"]["value"] is None
+
+
+def test_a_figure_of_another_run_is_noticed(made, tmp_path):
+    numbers = paper.Numbers("04_scaling")
+    numbers.figure("scaling", figures.scaling(simulated()[0]))
+    numbers.write(tmp_path)
+    (tmp_path / "figures" / "scaling.svg").write_text("<svg/>")
+    with pytest.raises(XlscaleError, match="not the file that 04_scaling made"):
+        paper.merge(tmp_path)
+
+
+def test_nothing_generated_is_one_line(tmp_path):
+    with pytest.raises(XlscaleError, match="no generated numbers; run the notebooks first"):
+        paper.build(tmp_path)
+
+
+def test_tex_has_every_number_once_escaped_and_with_its_source(made):
+    tex = (made / "numbers.tex").read_text()
+    numbers = json.loads((made / "numbers.json").read_text())["numbers"]
+    defined = re.findall(r"^\\expandafter\\def\\csname xl@([a-z0-9_]+)\\endcsname\{(.*)\}$", tex, re.MULTILINE)
+    assert [key for key, _ in defined] == sorted(numbers)
+    assert tex.count("% 04_scaling: value") + tex.count("% 05_significance: value") == len(numbers)
+    assert all(text.count("{") == text.count("}") for _, text in defined)
+    special = {"numbers": {"a": {"value": 1, "text": "−5% of A_b & $x", "unit": "", "source": "s"}}}
+    assert r"{\ensuremath{-}5\% of A\_b \& \$x}" in paper.latex(special)
+
+
+def test_comparison_with_the_built_paper(made, tmp_path):
+    scaling, _ = collect(*simulated())
+    assert scaling.verdict(made).startswith("AGREES")
+    assert scaling.verdict(tmp_path).endswith("nothing to compare with.")
+    scaling.numbers["topic_none_k1"]["text"] = "99.9"
+    del scaling.numbers["topic_none_k2"]
+    assert scaling.verdict(made).startswith("DIFFERS")
+    table = scaling.compare(made).set_index("key")["verdict"]
+    assert (table["topic_none_k1"], table["topic_none_k2"], table["topic_none_k4"]) == ("differs", "gone", "agrees")
+
+
+def test_paper_text_has_no_typed_result():
+    text = (PAPER / "paper.typ").read_text().split("= Results")[1]
+    code = re.sub(r"#n\([^)]*\)|#(drawing|grid-of)\(\"[^\"]*\"|size: [\d.]+pt", "", text)
+    assert not re.findall(r"(?<![\w.])\d+\.\d+(?! ?pt)", code.replace("99.9%", ""))

@@ -1,0 +1,137 @@
+"""Notebooks 04 and 05 on records of the real format: whole, incomplete, with one seed, and empty."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+
+from xlscale import cards, cells, record, studies
+from xlscale.files import NOTEBOOKS, XlscaleError
+from xlscale.stats import describe, report, simulate, slopes
+
+ANALYSES = ("04_scaling", "05_significance")
+ZEROS = "0" * 64
+RECIPE = [name for name in cells.TargetParameters.model_fields if name != "precision"]
+
+
+def result(row, values):
+    """A simulated cell as the runner would have recorded it."""
+    parameters = {name: None if value != value else value for name, value in row.items() if name in RECIPE}
+    done = row["status"] == "complete"
+    return cells.Result(
+        id=row["cell"],
+        phase="target",
+        parent=None,
+        parameters=parameters,
+        reads={},
+        status=row["status"],
+        reason=None if done else "diverged",
+        value=row["value"] if done else None,
+        english=row["english"] if done else None,
+        languages={code: cells.Score(items=50, value=value) for code, value in values.items()} if done else {},
+        total_parameters=row["total_parameters"],
+        non_embedding_parameters=row["non_embedding_parameters"],
+        seconds={"train": 60.0, "evaluate": 10.0},
+        environment={"machine": "simulated"},
+        fingerprint=ZEROS,
+        predictions_sha256=ZEROS if done else None,
+    )
+
+
+def write_record(folder, table):
+    """Write ``table`` as ``cells.parquet``; languages spread evenly around each cell's value."""
+    found = {}
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        codes = cards.data_card(row["target"]).languages
+        around = np.clip((row["value"] or 0) + np.linspace(-0.1, 0.1, len(codes)), 0, 1)
+        found[row["cell"]] = result(row, dict(zip(codes, around.tolist(), strict=True)))
+    record._write(found, folder / "cells.parquet")
+    return folder
+
+
+@pytest.fixture
+def table():
+    return simulate.cells(np.random.default_rng(5), sd=0.01)
+
+
+def run_here(name, folder, out, capsys):
+    """Execute a notebook's code cells in this process, with parameters; returns what it printed."""
+    space = {}
+    for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, space)
+            if "parameters" in cell.metadata.get("tags", []):
+                space.update(record=str(folder), out=str(out), study="")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_notebook_runs_in_the_kernel(name, table, tmp_path):
+    write_record(tmp_path / "record", table)
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        str(NOTEBOOKS / f"{name}.ipynb"),
+        "executed.ipynb",
+    ]
+    parameters = ["-p", "record", str(tmp_path / "record"), "-p", "out", str(out), "-r", "study", ""]
+    environment = {**os.environ, "JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": str(tmp_path / "ipython")}
+    done = subprocess.run([*command, *parameters], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((out / "generated" / f"{name}.json").read_text())["numbers"]
+    executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
+    types = [kind for cell in executed.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    assert types.count("image/svg+xml") == (3 if name == "04_scaling" else 0)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_notebook_on_an_incomplete_grid_with_one_seed(name, table, tmp_path, capsys):
+    failed = (table["condition"] == "squad_amazon") & (table["layers"] == 12)
+    table.loc[failed, "status"] = "failed"
+    table.loc[failed, "value"] = np.nan
+    table = table[(table["seed"] < 2) & ~((table["condition"] == "none") & (table["layers"] == 2))]
+    write_record(tmp_path / "record", table)
+    printed = run_here(name, tmp_path / "record", tmp_path / "out", capsys)
+    assert "written: " in printed
+    numbers = json.loads((tmp_path / "out" / "generated" / f"{name}.json").read_text())["numbers"]
+    if name == "04_scaling":
+        assert numbers["topic_squad_amazon_k12"] == {"value": None, "text": "missing", "unit": "%"}
+    else:
+        assert numbers["tolerance_topic"]["text"] == "missing"
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_notebook_on_an_empty_record_is_one_clear_line(name, tmp_path, capsys):
+    with pytest.raises(XlscaleError, match="no complete cell of the target phase: expected a record") as caught:
+        run_here(name, tmp_path, tmp_path / "out", capsys)
+    assert "\n" not in str(caught.value)
+
+
+def test_cells_that_the_study_asks_for_and_the_record_lacks_are_shown_as_missing(table):
+    expected = studies.load("pilot").cells()
+    have = next(cell for cell in expected if cell.phase == "target")
+    table.loc[0, "cell"] = have.id
+    shown = describe.with_missing(table, expected)
+    assert sorted(shown["cell"]) == sorted(cell.id for cell in expected)
+    assert (shown["status"] == "missing").sum() == len(expected) - 1
+    assert shown.loc[shown["status"] == "missing", "value"].isna().all()
+    assert len(report.unfinished(shown)) == describe.counts(shown)["missing"].sum() == len(expected) - 1
+    assert len(slopes.conditions(shown)) == 5
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_notebook_is_a_table_of_contents(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) <= 15
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert not any(word in cell.source for cell in code for word in ("def ", "class "))

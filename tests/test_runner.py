@@ -1,0 +1,234 @@
+"""The runner, the sweep and the record, with processes that are really killed and disks that are really full."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import xlscale
+
+from xlscale import canary, cells, record, runner
+from xlscale.cells import Result
+from xlscale.files import ROOT, XlscaleError
+
+
+def _result(runs: Path, cell: cells.Cell) -> Result:
+    return runner.result_of(cell, runs)
+
+
+def _start(runs: Path, *arguments: str) -> subprocess.Popen:
+    environment = os.environ | {"XLSCALE_RUNS": str(runs)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "xlscale", *arguments], cwd=ROOT, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _processes(needle: str, runs: Path) -> list[int]:
+    """Process ids whose command line holds ``needle`` and whose environment points at ``runs``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if needle in (entry / "cmdline").read_text() and str(runs) in (entry / "environ").read_text():
+                found.append(int(entry.name))
+        except (OSError, ValueError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def _wait(condition, seconds: float = 120) -> object:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
+    for cell in smoke_cells:
+        result = _result(smoke_runs, cell)
+        assert result.status == "complete"
+        assert 0 <= result.value <= 1
+        assert (smoke_runs / cell.id / "executed.ipynb").exists()
+        assert json.loads((smoke_runs / cell.id / "spec.json").read_text()) == cell.spec()
+        table = pd.read_parquet(smoke_runs / cell.id / "predictions.parquet")
+        assert cells.predictions_digest(table) == result.predictions_sha256
+        assert result.total_parameters > result.non_embedding_parameters > 0
+    target = next(c for c in smoke_cells if c.phase == "target" and c.parameters.target == "topic")
+    assert len(_result(smoke_runs, target).languages) == 19
+
+
+def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):
+    before = {cell.id: (smoke_runs / cell.id / "result.json").stat().st_mtime_ns for cell in smoke_cells}
+    assert xlscale("sweep", "--study", "smoke", runs=smoke_runs).stdout == ""
+    assert before == {cell.id: (smoke_runs / cell.id / "result.json").stat().st_mtime_ns for cell in smoke_cells}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
+@pytest.mark.parametrize("victim", ["runner", "kernel", "snakemake"])
+def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cells, tmp_path):
+    chosen = [
+        c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
+    ]
+    wanted = chosen[0].lineage()
+    runs = tmp_path / "runs"
+    shutil.copytree(smoke_runs / wanted[0].id, runs / wanted[0].id)
+    start = ["run", chosen[0].id] if victim != "snakemake" else ["sweep", "--study", "smoke", "--jobs", "1"]
+    process = _start(runs, *start)
+    needle = {"runner": "xlscale\0run", "kernel": "ipykernel_launcher", "snakemake": "snakemake\0--snakefile"}[victim]
+    pids = _wait(lambda: _processes(needle, runs))
+    _wait(lambda: _processes("ipykernel_launcher", runs))
+    time.sleep(2.0)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(60) != 0
+    # Nothing goes on training behind the dead process's back, and nothing half-written counts.
+    _wait(lambda: not _processes("ipykernel_launcher", runs), 20)
+    assert not (runs / chosen[0].id / "result.json").exists()
+    done = xlscale("run", chosen[0].id, runs=runs, check=False)
+    assert done.returncode == 0, done.stderr
+    for cell in wanted:
+        assert _result(runs, cell).predictions_sha256 == _result(smoke_runs, cell).predictions_sha256
+    assert not list(runs.rglob("*.part"))
+
+
+def test_sigterm_ends_runner_and_kernel(smoke_runs, smoke_cells, tmp_path):
+    cell = smoke_cells[0]
+    process = _start(tmp_path, "run", cell.id)
+    _wait(lambda: _processes("ipykernel_launcher", tmp_path))
+    process.terminate()
+    assert process.wait(30) == 143
+    _wait(lambda: not _processes("ipykernel_launcher", tmp_path), 20)
+    assert _result(tmp_path, cell) is None
+
+
+def test_a_full_disk_is_one_line_and_no_result(smoke_cells, tmp_path):
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    cell = smoke_cells[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "xlscale", "run", cell.id], cwd=ROOT, preexec_fn=small_files,
+        env=os.environ | {"XLSCALE_RUNS": str(tmp_path)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("xlscale: ")]
+    assert len(lines) == 1
+    assert "File too large" in lines[0]
+    assert _result(tmp_path, cell) is None
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_half_written_result_is_never_taken(smoke_runs, smoke_cells, tmp_path):
+    cell = smoke_cells[0]
+    (tmp_path / cell.id).mkdir()
+    whole = (smoke_runs / cell.id / "result.json").read_text()
+    (tmp_path / cell.id / "result.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(XlscaleError, match="result.json: not valid JSON"):
+        runner.result_of(cell, tmp_path)
+    (tmp_path / cell.id / "result.json").write_text(whole.replace('"status": "complete"', '"status": "done"'))
+    with pytest.raises(XlscaleError, match="result.json: status"):
+        runner.result_of(cell, tmp_path)
+    (tmp_path / cell.id / "result.json").write_text(whole.replace(cell.id, "pretrained-other"))
+    with pytest.raises(XlscaleError, match="id: expected"):
+        runner.result_of(cell, tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["run", "target-x"], ["plan", "--study", "nope"], ["verify", "--n", "999"]])
+def test_bad_requests_end_in_one_line_and_exit_code_1(arguments, tmp_path):
+    done = xlscale(*arguments, runs=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("xlscale: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_cells, tmp_path, monkeypatch):
+    child = next(c for c in smoke_cells if c.phase == "target" and c.condition != "none")
+    monkeypatch.setattr(runner, "RUNS", tmp_path)
+    monkeypatch.setattr(cells, "RUNS", tmp_path)
+    monkeypatch.setattr(runner, "result_of", lambda cell, runs=tmp_path: _read(cell, runs))
+
+    def explode(notebook, output, parameters):
+        raise runner.Crashed("boom", diverged="loss nan at step 3 of 4")
+
+    monkeypatch.setattr(runner, "execute", explode)
+    # Its parent's parent has nothing to diverge; any of them failing has to reach the child.
+    result = runner.run(child)
+    assert result.status == "failed"
+    assert "diverged: loss nan at step 3 of 4" in result.reason
+    assert result.value is None
+    assert _read(child.parent, tmp_path).status == "failed"
+    with pytest.raises(XlscaleError, match="failed"):
+        runner.ensure(child.parent)
+
+
+_read = runner.result_of
+
+
+@pytest.fixture
+def smoke_record(smoke_runs, smoke_cells, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(cells, "RUNS", smoke_runs)
+    monkeypatch.setattr(runner, "result_of", lambda cell, runs=smoke_runs: _read(cell, runs))
+    assert record.add(smoke_cells, tmp_path) == len(smoke_cells)
+    assert record.add(smoke_cells, tmp_path) == 0
+    return tmp_path
+
+
+def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_cells, tmp_path_factory):
+    assert set(record.check(smoke_record).values()) == {"ok"}
+    table = record.cells(smoke_record, "target")
+    assert len(table) == sum(cell.phase == "target" for cell in smoke_cells)
+    assert set(table["intermediate_type"]) == {"none", "domain"}
+    assert table["value"].between(0, 1).all()
+    languages = record.languages(smoke_record)
+    mean = languages[languages["language"] != "en"].groupby("cell")["value"].mean()
+    assert mean.to_dict() == pytest.approx(table.set_index("cell")["value"].to_dict())
+    items = record.predictions(smoke_record, "topic")
+    assert {"cell", "group", "gold", "prediction", "correct", "intermediate_type"} <= set(items.columns)
+    assert ((items["gold"] == items["prediction"]) == (items["correct"] == 1)).all()
+    other = tmp_path_factory.mktemp("again")
+    record.add(list(reversed(smoke_cells)), other)
+    assert (other / "cells.parquet").read_bytes() == (smoke_record / "cells.parquet").read_bytes()
+
+
+def test_a_tampered_record_is_found(smoke_record, smoke_cells):
+    cell = smoke_cells[-1]
+    path = smoke_record / "predictions" / f"{cell.id}.parquet"
+    table = pd.read_parquet(path)
+    table.loc[0, "correct"] = 1 - table.loc[0, "correct"]
+    table.to_parquet(path)
+    assert "predictions_sha256: expected" in record.check(smoke_record)[cell.id]
+    path.write_bytes(path.read_bytes()[:100])
+    assert "not a readable Parquet file" in record.check(smoke_record)[cell.id]
+    path.unlink()
+    assert "not found" in record.check(smoke_record)[cell.id]
+    broken = smoke_record / "cells.parquet"
+    broken.write_bytes(broken.read_bytes()[:-50])
+    with pytest.raises(XlscaleError, match="not a readable record"):
+        record.results(smoke_record)
+
+
+def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, monkeypatch):
+    before = record.results(smoke_record)
+    assert canary.changed(before, smoke_record) == {}
+    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: "f" * 64)
+    assert set(canary.changed(before, smoke_record)) == set(cells.PARAMETERS)
+    pairs = [(old, old.model_copy(update={"fingerprint": "f" * 64})) for old in before.values()]
+    pairs = [
+        (old, new.model_copy(update={"predictions_sha256": "0" * 64}) if old.phase == "target" else new)
+        for old, new in pairs
+    ]
+    verdicts = {stamp.phase: stamp.verdict for stamp in canary.stamp(smoke_record, pairs)}
+    assert verdicts == {"pretrained": "equivalent", "intermediate": "equivalent", "target": "different"}
+    after = record.results(smoke_record)
+    assert {result.phase for result in after.values()} == {"pretrained", "intermediate"}  # the target cells are void
+    assert canary.changed(after, smoke_record) == {}
