@@ -50,7 +50,8 @@ def _dispatch(options: argparse.Namespace) -> bool:
     if options.verb == "run":
         from xlscale import runner
 
-        return runner.main(options.id)
+        runner.main(options.id)
+        return True
     from xlscale import reproduce, studies, sweep
 
     if options.verb == "reproduce":
