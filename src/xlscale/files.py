@@ -22,7 +22,7 @@ RESULTS = Path(os.environ.get("XLSCALE_RESULTS") or ROOT / "results")
 PAPER = ROOT / "paper"
 RUNS = Path(os.environ.get("XLSCALE_RUNS") or ROOT / "runs")
 CACHE = Path(os.environ.get("XLSCALE_CACHE") or ROOT / ".cache")
-REPRODUCTION = ROOT / "reproduction"
+REPRODUCTION = Path(os.environ.get("XLSCALE_REPRODUCTION") or ROOT / "reproduction")
 
 
 class XlscaleError(Exception):

@@ -34,31 +34,36 @@ def reproduce(study: str, everything: bool, fresh: bool, jobs: int) -> bool:
         return last
     faults = _faults(fresh)
     _drop_stale(chosen)
-    print(f"Study {study}: recomputing {len(chosen)} of {len(plan.cells())} cells, {jobs} at a time.")
-    _analyse("00_data", PAPER, {})
+    folder, out = (REPRODUCTION / "record", REPRODUCTION / "paper") if fresh else (RESULTS, PAPER)
+    _analyse("00_data", out, {})
+    print(f"Study {study}: {len(chosen)} of {len(plan.cells())} cells from scratch, {jobs} at a time.", flush=True)
     sweep.run(study, chosen, jobs)
     mine = {cell.id: runner.result_of(cell) for cell in chosen}
-    folder, out = RESULTS, PAPER
     if fresh:
-        folder, out = REPRODUCTION / "record", REPRODUCTION / "paper"
         shutil.rmtree(folder, ignore_errors=True)
         record.add(chosen, folder)
-    pdf = build_paper(folder, out)
+    pdf = _build_paper(study, folder, out)
     agrees = _report(plan.title, mine, faults)
     _remember(options, chosen, pdf, agrees)
     return agrees
 
 
-def build_paper(folder: Path = RESULTS, out: Path = PAPER) -> Path:
-    """Run the analysis notebooks on the record in ``folder``, typeset the paper in ``out``, return the PDF's path."""
+def build_paper(study: str) -> Path:
+    """Rebuild figures, numbers and ``paper/paper.pdf`` from the record; returns the path of the PDF.
+
+    Raises XlscaleError when the record holds no cell.
+    """
+    if not record.results():
+        raise XlscaleError(f"{relative(RESULTS)}: no recorded cells to build the paper from")
+    _analyse("00_data", PAPER, {})
+    return _build_paper(study, RESULTS, PAPER)
+
+
+def _build_paper(study: str, folder: Path, out: Path) -> Path:
     from xlscale import paper
 
-    if not record.results(folder):
-        raise XlscaleError(f"{relative(folder)}: no recorded cells to build the paper from")
-    if out != PAPER or not (out / "generated" / "00_data.json").exists():
-        _analyse("00_data", out, {})
     for name in ANALYSES:
-        _analyse(name, out, {"record": str(folder) if folder != RESULTS else ""})
+        _analyse(name, out, {"record": str(folder) if folder != RESULTS else "", "study": study})
     pdf = paper.build(out)
     print(f"{relative(pdf)} built from {relative(folder)}: sha256 {sha256_file(pdf)[:16]}")
     return pdf
@@ -177,8 +182,8 @@ def add_to_record(study: str, jobs: int) -> bool:
 
 def _state(chosen: list[Cell], pdf: Path) -> dict[str, str]:
     """sha256 of everything the outcome depends on or consists of, by path."""
-    folders = ["src", "notebooks", "studies", "data_manifest", "results", "paper", "reproduction"]
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.is_file()]
+    folders = [ROOT / "src", files.NOTEBOOKS, files.STUDIES, files.MANIFEST, RESULTS, PAPER, REPRODUCTION]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     paths += [ROOT / "Snakefile", ROOT / "requirements.lock", pdf, *(cell.folder / "result.json" for cell in chosen)]
     skipped = {"__pycache__", ".ipynb_checkpoints"}
     return {

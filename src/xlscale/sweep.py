@@ -35,14 +35,17 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
     environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src")}
     log = runs / "snakemake.log"
     with open(log, "ab") as output:
-        engine = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        engine = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             _watch(engine, list(wanted.values()), runs)
         finally:
             signal.signal(signal.SIGTERM, previous)
             if engine.poll() is None:
-                engine.terminate()
+                # The whole group: Snakemake alone would first wait for its running cells to end.
+                os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
     _report(engine.returncode, todo, runs, log)
 
