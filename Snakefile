@@ -1,14 +1,21 @@
 # One short rule per phase. Identity is in the file name: a cell with another identity is another file, so nothing but
 # a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/runner.py.
 #   snakemake --profile profiles/local --config study=pilot
+import os
+import shlex
 import sys
 
-from xlscale import studies
-from xlscale.files import ROOT, RUNS
+from xlscale import runner, studies
+from xlscale.files import RUNS
+
+if runner.WATCHED in os.environ:
+    runner.die_with_parent()
 
 CELLS = {cell.id: cell for cell in studies.load(config.get("study", "pilot")).cells()}
 RESULT = str(RUNS / "{id}" / "result.json")
-RUN = f"exec {sys.executable} -m xlscale run {{wildcards.id}} > {RUNS}/{{wildcards.id}}/log.txt 2>&1"
+RUN = "exec {python} -m xlscale run {{wildcards.id}} > {runs}/{{wildcards.id}}/log.txt 2>&1".format(
+    python=shlex.quote(sys.executable), runs=shlex.quote(str(RUNS))
+)
 
 
 def parent(wildcards):

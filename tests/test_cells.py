@@ -21,10 +21,14 @@ from xlscale.files import XlscaleError
         ("epochs", True, "epochs: .*integer"),
         ("layers", 3, r"layers: expected one of \[1, 2, 4, 8, 12\]"),
         ("layers", 0, "layers: .*greater than or equal to 1"),
-        ("model", "e6_small", "unknown model 'e6_small': expected one of e5_small"),
-        ("target", "topics", "unknown data 'topics': expected one of"),
-        ("target", "squad_wiki", "target: expected a data set whose card says role: target"),
-        ("intermediate", "topic", "intermediate: expected a data set whose card says role: intermediate"),
+        ("model", "e6_small", "studies/x.yaml: model: unknown model 'e6_small': expected one of e5_small"),
+        ("target", "topics", "studies/x.yaml: target: unknown data 'topics': expected one of"),
+        ("intermediate", "squad_news", "studies/x.yaml: intermediate: unknown data 'squad_news'"),
+        ("examples", 2001, "examples: expected at most 2000, the training rows of topic, got 2001"),
+        ("intermediate_examples", 9999, "intermediate_examples: expected at most 2000"),
+        ("intermediate_max_length", 32, "intermediate_max_length: expected at least 64 for span QA, got 32"),
+        ("target", "squad_wiki", "target: expected a card with role: target, 'squad_wiki' has role: intermediate"),
+        ("intermediate", "topic", "intermediate: expected a card with role: intermediate, 'topic' has role: target"),
         ("max_length", 100_000, "max_length: .*less than or equal to 512"),
         ("precision", "fp8", "precision: .*'auto', 'bf16' or 'float32'"),
         ("seed", -1, "seed: .*greater than or equal to 0"),
@@ -72,6 +76,17 @@ def test_identity_follows_the_data_and_the_parent(target_values, monkeypatch):
     assert before.reads == after.reads  # topic is as it was
     assert before.parent.id != after.parent.id
     assert before.id != after.id
+
+
+def test_identity_follows_what_a_card_says_about_the_computation(target_values, monkeypatch):
+    before = cells.make("target", target_values)
+    topic, e5 = cards.data_card("topic"), cards.model_card("e5_small")
+    other = topic.model_copy(update={"labels": topic.labels[::-1]})
+    monkeypatch.setattr(cells, "data_card", lambda name: other if name == "topic" else cards.data_card(name))
+    assert cells.make("target", target_values).id != before.id
+    monkeypatch.undo()
+    monkeypatch.setattr(cells, "model_card", lambda name: e5.model_copy(update={"prefix": "passage: "}))
+    assert cells.make("target", target_values).lineage()[0].id != before.lineage()[0].id
 
 
 def test_one_checkpoint_serves_all_targets(target_values):
@@ -132,8 +147,8 @@ def test_pilot_is_the_grid_that_the_paper_describes():
     [
         ({"targets": ["topic", "tagging"]}, "studies/broken.yaml: target_recipes: expected an entry for .*'tagging'"),
         ({"targets": ["squad_wiki"]}, "expected an entry for the target 'squad_wiki'"),
-        ({"intermediate": ["squad_news"]}, "unknown data 'squad_news'"),
-        ({"models": {"e5_small": [5]}}, "layers: expected one of"),
+        ({"intermediate": ["squad_news"]}, "studies/broken.yaml: intermediate: unknown data 'squad_news'"),
+        ({"models": {"e5_small": [5]}}, "studies/broken.yaml: layers: expected one of"),
         ({"seeds": []}, "seeds: "),
         ({"placebos": True}, "placebos: Extra inputs"),
         ({"name": "other"}, "name: expected 'broken'"),
@@ -147,6 +162,7 @@ def test_a_broken_study_is_one_line_naming_file_and_field(tmp_path, monkeypatch,
     with pytest.raises(XlscaleError, match=message) as error:
         studies.load("broken").cells()
     assert "\n" not in str(error.value)
+    assert "broken.yaml: " in str(error.value)
 
 
 def test_a_study_that_is_no_yaml_or_unknown(tmp_path, monkeypatch):
@@ -162,8 +178,10 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
     study = studies.load("pilot")
     chosen = study.matching([{"phase": "target", "layers": [1, 2], "target": "udhr", "intermediate": "none"}])
     assert [cell.parameters.layers for cell in chosen] == [1, 2]
-    with pytest.raises(XlscaleError, match="recompute|layer: expected one of"):
+    with pytest.raises(XlscaleError, match="studies/pilot.yaml: layer: expected one of"):
         study.matching([{"layer": 1}])
+    with pytest.raises(XlscaleError, match="studies/pilot.yaml: .*'layers': 3.*matches some cell"):
+        study.matching([{"layers": 1}, {"layers": 3}])
 
 
 @pytest.mark.parametrize("phase", list(PARAMETERS))

@@ -54,11 +54,36 @@ def test_all_runs_are_points(cells, drawn):
         assert points == (cells["target"] == target).sum()
 
 
-def test_failed_cells_are_not_drawn(cells):
+def test_a_missing_rung_is_not_drawn_breaks_the_line_and_keeps_its_tick(cells):
     cells.loc[cells["layers"] == 4, ["status", "value"]] = ["failed", np.nan]
     for ax in figures.scaling(cells).axes:
-        assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
-        assert len(ax.get_xticks()) == 3
+        points = [line for line in ax.lines if line.get_marker() not in ("", "None")]
+        joined = [line for line in ax.lines if line.get_marker() == "" and len(line.get_xdata()) == 4]
+        assert all(np.isfinite(line.get_ydata()).all() for line in points)
+        assert len(joined) == 5 and all(np.isnan(line.get_ydata()).tolist() == [0, 0, 1, 0] for line in joined)
+        assert len(ax.get_xticks()) == 4
+
+
+def test_the_last_rung_has_its_place_also_when_nothing_was_run_there(cells):
+    cells.loc[cells["layers"] == 12, ["status", "value"]] = ["missing", np.nan]
+    ax = figures.scaling(cells).axes[0]
+    assert ax.get_xticks()[-1] < ax.get_xlim()[1]
+    ax = figures.gain(cells).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4", "12"] and ax.get_xlim()[1] > 3
+
+
+def test_no_bar_is_drawn_where_there_is_no_interval(cells):
+    def bars(table):
+        return [
+            segment
+            for ax in figures.gain(table).axes
+            for bar in ax.collections
+            for segment in bar.get_segments()
+            if np.isfinite(segment).all() and len(segment)
+        ]
+
+    assert len(bars(cells)) == 2 * 4 * 4
+    assert bars(cells[cells["seed"] < 2]) == []
 
 
 def test_every_language_is_drawn_once_and_english_is_not(drawn):

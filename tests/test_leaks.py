@@ -14,14 +14,10 @@ WORDS = [f"word{i}" for i in range(12)]
 def test_no_bundled_set_leaks():
     proofs = leaks.find([cards.data_card(name) for name in cards.names("data")])
     assert not proofs["leak"].any(), proofs[proofs["leak"]].to_string()
-    assert proofs["max_similarity"].max() < similarity.NEAR
-    pairs = set(zip(proofs["seen"], proofs["unseen"], strict=True))
-    assert {
-        ("topic/train", "topic/test"),
-        ("topic/train", "topic/dev"),
-        ("squad_wiki/train", "udhr/test"),
-        ("squad_amazon/dev", "topic/test"),
-    } <= pairs
+    trained = ("squad_amazon", "squad_wiki", "topic")
+    expected = {(f"{a}/train", f"{b}/dev") for a in trained for b in trained}
+    expected |= {(f"{a}/{s}", f"{b}/test") for a in trained for s in ("train", "dev") for b in ("topic", "udhr")}
+    assert set(zip(proofs["seen"], proofs["unseen"], strict=True)) == expected and len(proofs) == len(expected)
 
 
 @pytest.fixture
@@ -94,6 +90,48 @@ def test_leak_across_data_sets_is_found(planted):
     article = corpora.table(udhr).to_pandas().query("language == 'sw'")["text"].iloc[0]
     proofs = leaks.find([planted(text=article), udhr])
     assert proofs.loc[proofs["leak"], "unseen"].tolist() == ["udhr/test"]
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A function that sets fields of one dev row of a small copy of a question set and returns the copy's card."""
+    card = cards.data_card("squad_wiki")
+    rows = corpora.table(card).to_pandas()
+    rows = pd.concat([rows[rows["split"] == "train"].head(20), rows[rows["split"] == "dev"].head(20)])
+
+    def change(**values):
+        copy = rows.reset_index(drop=True)
+        for column, value in values.items():
+            copy.at[39, column] = value
+        table = pa.Table.from_pandas(copy, schema=bundles.read(card.path).schema, preserve_index=False)
+        path = tmp_path / "asked.parquet"
+        bundles.write(table, path)
+        return card.model_copy(update={"file": str(path), "sha256": sha256_file(path), "splits": bundles.counts(table)})
+
+    change.trained = rows.iloc[0]
+    return change
+
+
+def test_a_shared_question_is_counted_and_is_no_leak_without_its_context(asked):
+    assert found(asked())["shared_questions"] == 0
+    proof = found(asked(question=asked.trained["question"].upper()))
+    assert proof["shared_questions"] == 1 and not proof["leak"]
+    assert found(asked(context=asked.trained["context"], question=asked.trained["question"]))["leak"]
+
+
+def test_a_question_that_is_a_tested_text_is_a_leak(planted, asked):
+    proofs = leaks.find([planted(), asked(question=planted.test["text"])])
+    assert proofs.loc[proofs["leak"], "seen"].tolist() == ["squad_wiki/dev"]
+    assert proofs.loc[proofs["leak"], "shared_texts"].tolist() == [1]
+
+
+def test_training_on_what_another_set_is_tuned_on_is_found(planted, asked):
+    proofs = leaks.find([planted(text=_dev_context(asked)), asked()])
+    assert proofs.loc[proofs["leak"], ["seen", "unseen"]].values.tolist() == [["topic/train", "squad_wiki/dev"]]
+
+
+def _dev_context(asked):
+    return corpora.table(asked()).to_pandas()["context"].iloc[-1]
 
 
 def test_a_set_that_trains_nothing_has_no_pairs():

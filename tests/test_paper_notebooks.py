@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 from xlscale import cards, cells, record, studies
@@ -24,7 +25,7 @@ def result(row, values):
     done = row["status"] == "complete"
     return cells.Result(
         id=row["cell"],
-        phase="target",
+        phase=row["phase"],
         parent=None,
         parameters=parameters,
         reads={},
@@ -46,7 +47,7 @@ def write_record(folder, table):
     """Write ``table`` as ``cells.parquet``; languages spread evenly around each cell's value."""
     found = {}
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        codes = cards.data_card(row["target"]).languages
+        codes = cards.data_card(row["target"]).languages if row["target"] else ["en"]
         around = np.clip((row["value"] or 0) + np.linspace(-0.1, 0.1, len(codes)), 0, 1)
         found[row["cell"]] = result(row, dict(zip(codes, around.tolist(), strict=True)))
     record._write(found, folder / "cells.parquet")
@@ -55,7 +56,9 @@ def write_record(folder, table):
 
 @pytest.fixture
 def table():
-    return simulate.cells(np.random.default_rng(5), sd=0.01)
+    generator = np.random.default_rng(5)
+    cells = simulate.cells(generator, sd=0.01)
+    return pd.concat([cells, simulate.intermediate(cells, generator)], ignore_index=True)
 
 
 def run_here(name, folder, out, capsys):

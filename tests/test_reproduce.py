@@ -7,69 +7,80 @@ from pathlib import Path
 import pytest
 from conftest import xlscale
 
-from xlscale import canary, cells, files, record, runner
-
-_read = runner.result_of
+from xlscale import canary, files, machine, record, reproduce, runner
 
 
 @pytest.fixture(scope="module")
 def setting(smoke_runs, smoke_cells, tmp_path_factory) -> dict[str, str]:
-    """A record of the smoke study, and the environment that makes the command line use it."""
+    """A record of the smoke study, and the environment that makes the command line use it.
+
+    All but three cells count as left from an interrupted run, to save time; those three are computed anew.
+    """
     folder = tmp_path_factory.mktemp("reproduce")
-    shutil.copytree(smoke_runs, folder / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "RUNS", smoke_runs)
-        patch.setattr(runner, "result_of", lambda cell, runs=smoke_runs: _read(cell, runs))
-        record.add(smoke_cells, folder / "results")
-    return {"XLSCALE_RESULTS": str(folder / "results"), "XLSCALE_REPRODUCTION": str(folder / "reproduction")}
+    record.add(smoke_cells, folder / "results", smoke_runs)
+    for cell in smoke_cells:
+        if cell.phase == "pretrained" or cell.condition == "none" or cell.parameters.placebo:
+            shutil.copytree(smoke_runs / cell.id, folder / "runs" / "reproduce" / cell.id)
+    return {f"XLSCALE_{name.upper()}": str(folder / name) for name in ("results", "reproduction", "built")}
 
 
-def _reproduce(setting: dict[str, str]):
+def _reproduce(setting: dict[str, str], source: str):
     runs = Path(setting["XLSCALE_RESULTS"]).parent / "runs"
-    return xlscale("reproduce", "--study", "smoke", "--source", "fresh", runs=runs, check=False, **setting)
+    return xlscale("reproduce", "--study", "smoke", "--source", source, runs=runs, check=False, **setting)
 
 
 @pytest.mark.slow
 def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting, smoke_cells):
-    out = Path(setting["XLSCALE_REPRODUCTION"])
-    first = _reproduce(setting)
+    out, built = Path(setting["XLSCALE_REPRODUCTION"]), Path(setting["XLSCALE_BUILT"])
+    first = _reproduce(setting, "record")
     assert first.returncode == 0, first.stdout + first.stderr
+    assert f"({len(smoke_cells) - 3} are left from an interrupted run)" in first.stdout
     assert f"{len(smoke_cells)} of {len(smoke_cells)} recomputed cells agree" in (out / "agreement.md").read_text()
-    assert (out / "paper" / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "scaling_overlay.svg").exists()
-    made = json.loads((out / "paper" / "numbers.json").read_text())
+    made = json.loads((built / "numbers.json").read_text())
     assert {number["source"] for number in made["numbers"].values()} == {"00_data", "04_scaling", "05_significance"}
 
-    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    second = _reproduce(setting)
+    stamps = {path: path.stat().st_mtime_ns for path in [*out.rglob("*"), *built.rglob("*")] if path.is_file()}
+    second = _reproduce(setting, "record")
     assert second.returncode == 0
     assert "nothing was done" in second.stdout
-    assert stamps == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
-    # A record that says something else: found, and the exit code says so.
+    # This machine's cells alone give the same paper, because they are equal to the record.
+    fresh = _reproduce(setting, "fresh")
+    assert fresh.returncode == 0, fresh.stdout + fresh.stderr
+    assert (out / "paper" / "paper.pdf").read_bytes() == (built / "paper.pdf").read_bytes()
+
+    # A record that says something else is found before anything is computed, and where it is not needed, at the end.
     results = Path(setting["XLSCALE_RESULTS"])
     target = next(cell for cell in smoke_cells if cell.phase == "target")
     known = record.results(results)
-    changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64, "value": 0.999})
+    changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
     record._write(known | {target.id: changed}, results / "cells.parquet")
-    third = _reproduce(setting)
-    assert third.returncode == 1
-    assert f"| {target.id} | 99.90 |" in (out / "agreement.md").read_text()
+    faulty = _reproduce(setting, "record")
+    assert faulty.returncode == 1
+    assert "predictions_sha256: expected 0000" in faulty.stderr
+    assert _reproduce(setting, "fresh").returncode == 1
     assert "differs" in (out / "agreement.md").read_text()
 
 
-def test_a_result_of_other_code_is_not_taken_for_a_recomputation(smoke_runs, smoke_cells, tmp_path, monkeypatch):
-    from xlscale import reproduce
-
-    cell = smoke_cells[0]
-    shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
-    monkeypatch.setattr(cells, "RUNS", tmp_path)
-    monkeypatch.setattr(runner, "result_of", lambda cell, runs=tmp_path: _read(cell, runs))
-    reproduce._drop_stale([cell])
-    assert (tmp_path / cell.id / "result.json").exists()
-    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: "f" * 64)
-    reproduce._drop_stale([cell])
-    assert not (tmp_path / cell.id / "result.json").exists()
+def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_runs, smoke_cells, tmp_path, monkeypatch):
+    family = next(cell for cell in smoke_cells if cell.phase == "target" and cell.condition != "none").lineage()
+    for cell in family:
+        shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
+    left = lambda: [cell.phase for cell in family if runner.result_of(cell, tmp_path)]  # noqa: E731
+    reproduce._drop_stale(family, tmp_path)
+    assert left() == ["pretrained", "intermediate", "target"]
+    real = canary.fingerprint.of_phase
+    monkeypatch.setattr(
+        canary.fingerprint, "of_phase", lambda phase: "f" * 64 if phase == "intermediate" else real(phase)
+    )
+    reproduce._drop_stale(family, tmp_path)
+    assert left() == ["pretrained"]  # what descends from a stale cell is stale
+    monkeypatch.setattr(machine, "machine_type", lambda dtype: "another")
+    reproduce._drop_stale(family, tmp_path)
+    assert left() == []
 
 
 def test_the_committed_record_is_whole_and_its_code_is_the_present_one():

@@ -74,7 +74,7 @@ def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
-@pytest.mark.parametrize("victim", ["runner", "kernel", "snakemake"])
+@pytest.mark.parametrize("victim", ["runner", "kernel", "snakemake", "sweep"])
 def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
@@ -82,9 +82,10 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     wanted = chosen[0].lineage()
     runs = tmp_path / "runs"
     shutil.copytree(smoke_runs / wanted[0].id, runs / wanted[0].id)
-    start = ["run", chosen[0].id] if victim != "snakemake" else ["sweep", "--study", "smoke", "--jobs", "1"]
+    start = ["run", chosen[0].id] if victim in ("runner", "kernel") else ["sweep", "--study", "smoke", "--jobs", "1"]
     process = _start(runs, *start)
-    needle = {"runner": "xlscale\0run", "kernel": "ipykernel_launcher", "snakemake": "snakemake\0--snakefile"}[victim]
+    needles = {"runner": "xlscale\0run", "kernel": "ipykernel_launcher", "snakemake": "snakemake\0--snakefile"}
+    needle = needles.get(victim, "xlscale\0sweep")
     pids = _wait(lambda: _processes(needle, runs))
     _wait(lambda: _processes("ipykernel_launcher", runs))
     time.sleep(2.0)
@@ -175,15 +176,13 @@ _read = runner.result_of
 
 
 @pytest.fixture
-def smoke_record(smoke_runs, smoke_cells, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(cells, "RUNS", smoke_runs)
-    monkeypatch.setattr(runner, "result_of", lambda cell, runs=smoke_runs: _read(cell, runs))
-    assert record.add(smoke_cells, tmp_path) == len(smoke_cells)
-    assert record.add(smoke_cells, tmp_path) == 0
+def smoke_record(smoke_runs, smoke_cells, tmp_path) -> Path:
+    assert record.add(smoke_cells, tmp_path, smoke_runs) == len(smoke_cells)
+    assert record.add(smoke_cells, tmp_path, smoke_runs) == 0
     return tmp_path
 
 
-def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_cells, tmp_path_factory):
+def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_runs, smoke_cells, tmp_path_factory):
     assert set(record.check(smoke_record).values()) == {"ok"}
     table = record.cells(smoke_record, "target")
     assert len(table) == sum(cell.phase == "target" for cell in smoke_cells)
@@ -196,8 +195,17 @@ def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_cells, 
     assert {"cell", "group", "gold", "prediction", "correct", "intermediate_type"} <= set(items.columns)
     assert ((items["gold"] == items["prediction"]) == (items["correct"] == 1)).all()
     other = tmp_path_factory.mktemp("again")
-    record.add(list(reversed(smoke_cells)), other)
+    record.add(list(reversed(smoke_cells)), other, smoke_runs)
     assert (other / "cells.parquet").read_bytes() == (smoke_record / "cells.parquet").read_bytes()
+
+
+def test_values_that_do_not_follow_from_the_predictions_are_found(smoke_record):
+    known = record.results(smoke_record)
+    for name, result in known.items():
+        raised = {code: score.model_copy(update={"value": 0.99}) for code, score in result.languages.items()}
+        for changes in ({"value": 0.99}, {"languages": raised, "value": 0.99}):
+            record._write(known | {name: result.model_copy(update=changes)}, smoke_record / "cells.parquet")
+            assert "expected" in record.check(smoke_record)[name]
 
 
 def test_a_tampered_record_is_found(smoke_record, smoke_cells):
@@ -220,6 +228,7 @@ def test_a_tampered_record_is_found(smoke_record, smoke_cells):
 def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, monkeypatch):
     before = record.results(smoke_record)
     assert canary.changed(before, smoke_record) == {}
+    recorded_code = {result.phase: result.fingerprint for result in before.values()}
     monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: "f" * 64)
     assert set(canary.changed(before, smoke_record)) == set(cells.PARAMETERS)
     pairs = [(old, old.model_copy(update={"fingerprint": "f" * 64})) for old in before.values()]
@@ -232,3 +241,19 @@ def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, m
     after = record.results(smoke_record)
     assert {result.phase for result in after.values()} == {"pretrained", "intermediate"}  # the target cells are void
     assert canary.changed(after, smoke_record) == {}
+    # Whoever goes back to the recorded code has the whole record again.
+    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: recorded_code[phase])
+    assert record.results(smoke_record) == before
+
+
+def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(smoke_record, monkeypatch):
+    before = record.results(smoke_record)
+    codes = {result.phase: result.fingerprint for result in before.values()} | {"intermediate": "f" * 64}
+    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: codes[phase])
+    old = next(result for result in before.values() if result.phase == "intermediate")
+    failed = old.model_copy(
+        update={"status": "failed", "reason": "diverged", "fingerprint": "f" * 64, "environment": {}, "value": None}
+    )
+    assert [stamp.verdict for stamp in canary.stamp(smoke_record, [(old, failed)])] == ["different"]
+    left = record.results(smoke_record)
+    assert {result.parameters.get("intermediate", "none") for result in left.values()} == {"none"}

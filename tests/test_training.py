@@ -54,6 +54,14 @@ def test_bf16_follows_float32_and_both_learn(e5, prepared):
     assert (table["prediction"] == other["prediction"]).mean() > 0.85
 
 
+def test_auto_precision_follows_the_processor(monkeypatch):
+    for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(machine, "native_bf16", lambda native=native: native)
+        assert machine.precision("auto") == expected
+        assert machine.precision("float32") == torch.float32
+        assert machine.precision("bf16") == torch.bfloat16
+
+
 def test_word_embeddings_are_frozen_and_the_rest_moves(e5, prepared):
     before = ladder.load(e5, 1)
     _, _, after = _train(e5, prepared, torch.float32, epochs=1)

@@ -12,7 +12,7 @@ from xlscale import files
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xlscale", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    jobs = {"type": _positive, "default": os.cpu_count() or 1, "help": "cells at a time (default: all cores)"}
+    jobs = {"type": _positive, "default": None, "help": "cells at a time (default: as many as cores and memory allow)"}
     study = {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"}
 
     verb = verbs.add_parser("reproduce", help="recompute, check, rebuild the paper, compare with the record")
@@ -45,6 +45,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _default_jobs() -> int:
+    """One cell per core that this process may use, and no more than 2 GB of free memory allow each."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
+
+
 def _dispatch(options: argparse.Namespace) -> bool:
     # Imported late, so that help and bad options are answered at once.
     if options.verb == "run":
@@ -52,8 +60,10 @@ def _dispatch(options: argparse.Namespace) -> bool:
 
         runner.main(options.id)
         return True
-    from xlscale import reproduce, studies, sweep
+    from xlscale import reproduce
 
+    if "jobs" in options and options.jobs is None:
+        options.jobs = _default_jobs()
     if options.verb == "reproduce":
         everything, fresh = options.cells == "all", options.source == "fresh"
         return reproduce.reproduce(options.study, everything, fresh, options.jobs)
@@ -62,9 +72,9 @@ def _dispatch(options: argparse.Namespace) -> bool:
     if options.verb == "canary":
         return reproduce.canary(options.study, options.jobs)
     if options.verb == "record":
-        return reproduce.add_to_record(options.study, options.jobs)
+        reproduce.add_to_record(options.study, options.jobs)
     if options.verb == "sweep":
-        sweep.run(options.study, studies.load(options.study).cells(), options.jobs)
+        reproduce.run_study(options.study, options.jobs)
     if options.verb == "plan":
         reproduce.plan(options.study)
     if options.verb == "paper":
@@ -79,6 +89,9 @@ def main() -> int:
         return 0 if _dispatch(options) else 1
     except files.XlscaleError as error:
         print(f"xlscale: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # an unwritable or full place that no one expected to be one
+        print(f"xlscale: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)

@@ -37,8 +37,16 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
 
 
 def void(folder: Path = RESULTS) -> set[tuple[str, str]]:
-    """(phase, fingerprint) of the code whose recorded cells no longer count."""
-    return {(stamp.phase, stamp.recorded) for stamp in stamps(folder) if stamp.verdict == "different"}
+    """(phase, fingerprint) of recorded code that the present code was found to differ from.
+
+    Going back to the recorded code brings its cells back: the stamp is about a pair of codes.
+    """
+    found = set()
+    for stamp in stamps(folder):
+        known = accepted(stamp.phase, folder)
+        if stamp.verdict == "different" and stamp.current in known and stamp.recorded not in known:
+            found.add((stamp.phase, stamp.recorded))
+    return found
 
 
 def accepted(phase: Phase, folder: Path = RESULTS) -> set[str]:
@@ -59,22 +67,27 @@ def changed(found: dict[str, Result], folder: Path = RESULTS) -> dict[Phase, set
 
 
 def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
-    """Compare (recorded, rerun) results of one machine type and write what follows for each phase."""
-    new = []
-    for phase in sorted({recorded.phase for recorded, _ in pairs}):
-        of_phase = [(old, again) for old, again in pairs if old.phase == phase]
-        for fingerprint_ in sorted({old.fingerprint for old, _ in of_phase}):
-            part = [(old, again) for old, again in of_phase if old.fingerprint == fingerprint_]
-            equal = all(old.predictions_sha256 == again.predictions_sha256 for old, again in part)
-            new.append(
-                Stamp(
-                    phase=phase,
-                    recorded=fingerprint_,
-                    current=part[0][1].fingerprint,
-                    verdict="equivalent" if equal else "different",
-                    cells=sorted(old.id for old, _ in part),
-                    machine=part[0][1].environment["machine"],
-                )
-            )
+    """Compare (recorded, rerun) results of one machine type and write what follows for each phase and recorded code.
+
+    A cell that fails now and did not before, or the other way round, has different predictions.
+    """
+    groups: dict[tuple[Phase, str], list[tuple[Result, Result]]] = {}
+    for old, again in pairs:
+        groups.setdefault((old.phase, old.fingerprint), []).append((old, again))
+    new = [
+        Stamp(
+            phase=phase,
+            recorded=code,
+            current=part[0][1].fingerprint,
+            verdict="equivalent" if all(_same(old, again) for old, again in part) else "different",
+            cells=sorted(old.id for old, _ in part),
+            machine=part[0][0].environment.get("machine", "unknown"),
+        )
+        for (phase, code), part in sorted(groups.items())
+    ]
     write_json(Path(folder) / FILE, [s.model_dump() for s in [*stamps(folder), *new]])
     return new
+
+
+def _same(old: Result, again: Result) -> bool:
+    return (old.status, old.predictions_sha256) == (again.status, again.predictions_sha256)

@@ -41,7 +41,7 @@ class ModelCard(Strict):
 
     name: Name
     title: str
-    reader: Literal["e5_wheel"]
+    reader: Name  # module of xlscale.models that turns the weights into a config, tensors and a tokenizer
     package: Package
     member: str  # path of the weights inside the package
     member_sha256: Sha256
@@ -69,7 +69,7 @@ class DataCard(Strict):
     splits: dict[str, dict[str, int]]  # split -> language -> rows
     file: str  # relative to data_manifest/
     sha256: Sha256
-    builder: str  # module of xlscale.data that rebuilds the file
+    builder: Name | None = None  # module of xlscale.data that rebuilds the file; None: the file came as it is
     packages: list[Package]
     licence: str
     citation: str

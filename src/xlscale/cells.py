@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xlscale.cards import Name, Sha256, Strict, data_card, model_card, parse
+from xlscale.cards import Name, Sha256, Strict, data_card, model_card, names, parse
 from xlscale.files import NOTEBOOKS, RUNS, XlscaleError, digest
 
 Phase = Literal["pretrained", "intermediate", "target"]
@@ -21,6 +21,8 @@ NOTEBOOK = {
     "target": NOTEBOOKS / "03_target.ipynb",
 }
 NONE = "none"
+SHORTEST_WINDOW = 64  # tokens: room for a question and some context
+SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -67,7 +69,8 @@ class TargetParameters(IntermediateParameters):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        untrained = isinstance(values.get("target"), str) and not data_card(values["target"]).trained
+        known = values.get("target") in names("data")
+        untrained = known and not data_card(values["target"]).trained
         if values.get("intermediate") == NONE:
             values |= dict.fromkeys(_INTERMEDIATE_ONLY) | {"placebo": False}
         if untrained:
@@ -105,8 +108,7 @@ class Cell:
     @property
     def condition(self) -> str:
         """The intermediate training as a label: 'none', '<set>' or '<set>, shuffled labels'."""
-        name = getattr(self.parameters, "intermediate", NONE)
-        return f"{name}, shuffled labels" if getattr(self.parameters, "placebo", False) else name
+        return condition(self.parameters.model_dump())
 
     def spec(self) -> dict[str, Any]:
         """What ``spec.json`` holds: all of the cell's identity, readable."""
@@ -123,8 +125,13 @@ class Cell:
         return [*(self.parent.lineage() if self.parent else []), self]
 
 
+def condition(parameters: dict[str, Any]) -> str:
+    """The intermediate training of a cell's parameters as a label: 'none', '<set>' or '<set>, shuffled labels'."""
+    return parameters.get("intermediate", NONE) + (SHUFFLED if parameters.get("placebo") else "")
+
+
 def make(phase: Phase, values: dict[str, Any], where: str = "parameters") -> Cell:
-    """Check ``values`` strictly and give the cell they identify.
+    """Check ``values`` strictly and give the cell that they identify.
 
     Raises XlscaleError with one line naming ``where`` and the field: an unknown name, a wrong type, a value out of
     range, an unknown model, rung or data set, or a training field that is missing.
@@ -141,10 +148,9 @@ def make(phase: Phase, values: dict[str, Any], where: str = "parameters") -> Cel
 
 def from_spec(spec: dict[str, Any], where: str) -> Cell:
     """The cell of a ``spec.json``. Raises XlscaleError when the data or model it names have changed since."""
-    try:
-        cell = make(spec["phase"], spec["parameters"], where)
-    except (KeyError, TypeError):
-        raise XlscaleError(f"{where}: expected the fields phase and parameters") from None
+    if not isinstance(spec, dict) or not {"phase", "parameters"} <= spec.keys():
+        raise XlscaleError(f"{where}: expected the fields phase and parameters")
+    cell = make(spec["phase"], spec["parameters"], where)
     if cell.id != spec.get("id"):
         found = spec.get("id")
         raise XlscaleError(f"{where}: id: expected {cell.id} for these parameters, data and model, got {found}")
@@ -152,7 +158,7 @@ def from_spec(spec: dict[str, Any], where: str) -> Cell:
 
 
 def _check(phase: Phase, parameters: Parameters, where: str) -> None:
-    rungs = model_card(parameters.model).rungs
+    rungs = _named(where, "model", model_card, parameters.model).rungs
     if parameters.layers not in rungs:
         raise XlscaleError(f"{where}: layers: expected one of {rungs} of {parameters.model}, got {parameters.layers}")
     needed: list[str] = []
@@ -165,11 +171,37 @@ def _check(phase: Phase, parameters: Parameters, where: str) -> None:
     for name in needed:
         if getattr(parameters, name) is None:
             raise XlscaleError(f"{where}: {name}: expected a number, got nothing")
+    for field, prefix in (("intermediate", "intermediate_"), ("target", "")):
+        if phase == field or (field == "intermediate" and f"{prefix}examples" in needed):
+            _check_size(parameters, getattr(parameters, field), prefix, where)
 
 
 def _check_role(name: str, role: str, where: str) -> None:
-    if (found := data_card(name).role) != role:
-        raise XlscaleError(f"{where}: {role}: expected a data set whose card says role: {role}, {name!r} has {found!r}")
+    card = _named(where, role, data_card, name)
+    if card.role != role:
+        raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
+
+
+def _check_size(parameters: Parameters, name: str, prefix: str, where: str) -> None:
+    card = data_card(name)
+    examples, length = getattr(parameters, f"{prefix}examples"), getattr(parameters, f"{prefix}max_length")
+    rows = sum(card.splits.get("train", {}).values())
+    if examples is not None and examples > rows:
+        raise XlscaleError(
+            f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {examples}"
+        )
+    if card.family == "span_qa" and length < SHORTEST_WINDOW:
+        raise XlscaleError(
+            f"{where}: {prefix}max_length: expected at least {SHORTEST_WINDOW} for span QA, got {length}"
+        )
+
+
+def _named(where: str, field: str, load: Any, name: str) -> Any:
+    """``load(name)``, an unknown name being reported with the place and the field that hold it."""
+    try:
+        return load(name)
+    except XlscaleError as error:
+        raise XlscaleError(f"{where}: {field}: {error}") from None
 
 
 def _parent(phase: Phase, parameters: Parameters, where: str) -> Cell | None:
@@ -180,11 +212,16 @@ def _parent(phase: Phase, parameters: Parameters, where: str) -> Cell | None:
 
 
 def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
+    """What the notebook reads: bytes, and those fields of a card that change what is computed from them."""
     if phase == "pretrained":
         card = model_card(parameters.model)
-        return [(card.name, card.member_sha256), ("udhr", data_card("udhr").sha256)]
-    name = parameters.target if phase == "target" else parameters.intermediate
-    return [(name, data_card(name).sha256)]
+        return [(card.name, card.member_sha256), ("prefix", digest(card.prefix)), _data_read("udhr")]
+    return [_data_read(parameters.target if phase == "target" else parameters.intermediate)]
+
+
+def _data_read(name: str) -> tuple[str, str]:
+    card = data_card(name)
+    return name, digest([card.sha256, card.labels]) if card.labels else card.sha256
 
 
 def _slug(phase: Phase, parameters: Parameters) -> str:
@@ -241,6 +278,7 @@ class Result(Strict):
 
 
 def predictions_digest(predictions) -> str:
-    """Hex sha256 of a table's (language, item, prediction, correct), sorted: equal exactly if the predictions are."""
-    columns = ["language", "item", "prediction", "correct"]
+    """Hex sha256 of a table's (language, item, prediction, correct, and F1 where there is one), sorted by item: equal
+    exactly if the predictions and what they score are."""
+    columns = ["language", "item", "prediction", "correct", *(["f1"] if "f1" in predictions else [])]
     return digest(predictions[columns].sort_values(["language", "item"]).values.tolist())

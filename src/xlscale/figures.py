@@ -23,10 +23,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from xlscale import cards
+from xlscale.cells import NONE, SHUFFLED
 from xlscale.files import PAPER, atomic
 from xlscale.stats import groups as g
-from xlscale.stats.describe import label, title
-from xlscale.stats.slopes import NONE, SHUFFLED, conditions, gains, targets
+from xlscale.stats.describe import label, layers, metric, share, title
+from xlscale.stats.slopes import conditions, gains, rungs_of, sizes, targets
 
 if TYPE_CHECKING:
     from IPython.display import SVG
@@ -108,21 +109,24 @@ def styles(cells: pd.DataFrame) -> dict[str, dict]:
 
 
 def scaling(cells: pd.DataFrame, layer: str = LOCAL) -> Figure:
-    """Value against log10 non-embedding parameters: a panel per target, runs as markers, lines through the means."""
+    """Value against log10 non-embedding parameters: a panel per target, runs as markers, lines through the means.
+
+    A line is broken at a rung where its condition has no complete run.
+    """
     with look():
         fig, panels = _panels(cells, height=4.2)
         for target, ax in panels.items():
-            own = g.completed(cells, target)
+            own, rungs = g.completed(cells, target), rungs_of(cells, target)
             for name, style in styles(cells).items():
                 rows = own[own["condition"] == name]
                 x, y = _place(cells, rows)
-                line = y.groupby(x).mean()
-                ax.plot(line.index, line, linewidth=1.1, zorder=3, **{**style, "marker": ""})
+                line = pd.DataFrame({"x": x, "y": y}).groupby(rows["layers"]).mean().reindex(rungs)
+                ax.plot(line["x"], line["y"], linewidth=1.1, zorder=3, **{**style, "marker": ""})
                 ax.plot(x, y, markersize=4.2, markeredgewidth=0.8, zorder=4, **{**style, "linestyle": ""})
-            _rungs(ax, own)
+            _rungs(ax, sizes(cells).reindex(rungs).dropna())
             _chance(ax, target)
             ax.set_title(title(target))
-            ax.set_ylabel(f"{_metric(target)} (%)")
+            ax.set_ylabel(f"{metric(target)} (%)")
         _legend(fig, styles(cells), {"chance": _CHANCE})
         _note(
             fig, f"{layer}: markers are single runs (means over zero-shot languages), lines join the means over seeds"
@@ -150,43 +154,45 @@ def _place(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.Series, pd.Serie
 
 
 def gain(cells: pd.DataFrame, layer: str = LOCAL) -> Figure:
-    """Gain over no intermediate training per rung and condition, in points, with 95% t intervals over seeds."""
+    """Gain over no intermediate training per rung and condition, in points, with t intervals over seeds."""
     with look():
         fig, panels = _panels(cells, height=3.3)
         table, look_of = gains(cells), styles(cells)
         shown = [name for name in look_of if name != NONE]
         for target, ax in panels.items():
-            own = table[table["target"] == target]
-            rungs = sorted(own["layers"].unique())
+            own, rungs = table[table["target"] == target], rungs_of(cells, target)
             ax.axhline(0, color="0.4", linewidth=0.8)
             for index, name in enumerate(shown):
                 rows = own[own["condition"] == name]
                 at = rows["layers"].map(rungs.index) + (index - (len(shown) - 1) / 2) * 0.16
-                half = 100 * (rows["high"] - rows["estimate"]).fillna(0)
+                # Where there is no interval this is NaN, and no bar is drawn.
+                half = 100 * (rows["high"] - rows["estimate"])
                 style = {**look_of[name], "linestyle": "none", "markersize": 4.5}
                 ax.errorbar(at, 100 * rows["estimate"], yerr=half, elinewidth=0.9, capsize=2, **style)
             ax.set_xticks(range(len(rungs)), [str(k) for k in rungs])
+            ax.set_xlim(-0.5, len(rungs) - 0.5)
             ax.set_xlabel("layers")
             ax.set_ylabel("gain over none (percentage points)")
             ax.set_title(title(target))
             ax.grid(axis="y")
             sns.despine(ax=ax)
         _legend(fig, {name: {**look_of[name], "linestyle": "none"} for name in shown}, {})
-        _note(fig, f"{layer}: bars are 95% t intervals from the pooled variance between seeds")
+        _note(fig, f"{layer}: bars are {share(g.LEVEL)} t intervals from the variance between seeds at that rung")
     return fig
 
 
 def languages(values: pd.DataFrame, condition: str = NONE, layer: str = LOCAL) -> Figure:
-    """Zero-shot value per language, smallest against largest rung, means over seeds, sorted by the largest rung.
+    """Zero-shot value per language, smallest against largest rung with runs, means over seeds, sorted by the largest.
 
     ``values`` is ``record.languages()``. A target with many languages takes several columns.
     """
     own = values[(values["condition"] == condition) & (values["language"] != "en") & values["value"].notna()]
+    ends = sorted({own["layers"].min(), own["layers"].max()}) if len(own) else []
     columns = []
     for target, rows in own.groupby("target"):
         table = rows.pivot_table(index="language", columns="layers", values="value", aggfunc="mean")
-        table = table[sorted({table.columns.min(), table.columns.max()})].dropna()
-        table = table.sort_values([table.columns[-1]], ascending=False, kind="stable")
+        table = table.reindex(columns=ends).dropna(how="all")
+        table = table.sort_values(ends[::-1], ascending=False, kind="stable")
         parts = np.array_split(np.arange(len(table)), -(-len(table) // _ROWS))
         columns += [(target, table.iloc[part]) for part in parts]
     with look():
@@ -196,29 +202,24 @@ def languages(values: pd.DataFrame, condition: str = NONE, layer: str = LOCAL) -
             _dots(ax, 100 * table)
             _chance(ax, target, vertical=True)
             ax.set_title(title(target))
-            ax.set_xlabel(f"{_metric(target)} (%)")
-        ends = [_layers(k) for k in ([own["layers"].min(), own["layers"].max()] if len(own) else [])]
-        shapes = dict(zip(ends, _ENDS, strict=False))
+            ax.set_xlabel(f"{metric(target)} (%)")
+        shapes = dict(zip(map(layers, ends), _ENDS, strict=False))
         handles = {name: Line2D([], [], color="black", linestyle="", **style) for name, style in shapes.items()}
         _legend(fig, {}, handles | {"chance": _CHANCE}, columns=3)
-        _note(fig, f"{layer}: {label(condition)}; means over seeds; English, the training language, is left out")
+        _note(fig, f"{layer}: {label(condition)}; means over seeds; English is left out")
     return fig
 
 
 def _dots(ax: Axes, table: pd.DataFrame) -> None:
     at = np.arange(len(table))
     ax.hlines(at, table.min(axis=1), table.max(axis=1), color="0.75", linewidth=1, zorder=1)
-    for layers, style in zip(table.columns, _ENDS, strict=False):
-        ax.plot(table[layers], at, color="black", linestyle="", **style)
+    for rung, style in zip(table.columns, _ENDS, strict=False):
+        ax.plot(table[rung], at, color="black", linestyle="", **style)
     ax.set_yticks(at, table.index, fontsize=7)
     ax.set_ylim(_ROWS - 0.2, -0.8)
     ax.set_xlim(0, 102)
     ax.grid(axis="x")
     sns.despine(ax=ax)
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'s' if count > 1 else ''}"
 
 
 def _panels(cells: pd.DataFrame, height: float) -> tuple[Figure, dict[str, Axes]]:
@@ -229,9 +230,9 @@ def _panels(cells: pd.DataFrame, height: float) -> tuple[Figure, dict[str, Axes]
     return fig, dict(zip(names, axes, strict=False))
 
 
-def _rungs(ax: Axes, own: pd.DataFrame) -> None:
-    x = own.groupby("layers")["non_embedding_parameters"].first()
+def _rungs(ax: Axes, x: pd.Series) -> None:
     ax.set_xscale("log")
+    ax.set_xlim(x.min() / 1.2, x.max() * 1.2)  # all rungs asked for, also those without a run
     ax.xaxis.set_major_locator(FixedLocator(x))
     ax.xaxis.set_major_formatter(FixedFormatter([f"{value / 1e6:.1f}" for value in x]))
     ax.xaxis.set_minor_locator(NullLocator())
@@ -249,11 +250,6 @@ def _chance(ax: Axes, target: str, vertical: bool = False) -> None:
     if target in cards.names("data"):
         draw = ax.axvline if vertical else ax.axhline
         draw(100 * cards.data_card(target).chance, color="0.4", linewidth=0.9, linestyle=":", zorder=1)
-
-
-def _metric(target: str) -> str:
-    names = {"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1"}
-    return names[cards.data_card(target).metric] if target in cards.names("data") else "value"
 
 
 def _legend(fig: Figure, look_of: dict[str, dict], extra: dict[str, Line2D], columns: int = 2) -> None:

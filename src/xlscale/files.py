@@ -8,21 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(os.environ.get("XLSCALE_ROOT") or Path(__file__).resolve().parents[2])
+
+def _folder(name: str, default: Path) -> Path:
+    """A folder that the environment variable ``name`` may move, absolute: notebooks run in another directory."""
+    return Path(os.environ.get(name) or default).resolve()
+
+
+ROOT = _folder("XLSCALE_ROOT", Path(__file__).resolve().parents[2])
 MANIFEST = ROOT / "data_manifest"
 NOTEBOOKS = ROOT / "notebooks"
 STUDIES = ROOT / "studies"
-RESULTS = Path(os.environ.get("XLSCALE_RESULTS") or ROOT / "results")
-PAPER = ROOT / "paper"
-RUNS = Path(os.environ.get("XLSCALE_RUNS") or ROOT / "runs")
-CACHE = Path(os.environ.get("XLSCALE_CACHE") or ROOT / ".cache")
-REPRODUCTION = Path(os.environ.get("XLSCALE_REPRODUCTION") or ROOT / "reproduction")
+RESULTS = _folder("XLSCALE_RESULTS", ROOT / "results")
+PAPER = ROOT / "paper"  # sources; what is built lies there too, unless BUILT says otherwise
+BUILT = _folder("XLSCALE_BUILT", PAPER)
+RUNS = _folder("XLSCALE_RUNS", ROOT / "runs")
+CACHE = _folder("XLSCALE_CACHE", ROOT / ".cache")
+REPRODUCTION = _folder("XLSCALE_REPRODUCTION", ROOT / "reproduction")
 
 
 class XlscaleError(Exception):
@@ -59,11 +66,9 @@ def atomic(path: Path) -> Iterator[Path]:
     A crash, a full disk or an exception leaves ``path`` as it was. Raises XlscaleError when the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())

@@ -36,12 +36,23 @@ def of_phase(phase: str) -> str:
 
 
 def normalised(tree: ast.AST) -> str:
-    """The syntax tree as text, docstrings and positions left out."""
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree, include_attributes=False)
+    """The syntax tree as text without docstrings and positions, the same under every version of Python.
+
+    ``ast.dump`` is not: later versions add fields to nodes, and leave out empty ones. Here empty fields never count.
+    """
+    if isinstance(tree, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        body = tree.body[1:] if ast.get_docstring(tree, clean=False) is not None else tree.body
+        fields = [(name, body if name == "body" else value) for name, value in ast.iter_fields(tree)]
+    else:
+        fields = list(ast.iter_fields(tree))
+    parts = [f"{name}={_text(value)}" for name, value in fields if value is not None and value != []]
+    return f"{type(tree).__name__}({','.join(parts)})"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_text(item) for item in value)}]"
+    return normalised(value) if isinstance(value, ast.AST) else repr(value)
 
 
 def modules_of(phase: str) -> list[str]:
@@ -60,6 +71,8 @@ def _closure(start: set[str]) -> set[str]:
             continue
         seen.add(module)
         todo |= _imports(_tree(module))
+        if module == "models.store":  # which names the reader in a card, not in its code
+            todo |= {f"models.{path.stem}" for path in (PACKAGE / "models").glob("*.py") if path.stem != "__init__"}
     return seen
 
 

@@ -49,7 +49,7 @@ class Numbers:
         self.source = source
         self.numbers: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
-        self._figures: dict[str, tuple[Figure, str]] = {}
+        self._figures: dict[str, Figure] = {}
 
     def add(self, key: str, value: float | int | str | None, text: str, unit: str = "") -> None:
         """Record a number: ``value`` for machines (None or NaN: missing), ``text`` as printed, ``unit`` for both."""
@@ -58,28 +58,28 @@ class Numbers:
             value = None
         self._put(self.numbers, key, {"value": value, "text": text, "unit": unit})
 
-    def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
+    def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Record a table of strings; raises XlscaleError for a row that is not as long as the header."""
         rows = [[str(value) for value in row] for row in rows]
         for row in rows:
             if len(row) != len(header):
                 where = f"{self.source}: table {name}"
                 raise XlscaleError(f"{where}: expected {len(header)} columns, got {len(row)}: {row}")
-        self._put(self.tables, name, {"header": list(header), "rows": rows, "caption": caption})
+        self._put(self.tables, name, {"header": list(header), "rows": rows})
 
-    def figure(self, name: str, fig: Figure, caption: str = "") -> None:
+    def figure(self, name: str, fig: Figure) -> None:
         """Record a figure; ``write`` saves it as SVG (for the paper) and PDF."""
         self._check(name)
-        self._figures[name] = (fig, caption)
+        self._figures[name] = fig
 
     def write(self, out: Path) -> Path:
         """Write ``figures/`` and ``generated/<source>.json`` below ``out`` atomically; returns the JSON's path."""
         from xlscale import figures
 
         drawn = {}
-        for name, (fig, caption) in sorted(self._figures.items()):
+        for name, fig in sorted(self._figures.items()):
             svg = figures.save(fig, Path(out) / "figures" / name)
-            drawn[name] = {"file": f"figures/{svg.name}", "sha256": sha256_file(svg), "caption": caption}
+            drawn[name] = {"file": f"figures/{svg.name}", "sha256": sha256_file(svg)}
         path = Path(out) / "generated" / f"{self.source}.json"
         write_json(path, {"numbers": self.numbers, "tables": self.tables, "figures": drawn})
         return path

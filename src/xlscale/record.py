@@ -17,9 +17,10 @@ from xlscale import canary, runner
 from xlscale import cells as cells_
 from xlscale.cards import data_card, parse
 from xlscale.cells import NONE, Cell, Result
-from xlscale.files import RESULTS, XlscaleError, atomic, relative
+from xlscale.files import RESULTS, RUNS, XlscaleError, atomic, relative
 
 SMALL = ["language", "item", "prediction", "score", "correct"]  # gold and group are the data set's
+ROUNDING = 1e-6  # predictions are stored in float32
 FACTS = [
     "cell",
     "phase",
@@ -35,10 +36,20 @@ FACTS = [
 
 
 def results(folder: Path = RESULTS) -> dict[str, Result]:
-    """All recorded results by cell id, in order of id, without those that a canary has voided; empty without a record.
+    """All recorded results that count, by cell id, in order of id; empty without a record.
 
-    Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
+    Left out is what a canary has voided: cells of code that the present code was found to differ from, and cells with
+    such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
     """
+    found = _all(folder)
+    void = canary.void(folder)
+    gone = {result.id for result in found.values() if (result.phase, result.fingerprint) in void}
+    for _ in cells_.PARAMETERS:  # as deep as lineages go
+        gone |= {result.id for result in found.values() if result.parent in gone}
+    return {name: result for name, result in found.items() if name not in gone}
+
+
+def _all(folder: Path) -> dict[str, Result]:
     path = Path(folder) / "cells.parquet"
     if not path.exists():
         return {}
@@ -47,25 +58,24 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise XlscaleError(f"{relative(path)}: not a readable record ({' '.join(str(error).split())})") from None
     parsed = [parse(Result, json.loads(row), relative(path)) for row in rows]
-    void = canary.void(folder)
-    kept = [result for result in parsed if (result.phase, result.fingerprint) not in void]
-    return {result.id: result for result in sorted(kept, key=lambda result: result.id)}
+    return {result.id: result for result in sorted(parsed, key=lambda result: result.id)}
 
 
-def add(new: list[Cell], folder: Path = RESULTS) -> int:
-    """Take over the complete cells of ``new`` from ``runs/`` into the record; returns how many were new or changed."""
-    known = results(folder)
+def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
+    """Take over the complete cells of ``new`` from ``runs`` into the record; returns how many were new or changed."""
+    known = _all(folder)
     changed = 0
     for cell in new:
-        result = runner.result_of(cell)
+        result = runner.result_of(cell, runs)
         if result is None or known.get(cell.id) == result:
             continue
         if result.status == "complete":
-            table = pd.read_parquet(cell.folder / "predictions.parquet")
-            _check_predictions(result, table, cell.folder / "predictions.parquet")
+            path = runs / cell.id / "predictions.parquet"
+            predicted = _read(path)
+            _check_predictions(result, predicted, path)
             with atomic(Path(folder) / "predictions" / f"{cell.id}.parquet") as path:
-                small = [name for name in (*SMALL, "f1") if name in table]
-                table[small].to_parquet(path, index=False, compression="zstd")
+                small = [name for name in (*SMALL, "f1") if name in predicted]
+                predicted[small].to_parquet(path, index=False, compression="zstd")
         known[cell.id] = result
         changed += 1
     if changed:
@@ -91,7 +101,8 @@ def _write(known: dict[str, Result], path: Path) -> None:
 def check(folder: Path = RESULTS) -> dict[str, str]:
     """Check identity and hash of every recorded cell; returns cell id -> 'ok' or what is wrong, in one line.
 
-    Identity: the id follows from the recorded parameters and from the data and model that the cards name today.
+    Identity: the id follows from the recorded parameters and from the data and model that the cards name today. The
+    predictions have the recorded hash, and the recorded values are what these predictions score.
     """
     verdicts = {}
     for name, result in results(folder).items():
@@ -106,9 +117,18 @@ def check(folder: Path = RESULTS) -> dict[str, str]:
     return verdicts
 
 
-def _check_predictions(result: Result, table: pd.DataFrame, path: Path) -> None:
-    if (found := cells_.predictions_digest(table)) != result.predictions_sha256:
-        raise XlscaleError(f"{relative(path)}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
+def _check_predictions(result: Result, predicted: pd.DataFrame, path: Path) -> None:
+    where = relative(path)
+    if (found := cells_.predictions_digest(predicted)) != result.predictions_sha256:
+        raise XlscaleError(f"{where}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
+    # Every primary metric here is a mean over items, of F1 where there is one.
+    means = predicted.groupby("language")["f1" if "f1" in predicted else "correct"].mean()
+    values = {language: score.value for language, score in result.languages.items()}
+    if set(values) != set(means.index) or any(abs(values[code] - means[code]) > ROUNDING for code in values):
+        raise XlscaleError(f"{where}: languages: expected scores of {result.id} that follow from its predictions")
+    others = [value for code, value in values.items() if code != "en"] or list(values.values())
+    if abs(sum(others) / len(others) - result.value) > ROUNDING:
+        raise XlscaleError(f"{where}: value: expected the mean over languages of {result.id}, got {result.value}")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -124,7 +144,6 @@ def describe(result: Result) -> dict[str, object]:
     """The descriptive columns of a result (FACTS)."""
     values = result.parameters
     intermediate = values.get("intermediate", NONE)
-    placebo = bool(values.get("placebo", False))
     return {
         "cell": result.id,
         "phase": result.phase,
@@ -132,8 +151,8 @@ def describe(result: Result) -> dict[str, object]:
         "layers": values["layers"],
         "intermediate": intermediate,
         "intermediate_type": NONE if intermediate == NONE else data_card(intermediate).type,
-        "placebo": placebo,
-        "condition": f"{intermediate}, shuffled labels" if placebo else intermediate,
+        "placebo": bool(values.get("placebo", False)),
+        "condition": cells_.condition(values),
         "target": values.get("target"),
         "seed": values.get("seed", 0),
     }

@@ -5,46 +5,64 @@ Each function ends with a printed verdict and returns whether all is well.
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from xlscale import canary as canary_
 from xlscale import files, record, runner, studies, sweep
 from xlscale.cells import Cell, Result
-from xlscale.files import PAPER, REPRODUCTION, RESULTS, ROOT, RUNS, XlscaleError, digest, relative, sha256_file
+from xlscale.files import (
+    BUILT,
+    PAPER,
+    REPRODUCTION,
+    RESULTS,
+    ROOT,
+    RUNS,
+    XlscaleError,
+    digest,
+    relative,
+    sha256_file,
+)
 
 ANALYSES = ["04_scaling", "05_significance"]
 STAMP = REPRODUCTION / "stamp.json"
+HERE = RUNS / "reproduce"
 
 
 def reproduce(study: str, everything: bool, fresh: bool, jobs: int) -> bool:
     """Recompute cells, check the record, rebuild figures, numbers and paper, and compare.
 
     ``everything``: all cells of the study instead of the stated subset. ``fresh``: build the paper from this machine's
-    cells alone, in ``reproduction/paper/``; else from the record, in ``paper/``.
+    cells alone, in ``reproduction/paper/``; else from the record, in ``paper/``. Cells are computed in
+    ``runs/reproduce/``, where nothing of the record was made, and kept there: an interrupted run goes on.
     """
     plan = studies.load(study)
     chosen = plan.cells() if everything or fresh else _with_ancestors(plan.matching(plan.recompute))
-    options = [study, everything, fresh]
-    if (last := _unchanged(options, chosen)) is not None:
+    if not chosen:
+        raise XlscaleError(f"studies/{study}.yaml: recompute: expected at least one pattern, or CELLS=all")
+    options, before = [study, everything, fresh], _inputs()
+    if (last := _unchanged(options, before, chosen)) is not None:
         print((REPRODUCTION / "agreement.md").read_text(encoding="utf-8"))
         print("Nothing has changed since: nothing was done.")
         return last
-    faults = _faults(fresh)
-    _drop_stale(chosen)
-    folder, out = (REPRODUCTION / "record", REPRODUCTION / "paper") if fresh else (RESULTS, PAPER)
+    faults = _faults(plan, fresh)
+    folder, out = (REPRODUCTION / "record", REPRODUCTION / "paper") if fresh else (RESULTS, BUILT)
     _analyse("00_data", out, {})
-    print(f"Study {study}: {len(chosen)} of {len(plan.cells())} cells from scratch, {jobs} at a time.", flush=True)
-    sweep.run(study, chosen, jobs)
-    mine = {cell.id: runner.result_of(cell) for cell in chosen}
+    _drop_stale(chosen, HERE)
+    done = sum(runner.result_of(cell, HERE) is not None for cell in chosen)
+    print(f"Study {study}: recomputing {len(chosen)} of {len(plan.cells())} cells, {jobs} at a time", end="")
+    print(f" ({done} are left from an interrupted run)." if done else ".", flush=True)
+    sweep.run(study, chosen, jobs, HERE)
+    mine = {cell.id: runner.result_of(cell, HERE) for cell in chosen}
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
-        record.add(chosen, folder)
-    pdf = _build_paper(study, folder, out)
+        record.add(chosen, folder, HERE)
+    _build_paper(study, folder, out)
     agrees = _report(plan.title, mine, faults)
-    _remember(options, chosen, pdf, agrees)
+    outputs = _outputs(out, chosen)
+    files.write_json(STAMP, {"options": options, "inputs": before, "outputs": outputs, "agrees": agrees})
     return agrees
 
 
@@ -53,10 +71,9 @@ def build_paper(study: str) -> Path:
 
     Raises XlscaleError when the record holds no cell.
     """
-    if not record.results():
-        raise XlscaleError(f"{relative(RESULTS)}: no recorded cells to build the paper from")
-    _analyse("00_data", PAPER, {})
-    return _build_paper(study, RESULTS, PAPER)
+    _faults(studies.load(study), False)
+    _analyse("00_data", BUILT, {})
+    return _build_paper(study, RESULTS, BUILT)
 
 
 def _build_paper(study: str, folder: Path, out: Path) -> Path:
@@ -75,13 +92,17 @@ def _analyse(name: str, out: Path, parameters: dict[str, str]) -> None:
     runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, parameters | {"out": str(out)})
 
 
-def _faults(fresh: bool) -> list[str]:
+def _faults(plan: studies.Study, fresh: bool) -> list[str]:
     """What is wrong with the record, one line each, found before any expensive work. A fresh paper does not use it."""
     checked = record.check(RESULTS)
     faults = [f"{cell}: {verdict}" for cell, verdict in checked.items() if verdict != "ok"]
-    print(f"Record: {len(checked) - len(faults)} of {len(checked)} cells have the right identity and hash.")
+    print(f"Record: {len(checked) - len(faults)} of {len(checked)} cells have the right identity and hash.", flush=True)
     if faults and not fresh:
         raise XlscaleError("\n".join(faults))
+    if not fresh and not {cell.id for cell in plan.cells() if cell.phase == "target"} & checked.keys():
+        raise XlscaleError(
+            f"{relative(RESULTS)}: expected recorded target cells of study {plan.name}; use SOURCE=fresh"
+        )
     return faults
 
 
@@ -89,17 +110,28 @@ def _with_ancestors(chosen: list[Cell]) -> list[Cell]:
     return list({member.id: member for cell in chosen for member in cell.lineage()}.values())
 
 
-def _drop_stale(chosen: list[Cell]) -> None:
-    """Set aside results in ``runs/`` that other code made: the table would compare the record with itself."""
-    for cell in chosen:
+def _drop_stale(chosen: list[Cell], runs: Path) -> None:
+    """Set aside complete cells that other code or another type of machine made, and all that descends from them.
+
+    Otherwise the table would call recomputed what is not.
+    """
+    from xlscale import machine
+
+    here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
+    stale: set[str] = set()
+    for cell in chosen:  # parents come first
         try:
-            result = runner.result_of(cell)
-            stale = result is not None and result.fingerprint not in canary_.accepted(cell.phase)
+            result = runner.result_of(cell, runs)
         except XlscaleError as error:
             print(f"{error}; the cell is run again")
-            stale = True
-        if stale:
-            (cell.folder / "result.json").replace(cell.folder / "result.stale.json")
+            (runs / cell.id / "result.json").replace(runs / cell.id / "result.stale.json")
+            result = None
+        if result is None:
+            continue
+        own = result.fingerprint in canary_.accepted(cell.phase) and result.environment.get("machine", "") in here
+        if not own or (cell.parent and cell.parent.id in stale):
+            stale.add(cell.id)
+            (runs / cell.id / "result.json").replace(runs / cell.id / "result.stale.json")
 
 
 def _report(title: str, mine: dict[str, Result], faults: list[str]) -> bool:
@@ -123,8 +155,7 @@ def verify(study: str, number: int, seed: int, jobs: int) -> bool:
     known = [cell for cell in studies.load(study).cells() if cell.id in recorded]
     if not 1 <= number <= len(known):
         raise XlscaleError(f"N={number}: expected 1 to {len(known)}, the number of recorded cells of {study}")
-    chosen = random.Random(seed).sample(known, number)
-    mine = _recompute(study, chosen, jobs, RUNS / "verify")
+    mine = _recompute(study, random.Random(seed).sample(known, number), jobs, RUNS / "verify")
     from xlscale import verdicts
 
     table = verdicts.table(recorded, mine)
@@ -134,24 +165,29 @@ def verify(study: str, number: int, seed: int, jobs: int) -> bool:
 
 def canary(study: str, jobs: int) -> bool:
     """Rerun the study's stated canary cells where the code of a phase has changed since the record, and stamp it."""
+    from xlscale import machine
+
     recorded = record.results()
     changed = canary_.changed(recorded)
     if not changed:
         print("The code of every phase is the record's, or stamped as equivalent to it.")
         return True
-    plan = studies.load(study)
-    chosen = [cell for cell in plan.matching(plan.canary) if cell.phase in changed and cell.id in recorded]
-    if missing := set(changed) - {cell.phase for cell in chosen}:
-        raise XlscaleError(f"studies/{study}.yaml: canary: expected a recorded cell of phase {sorted(missing)[0]}")
-    mine = _recompute(study, chosen, jobs, RUNS / "canary")
-    pairs = [(recorded[name], result) for name, result in mine.items()]
-    for old, new in pairs:
-        if old.environment["machine"] != new.environment["machine"]:
+    chosen = []
+    for cell in studies.load(study).matching(studies.load(study).canary):
+        if cell.id in recorded and recorded[cell.id].fingerprint in changed.get(cell.phase, ()):
+            chosen.append(cell)
+    covered = {(cell.phase, recorded[cell.id].fingerprint) for cell in chosen}
+    for phase, code in ((phase, code) for phase, codes in changed.items() for code in sorted(codes)):
+        if (phase, code) not in covered:
             raise XlscaleError(
-                f"{old.id}: machine: expected {old.environment['machine']!r} as in the record for a bit-for-bit "
-                f"comparison, this is {new.environment['machine']!r}; nothing was stamped"
+                f"studies/{study}.yaml: canary: expected a cell of phase {phase} recorded by code {code[:10]}"
             )
-    new = canary_.stamp(RESULTS, pairs)
+    here = machine.machine_type(machine.precision("auto"))
+    for cell in chosen:
+        if (there := recorded[cell.id].environment.get("machine", here)) != here:
+            raise XlscaleError(f"{cell.id}: machine: expected {there!r}, to compare bit for bit, this is {here!r}")
+    mine = _recompute(study, chosen, jobs, RUNS / "canary")
+    new = canary_.stamp(RESULTS, [(recorded[name], result) for name, result in mine.items()])
     for stamp in new:
         print(f"{stamp.phase}: {stamp.verdict} ({len(stamp.cells)} cells); code {stamp.current[:10]}")
     return all(stamp.verdict == "equivalent" for stamp in new)
@@ -170,41 +206,53 @@ def _recompute(study: str, chosen: list[Cell], jobs: int, runs: Path) -> dict[st
     return {cell.id: runner.result_of(cell, runs) for cell in chosen}
 
 
-def add_to_record(study: str, jobs: int) -> bool:
-    """Run what is missing of a study and take all its complete cells into the record."""
-    plan = studies.load(study)
+def run_study(study: str, jobs: int) -> None:
+    """Run what is missing of a study in ``runs/``, or was made by other code."""
+    chosen = studies.load(study).cells()
+    _drop_stale(chosen, RUNS)
+    sweep.run(study, chosen, jobs)
+
+
+def add_to_record(study: str, jobs: int) -> None:
+    """Run a study and take all its complete cells into the record, also when some crash or the run is interrupted."""
     try:
-        sweep.run(study, plan.cells(), jobs)
+        run_study(study, jobs)
     finally:
-        print(f"{record.add(plan.cells())} cells were new or changed in {relative(RESULTS)}")
-    return True
+        print(f"{record.add(studies.load(study).cells())} cells were new or changed in {relative(RESULTS)}")
 
 
-def _state(chosen: list[Cell], pdf: Path) -> dict[str, str]:
-    """sha256 of everything the outcome depends on or consists of, by path."""
-    folders = [ROOT / "src", files.NOTEBOOKS, files.STUDIES, files.MANIFEST, RESULTS, PAPER, REPRODUCTION]
-    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    paths += [ROOT / "Snakefile", ROOT / "requirements.lock", pdf, *(cell.folder / "result.json" for cell in chosen)]
+def _hashes(paths: Iterable[Path]) -> str:
+    """One hash of the contents of files; a missing one counts as such."""
+    return digest({relative(path): sha256_file(path) if path.is_file() else "missing" for path in sorted(paths)})
+
+
+def _below(*folders: Path) -> list[Path]:
     skipped = {"__pycache__", ".ipynb_checkpoints"}
-    return {
-        relative(path): sha256_file(path) if path.exists() else "missing"
-        for path in paths
-        if path != STAMP and not skipped & set(path.parts)
-    }
+    return [
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and not skipped & set(path.parts)
+    ]
 
 
-def _remember(options: list, chosen: list[Cell], pdf: Path, agrees: bool) -> None:
-    state = {"options": options, "state": digest(_state(chosen, pdf)), "pdf": relative(pdf), "agrees": agrees}
-    files.write_json(STAMP, state)
+def _inputs() -> str:
+    """Hash of everything that the outcome of ``reproduce`` depends on, taken before it begins."""
+    sources = [PAPER / "paper.typ", PAPER / "refs.bib", ROOT / "Snakefile", ROOT / "requirements.lock"]
+    folders = [ROOT / "src" / "xlscale", files.NOTEBOOKS, files.STUDIES, files.MANIFEST, RESULTS, PAPER / "fonts"]
+    return _hashes([*sources, *_below(*folders)])
 
 
-def _unchanged(options: list, chosen: list[Cell]) -> bool | None:
+def _outputs(out: Path, chosen: list[Cell]) -> str:
+    """Hash of everything that ``reproduce`` leaves."""
+    made = [out / name for name in ("numbers.json", "numbers.tex", "paper.pdf")]
+    made += [path for path in _below(REPRODUCTION, out / "figures", out / "generated") if path != STAMP]
+    return _hashes([*made, *(HERE / cell.id / "result.json" for cell in chosen)])
+
+
+def _unchanged(options: list, inputs: str, chosen: list[Cell]) -> bool | None:
     """The verdict of the last run if nothing has changed since, else None."""
-    if not STAMP.exists():
-        return None
+    out = REPRODUCTION / "paper" if options[-1] else BUILT
     try:
-        last = json.loads(STAMP.read_text(encoding="utf-8"))
-        same = last["options"] == options and last["state"] == digest(_state(chosen, ROOT / last["pdf"]))
+        last = files.read_json(STAMP)
+        same = last["options"] == options and last["inputs"] == inputs and last["outputs"] == _outputs(out, chosen)
         return last["agrees"] if same else None
-    except (ValueError, KeyError, TypeError):
+    except (XlscaleError, KeyError, TypeError):
         return None

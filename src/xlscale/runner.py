@@ -24,6 +24,7 @@ from xlscale.files import RUNS, XlscaleError, read_json, relative, write_json, w
 
 PENDING = "result.pending.json"
 FOLDER = "XLSCALE_CELL_FOLDER"  # tells the notebook's kernel where to write
+WATCHED = "XLSCALE_WATCHED"  # tells the engine that it was started by a sweep, and ends with it
 EXECUTED = "executed.ipynb"
 
 
@@ -63,6 +64,8 @@ def run(cell: Cell) -> Result:
     with _locked(cell.folder):
         if result := result_of(cell):
             return result
+        for rest in cell.folder.glob(".*.part"):  # of a run that was killed while it wrote
+            rest.unlink()
         write_json(cell.folder / "spec.json", cell.spec())
         if cell.parent:
             parent = result_of(cell.parent) or run(cell.parent)
@@ -162,7 +165,7 @@ def running(cell: Cell, runs: Path = RUNS) -> bool:
 
 def main(cell_id: str) -> None:
     """Run one cell by its id, as an engine does: dies with its parent, one line when it ends."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     spec = RUNS / cell_id / "spec.json"
     if spec.exists():
@@ -181,7 +184,7 @@ def main(cell_id: str) -> None:
     print(f"{cell.id}: {result.status} in {time.monotonic() - began:.0f} s")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process soon after its parent has gone: a killed engine must leave no training behind.
 
     The kernel watches this process in the same way (ipykernel's parent poller).

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xlscale import cells
 from xlscale.cards import Name, Strict, parse, read_yaml
 from xlscale.cells import NONE, Cell
 from xlscale.files import STUDIES, XlscaleError, relative
-
-NonEmpty = Annotated[list[Any], Field(min_length=1)]
 
 
 class Recipe(Strict):
@@ -33,6 +31,32 @@ class Recipe(Strict):
         return self.model_dump() | {"learning_rate": rate[layers] if isinstance(rate, dict) else rate}
 
 
+class Tuning(Strict):
+    """How the learning rates were chosen: what was tried, with one seed, and how it scored in development (0 to 1).
+
+    ``tried`` and ``scores`` go by phase ("intermediate", "target") and number of layers, and have one shape.
+    """
+
+    seed: int
+    intermediate: Name  # the set that the rates of all intermediate sets were tried on
+    target: Name
+    examples: dict[int, int]  # by number of layers
+    tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+
+    @model_validator(mode="after")
+    def _same_shape(self) -> Tuning:
+        shapes = [
+            {phase: {k: len(values) for k, values in rungs.items()} for phase, rungs in table.items()}
+            for table in (self.tried, self.scores)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError("scores: expected one score for each value tried")
+        if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
+            raise ValueError("examples: expected a number for each rung tried")
+        return self
+
+
 class Study(Strict):
     """One file in ``studies/``."""
 
@@ -45,6 +69,7 @@ class Study(Strict):
     seeds: Annotated[list[int], Field(min_length=1)]
     intermediate_recipe: Recipe
     target_recipes: dict[Name, Recipe]
+    tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
 
@@ -79,6 +104,8 @@ class Study(Strict):
         for pattern in patterns:
             if unknown := set(pattern) - known:
                 raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
+            if not any(_matches(cell, pattern) for cell in self.cells()):
+                raise XlscaleError(f"studies/{self.name}.yaml: {pattern}: expected a pattern that matches some cell")
         return [cell for cell in self.cells() if any(_matches(cell, pattern) for pattern in patterns)]
 
 

@@ -32,22 +32,27 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
     command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs), "--config", f"study={study}"]
     command += ["--", *(str(runs / cell.id / "result.json") for cell in todo)]
-    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), runner.WATCHED: "1"}
     log = runs / "snakemake.log"
     with open(log, "ab") as output:
         engine = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
         try:
             _watch(engine, list(wanted.values()), runs)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for sign, handler in previous.items():
+                signal.signal(sign, handler)
             if engine.poll() is None:
                 # The whole group: Snakemake alone would first wait for its running cells to end.
                 os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
     _report(engine.returncode, todo, runs, log)
+
+
+def _leave(sign: int, frame: object) -> None:
+    sys.exit(128 + sign)
 
 
 def _done(cell: Cell, runs: Path) -> bool:
@@ -61,7 +66,7 @@ def _report(code: int, todo: list[Cell], runs: Path, log: Path) -> None:
         raise XlscaleError("\n".join(lines))
     if code or not all(_done(cell, runs) for cell in todo):
         left = sum(not _done(cell, runs) for cell in todo)
-        raise XlscaleError(f"{left} cells were not run (snakemake exit code {code}), see {relative(log)}")
+        raise XlscaleError(f"{relative(log)}: {left} cells were not run (snakemake exit code {code})")
 
 
 def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:

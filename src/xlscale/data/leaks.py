@@ -1,4 +1,7 @@
-"""Proof that nothing tested was ever trained on: no item, no group, no near-duplicate, over all cards together."""
+"""Was anything tested ever trained on? No shared item or group, and no near-duplicate by runs of words, over all cards.
+
+Such runs find copies and quotations. They do not find paraphrases, nor templates whose fixed parts are shorter.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ SHARED = ["shared_texts", *(f"shared_{name}s" for name in NAMES)]
 def find(cards: Sequence[DataCard], threshold: float = NEAR) -> pd.DataFrame:
     """Compare every split that is trained or tuned on with every split that must stay unseen by it.
 
-    Those are the train and dev splits of all cards against the test splits of all cards, and the train split of each
-    card against its dev split. Of a translated test item its English original is compared as well.
+    Those are the train and dev splits of all cards against the test splits of all cards, and the train splits of all
+    cards against the dev splits of all cards. Of a translated test item its English original is compared as well. A
+    question is compared by equality only: in so few words a shared run means little. Questions that two sets share are
+    counted and are no leak, as each is asked of a context, and contexts are compared; a question that is an unseen text
+    is one.
 
     Returns a row per pair: seen, unseen ("<data set>/<split>"), shared_texts (equal but for layout and case),
-    shared_items, shared_groups, shared_articles (equal names, of whatever language), max_similarity (containment of
-    word shingles, see ``similarity``), nearest (the item of ``seen`` that it belongs to), leak (True where anything
-    is shared, or where max_similarity reaches the threshold).
+    shared_items, shared_groups, shared_articles (equal names, of whatever language), shared_questions,
+    max_similarity (containment of word shingles, see ``similarity``), nearest (the item of ``seen`` that it belongs
+    to), leak (True where anything but a question is shared, or where max_similarity reaches the threshold).
     """
     splits = [
         (card, split, part)
@@ -33,29 +39,36 @@ def find(cards: Sequence[DataCard], threshold: float = NEAR) -> pd.DataFrame:
     proofs = []
     for card, split, seen in splits:
         for other, unseen_split, unseen in splits:
-            tuned = card.name == other.name and (split, unseen_split) == ("train", "dev")
+            tuned = (split, unseen_split) == ("train", "dev")
             tested = split != "test" and unseen_split == "test"
             if tuned or tested:
                 names = {"seen": f"{card.name}/{split}", "unseen": f"{other.name}/{unseen_split}"}
                 proofs.append(names | _compare(card, seen, other, unseen, threshold))
-    return pd.DataFrame(proofs, columns=["seen", "unseen", *SHARED, "max_similarity", "nearest", "leak"]).astype(
-        {"leak": bool, "max_similarity": float}
-    )
+    columns = ["seen", "unseen", *SHARED, "shared_questions", "max_similarity", "nearest", "leak"]
+    return pd.DataFrame(proofs, columns=columns).astype({"leak": bool, "max_similarity": float})
 
 
 def _compare(card: DataCard, seen: pd.DataFrame, other: DataCard, unseen: pd.DataFrame, threshold: float) -> dict:
     left, right = _texts(card, seen), _texts(other, unseen)
-    shared = {"shared_texts": len(set(left.map(normal)) & set(right.map(normal)))}
+    asked, told = _questions(seen), set(right.map(normal))
+    shared = {"shared_texts": len((set(left.map(normal)) | asked) & told)}
     for name in NAMES:
         both = name in seen and name in unseen
         shared[f"shared_{name}s"] = len(set(seen[name]) & set(unseen[name])) if both else 0
     near = nearest(left.tolist(), right.tolist())
     similarity = float(near.max(initial=0.0))
+    leak = similarity >= threshold or any(shared.values())
     return shared | {
+        "shared_questions": len(asked & _questions(unseen)),
         "max_similarity": similarity,
         "nearest": str(left.index[near.argmax()]) if similarity else "",
-        "leak": similarity >= threshold or any(shared.values()),
+        "leak": leak,
     }
+
+
+def _questions(part: pd.DataFrame) -> set[str]:
+    """The questions of a split, equal for those that differ in layout and case only."""
+    return set(part["question"].map(normal)) if "question" in part else set()
 
 
 def _texts(card: DataCard, part: pd.DataFrame) -> pd.Series:

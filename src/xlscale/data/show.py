@@ -131,11 +131,12 @@ def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame
         "data_sets",
         ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"],
         rows,
-        "Rows of each split; languages and test rows without English; mean characters of a text.",
     )
     numbers.add("data_sets", len(cards), str(len(cards)))
     numbers.add("leak_pairs", len(proofs), str(len(proofs)))
     numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
+    asked = int(proofs["shared_questions"].max()) if len(proofs) else 0
+    numbers.add("leak_questions", asked, str(asked))
     numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.2f}")
     numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
     numbers.add("leak_words", WIDTH, str(WIDTH))

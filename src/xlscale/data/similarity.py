@@ -1,7 +1,8 @@
 """Near-duplicates: shared word shingles, counted exactly.
 
 The measure is containment: the shingles that two texts share, divided by the number of shingles of the one that has
-fewer. Unlike the Jaccard index it also finds a short text quoted inside a long one, and templates filled differently.
+fewer. Unlike the Jaccard index it also finds a short text quoted inside a long one, and long templates filled
+differently.
 """
 
 from __future__ import annotations

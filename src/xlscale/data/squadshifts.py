@@ -1,7 +1,8 @@
 """Extractive question answering in two domains, collected with one protocol (SQuADShifts, Miller et al. 2020).
 
 Both sets have the same number of contexts and the same number of questions per context in every split, and are split
-by article, so that they differ in domain and in nothing that can be counted and held equal.
+by article. They differ in more than domain: the same number of contexts comes from few long Wikipedia articles and from
+many short groups of reviews.
 """
 
 from __future__ import annotations

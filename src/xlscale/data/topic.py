@@ -2,7 +2,8 @@
 
 English text to train on, descriptions translated by volunteers (DDTP) in 18 languages to test on. Split by source
 package: whatever is tested in any language was never seen in English, neither as the same package, nor as another
-package of the same source, nor as a text that fills the same template.
+package of the same source, nor as a near-duplicate by runs of four words (see ``similarity``). Texts that share a
+looser template are not kept apart.
 """
 
 from __future__ import annotations

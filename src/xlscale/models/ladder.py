@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tok
     from transformers import PreTrainedTokenizerFast
     from transformers.models.bert.modeling_bert import BertModel
 
-MODEL, EXTRA = "model.", "extra."  # what names in a checkpoint begin with
+MODEL = "model."  # what names in a checkpoint begin with
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
@@ -98,9 +98,9 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whol
     return tensors
 
 
-def save_checkpoint(model: BertModel, path: Path, extra: dict[str, Tensor] | None = None) -> None:
+def save_checkpoint(model: BertModel, path: Path) -> None:
     """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except the word embeddings, which
-    stay as pretrained, and tensors of the caller (a task's head) as ``extra.<name>``.
+    stay as pretrained.
 
     Equal tensors give equal bytes. Raises XlscaleError when the disk is full.
     """
@@ -111,17 +111,8 @@ def save_checkpoint(model: BertModel, path: Path, extra: dict[str, Tensor] | Non
         for name, parameter in model.named_parameters()
         if name != store.WORD_EMBEDDINGS
     }
-    tensors |= {EXTRA + name: tensor.detach() for name, tensor in (extra or {}).items()}
     with atomic(path) as temporary:
         temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def load_extra(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The caller's float32 tensors in a checkpoint, by name, copied to memory; exactly those in ``shapes``.
-
-    Raises XlscaleError as ``load`` does.
-    """
-    return {name: tensor.clone() for name, tensor in _read(path, shapes, EXTRA, whole=True).items()}
 
 
 def parameter_counts(model: BertModel) -> tuple[int, int]:

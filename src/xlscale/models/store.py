@@ -53,7 +53,11 @@ def config(folder: Path) -> dict:
 
 def _convert(card: ModelCard, target: Path) -> None:
     """Convert into a temporary folder, flush it and rename it to ``target``; the caller holds the lock."""
-    reader = import_module(f"xlscale.models.{card.reader}")
+    try:
+        reader = import_module(f"xlscale.models.{card.reader}")
+    except ModuleNotFoundError:
+        where = f"data_manifest/models/{card.name}.yaml"
+        raise XlscaleError(f"{where}: reader: expected a module of xlscale.models, got {card.reader!r}") from None
     weights = reader.read(card, packages.fetch(card.package))
     if weights.config()["num_hidden_layers"] < max(card.rungs):
         raise XlscaleError(

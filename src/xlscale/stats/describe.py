@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xlscale import cards
-from xlscale.files import XlscaleError
+from xlscale import cards, record
+from xlscale.cells import NONE, SHUFFLED, Result
+from xlscale.files import XlscaleError, digest
 from xlscale.stats import groups as g
-from xlscale.stats.slopes import NONE, SHUFFLED, Ladder, conditions, targets
+from xlscale.stats.slopes import Ladder, conditions, rungs_of, sizes, targets
 
 MISSING = "missing"
+METRICS = {"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1"}
 MINUS = "\N{MINUS SIGN}"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 # What a training run is made of: column, how to print it.
-_RECIPE = ("examples", "epochs", "learning_rate", "batch_size", "max_length")
+_RECIPE = ("examples", "epochs", "learning_rate", "batch_size", "max_length", "test_items")
+
+_RATES = {
+    "same": "are the same at every rung",
+    "fall": "fall as depth grows",
+    "rise": "rise as depth grows",
+    "differ": "differ between rungs",
+}
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -39,7 +49,7 @@ def signed(value: float, digits: int = 1, factor: float = 100) -> str:
 
 
 def interval(low: float, high: float, digits: int = 1, factor: float = 100) -> str:
-    """A 95% interval in points; "none" where it cannot be had, "exact" for a point."""
+    """An interval in points; "none" where it cannot be had, "exact" for a point."""
     if pd.isna(low):
         return "none"
     return "exact" if low == high else f"{signed(low, digits, factor)} to {signed(high, digits, factor)}"
@@ -48,6 +58,11 @@ def interval(low: float, high: float, digits: int = 1, factor: float = 100) -> s
 def probability(p: float) -> str:
     """A p value: "0.032", "<0.001"; "none" for NaN."""
     return "none" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def share(value: float) -> str:
+    """A level or a power, 0.999 as "99.9%"."""
+    return f"{100 * value:g}%"
 
 
 def rate(value: float) -> str:
@@ -66,6 +81,11 @@ def listing(words: Iterable[Any]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
 
 
+def layers(*counts: int) -> str:
+    """Rungs with their noun: "1 layer", "1, 2 and 4 layers"."""
+    return f"{listing(counts)} layer{'' if counts == (1,) else 's'}"
+
+
 def direction(low: float, high: float, words: tuple[str, str, str, str] = DIRECTIONS) -> str:
     """What an interval says of a sign, in words for: above zero, below zero, neither, and no interval."""
     up, down, neither, unknown = words
@@ -77,6 +97,11 @@ def direction(low: float, high: float, words: tuple[str, str, str, str] = DIRECT
 def title(name: str) -> str:
     """The title on a data card, or the name where there is no card."""
     return cards.data_card(name).title if name in cards.names("data") else name
+
+
+def metric(name: str) -> str:
+    """The primary metric on a data card in words, "value" where there is no card."""
+    return METRICS[cards.data_card(name).metric] if name in cards.names("data") else "value"
 
 
 def label(condition: str) -> str:
@@ -105,18 +130,28 @@ def with_missing(cells: pd.DataFrame, expected: Sequence[Any]) -> pd.DataFrame:
 
     ``expected`` holds ``cells.Cell`` objects; recorded cells of other studies are left out.
     """
-    wanted = {cell.id: cell for cell in expected}
+    wanted = [cell.id for cell in expected]
     known = cells[cells["cell"].isin(wanted)]
-    rows = []
-    for cell in expected:
-        if cell.id not in set(known["cell"]):
-            facts = cell.parameters.model_dump()
-            card = facts.get("intermediate", NONE)
-            kind = cards.data_card(card).type if card != NONE else NONE
-            about = {"cell": cell.id, "phase": cell.phase, "condition": cell.condition, "intermediate_type": kind}
-            rows.append(facts | about | {"status": MISSING, "reason": "not in the record"})
-    missing = pd.DataFrame(rows).reindex(columns=cells.columns).astype(cells.dtypes.to_dict(), errors="ignore")
-    return pd.concat([known, missing], ignore_index=True) if rows else known.reset_index(drop=True)
+    absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
+    if not absent:
+        return known.reset_index(drop=True)
+    missing = record.table(absent).assign(status=MISSING)
+    missing = missing.reindex(columns=cells.columns).astype(cells.dtypes.to_dict(), errors="ignore")
+    return pd.concat([known, missing], ignore_index=True)
+
+
+def _absent(cell: Any) -> Result:
+    """A cell without a result, in the form of one, so that ``record`` alone says what its columns are."""
+    return Result(
+        id=cell.id,
+        phase=cell.phase,
+        parent=None,
+        parameters=cell.parameters.model_dump(),
+        reads=dict(cell.reads),
+        status="failed",
+        reason="not in the record",
+        fingerprint=digest(None),
+    )
 
 
 def counts(cells: pd.DataFrame) -> pd.DataFrame:
@@ -128,21 +163,24 @@ def counts(cells: pd.DataFrame) -> pd.DataFrame:
 def design(cells: pd.DataFrame, languages: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
     """What was run, as key -> (value, text, unit) for ``paper.Numbers.add``: ladder, seeds, sizes, recipes, cost."""
     done = g.completed(cells)
-    rungs = done.drop_duplicates("layers").sort_values("layers").set_index("layers")["non_embedding_parameters"]
-    sets = [name for name in conditions(done) if name != NONE and not name.endswith(SHUFFLED)]
+    names = targets(cells)
+    rungs = sizes(cells[cells["layers"].isin({k for name in names for k in rungs_of(cells, name)})])
+    sets = [name for name in conditions(cells) if name != NONE and not name.endswith(SHUFFLED)]
     seeds = sorted(done.loc[~g.deterministic(done), "seed"].unique())
-    total = done["total_parameters"]
+    total = cells["total_parameters"]
     hours = cells["wall_seconds"].sum() / 3600
     memory = cells["peak_memory_gb"].max()
-    names = targets(cells)
+    ratio = rungs.iloc[-1] / rungs.iloc[0]
     status = counts(cells).sum()
     found = {
         "targets": (" ".join(names), listing(map(title, names)), ""),
         "sets": (" ".join(sets), listing(map(label, sets)), ""),
-        "layers": (" ".join(map(str, rungs.index)), listing(rungs.index), ""),
+        "layers": (" ".join(map(str, rungs.index)), layers(*rungs.index), ""),
+        "smallest": (int(rungs.index[0]), layers(rungs.index[0]), ""),
+        "largest": (int(rungs.index[-1]), layers(rungs.index[-1]), ""),
         "non_embedding_smallest": (rungs.iloc[0], millions(rungs.iloc[0]), "parameters"),
         "non_embedding_largest": (rungs.iloc[-1], millions(rungs.iloc[-1]), "parameters"),
-        "non_embedding_ratio": (rungs.iloc[-1] / rungs.iloc[0], f"{rungs.iloc[-1] / rungs.iloc[0]:.1f}", ""),
+        "non_embedding_ratio": (ratio, MISSING if pd.isna(ratio) else f"{ratio:.1f}", ""),
         "total_smallest": (total.min(), millions(total.min()), "parameters"),
         "total_largest": (total.max(), millions(total.max()), "parameters"),
         "seeds": (len(seeds), str(len(seeds)), ""),
@@ -152,11 +190,26 @@ def design(cells: pd.DataFrame, languages: pd.DataFrame) -> dict[str, tuple[Any,
     }
     found |= {f"cells_{name}": (int(count), str(int(count)), "cells") for name, count in status.items()}
     found |= {f"{name}_title": (label(name), label(name), "") for name in sets}
-    found |= _recipe(done[done["condition"] != NONE], "intermediate_", "intermediate_")
+    asked = cells[cells["phase"] == "target"]
+    found |= _recipe(asked[asked["condition"] != NONE], "intermediate_", "intermediate_")
     for name in names:
-        found |= _recipe(done[done["target"] == name], "", f"{name}_")
+        found |= _recipe(asked[asked["target"] == name], "", f"{name}_")
         found |= _target(name, languages[languages["target"] == name])
+    found["rates"] = (rates(found), _RATES[rates(found)], "")
     return found
+
+
+def rates(recipes: dict[str, tuple[Any, str, str]]) -> str:
+    """How learning rates change along the ladder, over all training phases: "same", "fall", "rise" or "differ"."""
+    values = [value for name, (value, _, _) in recipes.items() if name.endswith("learning_rate")]
+    steps = {
+        np.sign(later - earlier)
+        for value in values
+        for earlier, later in pairwise(float(pair.rpartition(":")[2]) for pair in value.split())
+    }
+    if steps <= {0}:
+        return "same"
+    return "fall" if steps <= {-1, 0} else "rise" if steps <= {0, 1} else "differ"
 
 
 def _machines(cells: pd.DataFrame) -> str:
@@ -164,13 +217,20 @@ def _machines(cells: pd.DataFrame) -> str:
 
 
 def _recipe(cells: pd.DataFrame, prefix: str, key: str) -> dict[str, tuple[Any, str, str]]:
-    """The values of each hyperparameter: one where all runs share it, else all that occur."""
+    """The values of each hyperparameter: one where all rungs share it, else each with its rung."""
     found = {}
     for name in _RECIPE:
-        column = prefix + name
-        values = sorted(cells[column].dropna().unique()) if column in cells else []
-        written = [rate(value) if name == "learning_rate" else f"{value:,.0f}" for value in values]
-        found[key + name] = (" ".join(f"{value:g}" for value in values), listing(written), "")
+        rows = cells.dropna(subset=[prefix + name]) if prefix + name in cells else cells.iloc[:0]
+        by_rung = {k: sorted(part[prefix + name].unique()) for k, part in rows.groupby("layers")}
+        write = rate if name == "learning_rate" else "{:,.0f}".format
+        distinct = {tuple(values) for values in by_rung.values()}
+        if len(distinct) > 1:
+            text = listing(f"{' or '.join(map(write, values))} at {layers(k)}" for k, values in by_rung.items())
+            value = " ".join(f"{k}:{v:g}" for k, values in by_rung.items() for v in values)
+        else:
+            values = next(iter(distinct), ())
+            text, value = listing(map(write, values)), " ".join(f"{v:g}" for v in values)
+        found[key + name] = (value, text, "")
     return found
 
 
@@ -182,36 +242,34 @@ def _target(name: str, rows: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
         f"{name}_title": (title(name), title(name), ""),
         f"{name}_zero_shot_languages": (len(items), str(len(items)), "languages"),
         f"{name}_zero_shot_items": (int(items.sum()), f"{int(items.sum()):,}", "items"),
+        f"{name}_metric": (metric(name), metric(name), ""),
     }
     if name in cards.names("data"):
-        card = cards.data_card(name)
-        metric = {"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1"}[card.metric]
-        found[f"{name}_metric"] = (card.metric, metric, "")
-        found[f"{name}_chance"] = (card.chance, percent(card.chance), "%")
+        chance = cards.data_card(name).chance
+        found[f"{name}_chance"] = (chance, percent(chance), "%")
     return found
 
 
-def rungs_of(cells: pd.DataFrame, target: str) -> list[int]:
-    """Numbers of layers that a target is asked for at, complete or not, ascending."""
-    return sorted({int(k) for k in cells.loc[(cells["phase"] == "target") & (cells["target"] == target), "layers"]})
-
-
 def results_table(cells: pd.DataFrame, target: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mean value in percent per condition (rows) and rung (columns).
+    """Header and rows: mean value in percent per condition (rows) and rung (columns)."""
+    own = cells[(cells["phase"] == "target") & (cells["target"] == target)]
+    return means_table(Ladder(cells, target).groups, conditions(own), rungs_of(cells, target))
+
+
+def means_table(groups: pd.DataFrame, names: Sequence[str], rungs: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the means of ``groups`` (by condition and layers) in percent, a column per rung.
 
     A mean over fewer runs than its condition has elsewhere says so; no complete run is "missing".
     """
-    ladder = Ladder(cells, target)
-    rungs = rungs_of(cells, target)
     rows = []
-    for condition in conditions(cells[cells["target"] == target]):
+    for condition in names:
         row = [label(condition)]
-        for layers in rungs:
-            if (condition, layers) not in ladder.groups.index:
+        for k in rungs:
+            if (condition, k) not in groups.index:
                 row.append(MISSING)
                 continue
-            group = ladder.groups.loc[(condition, layers)]
-            usual = ladder.groups.loc[condition, "n"].max()
+            group = groups.loc[(condition, k)]
+            usual = groups.loc[condition, "n"].max()
             row.append(percent(group["mean"]) + (f" ({group['n']} of {usual} runs)" if group["n"] < usual else ""))
         rows.append(row)
-    return ["Intermediate training", *(f"{k} layer{'s' if k > 1 else ''}" for k in rungs)], rows
+    return ["Intermediate training", *map(layers, rungs)], rows

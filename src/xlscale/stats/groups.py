@@ -1,8 +1,13 @@
 """Groups of runs that differ only in their seed: means, the seed variance pooled over them, and linear contrasts.
 
-The one model behind every interval: value = mean of its (condition, rung) + noise, where the noise of training (data
-order, initialisation of heads) is independent between runs and has one variance per target. Runs without any training
-are deterministic: they have no variance and bring no degrees of freedom.
+The one model behind every interval: value = mean of its (condition, rung) + noise of training (choice and order of
+examples, initialisation of heads), with one variance per rung. Runs without any training are deterministic: they have
+no variance and bring no degrees of freedom.
+
+Noise is taken as independent between runs, which it is not quite: runs of one seed see the same examples in the same
+order and start from the same head, at every rung and in every condition. This pairing is not used. It makes intervals
+of differences between conditions too wide where such runs go up and down together; those of one condition's own values
+can then be too narrow, as the runs that are pooled hold fewer independent ones.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
+LEVEL = 0.95  # of every interval; 1 - LEVEL is the size of every test
+POWER = 0.8  # of what is called detectable
 SCALES = ("accuracy", "logit")
 # Values are means of proportions; this keeps the logit of 0 and 1 finite.
 LOGIT_CLIP = 1e-3
@@ -65,11 +72,14 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A contrast with its two-sided interval; ``detectable`` is the smallest effect seen with 80% power at 5%."""
+    """A contrast with its two-sided interval at LEVEL; df is 0 without one, and need not be whole.
+
+    ``detectable`` is the true effect that one such test would find with POWER if the variance were as estimated.
+    """
 
     estimate: float
     se: float
-    df: int
+    df: float
     low: float
     high: float
     p: float
@@ -79,29 +89,45 @@ class Estimate:
 MISSING = Estimate(*[float("nan")] * 2, 0, *[float("nan")] * 4)
 
 
-def contrast(groups: pd.DataFrame, weights: pd.Series, pooled: Pooled, level: float = 0.95) -> Estimate:
-    """The linear contrast ``sum(w * mean)`` of group means, with a t interval from the pooled seed variance.
+def variances(groups: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Seed variance of each stratum, a level ``by`` of the index of ``means``: variance (NaN without df) and df."""
+    pools = {stratum: Pooled.of(part) for stratum, part in groups.groupby(level=by)}
+    rows = {stratum: (pool.sd**2, pool.df) for stratum, pool in pools.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["variance", "df"]).rename_axis(by)
 
-    ``weights`` is indexed like ``groups``; groups left out weigh nothing. The standard error is
-    ``sd * sqrt(sum(w^2 / n))`` over the random groups. A contrast of deterministic groups alone is known exactly: its
-    interval is a point, without degrees of freedom and p. Without df the interval is NaN.
+
+def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, level: float = LEVEL) -> Estimate:
+    """The linear contrast ``sum(w * mean)`` of group means, with a t interval from the seed variance of each stratum.
+
+    ``weights`` is indexed like ``groups``; groups left out weigh nothing. ``strata`` is that of ``variances``. The
+    squared standard error is ``sum(variance * sum(w^2 / n))``, the outer sum over strata and the inner one over their
+    random groups; its degrees of freedom are Satterthwaite's (1946), which in one stratum are the stratum's. A contrast
+    of deterministic groups alone is known exactly: its interval is a point, without degrees of freedom and p. Where a
+    stratum has no df the interval is NaN.
     """
     used = groups.loc[weights.index]
     value = float((weights * used["mean"]).sum())
-    leverage = float((weights**2 / used["n"])[~used["fixed"].astype(bool)].sum())
     nan = float("nan")
-    if leverage == 0:
+    random = ~used["fixed"].astype(bool)
+    leverage = (weights**2 / used["n"])[random & (weights != 0)].groupby(level=strata.index.name).sum()
+    if leverage.empty:
         return Estimate(value, 0.0, 0, value, value, nan, 0.0)
-    if pooled.df == 0:
+    own = strata.loc[leverage.index]
+    if (own["df"] == 0).any():
         return Estimate(value, nan, 0, nan, nan, nan, nan)
-    se = pooled.sd * leverage**0.5
-    half = stats.t.ppf((1 + level) / 2, pooled.df) * se
-    # Replicates that agree to the last digit leave no variance to test against.
-    p = float(2 * stats.t.sf(abs(value) / se, pooled.df)) if se > 0 else nan
-    return Estimate(value, se, pooled.df, value - half, value + half, p, detectable(pooled.df) * se)
+    parts = leverage * own["variance"]
+    se = float(parts.sum() ** 0.5)
+    # Replicates that agree to the last digit leave no variance to test against, and no df to compute from it.
+    df = float(parts.sum() ** 2 / (parts**2 / own["df"]).sum()) if se > 0 else float(own["df"].sum())
+    half = stats.t.ppf((1 + level) / 2, df) * se
+    p = float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else nan
+    return Estimate(value, se, df, value - half, value + half, p, detectable(df) * se)
 
 
-def detectable(df: int, level: float = 0.95, power: float = 0.8) -> float:
-    """Smallest true effect, in standard errors, that a two-sided t-test finds with this power (noncentral t)."""
+def detectable(df: float, level: float = LEVEL, power: float = POWER) -> float:
+    """True effect, in standard errors, that one two-sided t-test finds with this power (noncentral t).
+
+    The standard error is taken as known: as an estimate of what the design can find it is itself uncertain.
+    """
     critical = stats.t.ppf((1 + level) / 2, df)
     return float(optimize.brentq(lambda effect: stats.nct.sf(critical, df, effect) - power, 0.1, critical + 50))

@@ -1,7 +1,8 @@
 """Slopes on log10 non-embedding parameters, gains over a baseline, and gamma, as contrasts of group means.
 
 A slope is the least-squares slope through the rung means, each rung with equal weight: a linear contrast with weights
-(x - mean x) / sum (x - mean x)^2. Its interval speaks about training randomness at these rungs, sets and languages.
+(x - mean x) / sum (x - mean x)^2. Its interval speaks about training randomness at these rungs, sets and languages;
+it uses the seed variance of each rung, so rungs may be unequally noisy.
 """
 
 from __future__ import annotations
@@ -13,23 +14,34 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from xlscale.cells import NONE, SHUFFLED
 from xlscale.files import XlscaleError
 from xlscale.stats import groups as g
 
-NONE = "none"
-SHUFFLED = ", shuffled labels"
 KEYS = ["condition", "layers"]
 # Two rungs give a difference, not a slope.
 FEWEST_RUNGS = 3
+TRAINING_ONLY = "The interval of γ covers training randomness only, not the choice of data sets."
 NO_REPLICATION = (
-    "One data set per type: the slope difference has no replication over data sets, so its interval covers "
-    "training randomness only and says nothing about general or domain data as such."
+    f"Only one data set is {{kinds}}: γ has no replication over data sets, so it compares data sets, not "
+    f"kinds of data. {TRAINING_ONLY}"
 )
+NO_CONTRAST = "γ is not estimated: no data set is {kinds}."
 
 
 def targets(cells: pd.DataFrame) -> list[str]:
     """Targets with at least one complete cell, sorted."""
     return sorted(g.completed(cells)["target"].unique())
+
+
+def rungs_of(cells: pd.DataFrame, target: str) -> list[int]:
+    """Numbers of layers that a target is asked for at, complete or not, ascending."""
+    return sorted({int(k) for k in cells.loc[(cells["phase"] == "target") & (cells["target"] == target), "layers"]})
+
+
+def sizes(cells: pd.DataFrame) -> pd.Series:
+    """Non-embedding parameters by number of layers, of all phases, ascending; NaN where no cell recorded them."""
+    return cells.groupby("layers")["non_embedding_parameters"].max().astype(float)
 
 
 def conditions(cells: pd.DataFrame) -> list[str]:
@@ -48,16 +60,15 @@ def baseline_of(condition: str, baseline: str) -> str | None:
 
 
 class Ladder:
-    """The groups of one target: means by (condition, layers), x by layers, pooled seed variance."""
+    """The groups of one target: means by (condition, layers), x by layers, seed variance by layers."""
 
     def __init__(self, cells: pd.DataFrame, target: str, scale: str = "accuracy"):
         own = g.completed(cells, target)
         if own["model"].nunique() > 1:
             raise XlscaleError(f"{target}: cells of several models: expected one ladder; select a model first")
         self.groups = g.means(own, KEYS, scale)
-        self.pooled = g.Pooled.of(self.groups)
-        self.x = own.groupby("layers")["non_embedding_parameters"].first().astype(float)
-        self.types = own.drop_duplicates("condition").set_index("condition")["intermediate_type"]
+        self.variances = g.variances(self.groups, "layers")
+        self.x = sizes(own)
 
     def rungs(self, names: Iterable[str]) -> list[int]:
         """Rungs at which all of these conditions have runs."""
@@ -77,7 +88,7 @@ class Ladder:
         rungs = self.rungs(signs)
         if len(rungs) < FEWEST_RUNGS:
             return g.MISSING, rungs
-        return g.contrast(self.groups, self.weights(signs, rungs), self.pooled), rungs
+        return g.contrast(self.groups, self.weights(signs, rungs), self.variances), rungs
 
     def difference(self, condition: str, baseline: str, layers: int) -> g.Estimate:
         """Mean of a condition minus that of its baseline, at one rung."""
@@ -85,7 +96,7 @@ class Ladder:
         if not set(keys) <= set(self.groups.index):
             return g.MISSING
         weights = pd.Series([1.0, -1.0], index=pd.MultiIndex.from_tuples(keys, names=KEYS))
-        return g.contrast(self.groups, weights, self.pooled)
+        return g.contrast(self.groups, weights, self.variances)
 
 
 def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
@@ -102,30 +113,31 @@ _COLUMNS = ["target", "condition", "type", "quantity", "rungs"]
 
 def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
     for target in targets(cells):
-        ladder = Ladder(cells, target, scale)
-        for condition in conditions(g.completed(cells, target)):
+        ladder, own = Ladder(cells, target, scale), cells[cells["target"] == target]
+        types = own.drop_duplicates("condition").set_index("condition")["intermediate_type"]
+        for condition in conditions(own):
             wanted = {"value": {condition: 1.0}}
             for baseline, quantity in ((NONE, "gain over none"), ("shuffled", "gain over shuffled labels")):
                 if (other := baseline_of(condition, baseline)) is not None:
                     wanted[quantity] = {condition: 1.0, other: -1.0}
             for quantity, signs in wanted.items():
                 estimate, rungs = ladder.slope(signs)
-                about = (target, condition, ladder.types[condition], quantity, rungs)
+                about = (target, condition, types[condition], quantity, rungs)
                 yield dict(zip(_COLUMNS, about, strict=True)) | asdict(estimate)
 
 
 def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
-    """Gain over a baseline ("none" or "shuffled") at every rung: target, condition, layers, parameters, Estimate's."""
+    """Gain over a baseline ("none" or "shuffled") at every rung asked for: target, condition, layers, Estimate's."""
     rows = []
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
-        for condition in conditions(g.completed(cells, target)):
+        for condition in conditions(cells[cells["target"] == target]):
             if (other := baseline_of(condition, baseline)) is None:
                 continue
-            for layers, parameters in ladder.x.items():
-                about = {"target": target, "condition": condition, "layers": layers, "parameters": parameters}
+            for layers in rungs_of(cells, target):
+                about = {"target": target, "condition": condition, "layers": layers}
                 rows.append(about | asdict(ladder.difference(condition, other, layers)))
-    return pd.DataFrame(rows, columns=["target", "condition", "layers", "parameters", *asdict(g.MISSING)])
+    return pd.DataFrame(rows, columns=["target", "condition", "layers", *asdict(g.MISSING)])
 
 
 def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
@@ -144,13 +156,22 @@ def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
         estimate, rungs = g.MISSING, []
         if all(sets.values()):
             estimate, rungs = ladder.slope(_gamma_signs(sets, baseline))
-        note = NO_REPLICATION if max(map(len, sets.values())) < 2 else ""
-        about = {"target": target, "domain": sets["domain"], "general": sets["general"], "rungs": rungs, "note": note}
+        about = {"target": target, "domain": sets["domain"], "general": sets["general"], "rungs": rungs}
+        about["note"] = _note(sets)
         rows.append(about | asdict(estimate))
     return pd.DataFrame(rows, columns=["target", "domain", "general", "rungs", "note", *asdict(g.MISSING)])
 
 
 _TYPES = {"domain": 1.0, "general": -1.0}
+
+
+def _note(sets: dict[str, list[str]]) -> str:
+    """What the interval of gamma does not cover; never empty."""
+    fewest = min(map(len, sets.values()))
+    kinds = " and only one is ".join(kind for kind in reversed(_TYPES) if len(sets[kind]) == fewest)
+    if fewest == 0:
+        return NO_CONTRAST.format(kinds=kinds.replace("and only one is", "and none is"))
+    return NO_REPLICATION.format(kinds=kinds) if fewest == 1 else TRAINING_ONLY
 
 
 def _gamma_signs(sets: dict[str, list[str]], baseline: str) -> dict[str, float]:

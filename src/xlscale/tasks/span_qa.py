@@ -34,7 +34,7 @@ class SpanQA:
         return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
-        """All windows of all rows, half overlapping.
+        """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
         Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
         wholly inside the window. ``spans``: per window int64 (tokens, 2), character range in the context of each token,

@@ -1,0 +1,128 @@
+"""What the paper says of the statistics: words, formats, tables, and how the runs were set up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlscale import cards, paper, record, studies
+from xlscale.files import XlscaleError
+from xlscale.stats import agreement, checks, describe, report, simulate, slopes
+
+
+@pytest.fixture
+def cells():
+    truth = simulate.effects(0.3, {"squad_wiki": 0.05, "squad_amazon": -0.08})
+    return simulate.cells(np.random.default_rng(1), sd=0.01, truth=truth)
+
+
+def test_a_rung_without_runs_is_missing_at_the_end_of_the_ladder_and_not_replaced_by_the_next(cells):
+    cells.loc[cells["layers"] == 12, ["status", "value"]] = ["missing", np.nan]
+    numbers = paper.Numbers("04_scaling")
+    report.add_gains(numbers, cells)
+    texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
+    assert texts["gain_topic_squad_wiki_largest"] == "missing" != texts["gain_topic_squad_wiki_smallest"]
+    assert texts["gain_topic_squad_wiki_largest_word"] == "cannot be compared"
+
+
+def test_learning_rates_are_printed_with_their_rungs(cells):
+    values = simulate.languages(cells, np.random.default_rng(2), ["de", "en"])
+    found = describe.design(cells, values)
+    rates = "0.003 at 1 layer, 0.001 at 2 layers, 0.0006 at 4 layers and 0.0002 at 12 layers"
+    assert found["topic_learning_rate"][1] == rates
+    assert found["intermediate_learning_rate"][1].startswith("0.0015 at 1 layer, 0.0005 at 2 layers")
+    assert found["rates"][1] == "fall as depth grows"
+    assert found["topic_test_items"][1] == "300" and found["intermediate_test_items"][1] == "150"
+    same = describe.design(cells.assign(learning_rate=2e-4, intermediate_learning_rate=1e-4), values)
+    assert same["topic_learning_rate"][1] == "0.0002" and same["rates"][1] == "are the same at every rung"
+    one_rung = describe.design(cells[cells["layers"] == 1], values)
+    assert one_rung["layers"][1] == "1 layer" and one_rung["topic_learning_rate"][1] == "0.003"
+
+
+def test_only_computed_tests_count_in_the_family(cells):
+    cells.loc[(cells["target"] == "udhr") & (cells["layers"] > 2), ["status", "value"]] = ["missing", np.nan]
+    adjusted = report.holm_family(slopes.slopes(cells), slopes.gamma(cells))
+    assert adjusted.notna().sum() == 3 and adjusted["udhr"].isna().all()
+
+
+def test_a_null_says_what_it_would_have_detected(cells):
+    numbers = paper.Numbers("05_significance")
+    report.add_slopes(numbers, cells)
+    for key in (key.removesuffix("_summary") for key in numbers.numbers if key.endswith("_summary")):
+        null = "detectab" in numbers.numbers[f"{key}_word"]["text"]
+        detectable = numbers.numbers[f"{key}_detectable"]["text"]
+        assert (f"detectable: {detectable}" in numbers.numbers[f"{key}_summary"]["text"]) == null
+    assert any("detectable:" in entry["text"] for entry in numbers.numbers.values())
+
+
+def test_what_was_learned_is_printed_beside_its_control(cells):
+    numbers = paper.Numbers("04_scaling")
+    second = simulate.intermediate(cells, np.random.default_rng(3))
+    checks.add_manipulation(numbers, pd.concat([cells, second], ignore_index=True))
+    assert [row[0].endswith("shuffled labels") for row in numbers.tables["learned"]["rows"]] == [False, True] * 2
+    assert "larger at the largest rung" in numbers.numbers["learned_squad_wiki_change_word"]["text"]
+    nothing = paper.Numbers("04_scaling")
+    checks.add_manipulation(nothing, cells)
+    assert nothing.numbers["learned_squad_wiki_change"]["text"] == "missing"
+
+
+def test_runs_that_collapsed_are_counted_and_named(cells):
+    clean, broken = paper.Numbers("04_scaling"), paper.Numbers("04_scaling")
+    checks.add_collapsed(clean, cells)
+    assert (clean.numbers["collapsed"]["value"], clean.numbers["collapsed_where"]["text"]) == (0, "none")
+    one = cells.index[(cells["target"] == "topic") & (cells["layers"] == 12) & (cells["condition"] == "squad_wiki")][0]
+    checks.add_collapsed(broken, cells.assign(english=cells["english"].where(cells.index != one, 0.12)))
+    assert broken.numbers["collapsed"]["value"] == 1
+    assert "1 at 12 layers after SQuADShifts: new Wikipedia (general)" in broken.numbers["collapsed_where"]["text"]
+
+
+def test_how_the_rates_were_chosen_is_counted():
+    numbers = paper.Numbers("04_scaling")
+    checks.add_tuning(numbers, studies.load("pilot"))
+    texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
+    assert (texts["tuning_seed"], texts["tuning_choices"], texts["tuning_single"]) == ("99", "8", "4")
+    assert (texts["tuning_most"], texts["tuning_not_best"]) == ("2", "2")
+    assert numbers.tables["tuning"]["rows"][0][1:] == ["1", "800", "0.001 (11.5), 0.003 (11.6)", "0.001"]
+
+
+def test_every_value_that_was_tried_has_a_score():
+    tuning = studies.load("pilot").tuning.model_dump()
+    tuning["scores"]["target"][1] = [0.5]
+    with pytest.raises(XlscaleError, match="expected one score for each value tried"):
+        cards.parse(studies.Tuning, tuning, "study")
+
+
+def test_the_printed_tolerance_for_all_cells_is_that_of_a_comparison_of_all(cells):
+    everything = pd.concat([cells, simulate.intermediate(cells, np.random.default_rng(3))], ignore_index=True)
+    numbers = paper.Numbers("05_significance")
+    report.add_tolerances(numbers, everything)
+    again = agreement.compare(everything, everything.assign(machine="another"))
+    for outcome, limit in again.groupby("outcome")["tolerance"].first().items():
+        assert numbers.numbers[f"tolerance_{outcome}"]["value"] == pytest.approx(limit)
+
+
+def test_empty_record_is_one_clear_line():
+    with pytest.raises(XlscaleError, match=r"results: no complete cell .* expected a record"):
+        describe.require(record.table({}), "results")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (describe.signed(0.0123), "+1.2"),
+        (describe.signed(-0.0123), "−1.2"),
+        (describe.signed(-0.0001), "0.0"),
+        (describe.signed(float("nan")), "missing"),
+        (describe.percent(0.73149), "73.1"),
+        (describe.interval(-0.01, 0.02), "−1.0 to +2.0"),
+        (describe.interval(0.1, 0.1), "exact"),
+        (describe.rate(2e-5), "0.00002"),
+        (describe.listing([1, 2, 4]), "1, 2 and 4"),
+        (describe.listing([1]), "1"),
+        (describe.listing([]), "none"),
+        (describe.slug("squad_wiki, shuffled labels"), "squad_wiki_shuffled"),
+        (describe.direction(-0.1, 0.2), "no detectable change"),
+        (describe.direction(-0.2, -0.1), "decreased"),
+    ],
+)
+def test_formats(text, expected):
+    assert text == expected
