@@ -21,6 +21,7 @@ def collect(cells, languages, study=None):
     report.add_results(scaling, cells)
     checks.add_manipulation(scaling, cells)
     checks.add_english(scaling, cells)
+    checks.add_collapsed(scaling, cells)
     report.add_gains(scaling, cells)
     scaling.figure("scaling", figures.scaling(cells))
     scaling.figure("gains", figures.gain(cells))
