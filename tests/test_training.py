@@ -87,7 +87,7 @@ def test_schedule_warms_up_and_decays_to_nearly_zero():
     factors = [training.schedule(step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([i / 10 for i in range(1, 11)])
     assert np.argmax(factors) in (9, 10)
-    assert all(a > b for a, b in itertools.pairwise(factors))
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert 0 < factors[-1] < 0.02
     assert training.schedule(0, 1) == 1
 

@@ -60,7 +60,7 @@ def reproduce(study: str, everything: bool, fresh: bool, jobs: int) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         record.add(chosen, folder, HERE)
     _build_paper(study, folder, out)
-    agrees = _report(plan.title, mine, faults)
+    agrees = _report(plan, mine, faults)
     outputs = _outputs(out, chosen)
     files.write_json(STAMP, {"options": options, "inputs": before, "outputs": outputs, "agrees": agrees})
     return agrees
@@ -134,14 +134,14 @@ def _drop_stale(chosen: list[Cell], runs: Path) -> None:
             (runs / cell.id / "result.json").replace(runs / cell.id / "result.stale.json")
 
 
-def _report(title: str, mine: dict[str, Result], faults: list[str]) -> bool:
+def _report(plan: studies.Study, mine: dict[str, Result], faults: list[str]) -> bool:
     """Write and print ``reproduction/agreement.md`` (and .csv, and the overlaid main figure)."""
     from xlscale import verdicts
 
-    recorded = record.results(RESULTS)
+    recorded = _recorded(plan)
     table = verdicts.table(recorded, mine)
     agrees = bool(table["agrees"].all()) and not faults
-    text = verdicts.markdown(title, table, recorded, canary_.changed(recorded))
+    text = verdicts.markdown(plan.title, table, recorded, canary_.changed(recorded))
     files.write_text(REPRODUCTION / "agreement.md", text)
     files.write_text(REPRODUCTION / "agreement.csv", table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / "scaling_overlay")
@@ -149,10 +149,17 @@ def _report(title: str, mine: dict[str, Result], faults: list[str]) -> bool:
     return agrees
 
 
+def _recorded(plan: studies.Study) -> dict[str, Result]:
+    """The study's own recorded cells: what tolerances come from must not hold other recipes."""
+    ids = {cell.id for cell in plan.cells()}
+    return {name: result for name, result in record.results().items() if name in ids}
+
+
 def verify(study: str, number: int, seed: int, jobs: int) -> bool:
     """Recompute ``number`` random recorded cells of the study from scratch, ancestors included, and compare."""
-    recorded = record.results()
-    known = [cell for cell in studies.load(study).cells() if cell.id in recorded]
+    plan = studies.load(study)
+    recorded = _recorded(plan)
+    known = [cell for cell in plan.cells() if cell.id in recorded]
     if not 1 <= number <= len(known):
         raise XlscaleError(f"N={number}: expected 1 to {len(known)}, the number of recorded cells of {study}")
     mine = _recompute(study, random.Random(seed).sample(known, number), jobs, RUNS / "verify")

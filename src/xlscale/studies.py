@@ -43,6 +43,7 @@ class Tuning(Strict):
     examples: dict[int, int]  # by number of layers
     tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
     scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    note: str = ""  # what the choice rests on besides these scores; printed in the paper
 
     @model_validator(mode="after")
     def _same_shape(self) -> Tuning:

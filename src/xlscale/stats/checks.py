@@ -56,6 +56,7 @@ def add_tuning(numbers: Numbers, study: Study | None) -> None:
     for key, value in {"choices": len(rows), "single": single, "not_best": len(rows) - best, "most": most}.items():
         numbers.add(f"tuning_{key}", value, str(value))
     numbers.add("tuning_seed", tuning.seed if tuning else None, str(tuning.seed) if tuning else "not recorded")
+    numbers.add("tuning_note", None, tuning.note if tuning else "")
     for phase in ("intermediate", "target"):
         name = getattr(tuning, phase) if tuning else None
         numbers.add(f"tuning_{phase}", name, title(name) if name else "not recorded")
