@@ -79,8 +79,8 @@ def test_how_the_rates_were_chosen_is_counted():
     numbers = paper.Numbers("04_scaling")
     checks.add_tuning(numbers, studies.load("pilot"))
     texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
-    assert (texts["tuning_seed"], texts["tuning_choices"], texts["tuning_single"]) == ("99", "8", "4")
-    assert (texts["tuning_most"], texts["tuning_not_best"]) == ("2", "2")
+    assert (texts["tuning_seed"], texts["tuning_choices"], texts["tuning_single"]) == ("99", "8", "3")
+    assert (texts["tuning_most"], texts["tuning_not_best"]) == ("2", "3")
     assert numbers.tables["tuning"]["rows"][0][1:] == ["1", "800", "0.001 (11.5), 0.003 (11.6)", "0.001"]
 
 
