@@ -179,8 +179,9 @@ def canary(study: str, jobs: int) -> bool:
     if not changed:
         print("The code of every phase is the record's, or stamped as equivalent to it.")
         return True
+    study_ = studies.load(study)
     chosen = []
-    for cell in studies.load(study).matching(studies.load(study).canary):
+    for cell in study_.matching(study_.canary):
         if cell.id in recorded and recorded[cell.id].fingerprint in changed.get(cell.phase, ()):
             chosen.append(cell)
     covered = {(cell.phase, recorded[cell.id].fingerprint) for cell in chosen}
