@@ -1,9 +1,12 @@
 # One short rule per phase. Identity is in the file name: a cell with another identity is another file, so nothing but
 # a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/runner.py.
 #   snakemake --profile profiles/local --config study=pilot
+# A config of only=<file> names in that file the cells to make, with the ancestors they lack: thousands of targets do not
+# fit on a command line.
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from xlscale import runner, studies
 from xlscale.files import RUNS
@@ -12,6 +15,7 @@ if runner.WATCHED in os.environ:
     runner.die_with_parent()
 
 CELLS = {cell.id: cell for cell in studies.load(config.get("study", "pilot")).cells()}
+ONLY = Path(config["only"]).read_text(encoding="utf-8").split() if "only" in config else CELLS
 RESULT = str(RUNS / "{id}" / "result.json")
 RUN = "exec {python} -m xlscale run {{wildcards.id}} > {runs}/{{wildcards.id}}/log.txt 2>&1".format(
     python=shlex.quote(sys.executable), runs=shlex.quote(str(RUNS))
@@ -25,7 +29,7 @@ def parent(wildcards):
 
 rule all:
     input:
-        [str(cell.folder / "result.json") for cell in CELLS.values()],
+        [RESULT.format(id=name) for name in ONLY],
 
 
 rule pretrained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,54 @@ def xlscale(*arguments: str, runs: Path, check: bool = True, **environment: str)
         check=check,
         timeout=540,
     )
+
+
+def start(runs: Path, *arguments: str) -> subprocess.Popen:
+    """Start ``python -m xlscale`` with its cells in ``runs``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "xlscale", *arguments],
+        env=os.environ | {"XLSCALE_RUNS": str(runs)},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def processes(needle: str, runs: Path) -> list[int]:
+    """Process ids whose command line holds ``needle`` and whose environment points at ``runs``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if needle in (entry / "cmdline").read_text() and str(runs) in (entry / "environ").read_text():
+                found.append(int(entry.name))
+        except (OSError, ValueError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def forked(role: str, runs: Path) -> list[int]:
+    """Process ids of the warm 'server', 'runner' or 'kernel' of a sweep in ``runs``: children look like the server."""
+    import psutil
+
+    generations: dict[str, list[int]] = {"server": [], "runner": [], "kernel": []}
+    warm = processes("xlscale.warm", runs)
+    for pid in warm:
+        try:
+            above = [parent.pid for parent in psutil.Process(pid).parents()]
+        except psutil.NoSuchProcess:
+            continue
+        generations[list(generations)[sum(parent in warm for parent in above)]].append(pid)
+    return generations[role]
+
+
+def wait(condition, seconds: float = 120) -> object:
+    """Wait until ``condition`` gives something true, and return that."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 @pytest.fixture(scope="session")

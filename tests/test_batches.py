@@ -36,8 +36,23 @@ def test_little_is_padded_and_the_order_is_random():
 
 
 def test_collate_pads_and_masks():
-    encoded = Encoded([np.array([5, 6, 7]), np.array([8, 9])], np.arange(2), {"label": np.array([1, 0])})
+    encoded = Encoded.of([[5, 6, 7], [8, 9]], targets={"label": np.array([1, 0])})
     batch = collate(encoded, np.array([1, 0]), pad=1)
     assert batch.ids.tolist() == [[8, 9, 1], [5, 6, 7]]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
     assert batch.targets["label"].tolist() == [0, 1]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=20), st.data())
+def test_rows_are_taken_with_all_their_inputs_in_the_order_asked_for(ids, data):
+    owners = data.draw(st.lists(st.integers(0, 5), min_size=len(ids), max_size=len(ids)))
+    spans = [np.stack([one, one], 1) for one in map(np.array, ids)]
+    encoded = Encoded.of(ids, owners, {"label": np.arange(len(ids))}, spans)
+    rows = np.array(data.draw(st.permutations(range(6)))[:3])
+    found = encoded.of_rows(rows)
+    expected = [i for row in rows for i in range(len(ids)) if owners[i] == row]
+    assert found.targets["label"].tolist() == expected
+    assert [rows[row] for row in found.row] == [owners[i] for i in expected]
+    for place, i in enumerate(expected):
+        assert found.ids_of(place).tolist() == ids[i]
+        assert found.spans_of(place)[:, 0].tolist() == ids[i]

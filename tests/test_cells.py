@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
-from xlscale import cards, cells, files, studies
+from xlscale import cards, cells, files, predictions, studies
 from xlscale.cells import NOTEBOOK, PARAMETERS
 from xlscale.files import XlscaleError
 
@@ -126,6 +129,39 @@ def test_a_failed_result_has_a_reason_and_a_complete_one_a_value():
     assert cells.Result(**base, status="failed", reason="diverged").value is None
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_digest_of_predictions_is_that_of_the_rows_as_json(seed):
+    generator = np.random.default_rng(seed)
+    texts = [
+        "",
+        "a",
+        "A",
+        "ä",
+        "a\u0300",
+        "日本",
+        'say "no"',
+        "back\\slash",
+        "tab\tnewline\n\x00",
+        "\U0001f600",
+        "\uffff",
+    ]
+    keys = generator.permutation([(language, item) for language in ("en", "zh", "pt_br") for item in texts])
+    table = pd.DataFrame(keys, columns=["language", "item"])
+    table["prediction"] = generator.choice(texts, len(keys))
+    table["score"] = generator.random(len(keys))
+    table["correct"] = generator.integers(0, 2, len(keys)).astype(np.float32)
+    for f1 in (None, generator.random(len(keys), dtype=np.float32)):
+        table = table if f1 is None else table.assign(f1=f1)
+        columns = [name for name in table if name != "score"]
+        rows = sorted(table[columns].to_numpy(dtype=object).tolist(), key=lambda row: row[:2])
+        encoded = pa.table({name: pa.array(table[name]) for name in table})
+        encoded = encoded.set_column(1, "item", encoded["item"].dictionary_encode())
+        assert predictions.digest(table) == predictions.digest(encoded) == files.digest(rows)
+    for name in columns:
+        with pytest.raises(ValueError, match=name):
+            predictions.digest(table.assign(**{name: table[name].where(table.index != 5)}))
+
+
 def test_pilot_is_the_grid_that_the_paper_describes():
     study = studies.load("pilot")
     found = study.cells()
@@ -172,6 +208,30 @@ def test_a_study_that_is_no_yaml_or_unknown(tmp_path, monkeypatch):
         studies.load("bad")
     with pytest.raises(XlscaleError, match="unknown study 'gone': expected one of bad"):
         studies.load("gone")
+
+
+def test_a_study_is_expanded_once_and_shares_ancestors(monkeypatch):
+    checked = []
+    check = cells._check
+    monkeypatch.setattr(cells, "_check", lambda *arguments: checked.append(arguments) or check(*arguments))
+    study = studies.load("pilot")
+    found = study.cells()
+    found.clear()  # a caller's own list
+    found = study.cells()
+    study.matching([{"layers": 1}, {"phase": "target"}, {"seed": 11}])
+    assert len(checked) == len(found) == len({cell.id for cell in found})
+    assert len({id(cell.parent) for cell in found if cell.parent}) == len({c.parent.id for c in found if c.parent})
+    by_themselves = [cells.make(cell.phase, cell.parameters.model_dump()) for cell in found]
+    assert by_themselves == found
+
+
+def test_identities_do_not_change():
+    found = {cell.id for cell in studies.load("pilot").cells()}
+    assert {
+        "intermediate-e5_small-k1-squad_amazon-s11-54bbb2382d",
+        "target-e5_small-k1-squad_wiki-topic-s12-913c32db2f",
+        "pretrained-e5_small-k1-82d585ace1",
+    } <= found
 
 
 def test_patterns_select_cells_and_unknown_names_are_errors():

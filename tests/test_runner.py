@@ -12,44 +12,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import xlscale
+from conftest import forked, processes, start, wait, xlscale
 
-from xlscale import canary, cells, record, runner
+from xlscale import canary, cells, predictions, record, runner
+from xlscale.cards import data_card
 from xlscale.cells import Result
+from xlscale.data import corpora
 from xlscale.files import ROOT, XlscaleError
 
 
 def _result(runs: Path, cell: cells.Cell) -> Result:
     return runner.result_of(cell, runs)
-
-
-def _start(runs: Path, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"XLSCALE_RUNS": str(runs)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "xlscale", *arguments], cwd=ROOT, env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _processes(needle: str, runs: Path) -> list[int]:
-    """Process ids whose command line holds ``needle`` and whose environment points at ``runs``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if needle in (entry / "cmdline").read_text() and str(runs) in (entry / "environ").read_text():
-                found.append(int(entry.name))
-        except (OSError, ValueError, UnicodeDecodeError):
-            continue
-    return found
-
-
-def _wait(condition, seconds: float = 120) -> object:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
 
 
 def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
@@ -60,7 +33,7 @@ def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
         assert (smoke_runs / cell.id / "executed.ipynb").exists()
         assert json.loads((smoke_runs / cell.id / "spec.json").read_text()) == cell.spec()
         table = pd.read_parquet(smoke_runs / cell.id / "predictions.parquet")
-        assert cells.predictions_digest(table) == result.predictions_sha256
+        assert predictions.digest(table) == result.predictions_sha256
         assert result.total_parameters > result.non_embedding_parameters > 0
     target = next(c for c in smoke_cells if c.phase == "target" and c.parameters.target == "topic")
     assert len(_result(smoke_runs, target).languages) == 19
@@ -73,27 +46,33 @@ def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
-@pytest.mark.parametrize("victim", ["runner", "kernel", "snakemake", "sweep"])
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
+@pytest.mark.parametrize(
+    "victim", ["runner", "kernel", "snakemake", "sweep", "client", "forked runner", "forked kernel"]
+)
 def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
     ]
     wanted = chosen[0].lineage()
     runs = tmp_path / "runs"
-    shutil.copytree(smoke_runs / wanted[0].id, runs / wanted[0].id)
-    start = ["run", chosen[0].id] if victim in ("runner", "kernel") else ["sweep", "--study", "smoke", "--jobs", "1"]
-    process = _start(runs, *start)
-    needles = {"runner": "xlscale\0run", "kernel": "ipykernel_launcher", "snakemake": "snakemake\0--snakefile"}
-    needle = needles.get(victim, "xlscale\0sweep")
-    pids = _wait(lambda: _processes(needle, runs))
-    _wait(lambda: _processes("ipykernel_launcher", runs))
-    time.sleep(2.0)
+    for cell in smoke_cells:
+        if cell != chosen[0]:
+            shutil.copytree(smoke_runs / cell.id, runs / cell.id)
+    alone = victim in ("runner", "kernel")
+    process = start(runs, *(["run", chosen[0].id] if alone else ["sweep", "--study", "smoke", "--jobs", "1"]))
+    wait(lambda: processes("ipykernel_launcher", runs) if alone else forked("kernel", runs))
+    # In a sweep the process that Snakemake starts is the client of a runner.
+    needles = {"runner": "xlscale\0run", "client": "xlscale\0run", "kernel": "ipykernel_launcher"}
+    needles |= {"snakemake": "snakemake\0--snakefile", "sweep": "xlscale\0sweep"}
+    pids = processes(needles[victim], runs) if victim in needles else forked(victim.removeprefix("forked "), runs)
+    assert pids
+    time.sleep(1.5 if alone else 0.5)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert process.wait(60) != 0
     # Nothing goes on training behind the dead process's back, and nothing half-written counts.
-    _wait(lambda: not _processes("ipykernel_launcher", runs), 20)
+    wait(lambda: not processes("ipykernel_launcher", runs) and not processes("xlscale.warm", runs), 20)
     assert not (runs / chosen[0].id / "result.json").exists()
     done = xlscale("run", chosen[0].id, runs=runs, check=False)
     assert done.returncode == 0, done.stderr
@@ -102,13 +81,14 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     assert not list(runs.rglob("*.part"))
 
 
-def test_sigterm_ends_runner_and_kernel(smoke_runs, smoke_cells, tmp_path):
+@pytest.mark.parametrize("verb", ["run", "sweep"])
+def test_sigterm_ends_everything(verb, smoke_cells, tmp_path):
     cell = smoke_cells[0]
-    process = _start(tmp_path, "run", cell.id)
-    _wait(lambda: _processes("ipykernel_launcher", tmp_path))
+    process = start(tmp_path, *(["run", cell.id] if verb == "run" else ["sweep", "--study", "smoke", "--jobs", "1"]))
+    wait(lambda: processes("ipykernel_launcher", tmp_path) or forked("kernel", tmp_path))
     process.terminate()
     assert process.wait(30) == 143
-    _wait(lambda: not _processes("ipykernel_launcher", tmp_path), 20)
+    wait(lambda: not processes("ipykernel_launcher", tmp_path) and not processes("xlscale", tmp_path), 20)
     assert _result(tmp_path, cell) is None
 
 
@@ -191,8 +171,9 @@ def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_runs, s
     languages = record.languages(smoke_record)
     mean = languages[languages["language"] != "en"].groupby("cell")["value"].mean()
     assert mean.to_dict() == pytest.approx(table.set_index("cell")["value"].to_dict())
-    items = record.predictions(smoke_record, "topic")
-    assert {"cell", "group", "gold", "prediction", "correct", "intermediate_type"} <= set(items.columns)
+    cell = next(cell for cell in smoke_cells if cell.phase == "target" and cell.parameters.target == "topic")
+    items = pd.read_parquet(smoke_record / "predictions" / f"{cell.id}.parquet")
+    items = items.merge(corpora.gold(data_card("topic")), on=["language", "item"], validate="1:1")
     assert ((items["gold"] == items["prediction"]) == (items["correct"] == 1)).all()
     other = tmp_path_factory.mktemp("again")
     record.add(list(reversed(smoke_cells)), other, smoke_runs)

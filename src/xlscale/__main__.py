@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from xlscale import files
+from xlscale import warm
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="xlscale", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
     jobs = {"type": _positive, "default": None, "help": "cells at a time (default: as many as cores and memory allow)"}
@@ -39,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
+    import argparse
+
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
@@ -53,11 +60,13 @@ def _default_jobs() -> int:
     return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
 
 
-def _dispatch(options: argparse.Namespace) -> bool:
+def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
     # Imported late, so that help and bad options are answered at once.
     if options.verb == "run":
         from xlscale import runner
 
+        if not forked:
+            runner.die_with_parent()
         runner.main(options.id)
         return True
     from xlscale import reproduce
@@ -82,11 +91,21 @@ def _dispatch(options: argparse.Namespace) -> bool:
     return True
 
 
-def main() -> int:
-    """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement."""
-    options = _parser().parse_args()
+def main(arguments: list[str], forked: bool = False) -> int:
+    """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement.
+
+    ``forked``: in a child of a sweep's warm process, which sees to it that this process ends in time.
+    """
+    if arguments[:1] == ["run"] and warm.ADDRESS in os.environ:
+        # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all cells.
+        code = warm.ask(arguments)
+        if code is not None:
+            return code
+    from xlscale import files
+
+    options = _parser().parse_args(arguments)
     try:
-        return 0 if _dispatch(options) else 1
+        return 0 if _dispatch(options, forked) else 1
     except files.XlscaleError as error:
         print(f"xlscale: {error}", file=sys.stderr)
         return 1
@@ -99,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xlscale.cards import Name, Sha256, Strict, data_card, model_card, names, parse
+from xlscale.cards import Name, Sha256, Strict, data_card, model_card, parse
 from xlscale.files import NOTEBOOKS, RUNS, XlscaleError, digest
 
 Phase = Literal["pretrained", "intermediate", "target"]
@@ -69,8 +69,7 @@ class TargetParameters(IntermediateParameters):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        known = values.get("target") in names("data")
-        untrained = known and not data_card(values["target"]).trained
+        untrained = _untrained(values.get("target"))
         if values.get("intermediate") == NONE:
             values |= dict.fromkeys(_INTERMEDIATE_ONLY) | {"placebo": False}
         if untrained:
@@ -78,6 +77,14 @@ class TargetParameters(IntermediateParameters):
         if untrained and values.get("intermediate") == NONE:
             values["seed"] = 0
         return values
+
+
+def _untrained(target: Any) -> bool:
+    """Whether a target is known and has nothing to train on; what is unknown is reported where it is checked."""
+    try:
+        return isinstance(target, str) and not data_card(target).trained
+    except XlscaleError:
+        return False
 
 
 _INTERMEDIATE_ONLY = [name for name in IntermediateParameters.model_fields if name.startswith("intermediate_")]
@@ -130,27 +137,38 @@ def condition(parameters: dict[str, Any]) -> str:
     return parameters.get("intermediate", NONE) + (SHUFFLED if parameters.get("placebo") else "")
 
 
-def make(phase: Phase, values: dict[str, Any], where: str = "parameters") -> Cell:
+def make(
+    phase: Phase, values: dict[str, Any], where: str = "parameters", made: dict[Parameters, Cell] | None = None
+) -> Cell:
     """Check ``values`` strictly and give the cell that they identify.
 
-    Raises XlscaleError with one line naming ``where`` and the field: an unknown name, a wrong type, a value out of
-    range, an unknown model, rung or data set, or a training field that is missing.
+    ``made`` holds cells by their parameters and takes the new ones, ancestors included: who makes many cells passes
+    one, so that each is made once and shared. Raises XlscaleError with one line naming ``where`` and the field: an
+    unknown name, a wrong type, a value out of range, an unknown model, rung or data set, or a training field that is
+    missing.
     """
     if phase not in PARAMETERS:
         raise XlscaleError(f"{where}: phase: expected one of {', '.join(PARAMETERS)}, got {phase!r}")
     parameters = parse(PARAMETERS[phase], values, where)
-    _check(phase, parameters, where)
-    parent = _parent(phase, parameters, where)
-    reads = _reads(phase, parameters)
-    identity = digest([phase, parameters.model_dump(), reads, parent.id if parent else None])
-    return Cell(phase, parameters, tuple(reads), parent, f"{_slug(phase, parameters)}-{identity[:10]}")
+    made = {} if made is None else made
+    if parameters not in made:
+        _check(phase, parameters, where)
+        parent = _parent(phase, parameters, where, made)
+        reads = _reads(phase, parameters)
+        identity = digest([phase, parameters.model_dump(), reads, parent.id if parent else None])
+        name = f"{_slug(phase, parameters)}-{identity[:10]}"
+        made[parameters] = Cell(phase, parameters, tuple(reads), parent, name)
+    return made[parameters]
 
 
-def from_spec(spec: dict[str, Any], where: str) -> Cell:
-    """The cell of a ``spec.json``. Raises XlscaleError when the data or model it names have changed since."""
+def from_spec(spec: dict[str, Any], where: str, made: dict[Parameters, Cell] | None = None) -> Cell:
+    """The cell of a ``spec.json``; ``made`` as in ``make``.
+
+    Raises XlscaleError when the data or model it names have changed since.
+    """
     if not isinstance(spec, dict) or not {"phase", "parameters"} <= spec.keys():
         raise XlscaleError(f"{where}: expected the fields phase and parameters")
-    cell = make(spec["phase"], spec["parameters"], where)
+    cell = make(spec["phase"], spec["parameters"], where, made)
     if cell.id != spec.get("id"):
         found = spec.get("id")
         raise XlscaleError(f"{where}: id: expected {cell.id} for these parameters, data and model, got {found}")
@@ -204,11 +222,11 @@ def _named(where: str, field: str, load: Any, name: str) -> Any:
         raise XlscaleError(f"{where}: {field}: {error}") from None
 
 
-def _parent(phase: Phase, parameters: Parameters, where: str) -> Cell | None:
+def _parent(phase: Phase, parameters: Parameters, where: str, made: dict[Parameters, Cell]) -> Cell | None:
     if phase == "pretrained":
         return None
     older = "intermediate" if phase == "target" and parameters.intermediate != NONE else "pretrained"
-    return make(older, {name: getattr(parameters, name) for name in PARAMETERS[older].model_fields}, where)
+    return make(older, {name: getattr(parameters, name) for name in PARAMETERS[older].model_fields}, where, made)
 
 
 def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
@@ -275,10 +293,3 @@ class Result(Strict):
         if self.status == "complete" and (self.value is None or self.predictions_sha256 is None):
             raise ValueError("value and predictions_sha256: a complete cell has both")
         return self
-
-
-def predictions_digest(predictions) -> str:
-    """Hex sha256 of a table's (language, item, prediction, correct, and F1 where there is one), sorted by item: equal
-    exactly if the predictions and what they score are."""
-    columns = ["language", "item", "prediction", "correct", *(["f1"] if "f1" in predictions else [])]
-    return digest(predictions[columns].sort_values(["language", "item"]).values.tolist())

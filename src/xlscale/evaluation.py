@@ -8,9 +8,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from xlscale.batches import Encoded, collate, evaluation_order
+from xlscale.precision import MasterWeights, hidden_states
 
 
-@torch.inference_mode()
 def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtype: torch.dtype) -> list[np.ndarray]:
     """The task's outputs for every input, in the order of ``encoded``, float32, cut to the input's own length.
 
@@ -18,20 +18,14 @@ def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtyp
     """
     outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = encoded.lengths
-    with tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None) as bar:
+    inner = [p for name, p in encoder.named_parameters() if "word_embeddings" not in name]
+    progress = tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None)
+    with progress, MasterWeights(inner, dtype), torch.inference_mode():
         for index in evaluation_order(lengths):
             batch = collate(encoded, index, encoder.config.pad_token_id)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
-                found = task.outputs(head, hidden, batch.mask).float().numpy()
+            found = task.outputs(head, hidden_states(encoder, batch), batch.mask).numpy()
             per_token = found.ndim == 3
             for i, values in zip(index, found, strict=True):
                 outputs[i] = values[: lengths[i]].copy() if per_token else values
-            bar.update(len(index))
+            progress.update(len(index))
     return outputs
-
-
-def zero_shot_mean(values: dict[str, float]) -> float:
-    """Mean over the languages other than English, each with equal weight; over English where there is no other."""
-    others = [value for language, value in values.items() if language != "en"]
-    return float(np.mean(others or list(values.values())))

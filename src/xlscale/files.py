@@ -23,7 +23,7 @@ def _folder(name: str, default: Path) -> Path:
 ROOT = _folder("XLSCALE_ROOT", Path(__file__).resolve().parents[2])
 MANIFEST = ROOT / "data_manifest"
 NOTEBOOKS = ROOT / "notebooks"
-STUDIES = ROOT / "studies"
+STUDIES = _folder("XLSCALE_STUDIES", ROOT / "studies")
 RESULTS = _folder("XLSCALE_RESULTS", ROOT / "results")
 PAPER = ROOT / "paper"  # sources; what is built lies there too, unless BUILT says otherwise
 BUILT = _folder("XLSCALE_BUILT", PAPER)
@@ -46,12 +46,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: the text that identities are hashes of.
 
     Raises ValueError for NaN and infinities, which JSON has not.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:

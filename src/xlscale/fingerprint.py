@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from xlscale.files import read_json
 
 PACKAGE = Path(__file__).parent
 # What cannot change a prediction: how a cell is started, recorded, compared and drawn.
-OUTSIDE = {"runner", "record", "verdicts", "figures", "paper", "fingerprint", "reproduce", "sweep", "stats"}
+OUTSIDE = {
+    *("runner", "kernels", "warm", "sweep", "record", "verdicts", "figures", "paper", "fingerprint", "reproduce"),
+    "stats",
+}
 
 
 @cache
@@ -30,9 +34,21 @@ def of_phase(phase: str) -> str:
     ]
     trees = [ast.parse(source) for source in sources]
     text = [normalised(tree) for tree in trees]
-    for module in sorted(_closure(set().union(*(_imports(tree) for tree in trees)))):
-        text.append(module + normalised(_tree(module)))
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+    return _hash(text, _closure(set().union(*(_imports(tree) for tree in trees))))
+
+
+def of_modules(modules: Iterable[str]) -> str:
+    """Hex sha256 of the code of these modules of the package alone, named without the package: ``tasks.common``."""
+    return _hash([], modules)
+
+
+def _hash(text: list[str], modules: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([*text, *map(_code, sorted(modules))]).encode()).hexdigest()
+
+
+@cache
+def _code(module: str) -> str:
+    return module + normalised(_tree(module))
 
 
 def normalised(tree: ast.AST) -> str:
@@ -82,6 +98,7 @@ def _path(module: str) -> Path | None:
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists()), None)
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(_path(module).read_text(encoding="utf-8"))
 

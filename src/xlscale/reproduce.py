@@ -124,14 +124,15 @@ def _drop_stale(chosen: list[Cell], runs: Path) -> None:
             result = runner.result_of(cell, runs)
         except XlscaleError as error:
             print(f"{error}; the cell is run again")
-            (runs / cell.id / "result.json").replace(runs / cell.id / "result.stale.json")
-            result = None
+            stale.add(cell.id)
+            continue
         if result is None:
             continue
         own = result.fingerprint in canary_.accepted(cell.phase) and result.environment.get("machine", "") in here
         if not own or (cell.parent and cell.parent.id in stale):
             stale.add(cell.id)
-            (runs / cell.id / "result.json").replace(runs / cell.id / "result.stale.json")
+    for name in stale:
+        (runs / name / "result.json").replace(runs / name / "result.stale.json")
 
 
 def _report(plan: studies.Study, mine: dict[str, Result], faults: list[str]) -> bool:

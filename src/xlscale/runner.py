@@ -26,6 +26,7 @@ PENDING = "result.pending.json"
 FOLDER = "XLSCALE_CELL_FOLDER"  # tells the notebook's kernel where to write
 WATCHED = "XLSCALE_WATCHED"  # tells the engine that it was started by a sweep, and ends with it
 EXECUTED = "executed.ipynb"
+KERNEL = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # a kernel's environment
 
 
 class Crashed(XlscaleError):
@@ -98,19 +99,25 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from xlscale import kernels
+
     output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    os.environ |= KERNEL
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            autosave_cell_every=0,
-            start_timeout=180,
-            cwd=str(notebook.parent),
-        )
+        with kernels.sockets() as config:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                autosave_cell_every=0,
+                start_timeout=180,
+                cwd=str(notebook.parent),
+                config=config,
+                kernel_manager_class=kernels.Manager,
+                shutdown_kernel="immediate",  # what the notebook wrote is on disk
+            )
     except PapermillExecutionError as error:
         line = " ".join(str(error.evalue).split())
         message = line if error.ename in ("XlscaleError", "Crashed") else f"{error.ename}: {line}"
@@ -164,8 +171,7 @@ def running(cell: Cell, runs: Path = RUNS) -> bool:
 
 
 def main(cell_id: str) -> None:
-    """Run one cell by its id, as an engine does: dies with its parent, one line when it ends."""
-    die_with_parent()
+    """Run one cell by its id, as an engine does: one line when it ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     spec = RUNS / cell_id / "spec.json"
     if spec.exists():

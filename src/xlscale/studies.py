@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -75,8 +76,16 @@ class Study(Strict):
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
 
     def cells(self) -> list[Cell]:
-        """All cells, parents before children, each once. Raises XlscaleError with one line for a faulty study."""
+        """All cells, parents before children, each once; they are made at the first call and kept.
+
+        Raises XlscaleError with one line for a faulty study.
+        """
+        return list(self._expanded)
+
+    @cached_property
+    def _expanded(self) -> list[Cell]:
         found: dict[str, Cell] = {}
+        made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
         for (model, layers), (condition, placebo), seed, target in product(
             [(model, layers) for model, rungs in self.models.items() for layers in rungs],
@@ -90,7 +99,7 @@ class Study(Strict):
             values |= {"seed": seed, "target": target}
             values |= {f"intermediate_{k}": v for k, v in self.intermediate_recipe.at(layers, where).items()}
             values |= self.target_recipes[target].at(layers, where)
-            for cell in cells.make("target", values, where).lineage():
+            for cell in cells.make("target", values, where, made).lineage():
                 found.setdefault(cell.id, cell)
         order = list(cells.PARAMETERS)
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
@@ -102,16 +111,16 @@ class Study(Strict):
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
         known = {"phase", *cells.TargetParameters.model_fields}
+        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in self._expanded]
         for pattern in patterns:
             if unknown := set(pattern) - known:
                 raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
-            if not any(_matches(cell, pattern) for cell in self.cells()):
+            if not any(_matches(facts, pattern) for _, facts in rows):
                 raise XlscaleError(f"studies/{self.name}.yaml: {pattern}: expected a pattern that matches some cell")
-        return [cell for cell in self.cells() if any(_matches(cell, pattern) for pattern in patterns)]
+        return [cell for cell, facts in rows if any(_matches(facts, pattern) for pattern in patterns)]
 
 
-def _matches(cell: Cell, pattern: dict[str, Any]) -> bool:
-    facts = {"phase": cell.phase, **cell.parameters.model_dump()}
+def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
     absent = object()
     return all(facts.get(k, absent) in (v if isinstance(v, list) else [v]) for k, v in pattern.items())
 

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from xlscale import runner
+from xlscale import runner, warm
 from xlscale.cells import Cell
-from xlscale.files import ROOT, RUNS, XlscaleError, relative
+from xlscale.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json
 
 POLL = 1.0  # seconds between looks at the cells
 LINE = 30.0  # seconds after which a line is printed although nothing has ended
@@ -29,14 +30,22 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
     for cell in todo:
         (runs / cell.id).mkdir(parents=True, exist_ok=True)
         (runs / cell.id / "error.txt").unlink(missing_ok=True)
+        # Else each cell would look for itself through all studies.
+        write_json(runs / cell.id / "spec.json", cell.spec())
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
-    command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs), "--config", f"study={study}"]
-    command += ["--", *(str(runs / cell.id / "result.json") for cell in todo)]
+    command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
     environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), runner.WATCHED: "1"}
     log = runs / "snakemake.log"
-    with open(log, "ab") as output:
+    with (
+        open(log, "ab") as output,
+        warm.serving(_warm(environment), output) as address,
+        NamedTemporaryFile("w", prefix="xlscale-", suffix=".txt") as only,
+    ):
+        only.write("\n".join(cell.id for cell in todo))
+        only.flush()
+        command += ["--config", f"study={study}", f"only={only.name}"]
         engine = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+            command, cwd=ROOT, env=environment | address, stdout=output, stderr=output, start_new_session=True
         )
         previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
         try:
@@ -49,6 +58,13 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
                 os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
     _report(engine.returncode, todo, runs, log)
+
+
+def _warm(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of the warm process: what libraries read from it while they are imported is as in a kernel."""
+    inline = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it
+    own = {"HF_HOME": str(CACHE / "huggingface"), "MPLBACKEND": inline}  # the first as in data/corpora.py
+    return own | environment | runner.KERNEL
 
 
 def _leave(sign: int, frame: object) -> None:
@@ -70,19 +86,28 @@ def _report(code: int, todo: list[Cell], runs: Path, log: Path) -> None:
 
 
 def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
-    began, printed, shown = time.monotonic(), 0.0, None
-    already = sum(cost(cell) for cell in cells if _done(cell, runs))
-    while engine.poll() is None:
-        done = [cell for cell in cells if _done(cell, runs)]
-        running = [cell.id for cell in cells if not _done(cell, runs) and runner.running(cell, runs)]
-        now = time.monotonic()
-        state = (len(done), tuple(running))
+    began, printed, shown, spent = time.monotonic(), 0.0, None, 0.0
+    left = [cell for cell in cells if not _done(cell, runs)]
+    while _running(engine):
+        ended = {cell.id for cell in left if _done(cell, runs)}
+        spent += sum(cost(cell) for cell in left if cell.id in ended)
+        left = [cell for cell in left if cell.id not in ended]
+        running = [cell.id for cell in left if runner.running(cell, runs)]
+        now, done = time.monotonic(), len(cells) - len(left)
+        state = (done, tuple(running))
         if running and (state != shown or now - printed > LINE):
-            spent = sum(cost(cell) for cell in done) - already
-            left = sum(cost(cell) for cell in cells) - already - spent
-            print(progress_line(len(done), running, len(cells), now - began, spent, left), flush=True)
+            rest = sum(cost(cell) for cell in left)
+            print(progress_line(done, running, len(cells), now - began, spent, rest), flush=True)
             printed, shown = now, state
-        time.sleep(POLL)
+
+
+def _running(engine: subprocess.Popen) -> bool:
+    """Whether Snakemake runs, told after POLL seconds or as soon as it has ended."""
+    try:
+        engine.wait(POLL)
+        return False
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def cost(cell: Cell) -> float:

@@ -1,8 +1,8 @@
 """Fine-tuning of an encoder and a head: one recipe for intermediate and for target training.
 
 AdamW (Loshchilov and Hutter 2019) without weight decay, linear warm-up over a tenth of the steps and linear decay,
-gradient norm clipped at 1, no dropout. Word embeddings stay frozen. Weights, gradients and optimizer state are
-float32; matrix products run in the given precision.
+gradient norm clipped at 1, no dropout. Word embeddings stay frozen. Weights, the gradients they are updated with and
+optimizer state are float32; the encoder runs in the given precision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from xlscale.batches import Encoded, collate, training_order
+from xlscale.batches import Batch, Encoded, collate, training_order
+from xlscale.precision import MasterWeights, hidden_states
 
 WARMUP = 0.1  # share of the steps
 CLIP = 1.0  # greatest gradient norm
@@ -34,6 +35,14 @@ class TrainingLog:
     tokens: int = 0
     padded_tokens: int = 0
     squared: int = 0
+
+    def add(self, loss: float, batch: Batch) -> None:
+        """Count one step."""
+        lengths = batch.mask.sum(1)
+        self.losses.append(loss)
+        self.tokens += int(lengths.sum())
+        self.padded_tokens += batch.mask.numel()
+        self.squared += int(lengths.square().sum())
 
     @property
     def mean_length(self) -> float:
@@ -70,26 +79,32 @@ def finetune(
     a global state. Raises Diverged when the loss is not finite or exceeds DIVERGED.
     """
     log = TrainingLog()
-    parameters = [p for p in (*encoder.parameters(), *head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
     batches = [batch for _ in range(epochs) for batch in training_order(encoded.lengths, batch_size, generator)]
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
-    pad = encoder.config.pad_token_id
-    for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
-        batch = collate(encoded, index, pad)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
-            loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
-        value = loss.item()
-        if not math.isfinite(value) or value > DIVERGED:
-            raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        log.losses.append(value)
-        log.tokens += int(batch.mask.sum())
-        log.padded_tokens += batch.mask.numel()
-        log.squared += int(batch.mask.sum(1).square().sum())
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    with MasterWeights(trained, dtype) as weights:
+        parameters = [*weights.masters, *head.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
+        for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
+            batch = collate(encoded, index, encoder.config.pad_token_id)
+            loss = task.loss(task.outputs(head, hidden_states(encoder, batch), batch.mask), batch)
+            value = loss.item()
+            if not math.isfinite(value) or value > DIVERGED:
+                raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
+            loss.backward()
+            weights.take_gradients()
+            clip(parameters)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            weights.give_values()
+            log.add(value, batch)
     return log
+
+
+def clip(parameters: list[torch.Tensor]) -> None:
+    """Scale all gradients so that their joint norm is at most CLIP; a smaller norm costs no pass over them."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if norm > CLIP:
+        nn.utils.clip_grads_with_norm_(parameters, CLIP, norm)

@@ -20,9 +20,9 @@ from torch import nn
 from xlscale import cells, fingerprint, machine, runner
 from xlscale.cards import ModelCard, data_card, model_card
 from xlscale.cells import Cell, Result, Score
-from xlscale.evaluation import zero_shot_mean
 from xlscale.files import RUNS, atomic, write_json
 from xlscale.models import ladder
+from xlscale.predictions import digest, zero_shot_mean
 from xlscale.training import TrainingLog
 
 STREAMS = ["examples", "windows", "placebo", "order", "head"]
@@ -105,7 +105,7 @@ class OpenCell:
             peak_memory_gb=round(machine.peak_memory_gb(), 3),
             environment=machine.environment(self.dtype),
             fingerprint=fingerprint.of_phase(self.cell.phase),
-            predictions_sha256=cells.predictions_digest(predictions),
+            predictions_sha256=digest(predictions),
         )
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
         write_json(self.folder / runner.PENDING, result.model_dump())
@@ -151,6 +151,6 @@ def loss_figure(log: TrainingLog | None):
 
 def rung_table(card: ModelCard) -> pd.DataFrame:
     """Every rung of a model with its counted parameters, in millions."""
-    counts = {layers: ladder.parameter_counts(ladder.load(card, layers)) for layers in card.rungs}
+    counts = {layers: ladder.parameter_counts(ladder.empty(card, layers)) for layers in card.rungs}
     table = pd.DataFrame.from_dict(counts, orient="index", columns=["total (M)", "non-embedding (M)"]) / 1e6
     return table.rename_axis("layers").round(2)

@@ -36,8 +36,28 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     )
 
 
+def empty(card: ModelCard, layers: int) -> BertModel:
+    """The rung with ``layers`` layers, without pooler: shapes only, on the meta device.
+
+    Attention is plain matrix products and a softmax ("eager"): on CPUs the backward pass of PyTorch's fused attention
+    takes five times as long in bfloat16.
+
+    Raises XlscaleError when ``layers`` is not a rung of the card.
+    """
+    import torch
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertModel
+
+    if layers not in card.rungs:
+        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    described = store.config(store.prepared(card))["model"]
+    with torch.device("meta"):  # neither memory nor random initial values
+        config = BertConfig(**described | {"num_hidden_layers": layers}, attn_implementation="eager")
+        return BertModel(config, add_pooling_layer=False)
+
+
 def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertModel:
-    """The rung with ``layers`` layers: float32, in eval mode, without pooler, with attention by torch's SDPA.
+    """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it.
 
     Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings are always
     the pretrained ones: a memory-mapped tensor that does not require gradients. No random number is drawn.
@@ -46,15 +66,8 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     rung.
     """
     import torch
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertModel
 
-    if layers not in card.rungs:
-        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
-    folder = store.prepared(card)
-    config = BertConfig(**store.config(folder)["model"] | {"num_hidden_layers": layers}, attn_implementation="sdpa")
-    with torch.device("meta"):  # shapes only: neither memory nor random initial values for what is replaced below
-        model = BertModel(config, add_pooling_layer=False)
+    folder, model = store.prepared(card), empty(card, layers)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     word = wanted.pop(store.WORD_EMBEDDINGS)
     tensors = _read(folder / store.EMBEDDINGS, {store.WORD_EMBEDDINGS: word})
@@ -62,7 +75,7 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     source, prefix = (checkpoint, MODEL) if checkpoint else (folder / store.ENCODER, "")
     tensors |= {name: tensor.clone() for name, tensor in _read(source, wanted, prefix, whole=bool(checkpoint)).items()}
     model.load_state_dict(tensors, assign=True)
-    positions = torch.arange(config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
+    positions = torch.arange(model.config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
     model.embeddings.position_ids, model.embeddings.token_type_ids = positions, torch.zeros_like(positions)
     model.embeddings.word_embeddings.requires_grad_(False)
     return model.eval()

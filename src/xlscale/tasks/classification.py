@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -12,7 +14,8 @@ from xlscale import metrics
 from xlscale.batches import Batch, Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
-from xlscale.tasks.common import COLUMNS, at_most, frame, linear_head, mean_pool, per_language
+from xlscale.predictions import COLUMNS
+from xlscale.tasks.common import at_most, frame, linear_head, mean_pool, per_language
 
 
 class Classification:
@@ -22,8 +25,8 @@ class Classification:
         self.card = card
         self.classes = {label: i for i, label in enumerate(card.labels)}
 
-    def test_rows(self, rows: Dataset, items: int) -> Dataset:
-        """At most ``items`` test rows per language."""
+    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
+        """Indices of at most ``items`` test rows per language."""
         return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
@@ -31,12 +34,12 @@ class Classification:
         texts = [prefix + text for text in rows["text"]]
         ids = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
         labels = np.array([self.classes[label] for label in rows["label"]], np.int64)
-        return Encoded([np.asarray(x, np.int64) for x in ids], np.arange(len(ids)), {"label": labels})
+        return Encoded.of(ids, targets={"label": labels})
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs, the labels permuted."""
         labels = generator.permutation(encoded.targets["label"])
-        return Encoded(encoded.ids, encoded.row, {"label": labels})
+        return replace(encoded, targets={"label": labels})
 
     def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """One input per row: what was encoded."""

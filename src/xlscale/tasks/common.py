@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from torch import nn
 
 from xlscale.cells import Score
-
-# One row per item. ``score`` is the model's confidence (its unit depends on the family), ``correct`` 0 or 1.
-COLUMNS = ["language", "item", "group", "gold", "prediction", "score", "correct"]
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -32,8 +30,8 @@ def linear_head(width: int, outputs: int, generator: torch.Generator) -> nn.Line
     return head
 
 
-def at_most(rows: Dataset, items: int, whole: str | None = None) -> Dataset:
-    """At most ``items`` rows per language, in the order of ``rows``; the language ``whole`` is not cut.
+def at_most(rows: Dataset, items: int, whole: str | None = None) -> np.ndarray:
+    """Indices, ascending, of at most ``items`` rows per language; the language ``whole`` is not cut.
 
     Which rows stay depends on their group alone, so that the languages keep the same parallel items as far as they
     have them.
@@ -41,7 +39,7 @@ def at_most(rows: Dataset, items: int, whole: str | None = None) -> Dataset:
     table = frame(rows, ["language", "group", "item"])
     table["rank"] = [hashlib.sha256(group.encode()).hexdigest() for group in table["group"]]
     place = table.sort_values(["rank", "item"]).groupby("language").cumcount()
-    return rows.select(table.index[(place.sort_index() < items) | (table["language"] == whole)])
+    return np.flatnonzero((place.sort_index() < items) | (table["language"] == whole))
 
 
 def frame(rows: Dataset, columns: list[str]) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from xlscale.batches import Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.files import XlscaleError
-from xlscale.tasks.common import COLUMNS, at_most, frame, mean_pool, per_language
+from xlscale.predictions import COLUMNS
+from xlscale.tasks.common import at_most, frame, mean_pool, per_language
 
 
 class Retrieval:
@@ -22,14 +23,14 @@ class Retrieval:
     def __init__(self, card: DataCard):
         self.card = card
 
-    def test_rows(self, rows: Dataset, items: int) -> Dataset:
-        """At most ``items`` queries per language; all English rows, which are the candidates."""
+    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
+        """Indices of at most ``items`` queries per language and of all English rows, which are the candidates."""
         return at_most(rows, items, whole="en")
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens."""
-        ids = tokenizer([prefix + text for text in rows["text"]], truncation=True, max_length=max_length)["input_ids"]
-        return Encoded([np.asarray(x, np.int64) for x in ids], np.arange(len(ids)))
+        texts = [prefix + text for text in rows["text"]]
+        return Encoded.of(tokenizer(texts, truncation=True, max_length=max_length)["input_ids"])
 
     def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Sentence vectors float32 (batch, width) of unit length."""

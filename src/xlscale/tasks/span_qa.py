@@ -6,6 +6,8 @@ begins never depends on where the answer is, in training or in evaluation.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -16,7 +18,8 @@ from xlscale import metrics
 from xlscale.batches import Batch, Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
-from xlscale.tasks.common import COLUMNS, at_most, frame, linear_head, per_language
+from xlscale.predictions import COLUMNS
+from xlscale.tasks.common import at_most, frame, linear_head, per_language
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
@@ -29,19 +32,17 @@ class SpanQA:
     def __init__(self, card: DataCard):
         self.card = card
 
-    def test_rows(self, rows: Dataset, items: int) -> Dataset:
-        """At most ``items`` test rows per language."""
+    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
+        """Indices of at most ``items`` test rows per language."""
         return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
         Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
-        wholly inside the window. ``spans``: per window int64 (tokens, 2), character range in the context of each token,
-        NO_SPAN outside the context.
+        wholly inside the window. ``spans``: the character range in the context of each token, NO_SPAN outside it.
         """
-        encoded = Encoded([], np.empty(0, np.int64), {"start": [], "end": []})
-        owners = []
+        ids, owners, ranges, places = [], [], [], []
         # In slices: the tokenizer's offsets of a whole split would take a lot of memory.
         for first in range(0, len(rows), 256):
             part = rows[first : first + 256]
@@ -60,14 +61,12 @@ class SpanQA:
                 spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
                 begin = part["answer_starts"][row][0]
                 start, end = _token_span(spans, begin, begin + len(part["answers"][row][0]))
-                encoded.ids.append(np.array(windows["input_ids"][i], np.int64))
-                encoded.spans.append(spans)
-                encoded.targets["start"].append(start)
-                encoded.targets["end"].append(end)
+                ids.append(windows["input_ids"][i])
+                ranges.append(spans)
+                places.append((start, end))
                 owners.append(first + row)
-        encoded.row = np.array(owners, np.int64)
-        encoded.targets = {name: np.array(values, np.int64) for name, values in encoded.targets.items()}
-        return encoded
+        start, end = np.array(places, np.int64).reshape(-1, 2).T
+        return Encoded.of(ids, owners, {"start": start, "end": end}, ranges)
 
     def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """One window per row, drawn from those of its fixed windows that hold the answer: the same number of inputs
@@ -75,19 +74,20 @@ class SpanQA:
         holds = np.flatnonzero(encoded.targets["start"] != NO_SPAN)
         shuffled = generator.permutation(holds)
         _, first = np.unique(encoded.row[shuffled], return_index=True)
-        return _take(encoded, shuffled[first])
+        return encoded.take(shuffled[first])
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same windows, each with the length and relative place of another row's answer."""
         order = generator.permutation(len(encoded))
         start, end = encoded.targets["start"][order], encoded.targets["end"][order]
-        first = np.array([np.flatnonzero(spans[:, 0] != NO_SPAN)[0] for spans in encoded.spans])
-        room = np.array([np.sum(spans[:, 0] != NO_SPAN) for spans in encoded.spans])
+        inside = [encoded.spans_of(i)[:, 0] != NO_SPAN for i in range(len(encoded))]
+        first = np.array([np.flatnonzero(tokens)[0] for tokens in inside])
+        room = np.array([tokens.sum() for tokens in inside])
         length = np.minimum(end - start, room - 1)
         # Relative to where the context begins, wrapped into the room that this window has.
         place = (start - first[order]) % (room - length)
         targets = {"start": first + place, "end": first + place + length}
-        return Encoded(encoded.ids, encoded.row, targets, encoded.spans)
+        return replace(encoded, targets=targets)
 
     def head(self, width: int, generator: torch.Generator) -> nn.Module:
         """A fresh linear head, (width) -> (start, end)."""
@@ -106,8 +106,8 @@ class SpanQA:
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The best span over all windows of each row; gold is the first answer, score the sum of its two logits."""
         best: dict[int, tuple[float, int, int]] = {}
-        for row, spans, logits in zip(encoded.row, encoded.spans, outputs, strict=True):
-            found = _best_span(spans, logits)
+        for i, (row, logits) in enumerate(zip(encoded.row, outputs, strict=True)):
+            found = _best_span(encoded.spans_of(i), logits)
             if row not in best or found[0] > best[row][0]:
                 best[row] = found
         table = frame(rows, ["language", "item", "group", "context", "answers"])
@@ -152,12 +152,3 @@ def _best_span(spans: np.ndarray, logits: np.ndarray) -> tuple[float, int, int]:
     score = np.where((distance >= 0) & (distance < LONGEST_ANSWER), score, -np.inf)
     i, j = np.unravel_index(score.argmax(), score.shape)
     return float(score[i, j]), int(spans[places[i], 0]), int(spans[places[j], 1])
-
-
-def _take(encoded: Encoded, index: np.ndarray) -> Encoded:
-    return Encoded(
-        [encoded.ids[i] for i in index],
-        encoded.row[index],
-        {name: values[index] for name, values in encoded.targets.items()},
-        [encoded.spans[i] for i in index],
-    )

@@ -1,0 +1,152 @@
+"""Speed-ups change no numbers: each training here is run again by a loop without any of them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from xlscale import evaluation, machine, tasks, training
+from xlscale.batches import Encoded, collate, training_order
+from xlscale.cards import data_card
+from xlscale.data import corpora
+from xlscale.models import ladder
+from xlscale.precision import MasterWeights
+
+EPOCHS, BATCH, RATE = 2, 16, 1e-3
+
+
+@pytest.fixture(scope="module", params=["topic", "squad_wiki"])
+def work(request, e5):
+    torch.set_num_threads(machine.THREADS)
+    task, rows = tasks.of(data_card(request.param)), corpora.load(data_card(request.param))
+    tokenizer = ladder.tokenizer(e5)
+    train = task.encode(rows["train"].select(range(128)), tokenizer, e5.prefix, 64)
+    dev = rows["dev"].select(range(60))
+    train = task.training_inputs(train, np.random.default_rng(0))
+    return task, train, dev, task.encode(dev, tokenizer, e5.prefix, 64)
+
+
+def _fresh(e5, task):
+    return ladder.load(e5, 2), task.head(384, torch.Generator().manual_seed(0))
+
+
+def _fast(e5, work, dtype):
+    task, train, dev, encoded = work
+    encoder, head = _fresh(e5, task)
+    generator = np.random.default_rng(0)
+    log = training.finetune(
+        encoder, head, task, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, dtype=dtype,
+        generator=generator,
+    )  # fmt: skip
+    return log.losses, task.predictions(dev, encoded, evaluation.run(encoder, head, task, encoded, dtype))
+
+
+def _order(train: Encoded):
+    generator = np.random.default_rng(0)
+    return [batch for _ in range(EPOCHS) for batch in training_order(train.lengths, BATCH, generator)]
+
+
+def _padded(encoded, index, pad):
+    """A batch padded to the longest input of all, as if lengths had not been looked at."""
+    batch = collate(encoded, np.append(index, encoded.lengths.argmax()), pad)
+    batch.ids, batch.mask = batch.ids[:-1], batch.mask[:-1]
+    batch.targets = {name: values[:-1] for name, values in batch.targets.items()}
+    return batch
+
+
+def _plain_float32(e5, work):
+    """Everything padded, fused attention, word embeddings with a gradient, AdamW tensor by tensor."""
+    task, train, dev, encoded = work
+    encoder, head = _fresh(e5, task)
+    encoder.set_attn_implementation("sdpa")
+    trained = [p for p in (*encoder.parameters(), *head.parameters()) if p.requires_grad]
+    encoder.embeddings.word_embeddings.requires_grad_(True)
+    order = _order(train)
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0, foreach=False)
+    losses = []
+    for step, index in enumerate(order):
+        batch = _padded(train, index, encoder.config.pad_token_id)
+        optimizer.param_groups[0]["lr"] = RATE * training.schedule(step, len(order))
+        hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
+        encoder.zero_grad(), head.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, training.CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.inference_mode():
+        outputs = []
+        for i, length in enumerate(encoded.lengths):
+            batch = _padded(encoded, np.array([i]), encoder.config.pad_token_id)
+            hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+            found = task.outputs(head, hidden, batch.mask)[0].numpy()
+            outputs.append(found[:length] if found.ndim == 2 else found)
+    return losses, task.predictions(dev, encoded, outputs)
+
+
+def test_float32_follows_the_plain_loop(e5, work):
+    losses, predictions = _fast(e5, work, torch.float32)
+    plain, expected = _plain_float32(e5, work)
+    assert np.mean(losses[:4]) > 1.05 * np.mean(losses[-4:])  # something was learnt
+    assert losses == pytest.approx(plain, rel=1e-3)
+    assert (predictions["prediction"] == expected["prediction"]).mean() > 0.96
+    assert np.allclose(predictions["score"], expected["score"], rtol=1e-2, atol=1e-2)
+
+
+def _plain_bfloat16(e5, work):
+    """The same arithmetic without the bookkeeping: in every step a new bfloat16 copy of the whole float32 encoder."""
+    task, train, dev, encoded = work
+    encoder, head = _fresh(e5, task)
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW([*trained, *head.parameters()], lr=RATE, weight_decay=0.0, fused=True)
+    order, losses = _order(train), []
+    for step, index in enumerate(order):
+        batch = collate(train, index, encoder.config.pad_token_id)
+        optimizer.param_groups[0]["lr"] = RATE * training.schedule(step, len(order))
+        lower = copy.deepcopy(encoder).to(torch.bfloat16)
+        hidden = lower(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state.float()
+        loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        for parameter, copied in zip(encoder.parameters(), lower.parameters(), strict=True):
+            parameter.grad = None if copied.grad is None else copied.grad.float()
+        torch.nn.utils.clip_grad_norm_([*trained, *head.parameters()], training.CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+    outputs = evaluation.run(encoder.to(torch.bfloat16).float(), head, task, encoded, torch.bfloat16)
+    return losses, task.predictions(dev, encoded, outputs)
+
+
+def test_bfloat16_with_master_weights_is_the_plain_loop_bit_for_bit(e5, work):
+    losses, predictions = _fast(e5, work, torch.bfloat16)
+    plain, expected = _plain_bfloat16(e5, work)
+    assert losses == plain
+    assert predictions.equals(expected)
+
+
+def test_small_updates_reach_the_masters_and_are_lost_without_them():
+    weight = torch.nn.Parameter(torch.ones(4))
+    with MasterWeights([weight], torch.bfloat16) as weights:
+        for _ in range(100):
+            weight.grad = torch.full((4,), 1e-4, dtype=torch.bfloat16)
+            weights.take_gradients()
+            weights.masters[0].sub_(weights.masters[0].grad)
+            weights.give_values()
+        assert weight.dtype == torch.bfloat16
+    assert weight.dtype == torch.float32
+    assert torch.allclose(weight, torch.tensor(0.99), atol=1e-5)
+    lost = torch.ones(4, dtype=torch.bfloat16)
+    for _ in range(100):
+        lost -= 1e-4
+    assert (lost == 1).all()
+
+
+def test_weights_are_whole_again_when_training_breaks(e5):
+    encoder = ladder.load(e5, 1)
+    before = {name: parameter.clone() for name, parameter in encoder.named_parameters()}
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    with pytest.raises(ZeroDivisionError), MasterWeights(trained, torch.bfloat16):
+        raise ZeroDivisionError
+    for name, parameter in encoder.named_parameters():
+        assert parameter.dtype == torch.float32 and torch.equal(parameter, before[name])
