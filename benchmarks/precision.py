@@ -1,0 +1,66 @@
+"""What bfloat16 costs in accuracy: the same training in both precisions, over several seeds.
+
+``python benchmarks/precision.py --layers 4`` prints one JSON line. Package topic: English training as in the pilot,
+zero-shot accuracy (mean over languages) of the two precisions, paired by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+RATES = {1: 3e-3, 4: 6e-4}  # the pilot's
+EXAMPLES, EPOCHS, BATCH, LENGTH, ITEMS = 800, 2, 16, 48, 50
+
+
+def measure(layers: int, seeds: int) -> dict[str, object]:
+    """Zero-shot accuracy per seed in both precisions, 95% t interval of the difference, and the ratio of times."""
+    import numpy as np
+    import torch
+    from scipy import stats
+
+    from xlscale import evaluation, machine, predictions, tasks, tokens, training
+    from xlscale.cards import data_card, model_card
+    from xlscale.data import corpora
+    from xlscale.models import ladder
+
+    torch.set_num_threads(machine.THREADS)
+    card, task = model_card("e5_small"), tasks.of(data_card("topic"))
+    rows = corpora.load(task.card)
+    index = task.test_rows(rows["test"], ITEMS)
+    test = tokens.encoded(task, rows, "test", card, LENGTH).of_rows(index)
+    train = tokens.encoded(task, rows, "train", card, LENGTH)
+    values: dict[str, list[float]] = {"bf16": [], "float32": []}
+    seconds = dict.fromkeys(values, 0.0)
+    for seed in range(seeds):
+        for name in values:
+            chosen = train.of_rows(training.sample(len(rows["train"]), EXAMPLES, np.random.default_rng([seed, 0])))
+            encoder, dtype = ladder.load(card, layers), machine.precision(name)
+            head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
+            began = time.perf_counter()
+            training.finetune(
+                encoder, head, task, chosen, epochs=EPOCHS, learning_rate=RATES[layers], batch_size=BATCH,
+                dtype=dtype, generator=np.random.default_rng([seed, 1]),
+            )  # fmt: skip
+            outputs = evaluation.run(encoder, head, task, test, dtype)
+            seconds[name] += time.perf_counter() - began
+            scores = task.scores(task.predictions(rows["test"].select(index), test, outputs))
+            values[name].append(predictions.zero_shot_mean({code: score.value for code, score in scores.items()}))
+    difference = np.array(values["bf16"]) - np.array(values["float32"])
+    half = stats.t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / seeds**0.5
+    return {
+        "layers": layers,
+        **values,
+        "difference": float(difference.mean()),
+        "interval": [float(difference.mean() - half), float(difference.mean() + half)],
+        "seconds_ratio": seconds["float32"] / seconds["bf16"],
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--layers", type=int, choices=list(RATES), default=1)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    print(json.dumps(measure(options.layers, options.seeds)))
