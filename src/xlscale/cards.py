@@ -60,11 +60,11 @@ class DataCard(Strict):
     title: str
     version: int
     role: Literal["target", "intermediate"]
-    family: Literal["classification", "span_qa", "retrieval"]
+    family: Literal["classification", "multiple_choice", "retrieval", "span_qa", "tagging"]
     type: Literal["general", "domain"] | None = None  # of intermediate data
-    metric: Literal["accuracy", "f1", "p_at_1"]
+    metric: Literal["accuracy", "f1", "p_at_1", "span_f1"]
     chance: float = Field(ge=0, le=1)
-    labels: list[str] | None = None  # classification: the classes, in the order of their ids
+    labels: list[str] | None = None  # classification: the classes, in the order of their ids; tagging: types of spans
     languages: list[str]  # of the test split, English left out for zero-shot targets
     splits: dict[str, dict[str, int]]  # split -> language -> rows
     file: str  # relative to data_manifest/
@@ -81,8 +81,8 @@ class DataCard(Strict):
     def _consistent(self) -> DataCard:
         if self.role == "intermediate" and self.type is None:
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
-        if self.family == "classification" and not self.labels:
-            raise ValueError("labels: a classification data set lists its classes")
+        if self.family in ("classification", "tagging") and not self.labels:
+            raise ValueError(f"labels: a {self.family} data set lists its classes")
         return self
 
     @property

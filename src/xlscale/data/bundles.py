@@ -21,6 +21,9 @@ SPLITS = ("train", "dev", "test")
 _COMMON = [("split", pa.string()), ("language", pa.string()), ("item", pa.string()), ("group", pa.string())]
 COLUMNS: dict[str, pa.Schema] = {
     "classification": pa.schema([*_COMMON, ("text", pa.string()), ("label", pa.string())]),
+    "multiple_choice": pa.schema(
+        [*_COMMON, ("text", pa.string()), ("choices", pa.list_(pa.string())), ("answer", pa.int64())]
+    ),
     "retrieval": pa.schema([*_COMMON, ("text", pa.string())]),
     "span_qa": pa.schema(
         [
@@ -31,6 +34,9 @@ COLUMNS: dict[str, pa.Schema] = {
             ("answer_starts", pa.list_(pa.int64())),
             ("article", pa.string()),
         ]
+    ),
+    "tagging": pa.schema(
+        [*_COMMON, ("text", pa.string()), ("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.string()))]
     ),
 }
 # The English text that a row translates, where the bundle holds no English row of the same group.

@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from datasets import Dataset, DatasetDict
 from datasets.table import InMemoryTable
 
-TEXT = {"classification": "text", "retrieval": "text", "span_qa": "context"}  # the column that is measured
+TEXT = dict.fromkeys(bundles.COLUMNS, "text") | {"span_qa": "context"}  # the column that is measured
 
 
 def load(card: DataCard) -> DatasetDict:
