@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from xlscale.cards import DataCard
-from xlscale.data import bundles, corpora
+from xlscale.data import bundles, corpora, words
 from xlscale.data.similarity import NEAR, WIDTH
 from xlscale.files import XlscaleError, relative
 from xlscale.paper import Numbers
@@ -37,8 +37,11 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def labels(card: DataCard) -> pd.DataFrame:
-    """Rows per label (columns) in every split and language (rows) of a classification set."""
-    rows = corpora.table(card).select(["split", "language", "label"]).to_pandas()
+    """Rows (of a tagging set spans) per label (columns) in every split and language (rows)."""
+    rows = corpora.table(card).to_pandas()
+    if card.family == "tagging":
+        rows["label"] = [[kind for kind, _, _ in words.spans(tags)] for tags in rows["tags"]]
+        rows = rows.explode("label", ignore_index=True)
     found = pd.crosstab([rows["split"], rows["language"]], rows["label"])
     return found.reindex(columns=card.labels, fill_value=0).reindex(bundles.SPLITS, level="split")
 
@@ -82,7 +85,15 @@ def samples(card: DataCard, count: int) -> HTML:
 
 
 def _text(row: pd.Series) -> str:
-    """A row's text as HTML; for a question the context with its first answer marked."""
+    """A row's text as HTML; for a question the context with its first answer marked, the text with its spans, or the
+    text and its choices with the right one marked."""
+    if "tags" in row:
+        return _marked(row)
+    if "choices" in row:
+        choices = [escape(choice) for choice in row["choices"]]
+        choices[row["answer"]] = f"<mark>{choices[row['answer']]}</mark>"
+        item = '<li dir="auto" style="text-align:start">{}</li>'
+        return f"<b>{escape(row['text'])}</b><ol>{''.join(map(item.format, choices))}</ol>"
     if "question" not in row:
         return escape(row["text"]).replace("\n", "<br>")
     start = row["answer_starts"][0]
@@ -91,6 +102,17 @@ def _text(row: pd.Series) -> str:
         escape(part) for part in (row["context"][:start], row["context"][start:end], row["context"][end:])
     )
     return f"<b>{escape(row['question'])}</b><br>{before}<mark>{answer}</mark>{after}"
+
+
+def _marked(row: pd.Series) -> str:
+    """The text of a tagged row with its spans marked, each with its type."""
+    text, begins = row["text"], words.starts(row["text"], row["tokens"])
+    parts, done = [], 0
+    for kind, first, last in words.spans(row["tags"]):
+        start, end = begins[first], begins[last - 1] + len(row["tokens"][last - 1])
+        parts += [escape(text[done:start]), f"<mark>{escape(text[start:end])}</mark><sub>{kind}</sub>"]
+        done = end
+    return "".join([*parts, escape(text[done:])])
 
 
 def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame, proofs: pd.DataFrame) -> None:
@@ -123,6 +145,10 @@ def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame
         if len(test):
             same = float((test["same_as_english"] * test["rows"]).sum() / test["rows"].sum())
             numbers.add(f"{card.name}_same_as_english", same, f"{100 * same:.1f}", unit="%")
+        if card.family == "multiple_choice":
+            for column in ("word_overlap", "character_overlap"):
+                solved = float((shown[column] * shown["rows"]).sum() / shown["rows"].sum())
+                numbers.add(f"{card.name}_{column}", solved, f"{100 * solved:.1f}", unit="%")
         if card.family == "span_qa":
             train = of_set[of_set["split"] == "train"].iloc[0]
             numbers.add(f"{card.name}_contexts", int(train["groups"]), f"{train['groups']:,}")
