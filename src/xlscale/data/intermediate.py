@@ -11,8 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from xlscale import cards
 from xlscale.cards import DataCard
 from xlscale.data import corpora, leaks
@@ -82,8 +80,8 @@ def held(card: DataCard, split: str, also: Sequence[str] = ()) -> Held:
         groups |= set(rows["group"]) if whole else set()
         texts |= set(rows[corpora.TEXT[other.family]]) | set(rows["original"].dropna() if "original" in rows else ())
         choices |= {choice for offered in rows.get("choices", ()) for choice in offered}
-    short = {choice for choice in choices if _is_short(choice)}
-    return Held(frozenset(groups), frozenset(texts | choices - short), frozenset(short))
+    long = set(_long(choices))
+    return Held(frozenset(groups), frozenset(texts | long), frozenset(choices - long))
 
 
 def _before(name: str) -> tuple[str, ...]:
@@ -98,9 +96,7 @@ def apart(items: Sequence[Item], known: Held) -> list[Item]:
     What an item says is its text and its choices; as in ``leaks``, a short choice is compared by equality only, and
     two short choices may be equal.
     """
-    said = [
-        (i, text) for i, item in enumerate(items) for text in _said(item) if not _is_short(text) or text is item.text
-    ]
+    said = [(i, text) for i, item in enumerate(items) for text in [item.text, *_long(item.fields.get("choices", ()))]]
     near = nearest([text for _, text in said], sorted(known.texts))
     close = {i for (i, _), share in zip(said, near, strict=True) if share >= NEAR}
     texts, short = set(map(normal, known.texts)), set(map(normal, known.short))
@@ -153,15 +149,16 @@ def _said(item: Item) -> list[str]:
     return [item.text, *item.fields.get("choices", ())]
 
 
-def _is_short(text: str) -> bool:
-    return len(normal(text).split()) < leaks.SHORT
+def _long(choices: Iterable[str]) -> list[str]:
+    """The choices that are long enough to be compared by runs of words."""
+    return [choice for choice in choices if len(normal(choice).split()) >= leaks.SHORT]
 
 
 def _held_by(items: Sequence[Item]) -> Held:
     choices = {choice for item in items for choice in item.fields.get("choices", ())}
-    short = {choice for choice in choices if _is_short(choice)}
-    texts = {item.text for item in items} | choices - short
-    return Held(frozenset(item.group for item in items), frozenset(texts), frozenset(short))
+    long = set(_long(choices))
+    texts = {item.text for item in items} | long
+    return Held(frozenset(item.group for item in items), frozenset(texts), frozenset(choices - long))
 
 
 def _few_of_each(items: Sequence[Item], scarce: bool) -> list[Item]:

@@ -1,17 +1,21 @@
 """What comes next: which of four passages continues a text. Reviews, sentence by sentence.
 
-The wrong passages are the right ones of other texts of the same split, and each stands three times for a wrong one and
-once for the right one, so that a passage alone tells nothing. ``help_next`` makes its set with the same rules.
+The wrong passages are the right ones of other texts of the same split. Each stands three times for a wrong one and once
+for the right one, so that a passage alone tells nothing. ``help_pages`` makes a set by the same rules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xlscale.cards import DataCard
+from xlscale.data import overlap
 from xlscale.data.bigbench import read
 from xlscale.data.bundles import Row, shuffled
 from xlscale.data.intermediate import Item, split
@@ -21,9 +25,12 @@ from xlscale.files import XlscaleError
 
 SEED = "next_passage 1"
 WRONG = 3
+# Of these by likeness. With none, the choice that shares most words with the text is right 4 times in 10; with one or
+# more, less often than by chance, as two sentences that follow each other share few words.
+ALIKE = 0
 # The set of questions that is made of the same reviews. Whatever it uses is left alone.
 QUESTIONS = "squad_amazon"
-SENTENCE = (20, 200)  # characters
+SENTENCE = (20, 160)  # characters
 GIVEN = 1  # sentences that are told
 # The end of a sentence, also where a line break was lost ("... at all.As for the ...").
 _END = re.compile(r"([.!?][\"')]*)\s+(?=[\"'(]*[A-Z])|(?<=[a-z])([.!?])(?=[A-Z][a-z ])")
@@ -33,7 +40,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     """Rows of the set of reviews; group = reviews that the source grouped. Raises XlscaleError as ``split`` does."""
     data = read(files[0], f"squad_shifts/{MEMBERS[QUESTIONS]}", card)["data"]
     items = [item for article in data for item in _items(article)]
-    return split(card, items, SEED, finish=with_wrong, also=[QUESTIONS], scarce=True)
+    return split(card, once(items), SEED, finish=lambda items: with_wrong(items, ALIKE), also=[QUESTIONS], scarce=True)
 
 
 def continued(name: str, group: str, text: str, following: str) -> Item:
@@ -41,28 +48,54 @@ def continued(name: str, group: str, text: str, following: str) -> Item:
     return Item(name, group, text, {"choices": [following], "answer": 0})
 
 
-def with_wrong(items: list[Item]) -> list[Item]:
-    """The items with wrong passages from each other, as many right ones at every place.
+def once(items: Iterable[Item]) -> list[Item]:
+    """The items without those whose right passage is that of an earlier one."""
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(normal(item.fields["choices"][0]), item)
+    return list(first.values())
 
-    Raises XlscaleError when items of too few groups are given.
+
+def with_wrong(items: Sequence[Item], alike: int) -> list[Item]:
+    """The items with wrong passages from each other, and as many right ones at every place.
+
+    ``alike`` of an item's wrong passages are those that share most with its text, the others are any; all are such that
+    are not yet a wrong one WRONG times, and the last items get what is left. Raises XlscaleError when items of too few
+    groups are given.
     """
     items = shuffled(items, SEED, key=lambda item: item.name)
+    passages = [item.fields["choices"][0] for item in items]
+    likeness = overlap.shared([overlap.runs(item.text) for item in items], [overlap.runs(p) for p in passages])
+    used: Counter[int] = Counter()
     done = []
-    for i, item in enumerate(items):
-        known, wrong = {item.group}, []
-        said = {normal(item.fields["choices"][0])}
-        for other in items[i + 1 :] + items[:i]:
-            passage = other.fields["choices"][0]
-            if len(wrong) < WRONG and other.group not in known and normal(passage) not in said:
-                wrong.append(passage)
-                known.add(other.group)
-                said.add(normal(passage))
-        if len(wrong) < WRONG:
-            raise XlscaleError(f"group: expected items of more than {WRONG} groups, got {len(known)}")
+    for i, (item, row) in enumerate(zip(items, likeness.toarray(), strict=True)):
+        others = [*range(i + 1, len(items)), *range(i)]
+        wrong = _wrong(items, [i], np.argsort(-row, kind="stable").tolist(), alike, used)
+        wrong = _wrong(items, [i, *wrong], others, WRONG, used)
+        used.update(wrong)
         place = i % (WRONG + 1)
-        choices = [*wrong[:place], item.fields["choices"][0], *wrong[place:]]
+        choices = [passages[j] for j in shuffled(wrong, f"{SEED} {item.name}")]
+        choices.insert(place, passages[i])
         done.append(item._replace(fields={"choices": choices, "answer": place}))
     return done
+
+
+def _wrong(
+    items: Sequence[Item], known: Sequence[int], ranked: Sequence[int], size: int, used: Mapping[int, int]
+) -> list[int]:
+    """Numbers of ``size`` wrong passages: those known, but for the right one that comes first, and then the first of
+    ``ranked`` that are of different groups, fresh ones before those that are used up."""
+    groups, chosen = {items[j].group for j in known}, list(known[1:])
+    for fresh in (True, False):
+        for j in ranked:
+            if len(chosen) == size:
+                return chosen
+            if (used[j] < WRONG) == fresh and items[j].group not in groups:
+                groups.add(items[j].group)
+                chosen.append(j)
+    if len(chosen) < size:
+        raise XlscaleError(f"group: expected items of more than {size} groups, got {len(groups)}")
+    return chosen
 
 
 def sentences_of(text: str) -> list[str]:

@@ -31,7 +31,6 @@ INTERFACES = {
     "interface::commandline": "command line",
     "interface::daemon": "daemon",
     "interface::graphical": "graphical",
-    "interface::text-mode": "text mode",
     "interface::x11": "graphical",
 }
 LIMIT = 250  # characters
