@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from xlscale.batches import Encoded, collate, evaluation_order
 from xlscale.precision import MasterWeights, hidden_states

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from xlscale.batches import Batch, Encoded, collate, training_order
 from xlscale.precision import MasterWeights, hidden_states
