@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xlscale import cards, cells, files, predictions, studies
+from xlscale import canary, cards, cells, files, predictions, studies
 from xlscale.cells import NOTEBOOK, PARAMETERS
 from xlscale.files import XlscaleError
 
@@ -253,3 +253,15 @@ def test_notebook_defaults_are_a_cell_of_the_pilot(phase):
     values.pop("__builtins__")
     assert set(values) == set(PARAMETERS[phase].model_fields)
     assert cells.make(phase, values).id in {cell.id for cell in studies.load("pilot").cells()}
+
+
+def test_codes_are_tied_by_chains_of_equivalent_stamps_only(tmp_path):
+    pairs = [("a", "b", "equivalent"), ("b", "c", "equivalent"), ("c", "d", "different")]
+    stamps = [
+        {"phase": "target", "recorded": old * 64, "current": new * 64, "verdict": verdict, "cells": [], "machine": "m"}
+        for old, new, verdict in pairs
+    ]
+    files.write_json(tmp_path / canary.FILE, stamps)
+    assert canary.linked("target", "c" * 64, tmp_path) == {"a" * 64, "b" * 64, "c" * 64}
+    assert canary.linked("target", "d" * 64, tmp_path) == {"d" * 64}
+    assert canary.linked("pretrained", "a" * 64, tmp_path) == {"a" * 64}

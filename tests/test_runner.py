@@ -37,6 +37,11 @@ def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
         assert result.total_parameters > result.non_embedding_parameters > 0
     target = next(c for c in smoke_cells if c.phase == "target" and c.parameters.target == "topic")
     assert len(_result(smoke_runs, target).languages) == 19
+    executed = json.loads((smoke_runs / target.id / "executed.ipynb").read_text(encoding="utf-8"))
+    shown = {
+        kind for cell in executed["cells"] for output in cell.get("outputs", ()) for kind in output.get("data", ())
+    }
+    assert "image/svg+xml" in shown  # the training loss, drawn
 
 
 def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):

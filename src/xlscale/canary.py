@@ -51,7 +51,12 @@ def void(folder: Path = RESULTS) -> set[tuple[str, str]]:
 
 def accepted(phase: Phase, folder: Path = RESULTS) -> set[str]:
     """Fingerprints that the present code of ``phase`` stands for: its own and all that a chain of stamps ties to it."""
-    found = {fingerprint.of_phase(phase)}
+    return linked(phase, fingerprint.of_phase(phase), folder)
+
+
+def linked(phase: Phase, code: str, folder: Path = RESULTS) -> set[str]:
+    """Fingerprints that a chain of stamps ties to ``code`` as equivalent, itself among them."""
+    found = {code}
     pairs = [(s.recorded, s.current) for s in stamps(folder) if s.phase == phase and s.verdict == "equivalent"]
     while more := {code for pair in pairs if found & set(pair) for code in pair} - found:
         found |= more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from xlscale.batches import Encoded, collate, evaluation_order
 from xlscale.precision import MasterWeights, hidden_states
@@ -19,9 +19,8 @@ def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtyp
     """
     outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = encoded.lengths
-    inner = [p for name, p in encoder.named_parameters() if "word_embeddings" not in name]
     progress = tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None)
-    with progress, MasterWeights(inner, dtype), torch.inference_mode():
+    with progress, MasterWeights(encoder, dtype), torch.inference_mode():
         for index in evaluation_order(lengths):
             batch = collate(encoded, index, encoder.config.pad_token_id)
             found = task.outputs(head, hidden_states(encoder, batch), batch.mask).numpy()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from xlscale.batches import Batch, Encoded, collate, training_order
 from xlscale.precision import MasterWeights, hidden_states
@@ -84,9 +84,8 @@ def finetune(
         for _ in range(epochs)
         for batch in training_order(encoded.lengths, batch_size, generator, row=encoded.row)
     ]
-    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    with MasterWeights(trained, dtype) as weights:
-        parameters = [*weights.masters, *head.parameters()]
+    with MasterWeights(encoder, dtype) as weights:
+        parameters = [*weights.parameters, *head.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
         for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):

@@ -41,14 +41,8 @@ MODULES = [
     *("torch", "transformers", "transformers.models.bert.modeling_bert", "transformers.models.bert.configuration_bert"),
     *("transformers.tokenization_utils_tokenizers", "tokenizers", "safetensors.torch", "safetensors.numpy", "datasets"),
     *("numpy.random", "pandas", "pandas.io.formats.html", "pandas.core.arrays.arrow.extension_types"),
-    *(
-        "packaging.utils",
-        "pyarrow.parquet",
-        "pyarrow.compute",
-        "scipy.stats",
-        "matplotlib.figure",
-        "matplotlib.backends.backend_agg",
-    ),
+    *("packaging.utils", "pyarrow.parquet", "pyarrow.compute", "scipy.stats", "tqdm"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 ]
 
 

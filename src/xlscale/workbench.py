@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from xlscale.files import RUNS, atomic, write_json
 from xlscale.models import ladder
 from xlscale.predictions import digest, zero_shot_mean
 from xlscale.training import TrainingLog
+
+if TYPE_CHECKING:
+    from IPython.display import SVG
 
 STREAMS = ["examples", "windows", "placebo", "order", "head"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
@@ -136,17 +140,20 @@ def language_table(result: Result) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").round(1)
 
 
-def loss_figure(log: TrainingLog | None):
+def loss_figure(log: TrainingLog | None) -> SVG | None:
     """Training loss against the step, or None where nothing was trained."""
     if log is None:
         return None
+    from IPython.display import SVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 2.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(range(1, len(log.losses) + 1), log.losses, color="0.2", linewidth=1)
     axes.set(xlabel="optimizer step", ylabel="training loss (nats)")
-    return figure
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg")  # a Figure alone is shown only where pyplot has set up the notebook
+    return SVG(buffer.getvalue())
 
 
 def rung_table(card: ModelCard) -> pd.DataFrame:
