@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -79,6 +79,7 @@ class Study(Strict):
     seeds: Annotated[list[int], Field(min_length=1)]
     intermediate_recipe: Recipe
     target_recipes: dict[Name, Recipe]
+    only: list[dict[str, Any]] = []  # leave out what matches none of these and is no ancestor of what does
     tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
@@ -105,6 +106,8 @@ class Study(Strict):
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
+        if self.only:
+            found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
 
@@ -121,8 +124,11 @@ class Study(Strict):
 
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
+        return self._matching(self._expanded, patterns)
+
+    def _matching(self, among: Iterable[Cell], patterns: list[dict[str, Any]]) -> list[Cell]:
         known = {"phase", *cells.TargetParameters.model_fields}
-        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in self._expanded]
+        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in among]
         for pattern in patterns:
             if unknown := set(pattern) - known:
                 raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
