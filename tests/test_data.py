@@ -62,7 +62,7 @@ def test_canary_travels_in_the_file(name):
 
 
 def test_bundles_are_small():
-    assert sum(cards.data_card(name).path.stat().st_size for name in NAMES) < 5e6
+    assert sum(cards.data_card(name).path.stat().st_size for name in NAMES) < 25e6
 
 
 def test_languages():

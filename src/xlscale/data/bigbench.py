@@ -1,7 +1,7 @@
 """English sets from BIG-bench's source package: its reader, and the tasks that are a single ``task.json``.
 
-Social IQa and wikiHow (multiple choice), VitaminC and medical reviews (classification). ``squadshifts`` and
-``next_sentence`` read the same package. None of the files is installed or run.
+Social IQa and wikiHow (multiple choice), VitaminC (classification). ``squadshifts``, ``next_sentence`` and
+``medical_reviews`` read the same package. None of the files is installed or run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ FOLDER = "bigbench-1.0.0/bigbench/benchmark_tasks"
 SEED = "bigbench 1"
 # Card -> the folders of the tasks that it is made of.
 TASKS = {
-    "medical_reviews": ["multiemo/medicine_sentence_en"],
     "social_iqa": ["social_iqa"],
     "vitaminc": ["vitaminc_fact_verification"],
     "wikihow": ["goal_step_wikihow/goal_inference", "goal_step_wikihow/step_inference"],
@@ -33,29 +32,39 @@ CHOICES = {"social_iqa": 3, "wikihow": 4}
 # Chosen before the costly search for near-duplicates: VitaminC has 54,668 claims about 3,068 pages.
 PAGES = 900
 CLAIMS = 3  # of one page and verdict; its claims are made in pairs that differ in a word
-SHORTEST, SENTENCES = 60, 1000  # medical reviews: characters of a sentence, sentences of a sentiment
 TEMPLATE = re.compile(r"The most reasonable (goal|step) of '(.*)' is ")
 CLAIM = re.compile(r"(?s)(.*)\nClaim: (.*)")
 
 
 def read(path: Path, member: str, card: DataCard) -> dict[str, Any]:
-    """A JSON file of the package, by its path in the folder of tasks.
+    """A JSON file of the package, by its path in the folder of tasks; raises as ``read_all`` does."""
+    return read_all(path, [member], card)[member]
 
-    Raises XlscaleError when it is not there, or when its canary string is not the card's.
+
+def read_all(path: Path, members: Sequence[str], card: DataCard) -> dict[str, dict[str, Any]]:
+    """JSON files of the package, by their paths in the folder of tasks; the package is unpacked once, and not to disk.
+
+    Raises XlscaleError when one is not there, or when its canary string is not the card's.
     """
-    with tarfile.open(path) as package:
-        try:
-            data = json.load(package.extractfile(f"{FOLDER}/{member}"))
-        except KeyError:
-            raise XlscaleError(f"{path.name}: expected a file {FOLDER}/{member}, found none") from None
-    if data["canary"] != card.canary:
-        raise XlscaleError(f"{card.name}: canary: expected {data['canary']!r} as in the package, got {card.canary!r}")
-    return data
+    wanted = {f"{FOLDER}/{member}": member for member in members}
+    found: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path, "r|*") as package:
+        for entry in package:
+            if member := wanted.get(entry.name):
+                found[member] = json.load(package.extractfile(entry))
+            if len(found) == len(wanted):
+                break
+    for name, member in wanted.items():
+        if member not in found:
+            raise XlscaleError(f"{path.name}: expected a file {name}, found none")
+        if (canary := found[member]["canary"]) != card.canary:
+            raise XlscaleError(f"{card.name}: canary: expected {canary!r} as in the package, got {card.canary!r}")
+    return found
 
 
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     """Rows of the set that ``card`` names; raises XlscaleError when there are too few, or for a wrong canary string."""
-    rules = {"medical_reviews": _reviews, "social_iqa": _social, "vitaminc": _claims, "wikihow": _wikihow}
+    rules = {"social_iqa": _social, "vitaminc": _claims, "wikihow": _wikihow}
     items = []
     for task in TASKS[card.name]:
         examples = read(files[0], f"{task}/task.json", card)["examples"]
@@ -105,14 +114,3 @@ def _claims(task: str, examples: Sequence[dict[str, Any]]) -> Iterator[Item]:
     for page in shuffled(pages, SEED)[:PAGES]:
         for of_verdict in pages[page].values():
             yield from shuffled(of_verdict, SEED, key=lambda item: item.name)[:CLAIMS]
-
-
-def _reviews(task: str, examples: Sequence[dict[str, Any]]) -> Iterator[Item]:
-    """A sentence of a review of a doctor, or of a medical text, with its sentiment."""
-    found: dict[str, list[Item]] = {}
-    for number, example in enumerate(examples):
-        text, label = " ".join(example["input"].split()), _right(example)[0]
-        if len(text) >= SHORTEST:
-            found.setdefault(label, []).append(Item(f"{task}/{number}", f"{task}/{number}", text, {"label": label}))
-    for of_label in found.values():
-        yield from shuffled(of_label, SEED, key=lambda item: item.name)[:SENTENCES]

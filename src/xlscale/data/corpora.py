@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xlscale.cards import DataCard, verify
-from xlscale.data import bundles, overlap, words
+from xlscale.data import bundles, fetched, overlap, words
 from xlscale.files import CACHE, XlscaleError, relative
 
 # Before datasets is imported: what it and the hub's client keep stays in the checkout, and nothing asks the hub.
@@ -38,6 +38,8 @@ def load(card: DataCard) -> DatasetDict:
 
 def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table; raises as ``load`` does."""
+    if not card.bundled:
+        fetched.ensure(card)
     verify(card.path, card.sha256, f"data set {card.name} version {card.version}")
     rows, where = bundles.read(card.path), relative(card.path)
     for field in bundles.COLUMNS[card.family]:
