@@ -8,6 +8,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xlscale.batches import Encoded, collate, evaluation_order
+from xlscale.precision import MasterWeights, hidden_states
 
 
 def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtype: torch.dtype) -> list[np.ndarray]:
@@ -18,12 +19,10 @@ def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtyp
     outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = encoded.lengths
     progress = tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None)
-    with progress, torch.inference_mode():
+    with progress, MasterWeights(encoder, dtype), torch.inference_mode():
         for index in evaluation_order(lengths):
             batch = collate(encoded, index, encoder.config.pad_token_id)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
-                found = task.outputs(head, hidden, batch.mask).float().numpy()
+            found = task.outputs(head, hidden_states(encoder, batch), batch.mask).numpy()
             per_token = found.ndim == 3
             for i, values in zip(index, found, strict=True):
                 outputs[i] = values[: lengths[i]].copy() if per_token else values

@@ -2,7 +2,7 @@
 
 AdamW (Loshchilov and Hutter 2019) without weight decay, linear warm-up over a tenth of the steps and linear decay,
 gradient norm clipped at 1, no dropout. Word embeddings stay frozen. Weights, the gradients they are updated with and
-optimizer state are float32; matrix products run in the given precision.
+optimizer state are float32; the encoder runs in the given precision.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xlscale.batches import Batch, Encoded, collate, training_order
+from xlscale.precision import MasterWeights, hidden_states
 
 WARMUP = 0.1  # share of the steps
 CLIP = 1.0  # greatest gradient norm
@@ -79,21 +80,30 @@ def finetune(
     """
     log = TrainingLog()
     batches = [batch for _ in range(epochs) for batch in training_order(encoded.lengths, batch_size, generator)]
-    parameters = [p for p in (*encoder.parameters(), *head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
-    for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
-        batch = collate(encoded, index, encoder.config.pad_token_id)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
-            loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
-        value = loss.item()
-        if not math.isfinite(value) or value > DIVERGED:
-            raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        log.add(value, batch)
+    with MasterWeights(encoder, dtype) as weights:
+        parameters = [*weights.parameters, *head.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
+        for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
+            batch = collate(encoded, index, encoder.config.pad_token_id)
+            loss = task.loss(task.outputs(head, hidden_states(encoder, batch), batch.mask), batch)
+            value = loss.item()
+            if not math.isfinite(value) or value > DIVERGED:
+                raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
+            loss.backward()
+            weights.take_gradients()
+            clip(parameters)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            weights.give_values()
+            log.add(value, batch)
     return log
+
+
+def clip(parameters: list[torch.Tensor]) -> None:
+    """Scale all gradients so that their joint norm is at most CLIP; a smaller norm costs no pass over them."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if norm > CLIP:
+        nn.utils.clip_grads_with_norm_(parameters, CLIP, norm)
