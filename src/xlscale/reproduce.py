@@ -118,6 +118,7 @@ def _drop_stale(chosen: list[Cell], runs: Path) -> None:
     from xlscale import machine
 
     here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
+    accepted = {phase: canary_.accepted(phase) for phase in {cell.phase for cell in chosen}}
     stale: set[str] = set()
     for cell in chosen:  # parents come first
         try:
@@ -128,7 +129,7 @@ def _drop_stale(chosen: list[Cell], runs: Path) -> None:
             continue
         if result is None:
             continue
-        own = result.fingerprint in canary_.accepted(cell.phase) and result.environment.get("machine", "") in here
+        own = result.fingerprint in accepted[cell.phase] and result.environment.get("machine", "") in here
         if not own or (cell.parent and cell.parent.id in stale):
             stale.add(cell.id)
     for name in stale:

@@ -16,7 +16,7 @@ from xlscale.cards import DataCard
 from xlscale.data import corpora
 from xlscale.data.similarity import NEAR, WIDTH, normal, shingles
 
-SHORT = 2 * WIDTH  # words of a choice from which on shared runs of them are looked for
+SHORT = 2 * WIDTH  # words of a choice, or of a name in a lexicon, from which on shared runs of them are looked for
 NAMES = ("item", "group", "article", "page")  # whose values must not be shared
 SHARED = ["shared_texts", *(f"shared_{name}s" for name in NAMES)]
 
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     items: list[str]  # of the texts
     told: frozenset[str]  # normal forms of the texts
     asked: frozenset[str]  # of the questions
-    offered: frozenset[str]  # of the short choices
+    offered: frozenset[str]  # of the short choices and names
     runs: csr_matrix  # which text (row) holds which shingle (column), as 0 and 1
 
 
@@ -39,10 +39,10 @@ def find(cards: Sequence[DataCard], threshold: float = NEAR) -> pd.DataFrame:
 
     Those are the train and dev splits of all cards, unlabelled text and lexicons among them, against the test splits of
     all cards, and the train splits of all cards against the dev splits of all cards. Of a translated test item its
-    English original is compared as well, of a pair of words both, and a choice, right or wrong, counts as a text. A
-    question, and a choice of fewer than SHORT words, is compared by equality only: in so few words a shared run means
-    little. Those that two sets share are counted and are no leak, as each belongs to a context or text, and these are
-    compared; one that is an unseen text is a leak.
+    English original is compared as well, and a choice, right or wrong, counts as a text, as do both names of a pair in
+    a lexicon. A question, and a choice or name of fewer than SHORT words, is compared by equality only: in so few words
+    a shared run means little. Those that two sets share are counted and are no leak, as each belongs to a context or
+    text, and these are compared; one that is an unseen text is a leak.
 
     Returns a row per pair: seen, unseen ("<data set>/<split>"), seen_texts (distinct ones that were compared),
     shared_texts (equal but for layout and case), shared_items, shared_groups, shared_articles (equal names, of whatever
@@ -138,7 +138,7 @@ def _compare(seen: Part, unseen: Part, runs: int, threshold: float) -> dict:
     return {
         "seen": seen.name,
         "unseen": unseen.name,
-        "seen_texts": len(seen.items),
+        "seen_texts": len(seen.items) + len(seen.offered),
         **shared,
         "shared_questions": len(seen.asked & unseen.asked),
         "shared_choices": len(seen.offered & unseen.offered),
@@ -166,19 +166,22 @@ def _questions(part: pd.DataFrame) -> frozenset[str]:
 
 
 def _choices(part: pd.DataFrame, short: bool) -> pd.Series:
-    """The choices of a split with fewer than SHORT words, or the other ones, indexed by item."""
-    choices = part.set_index("item")["choices"].explode()
-    return choices[(choices.map(normal).str.count(" ") + 1 < SHORT) == short]
+    """The choices, or names in a lexicon, of a split with fewer than SHORT words, or the other ones, indexed by item."""
+    rows = part.set_index("item")
+    told = [rows["choices"].explode()] if "choices" in rows else []
+    told += [rows["text"], rows["source"]] if "source" in rows else []
+    choices = pd.concat(told).drop_duplicates() if told else pd.Series(dtype=object)
+    return choices[(choices.map(normal).str.count(" ") + 1 < SHORT) == short] if len(choices) else choices
 
 
 def _short_choices(part: pd.DataFrame) -> frozenset[str]:
-    """The short choices of a split, equal for those that differ in layout and case only."""
-    return frozenset(_choices(part, short=True).map(normal)) if "choices" in part else frozenset()
+    """The short choices and names of a split, equal for those that differ in layout and case only."""
+    return frozenset(_choices(part, short=True).map(normal))
 
 
 def _texts(card: DataCard, part: pd.DataFrame) -> pd.Series:
-    """Distinct texts and longer choices of a split, and the English originals of translated ones, indexed by item."""
+    """Distinct texts and longer choices or names of a split, and the English originals of translated ones, by item."""
     rows = part.set_index("item")
-    texts = [rows[column].dropna() for column in (corpora.TEXT[card.family], "original", "source") if column in rows]
-    texts += [_choices(part, short=False)] if "choices" in part else []
-    return pd.concat(texts).drop_duplicates()
+    columns = () if "source" in rows else (corpora.TEXT[card.family], "original")
+    texts = [rows[column].dropna() for column in columns if column in rows]
+    return pd.concat([*texts, _choices(part, short=False)]).drop_duplicates()
