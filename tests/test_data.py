@@ -8,7 +8,7 @@ from xlscale import cards
 from xlscale.data import bundles, corpora, show
 from xlscale.files import XlscaleError, sha256_file
 
-NAMES = cards.names("data")
+NAMES = [name for name in cards.names("data") if cards.data_card(name).bundled]
 QUESTIONS = [name for name in NAMES if cards.data_card(name).family == "span_qa"]
 
 

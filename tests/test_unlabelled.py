@@ -11,8 +11,8 @@ import pytest
 
 from xlscale import cards
 from xlscale.data import catalogues, corpora, lexicon, registers, symbol_group, unlabelled
+from xlscale.data.held import Held
 from xlscale.data.registers import Text
-from xlscale.data.unlabelled import Held
 from xlscale.files import XlscaleError
 
 CLDR = "cldr-annotations-full-48.2.0.tgz"

@@ -17,15 +17,15 @@ from xlscale.data import bundles, fetched, intermediate, leaks
 from xlscale.data.fetched import rebuild
 from xlscale.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
 
-# After all tasks, which these keep away from.
-LAST = {"lexicon": 1, "unlabelled": 2}
+# After all tasks, which these keep away from; lexicons keep away from unlabelled text, too.
+LAST = {"unlabelled": 1, "lexicon": 2}
 
 
 def ordered(names: Iterable[str]) -> list[str]:
     """Data sets in an order in which every set comes after those whose bundled files it is built from or against.
 
     Tasks stand as in ``intermediate.ORDER``, those that it does not name by name behind them (they keep away from
-    nothing); then lexicons, then unlabelled text.
+    nothing); then unlabelled text, then lexicons.
     """
     places = {name: place for place, name in enumerate(intermediate.ORDER)}
     return sorted(names, key=lambda name: (LAST.get(cards.data_card(name).role, 0), places.get(name, 1000), name))

@@ -166,7 +166,7 @@ def _questions(part: pd.DataFrame) -> frozenset[str]:
 
 
 def _choices(part: pd.DataFrame, short: bool) -> pd.Series:
-    """The choices, or names in a lexicon, of a split with fewer than SHORT words, or the other ones, indexed by item."""
+    """The choices, or names in a lexicon, of fewer than SHORT words, or the other ones, indexed by item."""
     rows = part.set_index("item")
     told = [rows["choices"].explode()] if "choices" in rows else []
     told += [rows["text"], rows["source"]] if "source" in rows else []

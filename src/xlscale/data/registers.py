@@ -69,11 +69,6 @@ def read(files: Sequence[Path]) -> dict[str, list[Text]]:
     return found
 
 
-def page(name: str) -> str:
-    """The page of an item that is named "page#place"; the name itself where there is no page."""
-    return name.partition("#")[0] or name
-
-
 def in_script(text: str, language: str) -> int:
     """How many characters of a text are letters, or signs that go with letters, of its language's script."""
     scripts = set(SCRIPTS.get(language, "LATIN").split())

@@ -1,4 +1,4 @@
-"""What ``00_data.ipynb`` shows of the data sets, and what it hands to the paper."""
+"""What ``00_data.ipynb`` shows of the data sets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from IPython.display import HTML
 
 from xlscale.cards import DataCard
 from xlscale.data import bundles, corpora, words
-from xlscale.data.similarity import NEAR, WIDTH
 from xlscale.files import XlscaleError, relative
-from xlscale.paper import Numbers
 
 
 def check(cards: Sequence[DataCard]) -> pd.DataFrame:
@@ -113,72 +111,3 @@ def _marked(row: pd.Series) -> str:
         parts += [escape(text[done:start]), f"<mark>{escape(text[start:end])}</mark><sub>{kind}</sub>"]
         done = end
     return "".join([*parts, escape(text[done:])])
-
-
-def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame, proofs: pd.DataFrame) -> None:
-    """Give the paper its table of data sets and the numbers of the leak proof."""
-    rows = []
-    for card in cards:
-        of_set = facts.loc[card.name].reset_index()
-        test = of_set[(of_set["split"] == "test") & of_set["language"].isin(card.languages)]
-        size = {split: int(of_set.loc[of_set["split"] == split, "rows"].sum()) for split in ("train", "dev")}
-        shown = test if len(test) else of_set
-        characters = (shown["mean_characters"] * shown["rows"]).sum() / shown["rows"].sum()
-        rows.append(
-            [
-                card.title,
-                card.role if card.type is None else f"{card.role}, {card.type}",
-                card.family.replace("_", " "),
-                *(f"{n:,}" if n else "–" for n in (size["train"], size["dev"], int(test["rows"].sum()))),
-                str(len(test) or "–"),
-                f"{characters:.0f}",
-            ]
-        )
-        for key, value in {
-            "train": size["train"],
-            "dev": size["dev"],
-            "test": int(test["rows"].sum()),
-            "languages": len(test),
-        }.items():
-            numbers.add(f"{card.name}_{key}", value, f"{value:,}")
-        numbers.add(f"{card.name}_characters", float(characters), f"{characters:.0f}")
-        if len(test):
-            same = float((test["same_as_english"] * test["rows"]).sum() / test["rows"].sum())
-            numbers.add(f"{card.name}_same_as_english", same, f"{100 * same:.1f}", unit="%")
-        if card.family == "multiple_choice":
-            for column in ("word_overlap", "character_overlap"):
-                solved = float((shown[column] * shown["rows"]).sum() / shown["rows"].sum())
-                numbers.add(f"{card.name}_{column}", solved, f"{100 * solved:.1f}", unit="%")
-        if card.family == "span_qa":
-            train = of_set[of_set["split"] == "train"].iloc[0]
-            numbers.add(f"{card.name}_contexts", int(train["groups"]), f"{train['groups']:,}")
-            numbers.add(f"{card.name}_articles", int(train["articles"]), f"{train['articles']:,.0f}")
-    numbers.table(
-        "data_sets",
-        ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"],
-        rows,
-    )
-    numbers.add("data_sets", len(cards), str(len(cards)))
-    numbers.add("leak_pairs", len(proofs), str(len(proofs)))
-    numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
-    asked = int(proofs["shared_questions"].max()) if len(proofs) else 0
-    numbers.add("leak_questions", asked, str(asked))
-    numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.2f}")
-    numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
-    numbers.add("leak_words", WIDTH, str(WIDTH))
-
-
-def verdict(checked: pd.DataFrame, proofs: pd.DataFrame) -> str:
-    """One line: does everything agree with the cards, and is nothing leaked?"""
-    wrong, leaked = checked[checked["verdict"] != "agrees"], proofs[proofs["leak"]]
-    if wrong.empty and leaked.empty:
-        return (
-            f"AGREES: {len(checked)} data sets are what their cards say; "
-            f"no leak in {len(proofs)} pairs of splits (largest similarity {_largest(proofs):.2f})."
-        )
-    leaks = [f"{row.seen} leaks into {row.unseen}" for row in leaked.itertuples()]
-    return "DIFFERS: " + "; ".join([*wrong["verdict"], *leaks])
-
-
-def _largest(proofs: pd.DataFrame) -> float:
-    return float(proofs["max_similarity"].max()) if len(proofs) else 0.0

@@ -11,19 +11,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from xlscale import cards
 from xlscale.cards import DataCard
-from xlscale.data import corpora, registers
+from xlscale.data import registers
 from xlscale.data.bundles import Row, shuffled
+from xlscale.data.held import Held, held, page
 from xlscale.data.registers import Text
 from xlscale.data.similarity import NEAR, containment, nearest, normal, shingles
 
 SEED = "unlabelled 1"
 ROWS = {"train": 450, "dev": 30}  # of one language, at most
 UNSEEN, UNSEEN_ROWS = "tuxpaint", 20  # the register that is in dev only, and its rows of one language there
-# Languages without a train split: one of each of six families and five scripts, half of them with relatives in train.
+# Languages without a train split: six families, four scripts, half of them with relatives in train.
 HELD_OUT = ("et", "he", "ka", "te", "vi", "yo")
 SHARE = 0.15  # of the groups that are kept for dev
 LENGTH = (40, 300)  # characters
@@ -37,13 +36,6 @@ FILLER, FEW = "symbols", 60
 # Near-duplicates of what is tuned on in a set that is not bundled, so that this one can be built without it.
 LEFT_OUT = frozenset({"mediawiki:extensions-core/OATHAuth/notification-header-oathauth-disable"})
 POOL = {"train": 450, "dev": 90}  # candidates of one language and register that are compared with each other
-
-
-class Held(NamedTuple):
-    """What a split keeps away from: names of items, groups and pages, and texts."""
-
-    names: frozenset[str]
-    texts: tuple[str, ...]
 
 
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
@@ -60,28 +52,9 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def held(split: str) -> Held:
-    """What ``split`` (train or dev) keeps away from, in the files of all tasks that are bundled.
-
-    Train keeps away from what is tested or tuned on, dev from what is tested or trained on: the same items, groups and
-    pages, in whatever language, and near-duplicates of the texts, of their English originals, of questions and choices.
-    """
-    names, texts = set(), set()
-    for card in map(cards.data_card, cards.names("data")):
-        if not card.task or not card.bundled:
-            continue
-        rows = corpora.table(card).to_pandas()
-        rows = rows[rows["split"] != split]
-        names |= {*rows["item"], *rows["group"], *map(registers.page, rows["item"])}
-        for column in (corpora.TEXT[card.family], "original", "question"):
-            texts |= set(rows[column].dropna()) if column in rows else set()
-        texts |= {choice for choices in rows.get("choices", ()) for choice in choices}
-    return Held(frozenset(names), tuple(sorted(texts)))
-
-
 def in_dev(text: Text) -> bool:
     """Whether a text belongs to dev: its page or group alone decides, but for two registers."""
-    drawn = int.from_bytes(hashlib.sha256(f"{SEED}\n{registers.page(text.group)}".encode()).digest()[:4])
+    drawn = int.from_bytes(hashlib.sha256(f"{SEED}\n{page(text.group)}".encode()).digest()[:4])
     return text.register == UNSEEN or (text.register != FILLER and drawn < SHARE * 2**32)
 
 
@@ -140,7 +113,7 @@ def _apart(parts: Mapping[tuple[str, str], Sequence[Text]], known: Held) -> dict
 
 
 def _names(text: Text) -> tuple[str, str, str]:
-    return text.item, text.group, registers.page(text.item)
+    return text.item, text.group, page(text.item)
 
 
 def _distinct(texts: Sequence[Text], language: str) -> list[Text]:
