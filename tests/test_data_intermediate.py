@@ -22,7 +22,7 @@ from xlscale.data import (
 from xlscale.data.intermediate import Held, Item
 from xlscale.files import XlscaleError
 
-CARDS = [card for card in map(cards.data_card, cards.names("data")) if card.role == "intermediate"]
+CARDS = [card for card in map(cards.data_card, cards.names("data")) if card.role == "intermediate" and card.bundled]
 NEW = [card for card in CARDS if card.name in intermediate.ORDER[intermediate.FIRST :]]
 
 

@@ -62,12 +62,18 @@ def _spread(values: np.ndarray) -> float:
 class Distillation(_Hidden):
     """A task for ``training.finetune``: no head, no labels, the teacher's hidden states instead."""
 
-    def __init__(self, teacher: Teacher):
-        self.teacher = teacher
+    def __init__(self, teacher: Teacher, weight: float = 0.0, temperature: float = 0.02):
+        self.teacher, self.weight, self.temperature = teacher, weight, temperature
 
     def loss(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Share of the teacher's variance that is missed, of the mean-pooled states plus of the single ones."""
         wanted = self.teacher.of(batch)
         single = (hidden - wanted)[batch.mask].square().sum(-1).mean() / self.teacher.spread
-        pooled = (mean_pool(hidden, batch.mask) - mean_pool(wanted, batch.mask)).square().sum(-1).mean()
-        return single + pooled / self.teacher.pooled_spread
+        mine, theirs = mean_pool(hidden, batch.mask), mean_pool(wanted, batch.mask)
+        pooled = (mine - theirs).square().sum(-1).mean() / self.teacher.pooled_spread
+        if not self.weight:
+            return single + pooled
+        mine, theirs = nn.functional.normalize(mine, dim=-1), nn.functional.normalize(theirs, dim=-1)
+        found = nn.functional.log_softmax(mine @ theirs.T / self.temperature, dim=-1)
+        alike = nn.functional.kl_div(found, (theirs @ theirs.T / self.temperature).softmax(-1), reduction="batchmean")
+        return single + pooled + self.weight * alike

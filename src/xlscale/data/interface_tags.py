@@ -78,7 +78,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
 
     Raises XlscaleError when a language is missing, or when there are fewer dev paragraphs than wanted.
     """
-    texts = _texts(files[0], card.labels)
+    texts = texts_of(files[0], card.labels)
     if missing := [code for code in FOLDERS if not texts[code]]:
         raise XlscaleError(f"{card.name}: {files[0].name}: expected pages in {FOLDERS[missing[0]]}, got none")
     english = texts.pop("en")
@@ -109,7 +109,7 @@ def _page(item: str) -> str:
     return item.partition("#")[0]
 
 
-def _texts(package: Path, types: Sequence[str]) -> dict[str, Texts]:
+def texts_of(package: Path, types: Sequence[str]) -> dict[str, Texts]:
     """Language -> its paragraphs that can be tagged, in order of pages: those whose spans are whole tokens."""
     languages = {folder: code for code, folder in FOLDERS.items()}
     pages: dict[str, dict[str, bytes]] = {code: {} for code in FOLDERS}

@@ -102,7 +102,7 @@ def _descriptions(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:
 
 def _gnome(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:
     """Paragraphs of GNOME's help."""
-    texts = interface_tags._texts(_file(files, "gnome-user-docs_"), data_card("interface_tags").labels)
+    texts = interface_tags.texts_of(_file(files, "gnome-user-docs_"), data_card("interface_tags").labels)
     for code, found in texts.items():
         for item, paragraph in found.items():
             if item in texts["en"]:
