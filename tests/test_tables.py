@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import record, tables
+from xlscale import predictions, record, tables
 from xlscale.cards import data_card
 from xlscale.data import corpora
 from xlscale.files import RESULTS, XlscaleError
@@ -60,8 +60,11 @@ def test_sums_are_those_of_all_items_at_once(folder, key, table, target):
     sums = items.astype({"correct": float, "f1": float}).groupby(["cell", key])
     expected = sums.agg(n=("item", "size"), correct=("correct", "sum"), f1=("f1", lambda f1: f1.sum(min_count=1)))
     found = table(folder, target)
-    assert [str(dtype) for dtype in found.dtypes] == ["category", "category", "int32", "float64", "float64"]
-    found = found.astype({"cell": object, key: object, "n": np.int64})
+    assert found.columns.tolist() == ["cell", key, "n", *predictions.SCORES]
+    assert [str(dtype) for dtype in found.dtypes[:3]] == ["category", "category", "int32"]
+    assert (found.dtypes.iloc[3:] == np.float64).all()
+    assert found[["matches", "spans"]].isna().all(axis=None)  # no tagging here
+    found = found.drop(columns=["matches", "spans"]).astype({"cell": object, key: object, "n": np.int64})
     pd.testing.assert_frame_equal(found, expected.reset_index(), check_dtype=False)
 
 

@@ -11,7 +11,8 @@ import torch
 
 @dataclass
 class Encoded:
-    """Tokenised inputs: one entry per input (for span QA a window; several windows may belong to one row).
+    """Tokenised inputs: one entry per input. Several may belong to one row: the windows of a question's context, the
+    choices of a multiple-choice item.
 
     ``ids``: int32 (tokens,), all inputs one after another, input i at ``offsets[i]:offsets[i + 1]``; ``row``: int64
     (inputs,), index of the data row each input came from; ``targets``: name -> array (inputs, ...) of what the loss
@@ -99,20 +100,35 @@ def collate(encoded: Encoded, index: np.ndarray, pad: int) -> Batch:
 
 
 def training_order(
-    lengths: np.ndarray, batch_size: int, generator: np.random.Generator, pool: int = 16
+    lengths: np.ndarray,
+    batch_size: int,
+    generator: np.random.Generator,
+    pool: int = 16,
+    row: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """One epoch of index batches: shuffled, sorted by length within pools of ``pool`` batches, batches shuffled.
 
     Every input occurs once. Sorting only within random pools keeps batches of similar lengths without tying the
-    order of training to length.
+    order of training to length. ``row``, int64 (inputs,), the row that each input came from: all inputs of a row are
+    in one batch, side by side in their order, and ``batch_size`` counts rows; a row is as long as its longest input,
+    which is what the others are padded to. Default: every input is a row.
     """
-    order = generator.permutation(len(lengths))
+    members = _members(np.arange(len(lengths)) if row is None else row)
+    longest = np.array([lengths[inputs].max() for inputs in members], np.int64)
+    order = generator.permutation(len(members))
     batches = []
     for start in range(0, len(order), batch_size * pool):
         chunk = order[start : start + batch_size * pool]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        chunk = chunk[np.argsort(longest[chunk], kind="stable")]
         batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
+    return [np.concatenate([members[i] for i in batches[place]]) for place in generator.permutation(len(batches))]
+
+
+def _members(row: np.ndarray) -> list[np.ndarray]:
+    """The inputs of each row, rows in the order of their first inputs."""
+    _, first, place = np.unique(row, return_index=True, return_inverse=True)
+    inputs = np.argsort(first[place], kind="stable")
+    return np.split(inputs, np.cumsum(np.bincount(place)[np.argsort(first)])[:-1])[: len(first)]
 
 
 def evaluation_order(lengths: np.ndarray, tokens: int = 1024) -> Iterator[np.ndarray]:

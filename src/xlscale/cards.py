@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xlscale.files import MANIFEST, XlscaleError, relative, sha256_file
+from xlscale.files import CACHE, MANIFEST, XlscaleError, relative, sha256_file
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -54,20 +54,21 @@ class ModelCard(Strict):
 
 
 class DataCard(Strict):
-    """A data set: a target task or an intermediate task, bundled as one Parquet file."""
+    """A data set: a target task, an intermediate task, unlabelled text or a lexicon, bundled as one Parquet file."""
 
     name: Name
     title: str
     version: int
-    role: Literal["target", "intermediate"]
-    family: Literal["classification", "span_qa", "retrieval"]
+    role: Literal["target", "intermediate", "unlabelled", "lexicon"]
+    family: Literal["classification", "multiple_choice", "retrieval", "span_qa", "tagging", "text", "lexicon"]
     type: Literal["general", "domain"] | None = None  # of intermediate data
-    metric: Literal["accuracy", "f1", "p_at_1"]
-    chance: float = Field(ge=0, le=1)
-    labels: list[str] | None = None  # classification: the classes, in the order of their ids
+    metric: Literal["accuracy", "f1", "p_at_1", "span_f1"] | None = None  # of tasks
+    chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
+    labels: list[str] | None = None  # classification: the classes, in the order of their ids; tagging: types of spans
     languages: list[str]  # of the test split, English left out for zero-shot targets
     splits: dict[str, dict[str, int]]  # split -> language -> rows
-    file: str  # relative to data_manifest/
+    file: str  # relative to data_manifest/, or to data/ in the cache where it is not bundled
+    bundled: bool = True  # False: built at first use from the packages, see data/fetched.py
     sha256: Sha256
     builder: Name | None = None  # module of xlscale.data that rebuilds the file; None: the file came as it is
     packages: list[Package]
@@ -81,9 +82,20 @@ class DataCard(Strict):
     def _consistent(self) -> DataCard:
         if self.role == "intermediate" and self.type is None:
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
-        if self.family == "classification" and not self.labels:
-            raise ValueError("labels: a classification data set lists its classes")
+        if self.family in ("classification", "tagging") and not self.labels:
+            raise ValueError(f"labels: a {self.family} data set lists its classes")
+        if not self.bundled and not (self.builder and self.packages):
+            raise ValueError("bundled: a data set that is not bundled has a builder and packages")
+        if (self.role in ("unlabelled", "lexicon")) != (self.family in ("text", "lexicon")):
+            raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
+        if self.task != (self.metric is not None) or self.task != (self.chance is not None):
+            raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
         return self
+
+    @property
+    def task(self) -> bool:
+        """Whether it is a task: something to be learnt from labels or asked, unlike unlabelled text and lexicons."""
+        return self.role in ("target", "intermediate")
 
     @property
     def trained(self) -> bool:
@@ -92,8 +104,8 @@ class DataCard(Strict):
 
     @property
     def path(self) -> Path:
-        """The bundled Parquet file."""
-        return MANIFEST / self.file
+        """The Parquet file; not there before its first use where it is not bundled."""
+        return MANIFEST / self.file if self.bundled else CACHE / "data" / self.file
 
 
 Card = TypeVar("Card", bound=BaseModel)
@@ -131,6 +143,11 @@ def _load(schema: type[Card], folder: str, name: str) -> Card:
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
     return card
+
+
+def forget() -> None:
+    """Read every card anew from its file when it is next asked for: some were rewritten."""
+    _load.cache_clear()
 
 
 def names(folder: Literal["data", "models"]) -> list[str]:

@@ -61,6 +61,7 @@ class TargetParameters(IntermediateParameters):
     batch_size: Count | None = None
     max_length: Length  # tokens
     test_items: Count  # at most this many test items per language
+    split: Literal["test", "dev"] = "test"  # what is evaluated; dev, which is English, to choose hyperparameters
 
     @model_validator(mode="before")
     @classmethod
@@ -87,6 +88,8 @@ def _untrained(target: Any) -> bool:
         return False
 
 
+# Parameters that came later: at these values they are not part of an identity, so cells from before keep theirs.
+_LATER = {"split": "test"}
 _INTERMEDIATE_ONLY = [name for name in IntermediateParameters.model_fields if name.startswith("intermediate_")]
 _TARGET_TRAINING = ["examples", "epochs", "learning_rate", "batch_size"]
 PARAMETERS = {
@@ -155,7 +158,8 @@ def make(
         _check(phase, parameters, where)
         parent = _parent(phase, parameters, where, made)
         reads = _reads(phase, parameters)
-        identity = digest([phase, parameters.model_dump(), reads, parent.id if parent else None])
+        values = {k: v for k, v in parameters.model_dump().items() if k not in _LATER or v != _LATER[k]}
+        identity = digest([phase, values, reads, parent.id if parent else None])
         name = f"{_slug(phase, parameters)}-{identity[:10]}"
         made[parameters] = Cell(phase, parameters, tuple(reads), parent, name)
     return made[parameters]
@@ -192,6 +196,8 @@ def _check(phase: Phase, parameters: Parameters, where: str) -> None:
     for field, prefix in (("intermediate", "intermediate_"), ("target", "")):
         if phase == field or (field == "intermediate" and f"{prefix}examples" in needed):
             _check_size(parameters, getattr(parameters, field), prefix, where)
+    if phase == "target" and parameters.split not in (splits := data_card(parameters.target).splits):
+        raise XlscaleError(f"{where}: split: expected one of {', '.join(splits)} for {parameters.target}, got dev")
 
 
 def _check_role(name: str, role: str, where: str) -> None:

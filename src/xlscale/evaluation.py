@@ -14,7 +14,8 @@ from xlscale.precision import MasterWeights, hidden_states
 def run(encoder: nn.Module, head: nn.Module | None, task, encoded: Encoded, dtype: torch.dtype) -> list[np.ndarray]:
     """The task's outputs for every input, in the order of ``encoded``, float32, cut to the input's own length.
 
-    Classification: logits (classes,); span QA: (tokens, 2); retrieval: unit vectors (width,).
+    Classification: logits (classes,); multiple choice: the choice's logit (); span QA: (tokens, 2); tagging: (tokens,
+    tags); retrieval: unit vectors (width,).
     """
     outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = encoded.lengths

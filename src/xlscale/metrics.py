@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xlscale.data import words
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -49,6 +51,22 @@ def macro_f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
         hits = np.sum((predicted == label) & (gold == label))
         scores.append(2 * hits / (np.sum(predicted == label) + np.sum(gold == label)))
     return float(np.mean(scores))
+
+
+def span_f1(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> tuple[float, float, float]:
+    """F1, precision and recall of the spans of BIO tag sequences, over all sequences together; 0/0 counts as 0.
+
+    A predicted span counts if a gold span has its type, first and last token (CoNLL-2003, Tjong Kim Sang and
+    De Meulder; micro average in seqeval's default mode).
+    """
+    found, wanted = ([{*words.spans(tags)} for tags in side] for side in (predicted, gold))
+    hits = sum(len(a & b) for a, b in zip(found, wanted, strict=True))
+    given, asked = sum(map(len, found)), sum(map(len, wanted))
+    return _ratio(2 * hits, given + asked), _ratio(hits, given), _ratio(hits, asked)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
 def precision_at_1(

@@ -10,8 +10,17 @@ import pyarrow as pa
 
 from xlscale.files import canonical_json
 
-# ``score`` is the model's confidence (its unit depends on the family), ``correct`` 0 or 1; span QA adds ``f1``.
+# ``score`` is the model's confidence (its unit depends on the family), ``correct`` 0 or 1. Span QA adds ``f1``, tagging
+# ``spans`` and ``matches``: the gold and predicted spans of an item, and how many of them the other side has too.
 COLUMNS = ["language", "item", "group", "gold", "prediction", "score", "correct"]
+SCORES = ["correct", "f1", "matches", "spans"]  # those of them that the task has
+# How the value of a language follows from its items: the sum of one score over that of another, or over their number.
+VALUE = {
+    "accuracy": ("correct", None),
+    "p_at_1": ("correct", None),
+    "f1": ("f1", None),
+    "span_f1": ("matches", "spans"),
+}
 
 
 def zero_shot_mean(values: dict[str, float]) -> float:
@@ -20,15 +29,30 @@ def zero_shot_mean(values: dict[str, float]) -> float:
     return float(np.mean(others or list(values.values())))
 
 
+def by_language(metric: str, items: pa.Table) -> dict[str, float]:
+    """The value of ``metric`` (a card's) in every language of a table with the columns ``language``, as a dictionary
+    of strings, and those of SCORES that VALUE names; 0 where the sum to divide by is 0. Raises ValueError naming a
+    column that is missing."""
+    above, below = VALUE[metric]
+    if missing := {above, below} - {None, *items.column_names}:
+        raise ValueError(f"column {min(missing)!r} is missing, expected by the metric {metric}")
+    language = items["language"].combine_chunks()
+    codes, size = language.indices.to_numpy(), len(language.dictionary)
+    part = np.bincount(codes, items[above].to_numpy(), size)
+    whole = np.bincount(codes, None if below is None else items[below].to_numpy(), size)
+    shares = np.divide(part, whole, out=np.zeros(size), where=whole > 0)
+    return dict(zip(language.dictionary.to_pylist(), shares.tolist(), strict=True))
+
+
 def digest(predictions: pd.DataFrame | pa.Table) -> str:
-    """Hex sha256 of a table's (language, item, prediction, correct, and F1 where there is one), sorted by item: equal
+    """Hex sha256 of a table's (language, item, prediction, and those of SCORES that it has), sorted by item: equal
     exactly if the predictions and what they score are.
 
     What is hashed is ``canonical_json`` of its rows as lists, each distinct value being turned into text once. Raises
     ValueError where a value is missing.
     """
     there = predictions.column_names if isinstance(predictions, pa.Table) else predictions.columns
-    names = ["language", "item", "prediction", "correct", *(["f1"] if "f1" in there else [])]
+    names = ["language", "item", "prediction", *(name for name in SCORES if name in there or name == "correct")]
     if not isinstance(predictions, pa.Table):
         predictions = pa.Table.from_pandas(predictions[names], preserve_index=False)
     columns = [predictions[name].combine_chunks() for name in names]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +18,10 @@ from xlscale import cells as cells_
 from xlscale.cards import data_card, parse
 from xlscale.cells import NONE, Cell, Result
 from xlscale.files import RESULTS, RUNS, XlscaleError, atomic, relative
-from xlscale.predictions import digest, zero_shot_mean
+from xlscale.predictions import SCORES, by_language, digest, zero_shot_mean
 
-SMALL = ["language", "item", "prediction", "score", "correct"]  # gold and group are the data set's
-SCORES = ["correct", "f1"]  # the second where the task has it
+SMALL = ["language", "item", "prediction", "score", *SCORES]  # gold and group are the data set's
+PROBE = "udhr"  # what phase 1 measures
 ROUNDING = 1e-6  # predictions are stored in float32
 FACTS = [
     "cell",
@@ -78,7 +77,7 @@ def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
             _check_predictions(result, path)
             predicted = pd.read_parquet(path)
             with atomic(Path(folder) / "predictions" / f"{cell.id}.parquet") as path:
-                small = [name for name in (*SMALL, "f1") if name in predicted]
+                small = [name for name in SMALL if name in predicted]
                 predicted[small].to_parquet(path, index=False, compression="zstd")
         known[cell.id] = result
         changed += 1
@@ -130,16 +129,20 @@ def _check_predictions(result: Result, path: Path) -> None:
         raise XlscaleError(f"{where}: {error}") from None
     if found != result.predictions_sha256:
         raise XlscaleError(f"{where}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
-    # Every primary metric here is a mean over items, of F1 where there is one.
-    language = items["language"].combine_chunks()
-    codes, scores = language.indices.to_numpy(), items["f1" if "f1" in items.column_names else "correct"].to_numpy()
-    means = np.bincount(codes, scores) / np.bincount(codes)
-    means = dict(zip(language.dictionary.to_pylist(), means, strict=True))
-    values = {language: score.value for language, score in result.languages.items()}
-    if values.keys() != means.keys() or any(abs(values[code] - means[code]) > ROUNDING for code in values):
+    try:
+        follow = by_language(data_card(data_set(result)).metric, items)
+    except ValueError as error:
+        raise XlscaleError(f"{where}: {error}") from None
+    stated = {language: score.value for language, score in result.languages.items()}
+    if stated.keys() != follow.keys() or any(abs(stated[code] - follow[code]) > ROUNDING for code in stated):
         raise XlscaleError(f"{where}: languages: expected scores of {result.id} that follow from its predictions")
-    if abs(zero_shot_mean(values) - result.value) > ROUNDING:
+    if abs(zero_shot_mean(stated) - result.value) > ROUNDING:
         raise XlscaleError(f"{where}: value: expected the mean over languages of {result.id}, got {result.value}")
+
+
+def data_set(result: Result) -> str:
+    """Name of the data set that a cell is evaluated on."""
+    return PROBE if result.phase == "pretrained" else result.parameters[result.phase]
 
 
 def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Table:

@@ -19,7 +19,7 @@ from xlscale import record
 from xlscale.cards import data_card
 from xlscale.cells import Result
 from xlscale.files import RESULTS, XlscaleError, relative
-from xlscale.record import SCORES
+from xlscale.predictions import SCORES
 
 Codes = Callable[[Result, pa.Table], np.ndarray]  # the place among the levels of each of a cell's items
 
@@ -27,9 +27,10 @@ Codes = Callable[[Result, pa.Table], np.ndarray]  # the place among the levels o
 def by_language(folder: Path = RESULTS, target: str | None = None) -> pd.DataFrame:
     """One row per complete target cell (of one ``target``) and language, sorted by both.
 
-    Columns: ``cell`` and ``language`` (categories), ``n`` items (int32), the sums of ``correct`` and ``f1`` over them
-    (float64; NaN where the task has no F1). Raises XlscaleError with one line for a file of predictions that is
-    missing, truncated, lacks a column, or holds a language that the result does not.
+    Columns: ``cell`` and ``language`` (categories), ``n`` items (int32), the sums of SCORES over them (float64; NaN
+    where the task has no such score); ``predictions.VALUE`` says which of them make a metric. Raises XlscaleError with
+    one line for a file of predictions that is missing, truncated, lacks a column, or holds a language that the result
+    does not.
     """
     chosen = _chosen(folder, target)
     levels = sorted({language for result in chosen for language in result.languages})
@@ -108,15 +109,14 @@ def _sums(
     chosen: list[Result], folder: Path, key: str, levels: list[str], columns: list[str], codes: Codes
 ) -> pd.DataFrame:
     parts = [list(part) for part in zip(*_parts(chosen, folder, levels, columns, codes), strict=True)]
-    counts, found, n, correct, f1 = parts or [[] for _ in range(5)]
+    counts, found, n, *sums = parts or [[] for _ in range(3 + len(SCORES))]
     cells = np.repeat(np.arange(len(chosen), dtype=np.int32), counts)
     table = {
         "cell": pd.Categorical.from_codes(cells, pd.Index([result.id for result in chosen], dtype=object)),
         key: pd.Categorical.from_codes(_joined(found, np.int32), pd.Index(levels, dtype=object)),
         "n": _joined(n, np.int32),
-        "correct": _joined(correct, np.float64),
-        "f1": _joined(f1, np.float64),
     }
+    table |= {name: _joined(part, np.float64) for name, part in zip(SCORES, sums, strict=True)}
     return pd.DataFrame(table, copy=False)
 
 
@@ -129,7 +129,7 @@ def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
 
 def _parts(
     chosen: list[Result], folder: Path, levels: list[str], columns: list[str], codes: Codes
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[int | np.ndarray, ...]]:
     """For each cell: how many levels it has, which ones, their numbers of items and sums of SCORES."""
     for result in chosen:
         path = Path(folder) / "predictions" / f"{result.id}.parquet"

@@ -34,6 +34,7 @@ def encoded(task, rows: DatasetDict, split: str, model: ModelCard, max_length: i
     code = [
         "batches",
         "tasks.common",
+        "data.words",
         f"tasks.{card.family}",
         "models.ladder",
         "models.store",

@@ -73,13 +73,17 @@ def finetune(
     dtype: torch.dtype,
     generator: np.random.Generator,
 ) -> TrainingLog:
-    """Train ``encoder`` and ``head`` in place on ``encoded``.
+    """Train ``encoder`` and ``head`` in place on ``encoded``. ``batch_size`` counts rows, whose inputs stay together.
 
     The encoder stays in evaluation mode: BERT's only stochastic part is dropout, whose random numbers would come from
     a global state. Raises Diverged when the loss is not finite or exceeds DIVERGED.
     """
     log = TrainingLog()
-    batches = [batch for _ in range(epochs) for batch in training_order(encoded.lengths, batch_size, generator)]
+    batches = [
+        batch
+        for _ in range(epochs)
+        for batch in training_order(encoded.lengths, batch_size, generator, row=encoded.row)
+    ]
     with MasterWeights(encoder, dtype) as weights:
         parameters = [*weights.parameters, *head.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)

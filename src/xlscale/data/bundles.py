@@ -21,6 +21,10 @@ SPLITS = ("train", "dev", "test")
 _COMMON = [("split", pa.string()), ("language", pa.string()), ("item", pa.string()), ("group", pa.string())]
 COLUMNS: dict[str, pa.Schema] = {
     "classification": pa.schema([*_COMMON, ("text", pa.string()), ("label", pa.string())]),
+    "multiple_choice": pa.schema(
+        [*_COMMON, ("text", pa.string()), ("choices", pa.list_(pa.string())), ("answer", pa.int64())]
+    ),
+    "lexicon": pa.schema([*_COMMON, ("source", pa.string()), ("text", pa.string())]),
     "retrieval": pa.schema([*_COMMON, ("text", pa.string())]),
     "span_qa": pa.schema(
         [
@@ -32,6 +36,10 @@ COLUMNS: dict[str, pa.Schema] = {
             ("article", pa.string()),
         ]
     ),
+    "tagging": pa.schema(
+        [*_COMMON, ("text", pa.string()), ("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.string()))]
+    ),
+    "text": pa.schema([*_COMMON, ("register", pa.string()), ("text", pa.string())]),
 }
 # The English text that a row translates, where the bundle holds no English row of the same group.
 ORIGINAL = pa.field("original", pa.string())

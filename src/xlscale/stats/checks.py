@@ -46,7 +46,7 @@ def add_tuning(numbers: Numbers, study: Study | None) -> None:
         recipe = study.intermediate_recipe if phase == "intermediate" else study.target_recipes[name]
         for k, values in rungs.items():
             scores = dict(zip(values, tuning.scores[phase][k], strict=True))
-            used = recipe.at(k, study.name)["learning_rate"]
+            used = recipe.at(next(iter(study.models)), k, phase, study.name)[0]["learning_rate"]
             best += scores.get(used) == max(scores.values())
             single += len(scores) == 1
             tried = ", ".join(f"{rate(value)} ({percent(score)})" for value, score in scores.items())

@@ -5,12 +5,20 @@ One module per family. A task of an existing family is a card and a file, no cod
 
 from xlscale.cards import DataCard
 from xlscale.tasks.classification import Classification
+from xlscale.tasks.multiple_choice import MultipleChoice
 from xlscale.tasks.retrieval import Retrieval
 from xlscale.tasks.span_qa import SpanQA
+from xlscale.tasks.tagging import Tagging
 
-FAMILIES = {"classification": Classification, "retrieval": Retrieval, "span_qa": SpanQA}
+FAMILIES = {
+    "classification": Classification,
+    "multiple_choice": MultipleChoice,
+    "retrieval": Retrieval,
+    "span_qa": SpanQA,
+    "tagging": Tagging,
+}
 
 
-def of(card: DataCard) -> Classification | Retrieval | SpanQA:
+def of(card: DataCard) -> Classification | MultipleChoice | Retrieval | SpanQA | Tagging:
     """The task that a data card describes."""
     return FAMILIES[card.family](card)

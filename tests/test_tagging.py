@@ -1,0 +1,236 @@
+"""Tagging: words and subwords, placebo, loss, span F1, and what the record checks."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import f1_score, precision_score, recall_score
+
+from xlscale import metrics, predictions, record, tasks
+from xlscale.batches import Batch, collate
+from xlscale.cards import data_card
+from xlscale.cells import Result, Score
+from xlscale.data import corpora, words
+from xlscale.files import XlscaleError
+from xlscale.models import ladder
+from xlscale.tasks.tagging import ABSENT, IGNORED
+
+
+@pytest.fixture(scope="module")
+def card():
+    return data_card("interface_tags")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(e5):
+    return ladder.tokenizer(e5)
+
+
+@pytest.fixture(scope="module")
+def rows(card):
+    """A tenth of the test rows, of every language."""
+    test = corpora.load(card)["test"]
+    return test.select(range(0, len(test), 10))
+
+
+def test_a_word_is_told_by_the_subword_with_its_first_character(card, rows, tokenizer):
+    encoded = tasks.of(card).encode(rows, tokenizer, "query: ", 512)
+    offsets = tokenizer(["query: " + text for text in rows["text"]], return_offsets_mapping=True)["offset_mapping"]
+    for i, row in enumerate(rows):
+        begins = words.starts(row["text"], row["tokens"])
+        places = encoded.targets["place"][i]
+        assert (places[len(begins) :] == ABSENT).all() and (encoded.targets["tag"][i, len(begins) :] == IGNORED).all()
+        for begin, place in zip(begins, places, strict=False):
+            first, last = offsets[i][place]
+            assert first <= begin + len("query: ") < last
+
+
+def _oracle(task, encoded, wrong=False):
+    """Outputs that give every word with a subword of its own its gold tag, or another one."""
+    outputs = [np.full((n, len(task.tags)), -5.0, np.float32) for n in encoded.lengths]
+    for i, logits in enumerate(outputs):
+        own = encoded.targets["tag"][i] != IGNORED
+        gold = (encoded.targets["tag"][i][own] + wrong) % len(task.tags)
+        logits[encoded.targets["place"][i][own], gold] = 5.0
+    return outputs
+
+
+def test_an_oracle_scores_one_but_where_a_span_ends_inside_a_subword(card, rows, tokenizer):
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "query: ", 512)
+    table = task.predictions(rows, encoded, _oracle(task, encoded))
+    words_of = encoded.targets["place"] != ABSENT
+    whole = ((encoded.targets["tag"] != IGNORED) == words_of).all(1)
+    assert whole.mean() > 0.6
+    assert table.loc[whole, "correct"].all() and (table["cut"] == 0).all()
+    for code, score in task.scores(table[whole]).items():
+        assert score.value == score.others["token_accuracy"] == 1.0, code
+    for code, score in task.scores(table).items():
+        assert score.value > (0.85 if code == "ko" else 0.95)
+    opposite = task.predictions(rows, encoded, _oracle(task, encoded, wrong=True))
+    assert max(score.value for score in task.scores(opposite).values()) < 0.1
+
+
+def test_words_that_do_not_fit_are_counted_and_predicted_outside(card, rows, tokenizer):
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "query: ", 16)
+    assert encoded.lengths.max() == 16
+    table = task.predictions(rows, encoded, _oracle(task, encoded))
+    cut = table[table["cut"] > 0]
+    assert len(cut) > 50
+    for row in cut.itertuples():
+        gold, predicted = row.gold.split(" "), row.prediction.split(" ")
+        assert len(gold) == len(predicted) and set(predicted[-row.cut :]) == {"O"}
+    scores = task.scores(table)
+    assert scores["de"].value < 1 and scores["de"].others["words_cut"] > 0
+
+
+def test_the_placebo_keeps_inputs_and_tags_and_breaks_the_tie(card, tokenizer):
+    task = tasks.of(card)
+    encoded = task.encode(corpora.load(card)["train"].select(range(400)), tokenizer, "query: ", 96)
+    placebo = task.shuffled(encoded, np.random.default_rng(0))
+    true, fake = encoded.targets["tag"], placebo.targets["tag"]
+    assert np.array_equal(encoded.ids, placebo.ids) and np.array_equal(
+        encoded.targets["place"], placebo.targets["place"]
+    )
+    assert np.array_equal(true == IGNORED, fake == IGNORED)
+    kinds = lambda tags: np.bincount((tags[tags != IGNORED] + 1) // 2, minlength=7)  # noqa: E731
+    assert np.array_equal(kinds(true), kinds(fake))
+    spans = [[words.spans([task.tags[tag] for tag in row[row != IGNORED]]) for row in tags] for tags in (true, fake)]
+    counts = [sum(map(len, part)) for part in spans]
+    assert counts[0] <= counts[1] <= 1.1 * counts[0]  # spans that end an input are cut in two
+    inside = fake[np.arange(len(fake)), (fake != IGNORED).argmax(1)]
+    assert not ((inside > 0) & (inside % 2 == 0)).any()
+    both = sum(len(set(a) & set(b)) for a, b in zip(*spans, strict=True))
+    assert both < 0.1 * counts[0]
+    assert not np.array_equal(fake, task.shuffled(encoded, np.random.default_rng(1)).targets["tag"])
+
+
+def test_loss_gradient_equals_finite_differences_and_words_alone_count(card):
+    task = tasks.of(card)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(3, 6, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] * 5 + [False]])
+    head = task.head(8, generator)
+    assert head.out_features == 13
+    weight, bias = (p.detach().double().requires_grad_() for p in (head.weight, head.bias))
+    place = torch.tensor([[1, 2, 4, 4], [1, 3, ABSENT, ABSENT], [2, 3, 4, ABSENT]], dtype=torch.int16)
+    tag = torch.tensor([[0, 1, 2, IGNORED], [3, 0, *[IGNORED] * 2], [12, 0, 0, IGNORED]], dtype=torch.int16)
+    batch = Batch(torch.zeros(3, 6), mask, np.arange(3), {"place": place, "tag": tag})
+
+    def loss(hidden, weight, bias):
+        apply = lambda x: torch.nn.functional.linear(x.double(), weight, bias)  # noqa: E731
+        return task.loss(task.outputs(apply, hidden, mask).double(), batch)
+
+    # The families compute in float32, so the step and the tolerance are float32's.
+    assert torch.autograd.gradcheck(loss, (hidden, weight, bias), eps=1e-2, atol=2e-3, rtol=2e-2, nondet_tol=0)
+    logits = torch.nn.functional.linear(hidden, weight, bias).log_softmax(-1)
+    chosen = [(0, 1, 0), (0, 2, 1), (0, 4, 2), (1, 1, 3), (1, 3, 0), (2, 2, 12), (2, 3, 0), (2, 4, 0)]
+    expected = -torch.stack([logits[i] for i in chosen]).mean()
+    assert loss(hidden, weight, bias).item() == pytest.approx(expected.item(), abs=1e-5)
+    (gradient,) = torch.autograd.grad(loss(hidden, weight, bias), hidden)
+    told = {(row, place) for row, place, _ in chosen}
+    assert {tuple(place.tolist()) for place in gradient.abs().sum(-1).nonzero()} == told
+
+
+def test_batches_carry_places_and_tags(card, rows, tokenizer):
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "query: ", 64)
+    batch = collate(encoded, np.array([5, 2]), 1)
+    assert batch.targets["place"].shape == batch.targets["tag"].shape
+    assert int(batch.targets["place"].max()) < batch.ids.shape[1]
+    assert task.loss(torch.zeros(2, batch.ids.shape[1], 13), batch).item() == pytest.approx(np.log(13))
+
+
+TAGS = ["O", "B-a", "I-a", "B-b", "I-b"]
+PAIRS = st.lists(
+    st.integers(1, 8).flatmap(lambda n: st.tuples(*[st.lists(st.sampled_from(TAGS), min_size=n, max_size=n)] * 2)),
+    min_size=1,
+    max_size=6,
+)
+
+
+def _independent(tags):
+    """Spans by looking at every pair of ends, instead of from left to right."""
+
+    def begins(i):
+        return tags[i] != "O" and (i == 0 or tags[i][0] == "B" or tags[i - 1][1:] != tags[i][1:])
+
+    found = set()
+    for a in range(len(tags)):
+        for b in range(a + 1, len(tags) + 1):
+            inside = all(t == f"I{tags[a][1:]}" for t in tags[a + 1 : b])
+            longer = b < len(tags) and tags[b] == f"I{tags[a][1:]}"
+            if begins(a) and inside and not longer:
+                found.add((tags[a][2:], a, b))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(PAIRS)
+@pytest.mark.filterwarnings("ignore")  # seqeval warns of 0/0
+def test_span_f1_equals_seqeval_and_an_independent_count(pairs):
+    predicted, gold = map(list, zip(*pairs, strict=True))
+    assert all(set(words.spans(tags)) == _independent(tags) for tags in [*predicted, *gold])
+    f1, precision, recall = metrics.span_f1(predicted, gold)
+    assert f1 == pytest.approx(f1_score(gold, predicted))
+    assert precision == pytest.approx(precision_score(gold, predicted))
+    assert recall == pytest.approx(recall_score(gold, predicted))
+
+
+def test_values_follow_from_the_columns_of_the_predictions(card, rows, tokenizer):
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "query: ", 48)
+    outputs = _oracle(task, encoded)
+    for logits in outputs[::2]:
+        logits[:, 1] += 9.5
+    table = task.predictions(rows, encoded, outputs)
+    scores = task.scores(table)
+    items = pa.Table.from_pandas(table).set_column(0, "language", pa.array(table["language"]).dictionary_encode())
+    follow = predictions.by_language("span_f1", items)
+    assert follow == pytest.approx({code: score.value for code, score in scores.items()})
+    assert min(follow.values()) > 0.2 and np.mean(list(follow.values())) < 0.95
+    mean = predictions.by_language("accuracy", items)
+    assert mean == pytest.approx(table.groupby("language")["correct"].mean().to_dict())
+    with pytest.raises(ValueError, match="column 'f1' is missing, expected by the metric f1"):
+        predictions.by_language("f1", items)
+
+
+def _recorded(folder, table, scores, **changes):
+    """The result of a cell that predicted ``table``, with its predictions as the record keeps them."""
+    values = {code: score.value for code, score in scores.items()}
+    result = Result.model_construct(
+        id="target-x",
+        phase="target",
+        parameters={"target": "interface_tags", "intermediate": "none"},
+        languages=scores,
+        value=predictions.zero_shot_mean(values),
+        predictions_sha256=predictions.digest(table),
+    ).model_copy(update=changes)
+    path = folder / "target-x.parquet"
+    table[[name for name in record.SMALL if name in table]].to_parquet(path, index=False)
+    return result, path
+
+
+def test_the_record_holds_span_f1_to_its_predictions(card, rows, tokenizer, tmp_path):
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "query: ", 32)
+    table = task.predictions(rows, encoded, _oracle(task, encoded))
+    scores = task.scores(table)
+    record._check_predictions(*_recorded(tmp_path, table, scores))
+    stored = pd.read_parquet(tmp_path / "target-x.parquet")
+    assert stored.columns.tolist() == ["language", "item", "prediction", "score", "correct", "matches", "spans"]
+    mean = float(table.loc[table["language"] == "de", "correct"].mean())
+    wrong = scores | {"de": Score(items=scores["de"].items, value=mean, others={})}
+    with pytest.raises(XlscaleError, match="languages: expected scores of target-x that follow from its predictions"):
+        record._check_predictions(*_recorded(tmp_path, table, wrong))
+    result, path = _recorded(tmp_path, table, scores)
+    table.assign(matches=table["spans"]).to_parquet(path)
+    with pytest.raises(XlscaleError, match="predictions_sha256: expected"):
+        record._check_predictions(result, path)
+    lacking = table.drop(columns=["matches", "spans"])
+    with pytest.raises(XlscaleError, match="column 'matches' is missing, expected by the metric span_f1"):
+        record._check_predictions(*_recorded(tmp_path, lacking, scores))
