@@ -5,19 +5,31 @@ import pyarrow as pa
 import pytest
 
 from xlscale import cards
-from xlscale.data import bundles, corpora, leaks, similarity
+from xlscale.data import bundles, corpora, fetched, leaks, similarity
 from xlscale.files import sha256_file
 
 WORDS = [f"word{i}" for i in range(12)]
 
 
 def test_no_bundled_set_leaks():
-    proofs = leaks.find([cards.data_card(name) for name in cards.names("data")])
-    assert not proofs["leak"].any(), proofs[proofs["leak"]].to_string()
-    trained = ("squad_amazon", "squad_wiki", "topic")
-    expected = {(f"{a}/train", f"{b}/dev") for a in trained for b in trained}
-    expected |= {(f"{a}/{s}", f"{b}/test") for a in trained for s in ("train", "dev") for b in ("topic", "udhr")}
+    known = [card for card in map(cards.data_card, cards.names("data")) if card.bundled or fetched.here(card)]
+    proofs = leaks.find(known)
+    assert not proofs["leak"].any(), "\n".join(leaks.lines(proofs))
+    # Every split of every card that must be compared is there, whatever the card's role.
+    parts = {f"{card.name}/{split}": split for card in known for split in card.splits}
+    sides = {("train", "dev"), ("train", "test"), ("dev", "test")}
+    expected = {(seen, unseen) for seen in parts for unseen in parts if (parts[seen], parts[unseen]) in sides}
     assert set(zip(proofs["seen"], proofs["unseen"], strict=True)) == expected and len(proofs) == len(expected)
+    assert {card.role for card in known if "train" in card.splits} == {
+        "target",
+        "intermediate",
+        "unlabelled",
+        "lexicon",
+    }
+    short = leaks.summary(proofs)
+    assert set(short["unseen"]) == {name for name, split in parts.items() if split != "train"}
+    assert short["seen_splits"].sum() == len(proofs) and (short["shared"] == 0).all() and (short["leaks"] == 0).all()
+    assert short["max_similarity"].max() == proofs["max_similarity"].max() < similarity.NEAR
 
 
 @pytest.fixture
@@ -132,6 +144,48 @@ def test_training_on_what_another_set_is_tuned_on_is_found(planted, asked):
 
 def _dev_context(asked):
     return corpora.table(asked()).to_pandas()["context"].iloc[-1]
+
+
+def test_a_leak_is_told_in_one_line(planted):
+    proofs = leaks.find([planted(text=planted.test["text"])])
+    (line,) = leaks.lines(proofs)
+    assert line.startswith("topic/train leaks into topic/test: 1 shared texts, similarity 1.00 at ")
+    (short,) = leaks.summary(proofs).to_dict("records")
+    assert short["unseen"] == "topic/test" and short["seen"] == "topic/train" and short["leaks"] == 1
+    assert short["seen_texts"] == 50 and short["shared"] == 1 and short["max_similarity"] == 1
+
+
+def test_pages_are_compared(small_set):
+    one = small_set("one", "train", ["guide/page#p1"])
+    assert not leaks.find([one, small_set("two", "test", ["guide/other#p1"])])["leak"].any()
+    (proof,) = leaks.find([one, small_set("two", "test", ["guide/page#p2"])]).to_dict("records")
+    assert proof["shared_pages"] == 1 and proof["shared_items"] == 0 and proof["leak"]
+
+
+def test_both_words_of_a_pair_are_compared(small_set):
+    pair = small_set("one", "train", ["a"], family="lexicon", role="lexicon", source="The Grinning Face", text="uso")
+    (proof,) = leaks.find([pair, small_set("two", "test", ["b"], text="the grinning face!")]).to_dict("records")
+    assert proof["leak"] and proof["shared_texts"] == 1
+
+
+@pytest.fixture
+def small_set(tmp_path):
+    """A function that writes a small set and returns its card."""
+
+    def make(name, split, items, family="retrieval", role="target", **columns):
+        rows = [
+            {"split": split, "language": "en", "item": item, "group": f"{name} {item}", "text": f"{name} {item}"}
+            | columns
+            for item in items
+        ]
+        table = bundles.table(family, rows)
+        path = tmp_path / f"{name}.parquet"
+        bundles.write(table, path)
+        fields = {"name": name, "family": family, "role": role, "file": str(path), "sha256": sha256_file(path)}
+        fields |= {"languages": [], "splits": bundles.counts(table)}
+        return cards.data_card("udhr").model_copy(update=fields)
+
+    return make
 
 
 def test_a_set_that_trains_nothing_has_no_pairs():
