@@ -1,0 +1,209 @@
+"""Baselines: planted data whose values are known by hand, and two bundled targets in a few languages."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlscale import baselines
+from xlscale.baselines import CHANCE, MAJORITY, NGRAMS, STRINGS
+from xlscale.cards import DataCard, data_card
+from xlscale.data import bundles
+from xlscale.files import XlscaleError, sha256_file
+
+METRICS = {"classification": "accuracy", "multiple_choice": "accuracy", "retrieval": "p_at_1", "tagging": "span_f1"}
+RUSSIAN = ["дом", "лес", "река", "поле", "гора", "снег"]
+FILLER = ["house", "forest", "river", "field", "mountain", "snow"]
+
+
+def planted(folder, family, rows, labels=None):
+    """A card of rows (split, language, fields of the family), with its file in ``folder``."""
+    rows = [
+        {"split": split, "language": language, "item": f"{i}", "group": f"{i}"} | fields
+        for i, (split, language, fields) in enumerate(rows)
+    ]
+    table = bundles.table(family, rows)
+    path = folder / "planted.parquet"
+    bundles.write(table, path)
+    facts = dict.fromkeys(["title", "licence", "citation", "description", "limits"], "planted")
+    return DataCard(
+        name="planted",
+        version=1,
+        role="target",
+        family=family,
+        metric=METRICS[family],
+        chance=0,
+        labels=labels,
+        languages=sorted({row["language"] for row in rows if row["split"] == "test"} - {"en"}),
+        splits=bundles.counts(table),
+        file=str(path),
+        sha256=sha256_file(path),
+        packages=[],
+        **facts,
+    )
+
+
+def values(frame):
+    """value by (baseline, language), after checks that hold for every table."""
+    assert list(frame.columns) == baselines.COLUMNS
+    assert frame["value"].between(0, 1).all() and frame["latin"].between(0, 1).all()
+    assert not frame.duplicated(["target", "baseline", "language"]).any()
+    return frame.set_index(["baseline", "language"])["value"].to_dict()
+
+
+@pytest.fixture
+def classified(tmp_path):
+    """The label follows from a name: half of all texts are on games. 'aa' copies the name, 'bb' translates it."""
+    names = {"games": ("chess", "шахматы"), "mail": ("imap", "почта"), "web": ("http", "сеть")}
+    cycle = ["games", "mail", "games", "web"]
+
+    def text(i, label, language):
+        place = {"en": 0, "aa": 0, "bb": 1}[language]
+        filler = (FILLER if language == "en" else RUSSIAN)[i // 4 % 6]
+        return f"{filler} {names[label][place]}"
+
+    rows = [
+        (split, language, {"text": text(i, cycle[i % 4], language), "label": cycle[i % 4]})
+        for split, language, n in [
+            ("train", "en", 48),
+            ("dev", "en", 12),
+            *(("test", x, 12) for x in ("en", "aa", "bb")),
+        ]
+        for i in range(n)
+    ]
+    return planted(tmp_path, "classification", rows, ["web", "games", "mail"])
+
+
+def test_a_copied_name_is_a_shared_string_and_a_translated_one_is_not(classified):
+    frame = baselines.table(classified)
+    found = values(frame)
+    assert found[CHANCE, "aa"] == pytest.approx(1 / 3)
+    assert {found[MAJORITY, language] for language in ("en", "aa", "bb")} == {0.5}
+    assert found[STRINGS, "en"] == found[STRINGS, "aa"] == 1
+    assert found[STRINGS, "bb"] == found[MAJORITY, "bb"]
+    assert found[NGRAMS, "en"] == found[NGRAMS, "aa"] == 1
+    assert (frame["n"] == 12).all()
+
+
+def test_the_same_table_twice_and_the_same_values_for_a_part(classified):
+    frame = baselines.table(classified)
+    pd.testing.assert_frame_equal(frame, baselines.table(classified))
+    part = baselines.table(classified, ["aa"])
+    pd.testing.assert_frame_equal(frame[frame["language"] == "aa"].reset_index(drop=True), part)
+
+
+def test_summary_separates_english_and_scripts(classified):
+    lines = baselines.summary(baselines.table(classified)).set_index("baseline")
+    assert lines.index.tolist() == [CHANCE, MAJORITY, STRINGS, NGRAMS]
+    frame = pd.DataFrame(
+        [
+            ("t", STRINGS, "en", 9, 0.9, np.nan, 1.0),
+            ("t", STRINGS, "de", 9, 0.6, np.nan, 1.0),
+            ("t", STRINGS, "ru", 9, 0.2, np.nan, 0.1),
+            ("t", STRINGS, "ja", 9, 0.4, np.nan, 0.3),
+        ],
+        columns=baselines.COLUMNS,
+    )
+    line = baselines.summary(frame).iloc[0]
+    assert line[["zero_shot", "english", "latin", "other"]].tolist() == pytest.approx([0.4, 0.9, 0.6, 0.3])
+    alone = baselines.summary(frame[frame["language"] == "ru"]).iloc[0]
+    assert alone[["english", "latin"]].isna().all() and alone["other"] == 0.2
+
+
+def test_strings_are_latin_words_numbers_and_punctuation():
+    assert baselines.strings("GNOME의 Ｍail 2.0, для KDE-программ") == ("gnome", "mail", "2", ".", "0", ",", "kde", "-")
+    assert baselines.strings("日本語") == ()
+
+
+def test_runs_stay_within_words_and_a_space_alone_is_none():
+    assert baselines.runs("a bc") == [*"a", " a", "a ", " a ", *"bc", " b", "bc", "c ", " bc", "bc ", " bc "]
+
+
+def test_multiple_choice_by_a_copied_name_by_likeness_and_by_nothing(tmp_path):
+    def row(i, language, answer):
+        name = f"name{i}x"
+        pool = FILLER if language == "en" else RUSSIAN
+        # 'aa' repeats the name, 'bb' a word of its own script, 'cc' shares nothing with any choice
+        shared = {"en": name, "aa": name, "bb": f"слово{chr(1072 + i)}щ", "cc": "ъ"}[language]
+        texts = [f"{pool[i % 3]}" for _ in range(3)]
+        if language != "cc":
+            texts[answer] += f" {shared}"
+        return {"text": f"{pool[3 + i % 3]} {shared}", "choices": texts, "answer": answer}
+
+    cycle = [1, 1, 0, 2]
+    rows = [
+        (split, language, row(i, language, cycle[i % 4]))
+        for split, language, n in [
+            ("train", "en", 24),
+            ("dev", "en", 8),
+            *(("test", x, 8) for x in ("aa", "bb", "cc")),
+        ]
+        for i in range(n)
+    ]
+    found = values(baselines.table(planted(tmp_path, "multiple_choice", rows)))
+    assert found[CHANCE, "aa"] == pytest.approx(1 / 3)
+    assert {found[MAJORITY, language] for language in ("aa", "bb", "cc")} == {0.5}
+    assert [found[STRINGS, language] for language in ("aa", "bb", "cc")] == [1, 0.5, 0.5]
+    assert [found[NGRAMS, language] for language in ("aa", "bb", "cc")] == [1, 1, 0.5]
+
+
+def test_retrieval_finds_what_is_identical_and_guesses_the_first_without_anything_shared(tmp_path):
+    texts = [f"{a} {b}" for a in FILLER for b in ("stone", "tree")]
+    foreign = [f"{a} {b}" for a in RUSSIAN for b in ("камень", "дерево")]
+    rows = [
+        ("test", language, {"text": text, "group": f"{i}"})
+        for language, side in (("en", texts), ("aa", texts), ("bb", foreign))
+        for i, text in enumerate(side)
+    ]
+    card = planted(tmp_path, "retrieval", rows)
+    found = values(baselines.table(card))
+    assert {*found} == {(name, language) for name in (CHANCE, STRINGS, NGRAMS) for language in ("aa", "bb")}
+    assert [found[CHANCE, "aa"], found[STRINGS, "bb"]] == pytest.approx([1 / 12, 1 / 12])
+    assert found[STRINGS, "aa"] == found[NGRAMS, "aa"] == 1
+    with pytest.raises(XlscaleError, match=r"languages: expected some of aa, bb, got 'en'"):
+        baselines.table(card, ["en"])
+
+
+def test_tagging_by_the_usual_tag_of_a_copied_word(tmp_path):
+    def row(i, language):
+        filler = FILLER if language == "en" else RUSSIAN
+        key = "клавиша" if language == "bb" else "Ctrl"
+        tokens = [filler[i % 6], key, filler[(i + 1) % 6], filler[(i + 2) % 6]]
+        return {"text": " ".join(tokens), "tokens": tokens, "tags": ["O", "B-key", "O", "O"]}
+
+    rows = [
+        (split, language, row(i, language))
+        for split, language, n in [("train", "en", 24), ("dev", "en", 6), *(("test", x, 6) for x in ("en", "aa", "bb"))]
+        for i in range(n)
+    ]
+    frame = baselines.table(planted(tmp_path, "tagging", rows, ["gui", "key"]))
+    found = values(frame)
+    assert CHANCE not in frame["baseline"].tolist()
+    assert [found[STRINGS, language] for language in ("en", "aa", "bb")] == [1, 1, 0]
+    assert [found[NGRAMS, language] for language in ("en", "aa")] == [1, 1]
+    majority = frame[frame["baseline"] == MAJORITY]
+    assert (majority["value"] == 0).all() and (majority["token_accuracy"] == 0.75).all()
+    # A word of an unknown script has no run that English has, so that it is not marked.
+    unknown = frame[(frame["baseline"] == NGRAMS) & (frame["language"] == "bb")].iloc[0]
+    assert unknown["value"] == 0 and unknown["token_accuracy"] == 0.75
+
+
+def test_what_has_no_baselines_is_named(classified):
+    with pytest.raises(XlscaleError, match="family: expected one of classification, .*, got 'span_qa'"):
+        baselines.table(data_card("squad_wiki"))
+    untrained = classified.model_copy(update={"splits": {"test": classified.splits["test"]}})
+    with pytest.raises(XlscaleError, match="splits: expected English rows in train, found none"):
+        baselines.table(untrained)
+    with pytest.raises(XlscaleError, match="languages: expected some of .*, got 'xx'"):
+        baselines.table(classified, ["xx"])
+
+
+def test_bundled_targets_in_a_few_languages():
+    symbols = baselines.table(data_card("symbol_group"), ["en", "nl", "zh"])
+    found = values(symbols)
+    assert found[CHANCE, "nl"] == data_card("symbol_group").chance
+    assert found[STRINGS, "en"] > 0.6 > found[STRINGS, "nl"] > found[MAJORITY, "nl"]
+    assert abs(found[STRINGS, "zh"] - found[MAJORITY, "zh"]) < 0.1
+    latin = symbols.groupby("language")["latin"].first()
+    assert latin["en"] > 0.99 > 0.1 > latin["zh"]
+    retrieved = values(baselines.table(data_card("udhr"), ["de", "ru"]))
+    assert retrieved[NGRAMS, "de"] > retrieved[CHANCE, "de"] == data_card("udhr").chance
