@@ -13,7 +13,7 @@ N ?= 3
 SEED ?= 1
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record plan cell paper data bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune plan cell paper data bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
 
 record: $(READY)  ## run all cells of a study and take them into results/  [STUDY=] [JOBS=]
 	@$(PY) -m xlscale record --study $(STUDY) $(JOBS_OPTION)
+
+tune: $(READY)  ## try learning rates on English development data, record them, write studies/tuned.json  [JOBS=]
+	@$(PY) -m xlscale tune $(JOBS_OPTION)
 
 plan: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
 	@$(PY) -m xlscale plan --study $(STUDY)

@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--study", **study)
         verb.add_argument("--jobs", **jobs)
 
+    verbs.add_parser("tune", help="choose learning rates").add_argument("--jobs", **jobs)
     verbs.add_parser("run", help="run one cell").add_argument("id")
     verbs.add_parser("plan", help="list the cells of a study").add_argument("--study", **study)
     verbs.add_parser("paper", help="rebuild the paper from the record").add_argument("--study", **study)
@@ -82,6 +83,8 @@ def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
         return reproduce.canary(options.study, options.jobs)
     if options.verb == "record":
         reproduce.add_to_record(options.study, options.jobs)
+    if options.verb == "tune":
+        reproduce.tune(options.jobs)
     if options.verb == "sweep":
         reproduce.run_study(options.study, options.jobs)
     if options.verb == "plan":

@@ -267,3 +267,12 @@ def _unchanged(options: list, inputs: str, chosen: list[Cell]) -> bool | None:
         return last["agrees"] if same else None
     except (XlscaleError, KeyError, TypeError):
         return None
+
+
+def tune(jobs: int) -> None:
+    """Try the grids of the tuning studies, record them, and write the learning rates that they choose."""
+    from xlscale import tuning
+
+    for study in tuning.STUDY.values():
+        add_to_record(study, jobs)
+    print(f"written: {relative(tuning.write())}")

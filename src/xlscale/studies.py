@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -11,7 +12,9 @@ from pydantic import Field, model_validator
 from xlscale import cells
 from xlscale.cards import Name, Strict, parse, read_yaml
 from xlscale.cells import NONE, Cell
-from xlscale.files import STUDIES, XlscaleError, relative
+from xlscale.files import STUDIES, XlscaleError, read_json, relative
+
+TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
 class Recipe(Strict):
@@ -19,17 +22,21 @@ class Recipe(Strict):
 
     examples: int | None = None
     epochs: int | None = None
-    learning_rate: float | dict[int, float] | None = None  # one for all rungs, or by number of layers
+    # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
+    learning_rate: float | list[float] | dict[int, float | list[float]] | Literal["tuned"] | None = None
     batch_size: int | None = None
     max_length: int
     test_items: int
 
-    def at(self, layers: int, where: str) -> dict[str, Any]:
-        """The values for one rung. Raises XlscaleError when the rung has no learning rate."""
+    def at(self, model: str, layers: int, phase: Literal["intermediate", "target"], where: str) -> list[dict[str, Any]]:
+        """The values for one rung, once per learning rate. Raises XlscaleError when the rung has no learning rate."""
         rate = self.learning_rate
+        if rate == "tuned":
+            rate = tuned().get(phase, {}).get(model, {})
         if isinstance(rate, dict) and layers not in rate:
             raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
-        return self.model_dump() | {"learning_rate": rate[layers] if isinstance(rate, dict) else rate}
+        rates = rate[layers] if isinstance(rate, dict) else rate
+        return [self.model_dump() | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
 
 
 class Tuning(Strict):
@@ -67,10 +74,12 @@ class Study(Strict):
     models: Annotated[dict[Name, Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]  # model -> rungs
     intermediate: Annotated[list[Name], Field(min_length=1)]  # 'none' is the control
     placebo: bool = False  # every intermediate set also with shuffled labels
-    targets: Annotated[list[Name], Field(min_length=1)]
+    targets: list[Name]  # none: phase 2 is the last
+    split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[int], Field(min_length=1)]
     intermediate_recipe: Recipe
     target_recipes: dict[Name, Recipe]
+    only: list[dict[str, Any]] = []  # leave out what matches none of these and is no ancestor of what does
     tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
@@ -87,22 +96,27 @@ class Study(Strict):
         found: dict[str, Cell] = {}
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
-        for (model, layers), (condition, placebo), seed, target in product(
-            [(model, layers) for model, rungs in self.models.items() for layers in rungs],
-            self._conditions(),
-            self.seeds,
-            self.targets,
-        ):
-            if target not in self.target_recipes:
-                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
-            values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo}
-            values |= {"seed": seed, "target": target}
-            values |= {f"intermediate_{k}": v for k, v in self.intermediate_recipe.at(layers, where).items()}
-            values |= self.target_recipes[target].at(layers, where)
-            for cell in cells.make("target", values, where, made).lineage():
-                found.setdefault(cell.id, cell)
+        rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
+        for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
+            values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
+            for recipe in self.intermediate_recipe.at(model, layers, "intermediate", where):
+                second = values | {f"intermediate_{name}": value for name, value in recipe.items()}
+                last = [("intermediate", second)] if condition != NONE and not self.targets else []
+                last += [("target", third) for third in self._targets(second, where)]
+                for phase, given in last:
+                    for cell in cells.make(phase, given, where, made).lineage():
+                        found.setdefault(cell.id, cell)
+        if self.only:
+            found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
+
+    def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+        for target in self.targets:
+            if target not in self.target_recipes:
+                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
+            for recipe in self.target_recipes[target].at(values["model"], values["layers"], "target", where):
+                yield values | {"target": target, "split": self.split} | recipe
 
     def _conditions(self) -> list[tuple[str, bool]]:
         true = [(name, False) for name in self.intermediate]
@@ -110,8 +124,11 @@ class Study(Strict):
 
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
+        return self._matching(self._expanded, patterns)
+
+    def _matching(self, among: Iterable[Cell], patterns: list[dict[str, Any]]) -> list[Cell]:
         known = {"phase", *cells.TargetParameters.model_fields}
-        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in self._expanded]
+        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in among]
         for pattern in patterns:
             if unknown := set(pattern) - known:
                 raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
@@ -123,6 +140,15 @@ class Study(Strict):
 def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
     absent = object()
     return all(facts.get(k, absent) in (v if isinstance(v, list) else [v]) for k, v in pattern.items())
+
+
+def tuned() -> dict[str, dict[str, dict[int, float]]]:
+    """The learning rates that tuning chose: phase -> model -> layers -> rate. Raises XlscaleError without the file."""
+    chosen = read_json(STUDIES / TUNED)["rates"]
+    return {
+        phase: {model: {int(k): rate for k, rate in rungs.items()} for model, rungs in models.items()}
+        for phase, models in chosen.items()
+    }
 
 
 def names() -> list[str]:
