@@ -1,4 +1,4 @@
-"""What ``00_data.ipynb`` shows of the data sets, and what it hands to the paper."""
+"""What ``00_data.ipynb`` shows of the data sets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from xlscale.cards import DataCard
-from xlscale.data import bundles, corpora
-from xlscale.data.similarity import NEAR, WIDTH
+from xlscale.data import bundles, corpora, words
 from xlscale.files import XlscaleError, relative
-from xlscale.paper import Numbers
 
 
 def check(cards: Sequence[DataCard]) -> pd.DataFrame:
@@ -37,8 +35,11 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def labels(card: DataCard) -> pd.DataFrame:
-    """Rows per label (columns) in every split and language (rows) of a classification set."""
-    rows = corpora.table(card).select(["split", "language", "label"]).to_pandas()
+    """Rows (of a tagging set spans) per label (columns) in every split and language (rows)."""
+    rows = corpora.table(card).to_pandas()
+    if card.family == "tagging":
+        rows["label"] = [[kind for kind, _, _ in words.spans(tags)] for tags in rows["tags"]]
+        rows = rows.explode("label", ignore_index=True)
     found = pd.crosstab([rows["split"], rows["language"]], rows["label"])
     return found.reindex(columns=card.labels, fill_value=0).reindex(bundles.SPLITS, level="split")
 
@@ -82,7 +83,15 @@ def samples(card: DataCard, count: int) -> HTML:
 
 
 def _text(row: pd.Series) -> str:
-    """A row's text as HTML; for a question the context with its first answer marked."""
+    """A row's text as HTML; for a question the context with its first answer marked, the text with its spans, or the
+    text and its choices with the right one marked."""
+    if "tags" in row:
+        return _marked(row)
+    if "choices" in row:
+        choices = [escape(choice) for choice in row["choices"]]
+        choices[row["answer"]] = f"<mark>{choices[row['answer']]}</mark>"
+        item = '<li dir="auto" style="text-align:start">{}</li>'
+        return f"<b>{escape(row['text'])}</b><ol>{''.join(map(item.format, choices))}</ol>"
     if "question" not in row:
         return escape(row["text"]).replace("\n", "<br>")
     start = row["answer_starts"][0]
@@ -93,66 +102,12 @@ def _text(row: pd.Series) -> str:
     return f"<b>{escape(row['question'])}</b><br>{before}<mark>{answer}</mark>{after}"
 
 
-def add_numbers(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame, proofs: pd.DataFrame) -> None:
-    """Give the paper its table of data sets and the numbers of the leak proof."""
-    rows = []
-    for card in cards:
-        of_set = facts.loc[card.name].reset_index()
-        test = of_set[(of_set["split"] == "test") & of_set["language"].isin(card.languages)]
-        size = {split: int(of_set.loc[of_set["split"] == split, "rows"].sum()) for split in ("train", "dev")}
-        shown = test if len(test) else of_set
-        characters = (shown["mean_characters"] * shown["rows"]).sum() / shown["rows"].sum()
-        rows.append(
-            [
-                card.title,
-                card.role if card.type is None else f"{card.role}, {card.type}",
-                card.family.replace("_", " "),
-                *(f"{n:,}" if n else "–" for n in (size["train"], size["dev"], int(test["rows"].sum()))),
-                str(len(test) or "–"),
-                f"{characters:.0f}",
-            ]
-        )
-        for key, value in {
-            "train": size["train"],
-            "dev": size["dev"],
-            "test": int(test["rows"].sum()),
-            "languages": len(test),
-        }.items():
-            numbers.add(f"{card.name}_{key}", value, f"{value:,}")
-        numbers.add(f"{card.name}_characters", float(characters), f"{characters:.0f}")
-        if len(test):
-            same = float((test["same_as_english"] * test["rows"]).sum() / test["rows"].sum())
-            numbers.add(f"{card.name}_same_as_english", same, f"{100 * same:.1f}", unit="%")
-        if card.family == "span_qa":
-            train = of_set[of_set["split"] == "train"].iloc[0]
-            numbers.add(f"{card.name}_contexts", int(train["groups"]), f"{train['groups']:,}")
-            numbers.add(f"{card.name}_articles", int(train["articles"]), f"{train['articles']:,.0f}")
-    numbers.table(
-        "data_sets",
-        ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"],
-        rows,
-    )
-    numbers.add("data_sets", len(cards), str(len(cards)))
-    numbers.add("leak_pairs", len(proofs), str(len(proofs)))
-    numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
-    asked = int(proofs["shared_questions"].max()) if len(proofs) else 0
-    numbers.add("leak_questions", asked, str(asked))
-    numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.2f}")
-    numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
-    numbers.add("leak_words", WIDTH, str(WIDTH))
-
-
-def verdict(checked: pd.DataFrame, proofs: pd.DataFrame) -> str:
-    """One line: does everything agree with the cards, and is nothing leaked?"""
-    wrong, leaked = checked[checked["verdict"] != "agrees"], proofs[proofs["leak"]]
-    if wrong.empty and leaked.empty:
-        return (
-            f"AGREES: {len(checked)} data sets are what their cards say; "
-            f"no leak in {len(proofs)} pairs of splits (largest similarity {_largest(proofs):.2f})."
-        )
-    leaks = [f"{row.seen} leaks into {row.unseen}" for row in leaked.itertuples()]
-    return "DIFFERS: " + "; ".join([*wrong["verdict"], *leaks])
-
-
-def _largest(proofs: pd.DataFrame) -> float:
-    return float(proofs["max_similarity"].max()) if len(proofs) else 0.0
+def _marked(row: pd.Series) -> str:
+    """The text of a tagged row with its spans marked, each with its type."""
+    text, begins = row["text"], words.starts(row["text"], row["tokens"])
+    parts, done = [], 0
+    for kind, first, last in words.spans(row["tags"]):
+        start, end = begins[first], begins[last - 1] + len(row["tokens"][last - 1])
+        parts += [escape(text[done:start]), f"<mark>{escape(text[start:end])}</mark><sub>{kind}</sub>"]
+        done = end
+    return "".join([*parts, escape(text[done:])])
