@@ -256,7 +256,7 @@ def test_conversion_is_whole_or_absent_and_is_done_once(card, tmp_path, tiny_rea
         patch.setattr(store, "save_file", full_disk)
         expect_line("could not be written .*No space left", store.prepared, card, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    name = f"{card.name}-{card.member_sha256[:12]}-{store.FORMAT}"
+    name = f"{Path(card.member).stem}-{card.member_sha256[:12]}-{store.FORMAT}"
     (tmp_path / f".{name}.part").mkdir()  # what a killed conversion leaves
     (tmp_path / f".{name}.part" / "half").write_text("")
     folder = store.prepared(card, tmp_path)

@@ -36,6 +36,18 @@ class Package(Strict):
     licence: str
 
 
+class HealedRung(Strict):
+    """What has to be added to a cut rung, as one file: see ``xlscale.models.healed``."""
+
+    file: str  # relative to data_manifest/
+    sha256: Sha256
+
+    @property
+    def path(self) -> Path:
+        """The bundled safetensors file."""
+        return MANIFEST / self.file
+
+
 class ModelCard(Strict):
     """A public pretrained model and the ladder of rungs that is cut from it."""
 
@@ -46,6 +58,7 @@ class ModelCard(Strict):
     member: str  # path of the weights inside the package
     member_sha256: Sha256
     rungs: list[int]  # numbers of layers, the ladder
+    healed: dict[int, HealedRung] = {}  # rungs that were distilled to the whole model after they were cut
     prefix: str  # what the model expects before a text
     licence: str
     origin: str

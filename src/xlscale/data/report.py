@@ -18,7 +18,8 @@ DASH = "–"
 def add_sets(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame) -> None:
     """Add the table of data sets and the size of each."""
     rows = []
-    for card in cards:
+    roles = ["target", "intermediate", "unlabelled", "lexicon"]
+    for card in sorted(cards, key=lambda card: (roles.index(card.role), card.type or "", card.name)):
         of_set = facts.loc[card.name].reset_index()
         test = of_set[(of_set["split"] == "test") & of_set["language"].isin(card.languages)]
         size = {split: int(of_set.loc[of_set["split"] == split, "rows"].sum()) for split in ("train", "dev")}
@@ -67,7 +68,7 @@ def add_proof(numbers: Numbers, proofs: pd.DataFrame) -> None:
     numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
     asked = int(proofs["shared_questions"].max()) if len(proofs) else 0
     numbers.add("leak_questions", asked, str(asked))
-    numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.2f}")
+    numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.3f}")
     numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
     numbers.add("leak_words", WIDTH, str(WIDTH))
     rows = [
@@ -76,7 +77,7 @@ def add_proof(numbers: Numbers, proofs: pd.DataFrame) -> None:
             str(row.seen_splits),
             f"{row.seen_texts:,}",
             str(row.shared),
-            f"{row.max_similarity:.2f}",
+            f"{row.max_similarity:.3f}",
             row.seen,
         ]
         for row in leaks.summary(proofs).itertuples()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlscale.cards import ModelCard
+from xlscale.cards import ModelCard, verify
 from xlscale.files import XlscaleError, atomic, relative
-from xlscale.models import store
+from xlscale.models import healed, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
     from torch import Tensor
@@ -78,6 +78,9 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     positions = torch.arange(model.config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
     model.embeddings.position_ids, model.embeddings.token_type_ids = positions, torch.zeros_like(positions)
     model.embeddings.word_embeddings.requires_grad_(False)
+    if checkpoint is None and (rung := card.healed.get(layers)):
+        verify(rung.path, rung.sha256, f"healed rung of {card.name} with {layers} layers")
+        healed.add(model, rung.path, store.WORD_EMBEDDINGS)
     return model.eval()
 
 

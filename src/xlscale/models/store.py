@@ -35,7 +35,7 @@ def prepared(card: ModelCard, folder: Path | None = None) -> Path:
     wrong, or the disk is full.
     """
     root = folder or CACHE / "models"
-    target = root / f"{card.name}-{card.member_sha256[:12]}-{FORMAT}"
+    target = root / f"{Path(card.member).stem}-{card.member_sha256[:12]}-{FORMAT}"
     if target.exists():
         return target
     root.mkdir(parents=True, exist_ok=True)

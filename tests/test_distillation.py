@@ -1,0 +1,95 @@
+"""Distillation: the teacher's states reach the right tokens, and the loss is what it says."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from xlscale import cards, distillation, training
+from xlscale.batches import Encoded, collate
+from xlscale.data import corpora
+from xlscale.models import ladder
+
+WIDTH = 6
+
+
+@pytest.fixture
+def encoded():
+    generator = np.random.default_rng(1)
+    return Encoded.of([generator.integers(1, 9, size=n).tolist() for n in (3, 5, 4, 2)])
+
+
+@pytest.fixture
+def teacher(encoded):
+    hidden = np.random.default_rng(2).normal(size=(len(encoded.ids), WIDTH)).astype(np.float16)
+    pooled = np.stack([hidden[a:b].mean(0) for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)])
+    return distillation.Teacher(hidden, encoded.offsets, distillation._spread(hidden), distillation._spread(pooled))
+
+
+@pytest.fixture
+def batch(encoded):
+    return collate(encoded, np.array([2, 0, 3]), 0)
+
+
+def test_every_token_gets_its_own_state_and_padding_none(teacher, batch, encoded):
+    found = teacher.of(batch)
+    for row, i in enumerate([2, 0, 3]):
+        own = teacher.hidden[encoded.offsets[i] : encoded.offsets[i + 1]]
+        assert np.array_equal(found[row, : len(own)].numpy(), own.astype(np.float32))
+        assert not found[row, len(own) :].any()
+
+
+def test_the_teacher_misses_nothing_and_padding_does_not_count(teacher, batch):
+    task, hidden = distillation.Distillation(teacher), teacher.of(batch)
+    assert task.loss(hidden, batch).item() == pytest.approx(0, abs=1e-5)
+    hidden[~batch.mask] = 100.0
+    assert task.loss(hidden, batch).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_mean_misses_all_of_the_variance(teacher, encoded):
+    everything = collate(encoded, np.arange(len(encoded)), 0)
+    mean = torch.from_numpy(teacher.hidden.astype(np.float32)).mean(0).expand(*everything.mask.shape, WIDTH)
+    wanted = teacher.of(everything)
+    single = (mean - wanted)[everything.mask].square().sum(-1).mean().item()
+    assert single == pytest.approx(teacher.spread, rel=1e-3)
+    # The similarities that a constant gives: every input is as near to each of the teacher's vectors as any other is.
+    theirs = nn.functional.normalize(torch.stack([w[m].mean(0) for w, m in zip(wanted, everything.mask, strict=True)]))
+    constant = nn.functional.normalize(mean[:, 0])
+    scores = [(x @ theirs.T / distillation.TEMPERATURE).softmax(-1) for x in (theirs, constant)]
+    divergence = (scores[0] * (scores[0] / scores[1]).log()).nansum(-1).mean().item()
+    mine = torch.stack([h[m].mean(0) for h, m in zip(mean, everything.mask, strict=True)])
+    apart = (mine - torch.stack([w[m].mean(0) for w, m in zip(wanted, everything.mask, strict=True)])).square()
+    pooled = apart.sum(-1).mean().item() / teacher.pooled_spread
+    found = distillation.Distillation(teacher).loss(mean, everything).item()
+    assert found == pytest.approx(single / teacher.spread + pooled + divergence, rel=1e-3)
+
+
+def test_the_gradient_is_that_of_finite_differences(teacher, batch, monkeypatch):
+    monkeypatch.setattr(distillation, "TEMPERATURE", 0.5)  # smooth enough for a step that float32 can see
+    task = distillation.Distillation(teacher)
+    hidden = torch.randn(*batch.mask.shape, WIDTH, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    task.loss(hidden, batch).backward()
+    step = 1e-2
+    for place in [(0, 0, 0), (1, 2, 3), (2, 1, 5)]:
+        sides = []
+        for sign in (1, -1):
+            moved = hidden.detach().clone()
+            moved[place] += sign * step
+            sides.append(task.loss(moved, batch).item())
+        assert hidden.grad[place].item() == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=0.02, abs=1e-3)
+
+
+def test_a_cut_model_comes_nearer_to_the_whole_one():
+    card = cards.model_card("e5_small")
+    whole, cut = ladder.load(card, 2), ladder.load(card, 1)
+    texts = corpora.load(cards.data_card("unlabelled"))["dev"].select(range(64))["text"]
+    inputs = Encoded.of(ladder.tokenizer(card)(list(texts), truncation=True, max_length=16)["input_ids"])
+    teacher = distillation.teach(whole, inputs, torch.float32)
+    before = distillation.missed(cut, teacher, inputs, torch.float32).mean()
+    training.finetune(
+        cut, nn.Identity(), distillation.Distillation(teacher), inputs, epochs=8, learning_rate=2e-3, batch_size=8,
+        dtype=torch.float32, generator=np.random.default_rng(5),
+    )  # fmt: skip
+    after = distillation.missed(cut, teacher, inputs, torch.float32).mean()
+    assert after < 0.7 * before
+    assert distillation.missed(whole, teacher, inputs, torch.float32).max() < 1e-4
