@@ -5,23 +5,35 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import xlscale
 
-from xlscale import canary, files, machine, record, reproduce, runner
+from xlscale import canary, cells, files, machine, record, reproduce, runner, studies
 
 
 @pytest.fixture(scope="module")
-def setting(smoke_runs, smoke_cells, tmp_path_factory) -> dict[str, str]:
+def few(tmp_path_factory) -> tuple[Path, list[cells.Cell]]:
+    """A folder with the smoke study cut to one intermediate set and two targets, and its cells, which are the same."""
+    content = yaml.safe_load((files.STUDIES / "smoke.yaml").read_text(encoding="utf-8"))
+    content |= {"intermediate": ["none", "squad_amazon"], "targets": ["topic", "udhr"], "only": []}
+    folder = tmp_path_factory.mktemp("studies")
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder, studies.Study(**content).cells()
+
+
+@pytest.fixture(scope="module")
+def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
     """A record of the smoke study, and the environment that makes the command line use it.
 
     All but three cells count as left from an interrupted run, to save time; those three are computed anew.
     """
     folder = tmp_path_factory.mktemp("reproduce")
-    record.add(smoke_cells, folder / "results", smoke_runs)
-    for cell in smoke_cells:
-        if cell.phase == "pretrained" or cell.condition == "none" or cell.parameters.placebo:
+    record.add(few[1], folder / "results", smoke_runs)
+    for cell in few[1]:
+        if cell.phase == "pretrained" or cell.condition != "squad_amazon":
             shutil.copytree(smoke_runs / cell.id, folder / "runs" / "reproduce" / cell.id)
-    return {f"XLSCALE_{name.upper()}": str(folder / name) for name in ("results", "reproduction", "built")}
+    places = {f"XLSCALE_{name.upper()}": str(folder / name) for name in ("results", "reproduction", "built")}
+    return places | {"XLSCALE_STUDIES": str(few[0])}
 
 
 def _reproduce(setting: dict[str, str], source: str):
@@ -30,12 +42,13 @@ def _reproduce(setting: dict[str, str], source: str):
 
 
 @pytest.mark.slow
-def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting, smoke_cells):
+def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting, few):
+    chosen = few[1]
     out, built = Path(setting["XLSCALE_REPRODUCTION"]), Path(setting["XLSCALE_BUILT"])
     first = _reproduce(setting, "record")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert f"({len(smoke_cells) - 3} are left from an interrupted run)" in first.stdout
-    assert f"{len(smoke_cells)} of {len(smoke_cells)} recomputed cells agree" in (out / "agreement.md").read_text()
+    assert f"({len(chosen) - 3} are left from an interrupted run)" in first.stdout
+    assert f"{len(chosen)} of {len(chosen)} recomputed cells agree" in (out / "agreement.md").read_text()
     assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "scaling_overlay.svg").exists()
     made = json.loads((built / "numbers.json").read_text())
@@ -54,7 +67,7 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
 
     # A record that says something else is found before anything is computed, and where it is not needed, at the end.
     results = Path(setting["XLSCALE_RESULTS"])
-    target = next(cell for cell in smoke_cells if cell.phase == "target")
+    target = next(cell for cell in chosen if cell.phase == "target")
     known = record.results(results)
     changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
     record._write(known | {target.id: changed}, results / "cells.parquet")

@@ -23,6 +23,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from xlscale import metrics, tasks
+from xlscale import fingerprint, metrics, tasks
 from xlscale.cards import DataCard
 from xlscale.data import corpora, overlap, words
-from xlscale.files import XlscaleError
+from xlscale.files import CACHE, XlscaleError, atomic, digest
 from xlscale.predictions import zero_shot_mean
 
 CHANCE, MAJORITY, STRINGS, NGRAMS = BASELINES = ("chance", "majority", "shared strings", "character n-grams")
@@ -46,28 +47,40 @@ COLUMNS = ["target", "baseline", "language", "n", "value", "token_accuracy", "la
 Answers = dict[str, Sequence[str]]  # baseline -> predictions, in the order of the items
 
 
-def table(card: DataCard, languages: Sequence[str] | None = None) -> pd.DataFrame:
+def table(card: DataCard) -> pd.DataFrame:
     """Score every baseline on the test split of a target: a row per baseline and language.
 
-    Columns: target, baseline (of BASELINES), language, n (items), value (of the card's metric, 0 to 1), token_accuracy
-    (tagging; NaN elsewhere), latin (share of the items' letters that are Latin, 0 to 1). ``languages``: those to score,
-    all by default; English is not one of a retrieval task, whose candidates it holds.
+    Computed once, then kept on disk for as long as data, code and library are the same.
 
-    Raises XlscaleError for a family without baselines, a card without the splits that it takes, a language that is not
-    tested, and what ``corpora.table`` raises.
+    Columns: target, baseline (of BASELINES), language, n (items), value (of the card's metric, 0 to 1), token_accuracy
+    (tagging; NaN elsewhere), latin (share of the items' letters that are Latin, 0 to 1). English is no language of a
+    retrieval task, whose candidates it holds.
+
+    Raises XlscaleError for a family without baselines, a card without the splits that it takes, and what
+    ``corpora.table`` raises.
     """
     if card.family not in ANSWERING:
         raise XlscaleError(f"{card.file}: family: expected one of {', '.join(ANSWERING)}, got {card.family!r}")
     needed = ["test"] if card.family == "retrieval" else ["train", "dev"]
     if missing := [split for split in needed if "en" not in card.splits.get(split, {})]:
         raise XlscaleError(f"{card.file}: splits: expected English rows in {missing[0]}, found none")
-    tested = [code for code in card.splits.get("test", ()) if card.family != "retrieval" or code != "en"]
-    if not tested:
+    if not {*card.splits.get("test", ())} - ({"en"} if card.family == "retrieval" else set()):
         raise XlscaleError(f"{card.file}: splits: expected test, got only {', '.join(card.splits)}")
-    if unknown := sorted(set(languages or ()) - {*tested}):
-        raise XlscaleError(f"{card.file}: languages: expected some of {', '.join(tested)}, got {unknown[0]!r}")
+    code = ["baselines", "metrics", "predictions", "data.overlap", "data.words", "tasks.common", f"tasks.{card.family}"]
+    identity = [card.sha256, card.labels, fingerprint.of_modules(code), version("scikit-learn")]
+    path = CACHE / "baselines" / f"{card.name}-{digest(identity)[:16]}.parquet"
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError):  # not there, or not whole
+        found = _score(card)
+    with atomic(path) as temporary:
+        found.to_parquet(temporary, index=False)
+    return found
+
+
+def _score(card: DataCard) -> pd.DataFrame:
     rows = corpora.table(card).to_pandas()
-    asked = rows[(rows["split"] == "test") & rows["language"].isin(languages or tested)]
+    asked = rows[(rows["split"] == "test") & ((rows["language"] != "en") | (card.family != "retrieval"))]
     asked = asked.reset_index(drop=True)
     latin = {language: _latin_share(part) for language, part in asked.groupby("language")}
     gold, answers = ANSWERING[card.family](card, rows, asked)
