@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -73,6 +75,25 @@ def wait(condition, seconds: float = 120) -> object:
             return value
         time.sleep(0.1)
     raise AssertionError("waited in vain")
+
+
+def archive(path: Path, members: dict[str, str]) -> Path:
+    """Write a .tar.gz with these members (name -> text) and give its path."""
+    with tarfile.open(path, "w:gz") as out:
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            out.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+def debian_indexes(folder: Path, stanzas: dict[str, list[str]]) -> list[Path]:
+    """Write Debian's index files (name -> stanzas) and give their paths."""
+    files = []
+    for name, parts in stanzas.items():
+        files.append(folder / f"debian-1.0-{name}")
+        files[-1].write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return files
 
 
 @pytest.fixture(scope="session")

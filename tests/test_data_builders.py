@@ -1,12 +1,11 @@
 """From package files to rows: the rules that decide which texts get in, on small packages made here."""
 
-import io
 import json
 import os
-import tarfile
 from pathlib import Path
 
 import pytest
+from conftest import archive, debian_indexes
 
 from xlscale import cards
 from xlscale.data import __main__ as command
@@ -14,15 +13,6 @@ from xlscale.data import bundles, debian, packages, squadshifts, topic, udhr
 from xlscale.files import XlscaleError
 
 SENTENCE = "This program draws {0} and saves them in the {0} format that {1} people like to use every day"
-
-
-def archive(path, members):
-    with tarfile.open(path, "w:gz") as out:
-        for name, text in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            out.addfile(info, io.BytesIO(text.encode()))
-    return path
 
 
 def page(*articles):
@@ -156,11 +146,7 @@ def index(tmp_path, monkeypatch):
     text = " ".join(f"word6x{j}" for j in range(19))
     stanzas["Packages"].append(twin)
     stanzas["Translation-en"].append(f"Package: twin\nDescription-md5: t\nDescription-en: program for twins\n {text}")
-    files = []
-    for name, parts in stanzas.items():
-        files.append(tmp_path / f"debian-1.0-{name}")
-        files[-1].write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return files
+    return debian_indexes(tmp_path, stanzas)
 
 
 def test_topic_splits_by_source_and_drops_what_is_not_translated(index):

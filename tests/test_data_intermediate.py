@@ -1,11 +1,10 @@
 """The English intermediate sets: what they have in common, and the rules by which they are made."""
 
-import io
 import json
-import tarfile
 from collections import Counter
 
 import pytest
+from conftest import archive
 
 from xlscale import cards
 from xlscale.data import (
@@ -32,15 +31,6 @@ def by_name(card):
 
 def frame(name):
     return corpora.table(cards.data_card(name)).to_pandas()
-
-
-def archive(path, members):
-    with tarfile.open(path, "w:gz") as out:
-        for name, text in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            out.addfile(info, io.BytesIO(text.encode()))
-    return path
 
 
 # The sets as they are

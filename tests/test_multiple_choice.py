@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from conftest import debian_indexes
 from datasets import Dataset
 
 from xlscale import cards, evaluation, machine, tasks, training
@@ -267,11 +268,7 @@ def index(tmp_path, monkeypatch):
         stanzas["Translation-en"].append(f"Package: p{i}\n{md5}\nDescription-en: {english}")
         if i < 24:
             stanzas["Translation-de"].append(f"Package: p{i}\n{md5}\nDescription-de: {german}")
-    files = []
-    for name, parts in stanzas.items():
-        files.append(tmp_path / f"debian-1.0-{name}")
-        files[-1].write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return files
+    return debian_indexes(tmp_path, stanzas)
 
 
 def test_build_splits_by_source_and_keeps_to_a_section(index):

@@ -1,6 +1,6 @@
 """Learning rates chosen by what they score in development: one per phase, model and rung, the same for all data sets.
 
-The studies of STUDIES try a grid each, with a seed that no other study uses. What they found is recorded like any other
+The studies of STUDY try a grid each, with a seed that no other study uses. What they found is recorded like any other
 cell; what follows from it is written to ``studies/tuned.json``, which recipes with ``learning_rate: tuned`` read.
 """
 

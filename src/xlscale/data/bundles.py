@@ -53,6 +53,11 @@ def shuffled(items: Iterable[Item], seed: str, key: Callable[[Item], str] = str)
     return sorted(items, key=lambda item: hashlib.sha256(f"{seed}\n{key(item)}".encode()).digest())
 
 
+def drawn(name: str, seed: str, share: float) -> bool:
+    """Whether ``name`` is in a random ``share`` (0 to 1) of all names; it and ``seed`` alone decide, everywhere."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{name}".encode()).digest()[:4]) < share * 2**32
+
+
 def table(family: str, rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table in the family's schema, sorted by split, language and the order given.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 # Scripts written without spaces between words: a line break there is no space either.
 _DENSE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
+
+
+Descriptions = dict[tuple[str, str], str]  # (package, md5) -> description
 
 
 class Entry(NamedTuple):
@@ -32,7 +36,7 @@ def packages(path: Path) -> dict[str, Entry]:
     }
 
 
-def descriptions(path: Path, language: str) -> dict[tuple[str, str], str]:
+def descriptions(path: Path, language: str) -> Descriptions:
     """(binary package, md5 of the English description) -> description, from a ``Translation-<language>`` index.
 
     The md5 tells which English text was translated, so that translations of outdated texts can be left out.
@@ -41,6 +45,22 @@ def descriptions(path: Path, language: str) -> dict[tuple[str, str], str]:
     return {
         (fields["Package"], fields["Description-md5"]): fields[field] for fields in _stanzas(path) if field in fields
     }
+
+
+def by_source(
+    files: Sequence[Path], names: Mapping[str, str], sections: Collection[str]
+) -> tuple[dict[str, Entry], Descriptions, dict[str, Descriptions], dict[str, list[str]]]:
+    """What topics and summaries are drawn from: the packages, their English descriptions, those in other languages (our
+    code -> descriptions; ``names``: our code -> the index's), and the packages of every source (source -> binary
+    packages in ``sections`` that are described in English)."""
+    paths = {path.name.partition("-")[2].partition("-")[2]: path for path in files}
+    index, english = packages(paths["Packages"]), descriptions(paths["Translation-en"], "en")
+    translated = {code: descriptions(paths[f"Translation-{name}"], name) for code, name in names.items()}
+    members = defaultdict(list)
+    for package, entry in index.items():
+        if entry.section in sections and (package, entry.description) in english:
+            members[entry.source].append(package)
+    return index, english, translated, members
 
 
 def short_and_long(description: str) -> tuple[str, str]:

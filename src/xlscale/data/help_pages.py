@@ -6,13 +6,12 @@ four paragraphs comes next, from the pages that all applications have in common 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xlscale.cards import DataCard
 from xlscale.data import libreoffice
-from xlscale.data.bundles import Row
+from xlscale.data.bundles import Row, drawn
 from xlscale.data.intermediate import Item, split
 from xlscale.data.next_passage import WRONG, continued, once, runs, with_wrong
 
@@ -52,8 +51,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
 def of_module(page: str) -> bool:
     """Whether a page is for ``help_module``; ``help_next`` gets the others and most of the large modules."""
     module = page.partition("/")[0]
-    drawn = int.from_bytes(hashlib.sha256(f"{SEED}\n{page}".encode()).digest()[:4]) < SHARE * 2**32
-    return module in MODULES and (module not in LARGE or drawn)
+    return module in MODULES and (module not in LARGE or drawn(page, SEED, SHARE))
 
 
 def _paragraphs(page: str, texts: Page) -> Iterator[Item]:

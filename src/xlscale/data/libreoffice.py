@@ -6,13 +6,13 @@ their names: some are reserved for test splits, all others are free for training
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from lxml import html
 
+from xlscale.data.bundles import drawn
 from xlscale.data.packages import deb_files
 
 SEED = "libreoffice help 1"
@@ -46,7 +46,7 @@ def tested(page: str) -> bool:
     The name alone decides, so that whoever draws text from the help need not know which segments were chosen.
     (``help_retrieval`` in turn takes no segment that has a near-duplicate on a free page of the English help.)
     """
-    return int.from_bytes(hashlib.sha256(f"{SEED}\n{page}".encode()).digest()[:4]) < RESERVED * 2**32
+    return drawn(page, SEED, RESERVED)
 
 
 def _paragraphs(page: bytes) -> dict[str, str]:

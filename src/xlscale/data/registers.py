@@ -6,7 +6,6 @@ recognised by its name in every language. A name "page#place" belongs to the pag
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from xlscale.cards import data_card
 from xlscale.data import catalogues, debian, help_retrieval, interface_tags, lexicon, libreoffice, topic
+from xlscale.data.bundles import drawn
 from xlscale.files import XlscaleError
 
 # All languages of the targets.
@@ -123,8 +123,7 @@ def _help(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:
 
 
 def _wanted(name: str) -> bool:
-    drawn = int.from_bytes(hashlib.sha256(f"registers 1\n{name}".encode()).digest()[:4])
-    return drawn < HELP_SHARE * 2**32 and not libreoffice.tested(name)
+    return drawn(name, "registers 1", HELP_SHARE) and not libreoffice.tested(name)
 
 
 def _mediawiki(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:

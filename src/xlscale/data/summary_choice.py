@@ -12,7 +12,7 @@ either set trains or tunes on.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,13 +102,7 @@ def _sources(files: Sequence[Path]) -> list[Source]:
     One binary package speaks for it: the one translated into most languages, then the first by name. Sources whose
     text or synopsis equals an earlier one's, or whose English text repeats too much of the synopsis, are left out.
     """
-    index = debian.packages(_index(files, "Packages"))
-    english = debian.descriptions(_index(files, "Translation-en"), "en")
-    translated = {code: debian.descriptions(_index(files, f"Translation-{name}"), name) for code, name in INDEX.items()}
-    members = defaultdict(list)
-    for package, entry in index.items():
-        if entry.section in SECTIONS and (package, entry.description) in english:
-            members[entry.source].append(package)
+    index, english, translated, members = debian.by_source(files, INDEX, SECTIONS)
     found, seen = [], set()
     for name in shuffled(members, SEED):
         best = None
@@ -122,10 +116,6 @@ def _sources(files: Sequence[Path]) -> list[Source]:
             found.append(best)
     parts = ([overlap.runs(source.texts["en"][i]) for source in found] for i in (0, 1))
     return [found[i] for i in np.flatnonzero(overlap.own_share(*parts) <= MOST_SHARED)]
-
-
-def _index(files: Sequence[Path], name: str) -> Path:
-    return next(path for path in files if path.name.endswith(f"-{name}"))
 
 
 def _texts(names: Iterable[str], english: str, translations: Mapping[str, str]) -> dict[str, tuple[str, str]]:

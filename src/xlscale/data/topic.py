@@ -9,7 +9,7 @@ looser template are not kept apart.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -86,13 +86,7 @@ def _sources(files: Sequence[Path], labels: Sequence[str]) -> dict[str, Source]:
 
     One binary package speaks for it: the one translated into most languages, then the first by name.
     """
-    index = debian.packages(_index(files, "Packages"))
-    english = debian.descriptions(_index(files, "Translation-en"), "en")
-    translated = {code: debian.descriptions(_index(files, f"Translation-{name}"), name) for code, name in INDEX.items()}
-    members = defaultdict(list)
-    for package, entry in index.items():
-        if entry.section in labels and (package, entry.description) in english:
-            members[entry.source].append(package)
+    index, english, translated, members = debian.by_source(files, INDEX, labels)
     sources, seen = {}, set()
     for name in shuffled(members, SEED):
         if len({index[package].section for package in members[name]}) > 1:
@@ -107,10 +101,6 @@ def _sources(files: Sequence[Path], labels: Sequence[str]) -> dict[str, Source]:
             seen.add(normal(texts["en"]))
             sources[name] = Source(f"{name}/{best}", index[best].section, texts)
     return sources
-
-
-def _index(files: Sequence[Path], name: str) -> Path:
-    return next(path for path in files if path.name.endswith(f"-{name}"))
 
 
 def _texts(english: str, translations: Mapping[str, str]) -> dict[str, str]:

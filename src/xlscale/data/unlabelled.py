@@ -7,14 +7,13 @@ not (``HELD_OUT``). Whole groups (a message, a paragraph, a source package, in w
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from xlscale.cards import DataCard
 from xlscale.data import registers
-from xlscale.data.bundles import Row, shuffled
+from xlscale.data.bundles import Row, drawn, shuffled
 from xlscale.data.held import Held, held, page
 from xlscale.data.registers import Text
 from xlscale.data.similarity import NEAR, containment, nearest, normal, shingles
@@ -54,8 +53,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
 
 def in_dev(text: Text) -> bool:
     """Whether a text belongs to dev: its page or group alone decides, but for two registers."""
-    drawn = int.from_bytes(hashlib.sha256(f"{SEED}\n{page(text.group)}".encode()).digest()[:4])
-    return text.register == UNSEEN or (text.register != FILLER and drawn < SHARE * 2**32)
+    return text.register == UNSEEN or (text.register != FILLER and drawn(page(text.group), SEED, SHARE))
 
 
 def _candidates(texts: Mapping[str, Sequence[Text]], split: str) -> dict[tuple[str, str], list[Text]]:
