@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 STUDY ?= pilot
+MODEL ?= e5_small_healed
 JOBS ?=
 CELLS ?= stated
 SOURCE ?= record
@@ -13,7 +14,7 @@ N ?= 3
 SEED ?= 1
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record tune plan cell paper data bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ record: $(READY)  ## run all cells of a study and take them into results/  [STUD
 
 tune: $(READY)  ## try learning rates on English development data, record them, write studies/tuned.json  [JOBS=]
 	@$(PY) -m xlscale tune $(JOBS_OPTION)
+
+heal: $(READY)  ## distil the cut rungs of a model to the whole one, judge them before and after  [MODEL=] [JOBS=]
+	@$(PY) -m xlscale heal --model $(MODEL) $(JOBS_OPTION)
 
 plan: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
 	@$(PY) -m xlscale plan --study $(STUDY)

@@ -19,6 +19,11 @@ def test_four_bits_keep_every_value_within_half_a_step():
     assert not healed.unpack(*healed.pack(np.zeros((1, 32), np.float32)), (1, 32)).any()
 
 
+def _with(card, rung):
+    recipe = cards.Healing(text="unlabelled", batch_size=8, max_length=16, seed=1, rungs={1: rung})
+    return card.model_copy(update={"healed": recipe})
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A rung whose parameters were moved, the file of the difference, and a card that names it."""
@@ -30,9 +35,9 @@ def written(tmp_path_factory):
             if name != store.WORD_EMBEDDINGS:
                 parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
     path = tmp_path_factory.mktemp("healed") / "k1.safetensors"
-    healed.write(cut, moved, path, store.WORD_EMBEDDINGS)
-    rung = cards.HealedRung(file=str(path), sha256=sha256_file(path))
-    return moved, path, card.model_copy(update={"healed": {1: rung}})
+    healed.write(cut, moved, path, store.WORD_EMBEDDINGS, {})
+    rung = cards.HealedRung(epochs=1, learning_rate=1e-3, file=str(path), sha256=sha256_file(path))
+    return moved, path, _with(card, rung)
 
 
 def test_a_card_with_a_healed_rung_loads_it(written):
@@ -54,8 +59,7 @@ def test_another_rung_or_another_file_is_one_line(written, tmp_path):
     with pytest.raises(XlscaleError, match=r"encoder.layer.1.\S+: expected the difference of shape"):
         healed.add(ladder.load(cards.model_card("e5_small"), 2), path, store.WORD_EMBEDDINGS)
     with pytest.raises(XlscaleError, match="sha256: expected"):
-        rung = card.healed[1].model_copy(update={"sha256": "0" * 64})
-        ladder.load(card.model_copy(update={"healed": {1: rung}}), 1)
+        ladder.load(_with(card, card.healed_rung(1).model_copy(update={"sha256": "0" * 64})), 1)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(XlscaleError, match="expected a safetensors file"):
@@ -69,4 +73,4 @@ def test_a_healed_rung_is_another_cell(written, monkeypatch):
     after = cells.make("pretrained", {"model": "e5_small", "layers": 1}, "here")
     other = cells.make("pretrained", {"model": "e5_small", "layers": 2}, "here")
     assert before.id != after.id
-    assert dict(after.reads)["healed"] == card.healed[1].sha256 and "healed" not in dict(other.reads)
+    assert dict(after.reads)["healed"] == card.healed_rung(1).sha256 and "healed" not in dict(other.reads)

@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--jobs", **jobs)
 
     verbs.add_parser("tune", help="choose learning rates").add_argument("--jobs", **jobs)
+    verb = verbs.add_parser("heal", help="distil the cut rungs of a model to the whole one, and judge them")
+    verb.add_argument("--model", default="e5_small_healed", help="name of a card in data_manifest/models/")
+    verb.add_argument("--jobs", **jobs)
     verbs.add_parser("run", help="run one cell").add_argument("id")
     verbs.add_parser("plan", help="list the cells of a study").add_argument("--study", **study)
     verbs.add_parser("paper", help="rebuild the paper from the record").add_argument("--study", **study)
@@ -74,6 +77,11 @@ def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
 
     if "jobs" in options and options.jobs is None:
         options.jobs = _default_jobs()
+    if options.verb == "heal":
+        from xlscale import healing
+
+        healing.main(options.model, options.jobs)
+        return True
     if options.verb == "reproduce":
         everything, fresh = options.cells == "all", options.source == "fresh"
         return reproduce.reproduce(options.study, everything, fresh, options.jobs)

@@ -37,8 +37,10 @@ class Package(Strict):
 
 
 class HealedRung(Strict):
-    """What has to be added to a cut rung, as one file: see ``xlscale.models.healed``."""
+    """How a cut rung was distilled to the whole model, and what has to be added to it: see ``xlscale.healing``."""
 
+    epochs: int
+    learning_rate: float
     file: str  # relative to data_manifest/
     sha256: Sha256
 
@@ -46,6 +48,16 @@ class HealedRung(Strict):
     def path(self) -> Path:
         """The bundled safetensors file."""
         return MANIFEST / self.file
+
+
+class Healing(Strict):
+    """The recipe by which the rungs of a ladder were distilled to the whole model."""
+
+    text: Name  # card of the unlabelled text
+    batch_size: int
+    max_length: int
+    seed: int
+    rungs: dict[int, HealedRung]
 
 
 class ModelCard(Strict):
@@ -58,12 +70,16 @@ class ModelCard(Strict):
     member: str  # path of the weights inside the package
     member_sha256: Sha256
     rungs: list[int]  # numbers of layers, the ladder
-    healed: dict[int, HealedRung] = {}  # rungs that were distilled to the whole model after they were cut
+    healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
     licence: str
     origin: str
     trained_on: str
     notes: str = ""
+
+    def healed_rung(self, layers: int) -> HealedRung | None:
+        """What has to be added to a rung; None where it is as it was cut."""
+        return self.healed.rungs.get(layers) if self.healed else None
 
 
 class DataCard(Strict):

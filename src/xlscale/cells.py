@@ -239,7 +239,7 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
     """What the notebook reads: bytes, and those fields of a card that change what is computed from them."""
     if phase == "pretrained":
         card = model_card(parameters.model)
-        rung = card.healed.get(parameters.layers)
+        rung = card.healed_rung(parameters.layers)
         healed = [("healed", rung.sha256)] if rung else []
         return [(card.name, card.member_sha256), *healed, ("prefix", digest(card.prefix)), _data_read("udhr")]
     return [_data_read(parameters.target if phase == "target" else parameters.intermediate)]

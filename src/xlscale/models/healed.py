@@ -38,8 +38,11 @@ def unpack(values: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]) -> np
     return (whole * scales.astype(np.float32)[:, None]).reshape(shape)
 
 
-def write(cut: BertModel, healed: BertModel, path: Path, frozen: str) -> None:
-    """Write what has to be added to ``cut`` to get ``healed``, for all parameters but the one called ``frozen``."""
+def write(cut: BertModel, healed: BertModel, path: Path, frozen: str, about: dict[str, str]) -> None:
+    """Write what has to be added to ``cut`` to get ``healed``, for all parameters but the one called ``frozen``.
+
+    ``about`` is kept in the file's header.
+    """
     tensors, before = {}, dict(cut.named_parameters())
     for name, parameter in healed.named_parameters():
         if name == frozen:
@@ -50,7 +53,7 @@ def write(cut: BertModel, healed: BertModel, path: Path, frozen: str) -> None:
         else:
             tensors[name + PLAIN] = difference.astype(np.float16)
     with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors))
+        temporary.write_bytes(save(tensors, about))
 
 
 def add(model: BertModel, path: Path, frozen: str) -> None:

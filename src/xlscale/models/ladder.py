@@ -78,7 +78,7 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     positions = torch.arange(model.config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
     model.embeddings.position_ids, model.embeddings.token_type_ids = positions, torch.zeros_like(positions)
     model.embeddings.word_embeddings.requires_grad_(False)
-    if checkpoint is None and (rung := card.healed.get(layers)):
+    if checkpoint is None and (rung := card.healed_rung(layers)):
         verify(rung.path, rung.sha256, f"healed rung of {card.name} with {layers} layers")
         healed.add(model, rung.path, store.WORD_EMBEDDINGS)
     return model.eval()
