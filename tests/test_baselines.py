@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import baselines
+from xlscale import baselines, kept
 from xlscale.baselines import CHANCE, MAJORITY, NGRAMS, STRINGS
 from xlscale.cards import DataCard, data_card
 from xlscale.data import bundles
@@ -46,7 +46,7 @@ def planted(folder, family, rows, labels=None):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(kept, "CACHE", tmp_path / "cache")
 
 
 def values(frame):
@@ -93,7 +93,7 @@ def test_a_copied_name_is_a_shared_string_and_a_translated_one_is_not(classified
 
 def test_the_same_table_twice(classified):
     frame = baselines.table(classified)
-    shutil.rmtree(baselines.CACHE)
+    shutil.rmtree(kept.CACHE)
     pd.testing.assert_frame_equal(frame, baselines.table(classified))
 
 
@@ -201,10 +201,10 @@ def test_what_has_no_baselines_is_named(classified):
 
 def test_what_was_computed_is_kept_until_the_data_change(classified, monkeypatch):
     first = baselines.table(classified)
-    (kept,) = baselines.CACHE.rglob("*.parquet")
+    (file,) = kept.CACHE.rglob("*.parquet")
     monkeypatch.setitem(baselines.ANSWERING, "classification", None)
     pd.testing.assert_frame_equal(baselines.table(classified), first)
-    for make_stale in (lambda: kept.write_bytes(kept.read_bytes()[:100]), kept.unlink):
+    for make_stale in (lambda: file.write_bytes(file.read_bytes()[:100]), file.unlink):
         make_stale()
         with pytest.raises(TypeError):  # it would be computed again
             baselines.table(classified)

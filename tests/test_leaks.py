@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from xlscale import cards
+from xlscale import cards, kept
 from xlscale.data import bundles, corpora, fetched, leaks, similarity
 from xlscale.files import sha256_file
 
@@ -69,6 +69,15 @@ def found(card):
 def test_the_copy_is_clean(planted):
     assert planted.test["language"] != "en"
     assert not found(planted())["leak"]
+
+
+def test_what_is_kept_is_what_was_found(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "CACHE", tmp_path / "cache")
+    for changes in ({}, {"text": planted.test["text"]}):  # another file is another proof
+        card = planted(**changes)
+        first = leaks.proof([card])
+        pd.testing.assert_frame_equal(first, leaks.find([card]))
+        pd.testing.assert_frame_equal(first, leaks.proof([card]))
 
 
 def test_same_text_is_found(planted):

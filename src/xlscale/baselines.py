@@ -33,10 +33,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from xlscale import fingerprint, metrics, tasks
+from xlscale import kept, metrics, tasks
 from xlscale.cards import DataCard
 from xlscale.data import corpora, overlap, words
-from xlscale.files import CACHE, XlscaleError, atomic, digest
+from xlscale.files import XlscaleError
 from xlscale.predictions import zero_shot_mean
 
 CHANCE, MAJORITY, STRINGS, NGRAMS = BASELINES = ("chance", "majority", "shared strings", "character n-grams")
@@ -67,15 +67,8 @@ def table(card: DataCard) -> pd.DataFrame:
     if not {*card.splits.get("test", ())} - ({"en"} if card.family == "retrieval" else set()):
         raise XlscaleError(f"{card.file}: splits: expected test, got only {', '.join(card.splits)}")
     code = ["baselines", "metrics", "predictions", "data.overlap", "data.words", "tasks.common", f"tasks.{card.family}"]
-    identity = [card.sha256, card.labels, fingerprint.of_modules(code), version("scikit-learn")]
-    path = CACHE / "baselines" / f"{card.name}-{digest(identity)[:16]}.parquet"
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError):  # not there, or not whole
-        found = _score(card)
-    with atomic(path) as temporary:
-        found.to_parquet(temporary, index=False)
-    return found
+    follows_from = [card.sha256, card.labels, version("scikit-learn")]
+    return kept.table(f"baselines-{card.name}", follows_from, code, lambda: _score(card))
 
 
 def _score(card: DataCard) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
     encoded = task.encode(rows, ladder.tokenizer(card), card.prefix, RETRIEVAL_LENGTH)
     outputs = evaluation.run(encoder, None, task, encoded, machine.precision("auto"))
     scores = task.scores(task.predictions(rows, encoded, outputs))
-    values = [(language, RETRIEVAL, score.n, score.value) for language, score in scores.items() if language != "en"]
+    values = [(language, RETRIEVAL, score.items, score.value) for language, score in scores.items() if language != "en"]
     return pd.DataFrame(values, columns=["language", "register", "items", "value"])
 
 

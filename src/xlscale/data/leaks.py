@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from xlscale import kept
 from xlscale.cards import DataCard
 from xlscale.data import corpora
 from xlscale.data.similarity import NEAR, WIDTH, normal, shingles
@@ -67,6 +68,12 @@ def find(cards: Sequence[DataCard], threshold: float = NEAR) -> pd.DataFrame:
     counts = ["seen_texts", *SHARED, "shared_questions", "shared_choices"]
     columns = ["seen", "unseen", *counts, "max_similarity", "nearest", "leak"]
     return pd.DataFrame(proofs, columns=columns).astype({"leak": bool, "max_similarity": float})
+
+
+def proof(cards: Sequence[DataCard]) -> pd.DataFrame:
+    """What ``find`` finds, kept on disk for as long as no file and none of the code has changed."""
+    files, code = [[card.name, card.sha256] for card in cards], ["data.leaks", "data.similarity", "data.corpora"]
+    return kept.table("leaks", files, code, lambda: find(cards))
 
 
 def summary(proofs: pd.DataFrame) -> pd.DataFrame:

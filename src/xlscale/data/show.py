@@ -8,6 +8,7 @@ from html import escape
 import pandas as pd
 from IPython.display import HTML
 
+from xlscale import kept
 from xlscale.cards import DataCard
 from xlscale.data import bundles, corpora, words
 from xlscale.files import XlscaleError, relative
@@ -28,10 +29,12 @@ def check(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """``corpora.describe`` of all sets, one table."""
-    return pd.concat([corpora.describe(card).assign(set=card.name) for card in cards]).set_index(
-        ["set", "split", "language"]
-    )
+    """``corpora.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
+    code, found = ["data.corpora", "data.overlap", "data.words"], []
+    for card in cards:
+        described = kept.table(f"facts-{card.name}", [card.sha256, card.family], code, lambda card=card: corpora.describe(card))
+        found.append(described.assign(set=card.name))
+    return pd.concat(found).set_index(["set", "split", "language"])
 
 
 def labels(card: DataCard) -> pd.DataFrame:
