@@ -85,11 +85,23 @@ def test_a_cut_model_comes_nearer_to_the_whole_one():
     texts = corpora.load(cards.data_card("unlabelled"))["dev"].select(range(64))["text"]
     inputs = Encoded.of(ladder.tokenizer(card)(list(texts), truncation=True, max_length=16)["input_ids"])
     teacher = distillation.teach(whole, inputs, torch.float32)
-    before = distillation.missed(cut, teacher, inputs, torch.float32).mean()
+
+    def missed(encoder):
+        mine = distillation.pooled(encoder, inputs, torch.float32)
+        return distillation.missed(mine, teacher.pooled(), teacher.pooled_spread)
+
+    before = missed(cut).mean()
     training.finetune(
         cut, nn.Identity(), distillation.Distillation(teacher), inputs, epochs=8, learning_rate=2e-3, batch_size=8,
         dtype=torch.float32, generator=np.random.default_rng(5),
     )  # fmt: skip
-    after = distillation.missed(cut, teacher, inputs, torch.float32).mean()
-    assert after < 0.7 * before
-    assert distillation.missed(whole, teacher, inputs, torch.float32).max() < 1e-4
+    assert missed(cut).mean() < 0.7 * before
+    assert missed(whole).max() < 1e-4
+
+
+def test_nearest_is_blind_to_scale_and_sees_a_changed_neighbour():
+    theirs = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], np.float32)
+    assert distillation.same_nearest(7 * theirs, theirs).all()
+    mine = theirs[[0, 2, 1, 3]]  # the second is now near the fourth
+    assert distillation.same_nearest(mine, theirs).tolist() == [False, False, False, False]
+    assert distillation.same_nearest(theirs[[0, 1, 2, 2]], theirs).all()

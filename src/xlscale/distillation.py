@@ -41,6 +41,11 @@ class Teacher:
         found[batch.mask] = torch.from_numpy(self.hidden[places]).float()
         return found
 
+    def pooled(self) -> np.ndarray:
+        """Float32 (inputs, width): the mean of each input's hidden states."""
+        parts = np.split(self.hidden, self.offsets[1:-1])
+        return np.stack([part.mean(0, dtype=np.float32) for part in parts])
+
 
 class _Hidden:
     """A task whose output are the hidden states themselves."""
@@ -86,10 +91,23 @@ class Distillation(_Hidden):
         return single + pooled + alike
 
 
-def missed(encoder: nn.Module, teacher: Teacher, encoded: Encoded, dtype: torch.dtype) -> np.ndarray:
-    """Float64 (inputs,): of each input's mean-pooled states, the squared distance to the teacher's as a share of the
-    teacher's variance; 1 is what a constant would reach on average."""
-    mine = evaluation.run(encoder, None, _Hidden(), encoded, dtype)
-    theirs = np.split(teacher.hidden.astype(np.float32), encoded.offsets[1:-1])
-    apart = [a.mean(0) - b.mean(0) for a, b in zip(mine, theirs, strict=True)]
-    return np.square(apart, dtype=np.float64).sum(1) / teacher.pooled_spread
+def pooled(encoder: nn.Module, encoded: Encoded, dtype: torch.dtype) -> np.ndarray:
+    """Float32 (inputs, width): the mean of each input's hidden states, of any encoder."""
+    return np.stack([states.mean(0) for states in evaluation.run(encoder, None, _Hidden(), encoded, dtype)])
+
+
+def missed(mine: np.ndarray, theirs: np.ndarray, spread: float) -> np.ndarray:
+    """Float64 (inputs,): the squared distance of pooled vectors from the teacher's as a share of the teacher's variance
+    ``spread``; 1 is what a constant would reach on average."""
+    return np.square(mine - theirs, dtype=np.float64).sum(1) / spread
+
+
+def same_nearest(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Bool (inputs,): is the nearest other input, by cosine, the same for both? Blind to scale, unlike ``missed``."""
+    nearest = []
+    for vectors in (mine, theirs):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        alike = unit @ unit.T
+        np.fill_diagonal(alike, -np.inf)
+        nearest.append(alike.argmax(1))
+    return nearest[0] == nearest[1]

@@ -210,6 +210,33 @@ def languages(values: pd.DataFrame, condition: str = NONE, layer: str = LOCAL) -
     return fig
 
 
+def healing(table: pd.DataFrame, layer: str = LOCAL) -> Figure:
+    """``stats.healing.summary``: a panel per thing measured, rungs as rows, from cut (open) to healed (filled)."""
+    with look():
+        names = list(dict.fromkeys(table["what"]))
+        fig = Figure(figsize=(WIDTH, 1.1 + 1.45 * -(-len(names) // 2)), layout="constrained")
+        axes = fig.subplots(-(-len(names) // 2), 2, squeeze=False).ravel()
+        for ax, name in zip(axes, names, strict=False):
+            rows = table[table["what"] == name].set_index("layers")
+            _dots(ax, 100 * rows[["cut", "healed"]])
+            ax.axvline(100 * rows["whole"].iloc[0], color="0.4", linewidth=0.9, linestyle="--", zorder=1)
+            ax.set_ylim(len(rows) - 0.5, -0.5)
+            ax.set_ylabel("layers")
+            ax.set_title(name)
+            if rows[["cut", "healed"]].max(axis=None) > 1:  # shares of variance: 100% is what a constant misses
+                ax.set_xscale("log")
+                ax.set_xlim(10, 2000)
+                ax.set_xlabel("% of the whole model's variance (log scale)")
+            else:
+                ax.set_xlabel("%")
+        shapes = dict(zip(("cut", "healed"), _ENDS, strict=True))
+        handles = {name: Line2D([], [], color="black", linestyle="", **style) for name, style in shapes.items()}
+        whole = Line2D([], [], color="0.4", linewidth=0.9, linestyle="--")
+        _legend(fig, {}, handles | {"whole model": whole}, columns=3)
+        _note(fig, f"{layer}: text whose language or register was in no training text; means over languages")
+    return fig
+
+
 def _dots(ax: Axes, table: pd.DataFrame) -> None:
     at = np.arange(len(table))
     ax.hlines(at, table.min(axis=1), table.max(axis=1), color="0.75", linewidth=1, zorder=1)

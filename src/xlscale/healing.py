@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import DatasetDict
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
@@ -33,16 +34,11 @@ RETRIEVAL_LENGTH = 128
 RECIPE = "recipe"  # metadata of a rung's file: the digest of all that it follows from
 
 
-def texts(card: ModelCard) -> tuple[DatasetDict, dict[str, Encoded]]:
-    """The unlabelled rows of a healed model, and their inputs, by split."""
-    rows = corpora.load(data_card(card.healed.text))
-    tokenizer = ladder.tokenizer(card)
+def inputs(card: ModelCard, rows: Dataset) -> Encoded:
+    """The inputs of rows of unlabelled text, as a healed model was trained on them."""
+    prefixed = [card.prefix + text for text in rows["text"]]
     length = card.healed.max_length
-    found = {}
-    for split in rows:
-        prefixed = [card.prefix + text for text in rows[split]["text"]]
-        found[split] = Encoded.of(tokenizer(prefixed, truncation=True, max_length=length)["input_ids"])
-    return rows, found
+    return Encoded.of(ladder.tokenizer(card)(prefixed, truncation=True, max_length=length)["input_ids"])
 
 
 def teacher(card: ModelCard, split: str, encoded: Encoded) -> distillation.Teacher:
@@ -86,7 +82,7 @@ def heal(name: str, layers: int) -> dict[str, float]:
     torch.set_num_threads(machine.THREADS)
     card = model_card(name)
     rung, dtype = card.healed.rungs[layers], machine.precision("auto")
-    encoded = texts(card)[1]["train"]
+    encoded = inputs(card, corpora.load(data_card(card.healed.text))["train"])
     student, began = ladder.load(cut(card), layers), time.process_time()
     log = training.finetune(
         student, nn.Identity(), distillation.Distillation(teacher(card, "train", encoded)), encoded,
@@ -103,25 +99,44 @@ def heal(name: str, layers: int) -> dict[str, float]:
 
 
 def judge(name: str, layers: int) -> pd.DataFrame:
-    """A rung before and after: a row per state ("cut", "healed"), measure, language and register, with ``items``.
+    """A rung before and after: a row per state ("cut" and "healed", or "whole"), measure, language and register.
 
-    ``missed``: mean share of the whole model's variance that a text's mean-pooled state misses (1 is what a constant
-    would reach), on development texts; ``p_at_1``: retrieval among the parallel articles of RETRIEVAL.
+    On development texts: ``missed``, the mean share of the whole model's variance that a text's mean-pooled state
+    misses (1 is what a constant would reach), and ``nearest``, how often the nearest other text of the same language,
+    or of the same register, is that of the whole model ("" is the other one of the two). ``p_at_1``: retrieval among
+    the parallel articles of RETRIEVAL. ``unseen``: was the language, the register, both or nothing ("") of it held out
+    from the training text?
     """
     torch.set_num_threads(machine.THREADS)
     card, dtype = model_card(name), machine.precision("auto")
-    rows, encoded = texts(card)
-    whole = teacher(card, "dev", encoded["dev"])
+    rows = corpora.load(data_card(card.healed.text))
+    encoded = inputs(card, rows["dev"])
+    whole = teacher(card, "dev", encoded)
+    theirs = whole.pooled()
     frame = rows["dev"].to_pandas()[["language", "register"]]
-    found = []
-    for state, one in [("cut", cut(card)), ("healed", card)]:
+    found, states = [], {"cut": cut(card), "healed": card} if card.healed_rung(layers) else {"whole": card}
+    for state, one in states.items():
         encoder = ladder.load(one, layers)
-        frame["missed"] = distillation.missed(encoder, whole, encoded["dev"], dtype)
-        shares = frame.groupby(["language", "register"])["missed"].agg(value="mean", items="size").reset_index()
-        found.append(shares.assign(state=state, measure="missed"))
+        mine = distillation.pooled(encoder, encoded, dtype)
+        found += [part.assign(state=state) for part in _likeness(frame, mine, theirs, whole.pooled_spread)]
         found.append(_retrieved(card, encoder).assign(state=state, measure="p_at_1"))
-    columns = ["layers", "state", "measure", "language", "register", "items", "value"]
-    return pd.concat(found).assign(layers=layers)[columns]
+    table = pd.concat(found).assign(layers=layers)
+    seen = {name: set(rows["train"][name]) for name in ("language", "register")}
+    new = {name: ~table[name].isin({*values, ""}) for name, values in seen.items()}
+    cases = [new["language"] & new["register"], new["language"], new["register"]]
+    table["unseen"] = np.select(cases, ["both", "language", "register"], "")
+    return table[["layers", "state", "measure", "language", "register", "unseen", "items", "value"]]
+
+
+def _likeness(frame: pd.DataFrame, mine: np.ndarray, theirs: np.ndarray, spread: float) -> Iterator[pd.DataFrame]:
+    missed = frame.assign(value=distillation.missed(mine, theirs, spread), measure="missed")
+    groups = missed.groupby(["measure", "language", "register"])["value"]
+    yield groups.agg(value="mean", items="size").reset_index()
+    for kind, other in (("language", "register"), ("register", "language")):
+        for name, places in frame.groupby(kind).indices.items():
+            same = distillation.same_nearest(mine[places], theirs[places])
+            row = {kind: name, other: "", "measure": "nearest", "value": same.mean(), "items": len(same)}
+            yield pd.DataFrame([row])
 
 
 def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
@@ -142,8 +157,8 @@ def main(name: str, jobs: int) -> None:
     card = model_card(name)
     if not card.healed:
         raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
-    for split, encoded in texts(card)[1].items():
-        teacher(card, split, encoded)
+    for split, rows in corpora.load(data_card(card.healed.text)).items():
+        teacher(card, split, inputs(card, rows))
     runs = read_json(RUNS)["runs"] if RUNS.exists() else {}
     rungs = sorted(card.healed.rungs, reverse=True)  # the longest first
     missing = [layers for layers in rungs if not _is_made(card, layers, card.healed.rungs[layers])]
@@ -156,7 +171,8 @@ def main(name: str, jobs: int) -> None:
             print(f"{layers} layers: {took['cpu_seconds']:.0f} CPU s, loss {took['last_loss']:.3f}", flush=True)
         if wrong := [_line(rung) for rung in card.healed.rungs.values() if sha256_file(rung.path) != rung.sha256]:
             raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the hashes of {'; '.join(wrong)}")
-        found = pd.concat(pool.map(judge, [name] * len(rungs), rungs))
+        judged = [max(card.rungs), *rungs]
+        found = pd.concat(pool.map(judge, [name] * len(judged), judged))
     text = found.sort_values(found.columns[:-2].tolist()).to_csv(index=False, float_format="%.4f")
     write_text(EVIDENCE, text)
 

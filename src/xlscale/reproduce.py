@@ -79,6 +79,8 @@ def build_paper(study: str) -> Path:
 def _build_paper(study: str, folder: Path, out: Path) -> Path:
     from xlscale import paper
 
+    if (RESULTS / "healing.csv").exists():  # what was prepared is not computed anew, so it is not in every record
+        _analyse("08_preparation", out, {"again": 0})
     for name in ANALYSES:
         _analyse(name, out, {"record": str(folder) if folder != RESULTS else "", "study": study})
     pdf = paper.build(out)
@@ -86,7 +88,7 @@ def _build_paper(study: str, folder: Path, out: Path) -> Path:
     return pdf
 
 
-def _analyse(name: str, out: Path, parameters: dict[str, str]) -> None:
+def _analyse(name: str, out: Path, parameters: dict[str, str | int]) -> None:
     print(f"Notebook {name}", flush=True)
     executed = REPRODUCTION / "notebooks" / f"{name}.ipynb"
     runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, parameters | {"out": str(out)})
@@ -276,3 +278,4 @@ def tune(jobs: int) -> None:
     for study in tuning.STUDY.values():
         add_to_record(study, jobs)
     print(f"written: {relative(tuning.write())}")
+    add_to_record("suite", jobs)

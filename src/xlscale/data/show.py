@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 
 import pandas as pd
@@ -12,6 +13,8 @@ from xlscale import kept
 from xlscale.cards import DataCard
 from xlscale.data import bundles, corpora, words
 from xlscale.files import XlscaleError, relative
+
+TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
 
 
 def check(cards: Sequence[DataCard]) -> pd.DataFrame:
@@ -32,8 +35,8 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
     """``corpora.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
     code, found = ["data.corpora", "data.overlap", "data.words"], []
     for card in cards:
-        described = kept.table(f"facts-{card.name}", [card.sha256, card.family], code, lambda card=card: corpora.describe(card))
-        found.append(described.assign(set=card.name))
+        describe, follows_from = partial(corpora.describe, card), [card.sha256, card.family]
+        found.append(kept.table(f"facts-{card.name}", follows_from, code, describe).assign(set=card.name))
     return pd.concat(found).set_index(["set", "split", "language"])
 
 
@@ -66,28 +69,33 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
 
 
 def samples(card: DataCard, count: int) -> HTML:
-    """``count`` rows of every language, from the test split (dev where there is none); parallel ones where possible.
+    """``count`` rows of every language, from the last split that there is; parallel ones where possible.
 
-    Every text has its own direction, so right-to-left scripts read as they should. Answers are marked.
+    Every text has its own direction, so right-to-left scripts read as they should. Answers are marked; of a tagging
+    set only rows with a span are drawn.
     """
     rows = corpora.table(card).to_pandas()
-    rows = rows[rows["split"] == ("test" if "test" in card.splits else "dev")]
+    rows = rows[rows["split"] == [split for split in bundles.SPLITS if split in card.splits][-1]]
+    if card.family == "tagging":
+        rows = rows[[set(tags) != {words.OUTSIDE} for tags in rows["tags"]]]
     lines = []
     for language, part in rows.groupby("language"):
         drawn = bundles.shuffled(part["item"], "samples")[:count]
         for _, row in part.set_index("item").loc[drawn].iterrows():
-            title = row["label"] if "label" in row else row["group"]
+            title = next(row[name] for name in TITLES if name in row)
             lines.append(
                 f"<tr><td>{language}</td><td>{escape(title)}</td>"
                 f'<td dir="auto" style="text-align:start">{_text(row)}</td></tr>'
             )
-    head = "<tr><th>language</th><th>label or group</th><th>text</th></tr>"
+    head = "<tr><th>language</th><th>label, register or group</th><th>text</th></tr>"
     return HTML(f"<h4>{escape(card.title)}</h4><table>{head}{''.join(lines)}</table>")
 
 
 def _text(row: pd.Series) -> str:
-    """A row's text as HTML; for a question the context with its first answer marked, the text with its spans, or the
-    text and its choices with the right one marked."""
+    """A row's text as HTML; for a question the context with its first answer marked, the text with its spans, the text
+    and its choices with the right one marked, or the English name and the other."""
+    if "source" in row:
+        return f"{escape(row['source'])} = <bdi>{escape(row['text'])}</bdi>"
     if "tags" in row:
         return _marked(row)
     if "choices" in row:

@@ -1,0 +1,130 @@
+"""Healing from card to evidence on a few texts: what is trained, kept, refused and decided."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from xlscale import cards, distillation, healing, paper
+from xlscale.data import corpora
+from xlscale.files import XlscaleError, write_json
+from xlscale.models import ladder
+from xlscale.stats import healing as evidence
+
+TEXTS = 48
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    """The healed model with one rung, a short recipe, a file of its own and few texts."""
+    real, whole = cards.model_card("e5_small_healed"), corpora.load
+
+    def few(data_card):
+        rows = whole(data_card)
+        if data_card.name != "unlabelled":
+            return rows
+        chosen = {split: np.linspace(0, len(rows[split]) - 1, TEXTS).astype(int) for split in rows}
+        return type(rows)({split: rows[split].select(index) for split, index in chosen.items()})
+
+    rung = cards.HealedRung(epochs=2, learning_rate=2e-3, file=str(tmp_path / "k1.safetensors"), sha256="f" * 64)
+    recipe = real.healed.model_copy(update={"rungs": {1: rung}, "batch_size": 8, "max_length": 16})
+    found = real.model_copy(update={"name": "few", "rungs": [1, 2], "healed": recipe})
+    monkeypatch.setattr(corpora, "load", few)
+    monkeypatch.setattr(healing, "model_card", lambda name: found)
+    monkeypatch.setattr(healing, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(healing, "RETRIEVAL_LENGTH", 16)
+    return found
+
+
+def test_a_rung_is_distilled_kept_and_known_again(card):
+    assert not healing._is_made(card, 1, card.healed.rungs[1])
+    took = healing.heal("few", 1)
+    assert took["steps"] == 2 * TEXTS / 8 and took["last_loss"] < took["first_loss"]
+    assert healing._is_made(card, 1, card.healed.rungs[1])
+    first = card.healed.rungs[1].path.read_bytes()
+    healing.heal("few", 1)
+    assert card.healed.rungs[1].path.read_bytes() == first  # the same card, the same bytes
+    other = card.healed.rungs[1].model_copy(update={"learning_rate": 1e-3})
+    changed = card.model_copy(update={"healed": card.healed.model_copy(update={"rungs": {1: other}})})
+    assert not healing._is_made(changed, 1, other)
+    with safe_open(other.path, "np") as file:
+        assert set(file.metadata()) == {healing.RECIPE}
+
+
+def test_the_evidence_names_what_was_unseen(card):
+    healing.heal("few", 1)
+    true = {1: card.healed.rungs[1].model_copy(update={"sha256": healing.sha256_file(card.healed.rungs[1].path)})}
+    object.__setattr__(card.healed, "rungs", true)
+    found = healing.judge("few", 1)
+    assert set(found["state"]) == {"cut", "healed"} and set(found["measure"]) == {"missed", "nearest", "p_at_1"}
+    rows = corpora.load(cards.data_card("unlabelled"))
+    seen = set(rows["train"]["language"])
+    new = found[(found["measure"] == "nearest") & (found["register"] == "")]
+    assert (new["unseen"] == np.where(new["language"].isin(seen), "", "language")).all()
+    retrieved = found[found["measure"] == "p_at_1"]
+    assert set(retrieved["unseen"]) <= {"register", "both"} and "en" not in set(retrieved["language"])
+    assert set(healing.judge("few", 2)["state"]) == {"whole"}
+
+
+def test_the_whole_model_misses_nothing_of_itself(card):
+    rows = corpora.load(cards.data_card("unlabelled"))["dev"]
+    inputs = healing.inputs(card, rows)
+    kept = healing.teacher(card, "dev", inputs)
+    again = healing.teacher(card, "dev", inputs)  # from the cache
+    assert np.array_equal(kept.hidden, again.hidden) and kept.spread == again.spread
+    mine = distillation.pooled(ladder.load(card, 2), inputs, healing.machine.precision("auto"))
+    assert distillation.missed(mine, kept.pooled(), kept.pooled_spread).max() < 1e-4
+
+
+def test_a_model_without_a_recipe_and_a_wrong_hash_are_one_line(card, monkeypatch):
+    monkeypatch.setattr(healing, "model_card", lambda name: healing.cut(card))
+    with pytest.raises(XlscaleError, match=r"models/few.yaml: healed: expected the recipe"):
+        healing.main("few", 1)
+    monkeypatch.setattr(healing, "model_card", lambda name: card)
+    healing.heal("few", 1)
+    with pytest.raises(XlscaleError, match=r"models/few.yaml: healed: expected the hashes of k1.safetensors, sha256 "):
+        healing.main("few", 1)
+
+
+HELD_OUT = [("missed", "language"), ("missed", "register"), ("nearest", "language"), ("nearest", "register")]
+HELD_OUT += [("p_at_1", "register"), ("p_at_1", "both")]
+BEFORE = {"missed": 5.0, "nearest": 0.2, "p_at_1": 0.3}
+AFTER = {"missed": 0.5, "nearest": 0.4, "p_at_1": 0.4}
+
+
+def _found(**worse):
+    """Evidence in which every rung gains, but for the 2 layers of what is named: <measure>_<unseen> -> healed value."""
+    rows = []
+    for measure, unseen in [*HELD_OUT, ("missed", "")]:
+        language = "xx" if unseen in ("language", "both") else "yy"
+        values = [(1, "cut", BEFORE[measure]), (1, "healed", AFTER[measure]), (2, "cut", BEFORE[measure])]
+        values += [(2, "healed", worse.get(f"{measure}_{unseen}", AFTER[measure]))]
+        values += [(12, "whole", 0.0 if measure == "missed" else 0.9)]
+        rows += [(k, state, measure, language, "r", unseen, 9, value) for k, state, value in values]
+    columns = ["layers", "state", "measure", "language", "register", "unseen", "items", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_one_loss_anywhere_is_enough_to_refuse():
+    assert evidence.accepted(evidence.summary(_found()))
+    losses = {"missed_register": 6.0, "missed_language": 5.0, "nearest_language": 0.1, "p_at_1_both": 0.3}
+    for name, value in losses.items():
+        table = evidence.summary(_found(**{name: value}))
+        assert not evidence.accepted(table)
+        assert set(table.loc[~table["gained"], "layers"]) == {2}
+    assert not evidence.accepted(evidence.summary(_found()).head(0))
+
+
+def test_what_the_paper_says_of_it(tmp_path):
+    run = {"epochs": 2, "learning_rate": 1e-3, "steps": 9, "tokens": 5e6, "tflop": 3.2, "cpu_seconds": 1800}
+    write_json(tmp_path / "healing.json", {"runs": {"1": run, "2": run}})
+    _found(p_at_1_both=0.1).to_csv(tmp_path / "healing.csv", index=False)
+    numbers = paper.Numbers("here")
+    evidence.add(numbers, evidence.evidence(tmp_path), tmp_path)
+    texts = {key.removeprefix("healing_"): value["text"] for key, value in numbers.numbers.items()}
+    assert texts["verdict"] == "not accepted"
+    assert (texts["gained"], texts["checks"]) == ("10", "12")  # held-out languages, and the mean over all, at 2 layers
+    assert (texts["lost_1"], texts["lost_2"], texts["worst_2"]) == ("0", "1", "xx (-20)")
+    assert texts["cpu_hours"] == "1.0"
+    last = numbers.tables["healing"]["rows"][5]
+    assert last == ["UDHR P@1, held-out languages", "30.0 → 40.0", "30.0 → 10.0", "90.0"]
