@@ -15,6 +15,7 @@ from xlscale.files import STUDIES, XlscaleError, write_json
 from xlscale.studies import TUNED
 
 STUDY = {"intermediate": "tune_intermediate", "target": "tune_target"}
+TOLERANCE = 0.01  # the pilot went wrong at rates that scored best: a smaller one that scores nearly as well is safer
 RATE = {"intermediate": "intermediate_learning_rate", "target": "learning_rate"}
 
 
@@ -22,8 +23,8 @@ def scores(cells: pd.DataFrame, phase: str) -> pd.DataFrame:
     """A row per model, rung and learning rate of ``phase``: ``score`` (0 to 1), ``sets``, ``failed``, ``chosen``.
 
     ``score`` is the mean over data sets of the development value, each set with equal weight (a set's seeds averaged);
-    ``failed`` the number of runs without a value. The best rate without a failed run is chosen, the smallest of
-    equals. Raises XlscaleError when a rung has none.
+    ``failed`` the number of runs without a value. Of the rates without a failed run the smallest is chosen whose score
+    is within TOLERANCE of the best. Raises XlscaleError when a rung has none.
     """
     cells = cells[cells["phase"] == phase]
     cells = cells.assign(set=cells["intermediate" if phase == "intermediate" else "target"], rate=cells[RATE[phase]])
@@ -33,7 +34,8 @@ def scores(cells: pd.DataFrame, phase: str) -> pd.DataFrame:
     found = by_set.groupby(keys).agg(score=("value", "mean"), sets=("value", "size"), failed=("failed", "sum"))
     found = found.reset_index()
     usable = found[(found["failed"] == 0) & (found["sets"] == found.groupby(keys[:2])["sets"].transform("max"))]
-    best = usable.sort_values(["score", "rate"], ascending=[False, True]).groupby(keys[:2])["rate"].first()
+    near = usable["score"] >= usable.groupby(keys[:2])["score"].transform("max") - TOLERANCE
+    best = usable[near].groupby(keys[:2])["rate"].min()
     if lost := sorted({*zip(found["model"], found["layers"], strict=True)} - {*best.index}):
         where = f"studies/{STUDY[phase]}.yaml: {lost[0][0]}, {lost[0][1]} layers"
         raise XlscaleError(f"{where}: learning_rate: expected one at which no run failed")
