@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from xlscale import cards
-from xlscale.data import bundles, corpora, show
+from xlscale.data import bundles, corpora, cost, show
 from xlscale.files import XlscaleError, sha256_file
 
 NAMES = [name for name in cards.names("data") if cards.data_card(name).bundled]
@@ -174,3 +174,16 @@ def test_what_the_notebook_shows(small):
     broken = whole.model_copy(update={"sha256": "0" * 64})
     agrees, differs = show.check([whole, broken])["verdict"]
     assert agrees == "agrees" and "sha256: expected 0000" in differs
+
+
+@pytest.mark.parametrize("name", ["udhr", "wordnet_class", "social_iqa"])
+def test_the_cost_in_a_card_is_that_of_its_rows(name):
+    card = cards.data_card(name)
+    assert cost.of(card) == card.cost
+
+
+def test_every_task_states_its_cost_and_a_table_shows_it():
+    known = [cards.data_card(name) for name in cards.names("data")]
+    shown = show.costs(known)
+    assert set(shown.index) == {card.name for card in known if card.task}
+    assert shown.loc["topic", "test TFLOP"] == cards.data_card("topic").cost.tflop["test"]

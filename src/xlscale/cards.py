@@ -82,6 +82,17 @@ class ModelCard(Strict):
         return self.healed.rungs.get(layers) if self.healed else None
 
 
+class Cost(Strict):
+    """What all rows of a data set cost: tokens, and floating-point operations for one epoch over train (forward and
+    backward) and one evaluation of each other split, at ``layers`` layers of ``model``. See ``data.cost``."""
+
+    model: Name
+    layers: int
+    max_length: int  # tokens of an input, at most
+    tokens: dict[Literal["train", "dev", "test"], int]
+    tflop: dict[Literal["train", "dev", "test"], float]
+
+
 class DataCard(Strict):
     """A data set: a target task, an intermediate task, unlabelled text or a lexicon, bundled as one Parquet file."""
 
@@ -106,6 +117,7 @@ class DataCard(Strict):
     description: str
     limits: str
     canary: str | None = None  # a canary string that has to travel with the data
+    cost: Cost | None = None  # of tasks
 
     @model_validator(mode="after")
     def _consistent(self) -> DataCard:

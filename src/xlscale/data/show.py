@@ -40,6 +40,14 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
     return pd.concat(found).set_index(["set", "split", "language"])
 
 
+def costs(cards: Sequence[DataCard]) -> pd.DataFrame:
+    """What all rows of every task cost, as its card states it: thousands of tokens and TFLOP by split."""
+    stated = [card for card in cards if card.cost]
+    rows = [{f"{split} tokens (k)": n / 1000 for split, n in card.cost.tokens.items()} for card in stated]
+    rows = [row | {f"{k} TFLOP": n for k, n in card.cost.tflop.items()} for row, card in zip(rows, stated, strict=True)]
+    return pd.DataFrame(rows, index=pd.Index([card.name for card in stated], name="set"))
+
+
 def labels(card: DataCard) -> pd.DataFrame:
     """Rows (of a tagging set spans) per label (columns) in every split and language (rows)."""
     rows = corpora.table(card).to_pandas()
