@@ -1,6 +1,7 @@
 """Figures: deterministic, told apart without colour, honest about what is missing and which layer they show."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from xlscale import cards, figures, record
@@ -110,3 +111,15 @@ def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
     first = (tmp_path / f"a.{suffix}").read_bytes()
     assert first == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<dc:date>" not in first and b"CreationDate" not in first
+
+
+def test_healing_has_a_panel_per_measure_a_row_per_rung_and_the_whole_model_as_a_line():
+    rows = [("Variance missed", k, 8.0, 0.5, 0.0, True) for k in (1, 2)]
+    rows += [("P@1", k, 0.3, 0.4, 0.9, True) for k in (1, 2)]
+    table = pd.DataFrame(rows, columns=["what", "layers", "cut", "healed", "whole", "gained"])
+    fig = figures.healing(table)
+    panels = {ax.get_title(): ax for ax in fig.axes}
+    assert panels.keys() == {"Variance missed", "P@1"}
+    assert [text.get_text() for text in panels["P@1"].get_yticklabels()] == ["1", "2"]
+    assert panels["Variance missed"].get_xscale() == "log" and panels["P@1"].get_xscale() == "linear"
+    assert 90 in [line.get_xdata()[0] for line in panels["P@1"].lines]
