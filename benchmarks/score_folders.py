@@ -20,8 +20,9 @@ CONTEXT = 800  # characters of a paragraph; XQuAD's English ones have 785 on ave
 RIGHT = 0.7
 # First character and number of characters of a script, to write words with.
 SCRIPTS = {
-    "latin": (0x61, 26), "greek": (0x3B1, 25), "cyrillic": (0x430, 32), "arabic": (0x627, 36), "devanagari": (0x905, 50),
-    "bengali": (0x995, 32), "telugu": (0xC15, 34), "thai": (0xE01, 46), "hangul": (0xAC00, 2000), "han": (0x4E00, 3000),
+    "latin": (0x61, 26), "greek": (0x3B1, 25), "cyrillic": (0x430, 32), "arabic": (0x627, 36),
+    "devanagari": (0x905, 50), "bengali": (0x995, 32), "telugu": (0xC15, 34), "thai": (0xE01, 46),
+    "hangul": (0xAC00, 2000), "han": (0x4E00, 3000),
 }  # fmt: skip
 SCRIPT_OF = {
     "el": "greek", "ru": "cyrillic", "ar": "arabic", "hi": "devanagari", "bn": "bengali", "te": "telugu", "th": "thai",

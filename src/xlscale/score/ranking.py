@@ -40,7 +40,7 @@ def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, 
 
 
 def read_lists(source: Source) -> dict[str, list[str]]:
-    """Lists of ids by id. Raises XlscaleError naming id and line of a list that is none, is empty, or has an id twice."""
+    """Lists of ids by id. Raises XlscaleError naming id and line of what is no list, is empty, or has an id twice."""
     found = source.mapping()
     if not found:
         raise source.fault("expected at least one query")
