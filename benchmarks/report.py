@@ -92,8 +92,8 @@ def scorer(found: dict[str, Any]) -> str:
 def scorer_sentence(found: dict[str, Any]) -> str:
     """What the README says of the scorer, in one line."""
     return (
-        f"Full-size folders are scored in {found['ours']['seconds']:.0f} s and {found['ours']['peak_gb']:.1f} GB on "
-        f"one core; XTREME's own program takes {found['ratio_seconds']:.0f} times as long for what both can score."
+        f"Full-size folders take {found['ours']['cpu_s']:.1f} s of processor time and {found['ours']['peak_gb']:.1f} "
+        f"GB; XTREME's own program takes {found['ratio_cpu_s']:.0f} times as long for what both can score."
     )
 
 

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import numpy as np  # noqa: E402
-import score_folders  # noqa: E402
+import prediction_folders  # noqa: E402
 
 from xlscale.score import benchmark  # noqa: E402
 
@@ -95,7 +95,7 @@ def measure(folder: Path, checkout: Path | None, rounds: int) -> dict[str, Any]:
     """All measurements: medians over rounds."""
     description = benchmark.load(BENCHMARK)
     if not (folder / "predictions").is_dir():
-        score_folders.make(description, folder, np.random.default_rng(SEED))
+        prediction_folders.make(description, folder, np.random.default_rng(SEED))
     both = [task.name for task in description.tasks if task.name != UNSCORED]
     rows: dict[str, list[dict[str, float]]] = {}
     found: dict[str, Any] = {"rounds": rounds, "load": [os.getloadavg()[0]], **counts(folder)}

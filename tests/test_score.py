@@ -43,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
 def made(tmp_path_factory) -> Path:
     """Random folders with up to 60 items a file, LAReQA as well."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    generated = importlib.import_module("score_folders")
+    generated = importlib.import_module("prediction_folders")
     sys.path.remove(str(ROOT / "benchmarks"))
     place = tmp_path_factory.mktemp("made")
     for description in (XTREME_R, XTREME):

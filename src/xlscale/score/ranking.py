@@ -1,7 +1,8 @@
 """Ranked candidates for queries: Mewsli-X and LAReQA.
 
 Predictions are a JSON object from query id to candidate ids, best first; labels one from query id to the ids of all
-candidates that are right. Candidates may be in any language.
+candidates that are right. Candidates may be in any language. Fewer of them than the metric's k are allowed, and can
+only lower the score.
 """
 
 from __future__ import annotations
