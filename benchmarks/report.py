@@ -60,6 +60,43 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scorer(found: dict[str, Any]) -> str:
+    """The scorer's measurements, from score.py."""
+    names = {
+        "ours": "this package, all ten tasks",
+        "ours_shared": "this package, without LAReQA",
+        "reference": "reference, without LAReQA",
+    }
+    lines = [
+        f"Measured by `benchmarks/score.py`: {found['files']} files of predictions and labels, "
+        f"{found['megabytes']:.0f} MB, {found['tokens'] / 1e6:.1f} million tagged tokens. Medians of {found['rounds']} "
+        f"rounds; load of the machine {found['load'][0]:.1f} before, {found['load'][1]:.1f} after.",
+        "",
+        "| scorer | seconds | processor time, s | peak memory, GB |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {text} | {found[side]['seconds']:.1f} | {found[side]['cpu_s']:.1f} | {found[side]['peak_gb']:.2f} |"
+        for side, text in names.items()
+        if side in found
+    ]
+    if "reference" in found:
+        lines += [
+            "",
+            f"The reference takes {found['ratio_seconds']:.0f} times as long ({found['ratio_cpu_s']:.0f} times the "
+            f"processor time). The greatest difference in any language's score is {found['difference']:.0e} points.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def scorer_sentence(found: dict[str, Any]) -> str:
+    """What the README says of the scorer, in one line."""
+    return (
+        f"Full-size folders take {found['ours']['cpu_s']:.1f} s of processor time and {found['ours']['peak_gb']:.1f} "
+        f"GB; XTREME's own program takes {found['ratio_cpu_s']:.0f} times as long for what both can score."
+    )
+
+
 def most(rows: dict[str, dict[str, float]]) -> float:
     """The ratio to the plain Trainer that a side running at the matrix-product rate would reach."""
     return rows["plain"]["matmul_flops_per_s"] / rows["plain"]["flops_per_s"]

@@ -96,6 +96,15 @@ def debian_indexes(folder: Path, stanzas: dict[str, list[str]]) -> list[Path]:
     return files
 
 
+def write(folder: Path, files: dict[str, str]) -> Path:
+    """Write text files (path under ``folder`` -> text) and give the folder."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smoke_runs(tmp_path_factory) -> Path:
     """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does."""

@@ -40,3 +40,21 @@ def test_table_and_figure_are_those_of_the_numbers(report, latest, tmp_path):
     assert (folder / "latest.md").read_text(encoding="utf-8") == report.markdown(latest)
     report.figure(latest, tmp_path / "latest.svg")
     assert (folder / "latest.svg").read_bytes() == (tmp_path / "latest.svg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def score():
+    return json.loads((ROOT / "benchmarks" / "score.json").read_text(encoding="utf-8"))
+
+
+def test_the_scorer_keeps_its_promises(score):
+    assert score["ratio_seconds"] > 5
+    assert score["ratio_cpu_s"] > 5
+    assert score["ours"]["seconds"] < 120
+    assert score["ours"]["peak_gb"] < 2
+    assert score["difference"] < 1e-10
+
+
+def test_the_readme_quotes_the_scorer_and_its_table_is_that_of_the_numbers(report, score):
+    assert report.scorer_sentence(score) in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (ROOT / "benchmarks" / "score.md").read_text(encoding="utf-8") == report.scorer(score)

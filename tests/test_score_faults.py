@@ -1,0 +1,253 @@
+"""Every fault of a prediction or label folder: one line that names file, line and language, and no number."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import write
+from test_score import REFERENCE, TASKS, XTREME_R
+
+from xlscale.files import ROOT, XlscaleError
+from xlscale.score import __main__ as program
+from xlscale.score import benchmark
+from xlscale.score.folders import FORMATS, score_folders
+from xlscale.score.source import Source
+
+SQUAD = '{{"data": [{{"paragraphs": [{{"qas": [{}]}}]}}]}}'
+QUESTION = '{"id": "q1", "answers": [{"text": "x"}]}'
+GOOD = {  # task -> labels, predictions
+    "xnli": ("neutral\nentailment\n", "neutral\nneutral\n"),
+    "xcopa": ('{"label": 0}\n{"label": 1}\n', '{"label": 1}\n{"label": 1}\n'),
+    "udpos": ("NOUN\nVERB\n\nDET\n", "NOUN\nNOUN\n\nDET\n"),
+    "tatoeba": ("3\n1\n", "3\n2\n"),
+    "xquad": (SQUAD.format(QUESTION), '{"q1": "x"}'),
+    "mewslix": ('{"m1": ["Q1"]}', '{"m1": ["Q2", "Q1"]}'),
+    "bucc2018": ("a\tA\nb\tB\n", "a\tA\nb\tX\n"),
+}
+# task, which file, its text, line (None: no single one), what the message says
+FAULTS = [
+    ("xnli", "predictions", "neutral\n", 2, "expected 2 lines as in .*, got 1"),
+    ("xnli", "predictions", "neutral\nneutral\nneutral\n", 3, "expected 2 lines as in .*, got 3"),
+    ("xnli", "predictions", "neutral\nNeutral\n", 2, "unknown label 'Neutral': expected one of contradiction, ent"),
+    ("xnli", "predictions", "neutral\n\nneutral\n", 2, "unknown label ''"),
+    ("xnli", "labels", "neutral\n2\n", 2, "unknown label '2'"),
+    ("xnli", "predictions", " \n", None, "the file is empty"),
+    ("xnli", "labels", "neutral\n" * 100, None, "all labels are the same"),
+    ("xcopa", "predictions", '{"label": 0}\n{"label": 1\n', 2, "not valid JSON"),
+    ("xcopa", "predictions", '{"label": 0}\n{"label": 2}\n', 2, 'expected {"label": 0 or 1}'),
+    ("xcopa", "predictions", '{"label": 0}\n{"label": true}\n', 2, 'expected {"label": 0 or 1}'),
+    ("xcopa", "predictions", '{"label": 0}\n[1]\n', 2, 'expected {"label": 0 or 1}'),
+    ("xcopa", "predictions", '{"label": 0, "idx": 4}\n{"label": 0, "idx": 4}\n', 2, "duplicate idx 4, first in line 1"),
+    ("xcopa", "predictions", '{"label": 0, "idx": 4}\n{"label": 0}\n', 2, "expected an idx in every line or in none"),
+    ("xcopa", "predictions", '{"label": 0}\n{"label": 0, "idx": 4}\n', 2, "expected an idx in every line or in none"),
+    ("xcopa", "labels", '{"label": 0, "idx": [1]}\n{"label": 1}\n', 1, "idx: expected a number or a string"),
+    ("xcopa", "predictions", '{"label": 0}\n', 2, "expected 2 lines"),
+    ("udpos", "predictions", "NOUN\nVERBO\n\nDET\n", 2, "unknown label 'VERBO': expected one of ADJ, ADP"),
+    ("udpos", "predictions", "NOUN\n\nVERB\nDET\n", 2, "expected a tag as in .*, got an empty line"),
+    ("udpos", "predictions", "NOUN\nVERB\nDET\nDET\n", 3, "expected an empty line as in .*, got a tag"),
+    ("udpos", "predictions", "NOUN\nVERB\n", 3, "expected 4 lines as in .*, got 2"),
+    ("udpos", "labels", "The\ncat\n\nsat\n", 1, "unknown label 'The'"),
+    ("tatoeba", "predictions", "[3]\n[1]\n", 1, r"expected an index, got '\[3\]'"),
+    ("tatoeba", "predictions", "3\n-1\n", 2, "expected an index, got '-1'"),
+    ("tatoeba", "predictions", "3\n", 2, "expected 2 lines"),
+    ("xquad", "predictions", '{\n"q1": "x",\n}', 3, "not valid JSON"),
+    ("xquad", "predictions", '{\n"q1": "x",\n"q1": "y"}', 3, "duplicate id 'q1'"),
+    ("xquad", "predictions", "{}", None, "no prediction for id 'q1' .line 1 of .*labels"),
+    ("xquad", "predictions", '{"q1": "x",\n"q2": "y"}', 2, "unknown id 'q2'"),
+    ("xquad", "predictions", '{\n"q1": ["x"]}', 2, "id 'q1': expected a string, got "),
+    ("xquad", "predictions", '["x"]', None, "expected a JSON object"),
+    ("xquad", "predictions", "[" * 100_000, None, "not valid JSON .nested too deep"),
+    ("xquad", "labels", SQUAD.format('{"id": "q1", "answers": [{"text": ""}]}'), 1, "no true answer; XTREME's"),
+    ("xquad", "labels", SQUAD.format('{"id": "q1", "answers": []}'), 1, "no true answer"),
+    ("xquad", "labels", SQUAD.format(QUESTION + ",\n" + QUESTION), 2, "duplicate id 'q1'"),
+    ("xquad", "labels", SQUAD.format('{"id": "q1"}'), None, "without 'answers'"),
+    ("xquad", "labels", SQUAD.format('{"id": 1, "answers": [{"text": "x"}]}'), None, "got another structure"),
+    ("xquad", "labels", SQUAD.format(""), None, "expected at least one question"),
+    ("xquad", "labels", "3", None, "got another structure"),
+    ("mewslix", "predictions", '{"m1":\n["Q2", "Q2"]}', 1, "id 'm1': duplicate candidate 'Q2'"),
+    ("mewslix", "predictions", '{\n"m1": []}', 2, "id 'm1': expected a list of ids"),
+    ("mewslix", "predictions", '{"m1": "Q1"}', 1, "id 'm1': expected a list of ids, got 'Q1'"),
+    ("mewslix", "predictions", '{"m1": [{"id": "Q1"}]}', 1, "id 'm1': expected a list of ids"),
+    ("mewslix", "predictions", '{"m2": ["Q1"]}', None, "no prediction for id 'm1'"),
+    ("mewslix", "labels", '{"m1": [""]}', 1, "id 'm1': expected a list of ids"),
+    ("mewslix", "labels", "{}", None, "expected at least one query"),
+    ("bucc2018", "predictions", "a\tA\na\tA\n", 2, "duplicate pair 'a', 'A'"),
+    ("bucc2018", "predictions", "a\tA\nb\n", 2, "expected source id, tab, target id"),
+    ("bucc2018", "predictions", "a\tA\t0.5\nb\tB\n", 2, "in all lines or none"),
+    ("bucc2018", "predictions", "a\tA\tnan\n", 1, "expected a finite number as score"),
+    ("bucc2018", "predictions", "a\tA\thigh\n", 1, "expected a finite number as score, got 'high'"),
+    ("bucc2018", "predictions", "a\tA\t0.5\n", None, "dev-de.tsv.* not found: the scores in .* need a threshold"),
+    ("bucc2018", "labels", "a\tA\t1\n", 1, "expected source id, tab, target id"),
+]  # fmt: skip
+
+
+def folder_of(task: str, place: Path, **changed: str) -> tuple[Path, str]:
+    """A folder with one good file per side, or with what is given in its place, and the file's name."""
+    language = TASKS[task].languages[0]
+    name = TASKS[task].file.format(language=language)
+    texts = dict(zip(("labels", "predictions"), GOOD[task], strict=True)) | changed
+    return write(place, {f"{side}/{task}/{name}": text for side, text in texts.items()}), name
+
+
+def score_one(task: str, place: Path, name: str) -> dict[str, float]:
+    sides = [Source(place / side / task / name, task, TASKS[task].languages[0]) for side in ("predictions", "labels")]
+    return FORMATS[TASKS[task].format](TASKS[task], *sides)
+
+
+@pytest.mark.parametrize("task", GOOD)
+def test_the_files_are_good_before_they_are_broken(task, tmp_path):
+    assert all(0 <= value <= 100 for value in score_one(task, *folder_of(task, tmp_path)).values())
+
+
+@pytest.mark.parametrize(("task", "side", "text", "line", "message"), FAULTS)
+def test_a_fault_names_file_line_and_language(task, side, text, line, message, tmp_path):
+    place, name = folder_of(task, tmp_path, **{side: text})
+    with pytest.raises(XlscaleError) as caught:
+        score_one(task, place, name)
+    found = str(caught.value)
+    assert "\n" not in found
+    assert re.search(message, found)
+    assert f" {task} in {TASKS[task].languages[0]}: " in found
+    if line:
+        assert found.startswith(f"{place / side / task / name}:{line}: ")
+
+
+def test_idx_that_the_labels_lack(tmp_path):
+    rows = '{{"label": 0, "idx": {}}}\n{{"label": 1, "idx": {}}}\n'
+    place, name = folder_of("xcopa", tmp_path, labels=rows.format(0, 1), predictions=rows.format(0, 7))
+    with pytest.raises(XlscaleError, match="xcopa/test-et.jsonl:2: xcopa in et: unknown idx 7"):
+        score_one("xcopa", place, name)
+
+
+def test_what_is_not_utf_8_and_what_comes_from_windows(tmp_path):
+    place, name = folder_of("xnli", tmp_path)
+    path = place / "predictions" / "xnli" / name
+    path.write_bytes(b"neutral\nneutr\xe4l\n")
+    with pytest.raises(XlscaleError, match=r"test-ar.tsv:2: xnli in ar: expected UTF-8, got byte 0xe4"):
+        score_one("xnli", place, name)
+    path.write_bytes(b"\xef\xbb\xbfneutral\r\nneutral \r\n\r\n")
+    assert score_one("xnli", place, name) == {"accuracy": 50}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two tasks of XTREME-R, complete."""
+    wanted = ("/xnli/", "/xcopa/")
+    return write(
+        tmp_path / "f", {k: v for k, v in REFERENCE["folders"]["files"].items() if any(w in k for w in wanted)}
+    )
+
+
+def run(folder: Path, *options: str) -> int:
+    return program.main(
+        ["--predictions", str(folder / "predictions"), "--labels", str(folder / "labels"), *options]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("side", ["predictions", "labels"])
+def test_a_missing_language_stops_and_may_be_marked(folder, side, capsys, tmp_path):
+    gone = folder / side / "xnli" / "test-sw.tsv"
+    gone.unlink()
+    out = tmp_path / "scores.json"
+    assert run(folder, "--tasks", "xnli", "xcopa", "--json", str(out)) == 1
+    stopped = capsys.readouterr()
+    assert stopped.err == f"xlscale.score: {gone}: xnli in sw: not found\n"
+    assert not stopped.out
+    assert not out.exists()
+    assert run(folder, "--tasks", "xnli", "xcopa", "--json", str(out), "--allow-missing") == 0
+    text, found = capsys.readouterr().out, json.loads(out.read_text())
+    xnli = found["tasks"]["xnli"]
+    assert xnli["score"] is None
+    assert xnli["averages"] == {"accuracy": None}
+    assert xnli["languages"]["accuracy"]["sw"] is None
+    assert list(xnli["missing"]) == ["sw"]
+    assert sum(value is not None for value in xnli["languages"]["accuracy"].values()) == 14
+    assert found["tasks"]["xcopa"]["score"] is not None
+    assert found["groups"] == {"classification": None}
+    assert found["overall"] is None
+    assert f"missing: {gone}: xnli in sw: not found" in text
+    assert re.search(r"XNLI +classification +14 of 15 +- +accuracy -\n", text)
+    assert re.search(r"mean of classification +-\n", text)
+
+
+def test_missing_tasks_and_folders(folder, capsys, tmp_path):
+    assert run(folder) == 1
+    assert "more: --allow-missing marks them" in capsys.readouterr().err
+    assert run(folder, "--allow-missing") == 0
+    text = capsys.readouterr().out
+    assert re.search(r"LAReQA \(XQuAD-R\) +retrieval +0 of 11 +- ", text)
+    assert re.search(r"mean of classification +\d", text)
+    assert re.search(r"mean of XTREME-R +-\n", text)
+    assert run(folder, "--allow-missing", "--tasks", "lareqa") == 1
+    assert "nothing to score" in capsys.readouterr().err
+    assert run(tmp_path / "nowhere", "--allow-missing") == 1
+    assert "nowhere/predictions: not found" in capsys.readouterr().err
+    assert run(folder, "--tasks", "xnly") == 1
+    assert "unknown task 'xnly': expected some of xnli, xcopa" in capsys.readouterr().err
+
+
+def test_a_broken_file_is_never_taken_for_a_missing_one(folder, capsys):
+    path = folder / "predictions" / "xnli" / "test-sw.tsv"
+    path.write_text("neutral\n", encoding="utf-8")
+    assert run(folder, "--allow-missing") == 1
+    assert "test-sw.tsv:2: xnli in sw: expected 4 lines" in capsys.readouterr().err
+
+
+def test_files_of_unknown_languages_are_named(folder, capsys):
+    shutil.copy(folder / "predictions" / "xnli" / "test-sw.tsv", folder / "predictions" / "xnli" / "test-swa.tsv")
+    assert run(folder, "--tasks", "xnli") == 0
+    text = capsys.readouterr().out
+    assert "not scored, no such language in XTREME-R: " in text
+    assert "test-swa.tsv" in text
+    assert "mean of" not in text  # neither group nor benchmark was asked for whole
+
+
+def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(folder, "--benchmark", "xglue")
+    assert stopped.value.code == 2
+    assert run(folder, "--tasks", "xnli", "--json", str(folder / "predictions" / "xnli")) == 1
+    assert capsys.readouterr().err.strip().count("\n") > 0  # argparse's usage and ours
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": ["f1"]}, "'f1' cannot be computed from files of format 'labels'"),
+        ({"score": ["f1"]}, "expected some of the metrics"),
+        ({"labels": None}, "labels: expected for labels"),
+        ({"languages": ["ar", "ar"]}, "languages: expected each once"),
+        ({"file": "../{language}"}, "file"),
+        ({"development": "dev-{language}.tsv"}, "development: expected for pairs"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_broken_description_of_a_benchmark(change, message, tmp_path, monkeypatch):
+    value = yaml.safe_load((ROOT / "data_manifest" / "benchmarks" / "xtreme.yaml").read_text(encoding="utf-8"))
+    value["tasks"][1] |= change
+    write(tmp_path, {"benchmarks/xtreme.yaml": yaml.safe_dump(value)})
+    monkeypatch.setattr(benchmark, "MANIFEST", tmp_path)
+    with pytest.raises(XlscaleError, match=rf"xtreme.yaml: tasks.1.*{re.escape(message)}"):
+        benchmark.load("xtreme")
+
+
+def test_descriptions_of_unknown_and_misnamed_benchmarks(tmp_path, monkeypatch):
+    with pytest.raises(XlscaleError, match="unknown benchmark 'xglue': expected one of xtreme, xtreme-r"):
+        benchmark.load("xglue")
+    text = (ROOT / "data_manifest" / "benchmarks" / "xtreme.yaml").read_text(encoding="utf-8")
+    write(tmp_path, {"benchmarks/other.yaml": text})
+    monkeypatch.setattr(benchmark, "MANIFEST", tmp_path)
+    with pytest.raises(XlscaleError, match="name: expected 'other' as in the file's name, got 'xtreme'"):
+        benchmark.load("other")
+
+
+def test_the_first_missing_file_is_named_before_anything_is_read(folder):
+    (folder / "predictions" / "xnli" / "test-ar.tsv").write_text("nonsense", encoding="utf-8")
+    (folder / "labels" / "xcopa" / "test-zh.jsonl").unlink()
+    with pytest.raises(XlscaleError, match="test-zh.jsonl: xcopa in zh: not found"):
+        score_folders(XTREME_R, folder / "predictions", folder / "labels", ["xnli", "xcopa"])
