@@ -12,7 +12,9 @@ from xlscale.cells import SHUFFLED
 from xlscale.published import scores as sc
 from xlscale.published.tables import UNKNOWN_ORDER
 
-SERIES = ["study", "family", "training", "type", "focus", "route", "regime", "group", "panel", "order", "secondary"]
+SERIES = ["study", "family", "training", "type", "focus", "route", "regime", "protocol", "group", "panel", "order",
+          "secondary"]  # fmt: skip
+PUBLISHED, _CONTINUED = "published, ", "continued pretraining, "
 _SETTING = ["regime", "task", "metric", "language"]
 
 
@@ -59,7 +61,7 @@ def pairs(scores: pd.DataFrame) -> pd.DataFrame:
     columns += ["rank", "language", "kind", "without_english", "base_score", "score", "gain"]
     both = pd.concat([printed[columns], found[columns]], ignore_index=True)
     both["family"] = both["family"].where(both["base"] == both["model"], _family_of(scores, both))
-    return sc.one_per_language(both, [*SERIES, "model", "size", "task"]).reset_index(drop=True)
+    return sc.one_per_language(both, SERIES).reset_index(drop=True)
 
 
 def _family_of(scores: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
@@ -101,13 +103,28 @@ def points(tasks: pd.DataFrame, series: list[str], value: str = "gain") -> pd.Da
     return found.reset_index().rename(columns={"value": value})
 
 
+def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The same family after the same training at the same size and in the same regime, as different studies have it.
+
+    A row per such case and study, over the tasks and languages that all of its studies have: family, training, size,
+    protocol, tasks (number), study, gain.
+    """
+    case = ["family", "training", "regime", "protocol", "size"]
+    studies = pairs.groupby(case)["study"].transform("nunique")
+    several = pairs[studies >= 2]
+    same = several.groupby([*case, "task", "language"])["study"].transform("nunique") == studies[studies >= 2]
+    tasks = several[same].groupby([*case, "study", "task"])["gain"].mean().reset_index()
+    found = tasks.groupby([*case, "study"]).agg(tasks=("task", "nunique"), gain=("gain", "mean")).reset_index()
+    return found[["family", "training", "size", "protocol", "tasks", "study", "gain"]]
+
+
 def published(scores: pd.DataFrame) -> pd.DataFrame:
     """The points of the headline figure that others published: those of ``points``, with ``panel`` and ``order`` of the
     panel: fine-tuned, prompted by regime, continued pretraining by regime, then what is unknown."""
     rows = balanced(pairs(scores), SERIES)
     found = points(by_task(rows, SERIES), SERIES)
     continued = found["route"] == "continued pretraining"
-    found["panel"] = found["panel"].where(~continued, "continued pretraining, " + found["panel"])
+    found["panel"] = found["panel"].where(~continued, found["panel"].str.replace(PUBLISHED, _CONTINUED))
     found["order"] = found["order"].where(~continued | (found["order"] == UNKNOWN_ORDER), found["order"] + 20)
     return found
 

@@ -84,10 +84,12 @@ def fit(rows: pd.DataFrame, value: str) -> Fit:
 
 
 def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, float]] | None:
-    """Slope, its standard error and the standard deviations (sd_...), or None. Effects estimated at zero are left out."""
+    """Slope, standard error and standard deviations (sd_...), or None. Effects estimated at zero are left out."""
     import statsmodels.formula.api as smf
 
     effects = {name: f"0 + C({name})" for name in ("family", "task", "language") if data[name].nunique() >= 2}
+    if data.groupby("task")["language"].nunique().max() == 1:
+        effects.pop("language", None)  # every task is in one language: its own effect holds that
     if families >= 2:
         effects["slope"] = "0 + C(family):x"
     if data["series"].nunique() > families:
@@ -121,18 +123,16 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     """A row per route and regime with a series of several sizes: _BY, studies (number), and the fields of Fit.
 
-    ``rows`` is that of ``gains.pairs``, or that of ``scale.levels``.
+    ``rows`` is that of ``gains.pairs`` or of ``scale.levels``.
     """
     found = []
     for key, own in several_sizes(rows).groupby(_BY, sort=True):
-        if several_sizes(own):
-            found.append(
-                dict(zip(_BY, key, strict=True)) | {"studies": own["study"].nunique()} | asdict(fit(own, value))
-            )
+        about = dict(zip(_BY, key, strict=True)) | {"studies": own["study"].nunique()}
+        found.append(about | asdict(fit(own, value)))
     return pd.DataFrame(found, columns=[*_BY, "studies", *Fit.__dataclass_fields__])
 
 
-_BY = ["order", "panel", "route", "regime"]
+_BY = ["order", "panel", "route", "regime", "protocol"]
 
 
 def leave_one_out(rows: pd.DataFrame, value: str, by: str = "study") -> pd.DataFrame:

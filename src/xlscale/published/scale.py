@@ -17,8 +17,9 @@ from xlscale.published import scores as sc
 from xlscale.published.gains import balanced, by_task
 from xlscale.stats.groups import LEVEL
 
-LEVELS = ["study", "family", "training", "type", "route", "regime", "group", "panel", "order", "secondary"]
+LEVELS = ["study", "family", "training", "type", "route", "regime", "protocol", "group", "panel", "order", "secondary"]
 FEWEST_TASKS = 3  # for an interval over tasks
+WIDE = 2.5  # ratio of the largest to the smallest size from which a series says something of 7B to 70B
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def levels(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = sc.usable(scores)
     rows = rows[(rows["measure"] != "difference") & rows["size"].notna()]
-    return sc.one_per_language(rows, [*LEVELS, "model", "size", "task"]).reset_index(drop=True)
+    return sc.one_per_language(rows, LEVELS).reset_index(drop=True)
 
 
 def per_task(tasks: pd.DataFrame, value: str) -> pd.Series:
@@ -72,10 +73,12 @@ def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = Fal
     """A row per series with at least two sizes over the same tasks and languages: series and the fields of Slope.
 
     ``rows`` has ``size``, ``task``, ``task_title``, ``language`` and ``value`` (chance-corrected, 0..1). ``window``:
-    only sizes of the 7B to 70B classes.
+    only sizes of the 7B to 70B classes, and only series whose sizes there differ by a factor of WIDE.
     """
     if window:
         rows = rows[sc.in_window(rows["size"])]
+        sizes = rows.groupby(series, dropna=False)["size"]
+        rows = rows[sizes.transform("max") >= WIDE * sizes.transform("min")]
     rows = rows[rows.groupby(series, dropna=False)["size"].transform("nunique") >= 2]
     even = balanced(rows, series)
     tasks = by_task(even[even["balanced"]], series, value)
@@ -88,7 +91,8 @@ def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = Fal
 def by_task_and_series(rows: pd.DataFrame, series: list[str], value: str) -> pd.DataFrame:
     """For a funnel: slope per series and task with its standard error from the spread of its languages.
 
-    Columns: series, task, slope, se, languages. Only tasks with at least three languages at all sizes.
+    Columns: series (which must hold "regime"), task, slope, se, languages, distance (slope less the mean of its regime,
+    weighted by 1 / se^2). Only tasks with FEWEST_TASKS languages at all sizes, in regimes with two such slopes.
     """
     even = balanced(rows[rows.groupby(series, dropna=False)["size"].transform("nunique") >= 2], series)
     found = []
@@ -96,4 +100,9 @@ def by_task_and_series(rows: pd.DataFrame, series: list[str], value: str) -> pd.
         one = own.groupby("language").apply(_slope, value, include_groups=False)
         if len(one) >= FEWEST_TASKS and (se := float(one.std(ddof=1)) / len(one) ** 0.5) > 0:
             found.append((*key, float(one.mean()), se, len(one)))
-    return pd.DataFrame(found, columns=[*series, "task", "slope", "se", "languages"])
+    table = pd.DataFrame(found, columns=[*series, "task", "slope", "se", "languages"])
+    table = table[table.groupby("regime")["slope"].transform("size") >= 2]
+    weight = table["se"] ** -2.0
+    regime = table["regime"]
+    mean = (weight * table["slope"]).groupby(regime).transform("sum") / weight.groupby(regime).transform("sum")
+    return table.assign(distance=table["slope"] - mean).reset_index(drop=True)

@@ -25,7 +25,7 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     - of the source: study, title, secondary (bool: neither the authors' own file nor their paper's text)
     - of the model: family, size (total parameters, NaN if unknown), sparse (bool), base_model
     - of its training: training, type, focus, route
-    - of the regime: group, order, panel
+    - of the regime: group, order, panel, protocol (a short name)
     - of the task: task (canonical; ``task_label`` is the source's), task_title, chance, chance_known, xtreme_r (bool)
     - of the metric: unit, measure, rank (NaN: not used)
     - of the language: kind ("language", "english", "average", "other"), without_english (bool, of averages)
@@ -54,6 +54,7 @@ def _regimes(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     of = layer.regimes.set_index("regime")
     out["group"] = out["regime"].map(of["group"]).fillna(out["regime"])
     out["panel"] = out["regime"].map(of["title"]).fillna(out["regime"])
+    out["protocol"] = out["regime"].map(of["protocol"]).fillna(out["regime"])
     out["order"] = out["regime"].map(of["order"]).astype(float).fillna(UNKNOWN_ORDER).astype(int)
     return out
 
@@ -138,23 +139,28 @@ def usable(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[keep & ~scores["sparse"]]
 
 
-def one_per_language(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The rows of every group of ``by``, in one metric, and without averages over what is there by language.
+def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
+    """Every score of a series once: in one metric per task, by language where all of its models have languages.
 
-    Of several metrics the lowest rank counts; of several averages that without English; of one score that several
-    sources of a study give the first.
+    ``series`` are columns; models of one series are told apart by ``model``. Of several metrics the lowest rank counts;
+    of several averages that without English; of one score that several sources of a study give the first. A task for
+    which some model has averages only is compared on averages, where all have one.
     """
+    by, own = [*series, "task"], [*series, "task", "model"]
     rows = rows[rows["rank"] == rows.groupby(by, dropna=False)["rank"].transform("min")]
-    single = (rows["kind"] == "language").groupby([rows[name] for name in by], dropna=False).transform("any")
-    rows = rows[~single | (rows["kind"] == "language")]
-    better = (
-        (rows["without_english"] & (rows["kind"] == "average"))
-        .groupby([rows[name] for name in by], dropna=False)
-        .transform("any")
-    )
-    rows = rows[~better | rows["without_english"] | (rows["kind"] == "language")]
-    average = rows["language"].where(rows["kind"] == "language", "average")
-    return rows.assign(language=average).drop_duplicates([*by, "language"])
+    rows = rows.assign(single=rows["kind"] == "language", average=rows["kind"] == "average")
+    for kind in ("single", "average"):
+        any_of_model = rows.groupby(own, dropna=False)[kind].transform("any")
+        rows[f"all_{kind}"] = any_of_model.groupby([rows[name] for name in by], dropna=False).transform("all")
+        rows[f"has_{kind}"] = any_of_model
+    # By language; else on averages; else each model as it is, which no line will join.
+    languages = rows["all_single"] | (~rows["all_average"] & rows["has_single"])
+    rows = rows[rows["single"] == languages]
+    better = (rows["without_english"] & rows["average"]).groupby([rows[name] for name in own], dropna=False)
+    rows = rows[rows["single"] | rows["without_english"] | ~better.transform("any")]
+    label = rows["language"].where(rows["single"], "average")
+    helpers = [name for name in rows if name.startswith(("all_", "has_"))] + ["single", "average"]
+    return rows.assign(language=label).drop_duplicates([*own, "language"]).drop(columns=helpers)
 
 
 def in_window(sizes: pd.Series) -> pd.Series:

@@ -31,7 +31,7 @@ STORED = tuple(name for name in COLUMNS if name != "quality")  # one quality per
 UNKNOWN_ORDER = 99
 HEADERS = {
     "sources": ("source_key", "study", "title", "quality", "licence", "limits"),
-    "regimes": ("regime", "group", "order", "title"),
+    "regimes": ("regime", "group", "order", "title", "protocol"),
     "tasks": ("pattern", "task", "title", "chance", "xtreme_r", "note"),
     "metrics": ("pattern", "unit", "measure", "rank", "note"),
     "training": ("intermediate_task", "training", "type", "focus", "route", "why"),
