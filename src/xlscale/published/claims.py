@@ -268,7 +268,7 @@ def add(numbers: Numbers, table: pd.DataFrame) -> None:
     numbers.add("claims_papers", table["paper"].nunique(), str(table["paper"].nunique()), "papers")
     rows = []
     for row in table.itertuples():
-        rest = f"would decide it: {row.would_decide}" if row.would_decide else ""
+        rest = f"Would decide it: {row.would_decide}" if row.would_decide else ""
         version = "" if row.version == "both" else f" [{row.version} version]"
         rows.append([row.paper, row.claim + version, row.verdict, ". ".join(filter(None, [row.found, rest])) or "–"])
         numbers.add(f"claim_{row.id}", None, row.verdict)

@@ -63,11 +63,15 @@ def headline(published: pd.DataFrame, local: pd.DataFrame) -> Figure:
             ax.tick_params(labelbottom=True)
             sns.despine(ax=ax)
         for ax in axes[len(names) :]:
-            ax.set_visible(False)
+            ax.axis("off")
         fig.supylabel("gain over the same model without it (points, chance-corrected)", fontsize=8.5)
         for ax in axes[max(len(names) - 2, 0) : len(names)]:
             ax.set_xlabel("parameters (log scale)")
-        _legend(fig, _type_handles(published, local))
+        handles = _type_handles(published, local)
+        if len(axes) > len(names):  # there is room for it in the panel that is not needed
+            axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False, fontsize=7.5)
+        else:
+            _legend(fig, handles)
         _note(
             fig,
             "both layers: points are means over tasks; local sizes are those outside the word embeddings, others total",

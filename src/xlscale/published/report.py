@@ -151,7 +151,10 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame) -> None:
         _add_slope(numbers, key, row)
     header = ["Family", "Training (type)", "Regime", "Parameters", "Tasks", "First", "Last", "Slope", INTERVAL]
     numbers.table("published_gains", header, rows)
-    _count(numbers, "series", len(slopes), "series")
+    known = slopes.dropna(subset=["low"])
+    for name, part in (("series", slopes), ("series_intervals", known), ("series_rising", known[known["low"] > 0]),
+                       ("series_falling", known[known["high"] < 0])):  # fmt: skip
+        _count(numbers, name, len(part), "series")
     _add_types(numbers, pairs)
     _add_harnesses(numbers, gains.harnesses(pairs))
 

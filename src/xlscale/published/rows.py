@@ -61,7 +61,7 @@ def faults(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[tuple[
     found = [(n, fault) for n, row in lines for fault in _row(row, layer)]
     broken = {n for n, _ in found}
     whole = [(n, row) for n, row in lines if n not in broken]
-    found += [*_fractions(whole, layer), *_twice(lines, layer), *_qualities(lines, layer)]
+    found += [*_fractions(whole, layer), *_twice(lines, layer), *_qualities(whole, layer)]
     return sorted(found)
 
 
