@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_published as source
+from test_paper import collect
+from test_paper import simulated as simulated_record
 from test_paper_notebooks import write_record
 
 from xlscale import paper
@@ -218,26 +220,50 @@ def test_local_points_are_corrected_for_chance_and_balanced_over_targets():
     one = table[(table["condition"] == "squad_wiki") & (table["layers"] == 1)]["estimate"].mean() / 0.8
     own = points[(points["training"] == "squad_wiki")].sort_values("size")
     assert own["gain"].iloc[0] == pytest.approx(one) and not own["control"].any()
+    one_rung = gains.local(cells[cells["layers"] == 1], table[table["layers"] == 1], chance)
+    assert one_rung["size"].nunique() == 1 and len(one_rung) == 4
+    none = gains.local(cells, table.assign(estimate=np.nan), chance)
+    assert none.empty and figures.headline(gains.published(scores.table()), none)
     assert set(points.loc[points["control"], "training"]) == {
         "squad_wiki, shuffled labels",
         "squad_amazon, shuffled labels",
     }
 
 
-@pytest.mark.parametrize("name", ["06_published", "09_claims"])
-def test_the_notebooks_run_on_a_small_layer_and_agree_with_themselves(name, small, tmp_path, capsys):
-    generator = np.random.default_rng(5)
-    cells = pd.concat([simulate.cells(generator, sd=0.01)], ignore_index=True)
-    write_record(tmp_path / "record", pd.concat([cells, simulate.intermediate(cells, generator)], ignore_index=True))
-    space = {}
-    for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, space)
-            if "parameters" in cell.metadata.get("tags", []):
-                given = {"record": tmp_path / "record", "out": tmp_path / "out", "published": small}
-                space.update({key: str(value) for key, value in given.items()}, study="")
-    assert "written: " in capsys.readouterr().out
-    made = json.loads((tmp_path / "out" / "generated" / f"{name}.json").read_text())
+@pytest.fixture(scope="module")
+def written(small, tmp_path_factory):
+    """What both notebooks write for a small layer and a simulated record."""
+    folder, generator = tmp_path_factory.mktemp("notebooks"), np.random.default_rng(5)
+    cells = simulate.cells(generator, sd=0.01)
+    record = pd.concat([cells, simulate.intermediate(cells, generator)], ignore_index=True)
+    write_record(folder / "record", record)
+    for name in ("06_published", "09_claims"):
+        space = {}
+        for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(cell.source, space)
+                if "parameters" in cell.metadata.get("tags", []):
+                    given = {"record": folder / "record", "out": folder / "out", "published": small}
+                    space.update({key: str(value) for key, value in given.items()}, study="")
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_the_notebooks_write_their_figures_tables_and_numbers(written):
+    made = {path.stem: json.loads(path.read_text()) for path in (written / "generated").iterdir()}
     drawn = {"published_finetuned", "published_gain", "published_influence", "published_scale"}
-    assert set(made["figures"]) == (drawn if name == "06_published" else set())
-    assert made["tables"] and made["numbers"]
+    assert set(made["06_published"]["figures"]) == drawn and not made["09_claims"]["figures"]
+    assert all(content["tables"] and content["numbers"] for content in made.values())
+    assert made["06_published"]["numbers"]["published_finetuned_inside"]["text"] == "0"
+
+
+@pytest.mark.slow
+def test_the_paper_has_both_sections_and_names_where_they_are_from(written):
+    for numbers in collect(*simulated_record()):
+        numbers.write(written)
+    paper.build(written)
+    merged = json.loads((written / "numbers.json").read_text())
+    assert (
+        merged["figures"]["published_gain"]["source"] == merged["tables"]["published_gains"]["source"] == "06_published"
+    )
+    assert merged["tables"]["claims"]["source"] == "09_claims"

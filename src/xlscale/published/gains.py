@@ -136,6 +136,8 @@ def local(cells: pd.DataFrame, gains: pd.DataFrame, chance: dict[str, float]) ->
     over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low, high.
     """
     known = gains.dropna(subset=["estimate"])
+    if known.empty:
+        return pd.DataFrame(columns=["training", "type", "focus", "control", "size", "gain", "low", "high", "tasks"])
     facts = cells.drop_duplicates("condition").set_index("condition")
     sizes = cells.groupby("layers")["non_embedding_parameters"].max()
     corrected = known["estimate"] / (1 - known["target"].map(chance))

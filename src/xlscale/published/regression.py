@@ -23,6 +23,7 @@ from xlscale.stats.groups import LEVEL
 
 CENTRE = 7e9**0.5 * 70e9**0.5  # the middle of 7B to 70B on the log scale
 FEWEST_ROWS = 12
+_DIGITS = 2
 FEWEST_FAMILIES = 3  # for an interval over families
 _FLAT = 1e-2  # standard deviations below this share of the rest's are none
 POINTS = 100.0  # responses are fitted in percentage points: optimisers like numbers near one
@@ -77,7 +78,9 @@ def fit(rows: pd.DataFrame, value: str) -> Fit:
     found = _mixed(data, families)
     if found is None:
         return replace(nothing, **about, note="the optimiser did not converge")
-    slope, se, spread = found
+    # The optimiser is exact to about a thousandth of a point, and may end elsewhere on another machine.
+    slope, se = (round(value, _DIGITS) for value in found[:2])
+    spread = {name: round(sd, _DIGITS) for name, sd in found[2].items()}
     half = stats.t.ppf((1 + LEVEL) / 2, families - 1) * se if families >= FEWEST_FAMILIES else _NAN
     few = "" if families >= FEWEST_FAMILIES else f"families: {families}; the slope describes them, without an interval"
     return Fit(slope=slope, se=se, low=slope - half, high=slope + half, **about, **spread, note=few)
@@ -121,15 +124,17 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 
 
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
-    """A row per route and regime with a series of several sizes: _BY, studies (number), and the fields of Fit.
+    """A row per route and regime with a series of several sizes: _BY, studies (number), secondary (bool: any of them), and
+    the fields of Fit.
 
     ``rows`` is that of ``gains.pairs`` or of ``scale.levels``.
     """
     found = []
     for key, own in several_sizes(rows).groupby(_BY, sort=True):
-        about = dict(zip(_BY, key, strict=True)) | {"studies": own["study"].nunique()}
+        about = dict(zip(_BY, key, strict=True))
+        about |= {"studies": own["study"].nunique(), "secondary": bool(own["secondary"].any())}
         found.append(about | asdict(fit(own, value)))
-    return pd.DataFrame(found, columns=[*_BY, "studies", *Fit.__dataclass_fields__])
+    return pd.DataFrame(found, columns=[*_BY, "studies", "secondary", *Fit.__dataclass_fields__])
 
 
 _BY = ["order", "panel", "route", "regime", "protocol"]

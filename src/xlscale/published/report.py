@@ -75,6 +75,7 @@ def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
     _count(numbers, "contradictions", len(wrong), "scores")
     _count(numbers, "wrong_averages", len(averages), "averages")
     titles = scores.drop_duplicates("task").set_index("task")["task_title"]
+    second = set(scores.loc[scores["secondary"], "source_key"])
     rows = [
         [
             row.model,
@@ -86,11 +87,19 @@ def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
         for row in wrong.itertuples()
     ]
     rows += [
-        [row.model, f"{titles[row.task]}, {row.language} of {row.languages} languages", row.source_key]
+        [
+            row.model,
+            f"{titles[row.task]}, {row.language} of {row.languages} languages",
+            marked(row.source_key, row.source_key in second),
+        ]
         + [percent(value) for value in sorted((row.printed, row.mean))]
         for row in averages.itertuples()
     ]
     numbers.table("published_contradictions", ["Model", "Score", "Sources", "Lowest", "Highest"], rows)
+
+
+def _marked_sources(keys: str, secondary: set[str]) -> str:
+    return ", ".join(marked(key, key in secondary) for key in keys.split(", "))
 
 
 def add_finetuned(numbers: Numbers, levels: pd.DataFrame) -> None:
@@ -228,7 +237,8 @@ def add_regressions(numbers: Numbers, fits: dict[str, pd.DataFrame]) -> None:
     for response, table in fits.items():
         for row in table.itertuples():
             spread = "–" if pd.isna(row.sd_slope) else percent(row.sd_slope / 100)
-            about = [response, row.protocol if row.route in (NONE, "fine-tuning") else f"{row.protocol}, {row.route}"]
+            regime = row.protocol if row.route in (NONE, "fine-tuning") else f"{row.protocol}, {row.route}"
+            about = [response, marked(regime, row.secondary)]
             counts = [str(row.studies), str(row.families), f"{row.rows:,}"]
             slope = [signed(row.slope, factor=1), interval(row.low, row.high, factor=1)]
             rows.append([*about, *counts, *slope, spread])
