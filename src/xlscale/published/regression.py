@@ -124,7 +124,7 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 
 
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
-    """A row per route and regime with a series of several sizes: _BY, studies (number), secondary (bool), fields of Fit.
+    """A row per route and regime with a series of several sizes: _BY, studies (number), secondary, fields of Fit.
 
     ``rows`` is that of ``gains.pairs`` or of ``scale.levels``.
     """
