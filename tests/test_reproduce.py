@@ -52,7 +52,7 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
     assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "scaling_overlay.svg").exists()
     made = json.loads((built / "numbers.json").read_text())
-    assert {number["source"] for number in made["numbers"].values()} == {"00_data", "04_scaling", "05_significance"}
+    assert {number["source"] for number in made["numbers"].values()} == {"00_data", *reproduce.ANALYSES}
 
     stamps = {path: path.stat().st_mtime_ns for path in [*out.rglob("*"), *built.rglob("*")] if path.is_file()}
     second = _reproduce(setting, "record")
@@ -104,7 +104,7 @@ def test_the_committed_record_is_whole_and_its_code_is_the_present_one():
 
 @pytest.mark.slow
 def test_the_committed_paper_is_what_the_record_gives(tmp_path):
-    for name in ("00_data", "04_scaling", "05_significance", "08_preparation"):
+    for name in ("00_data", "08_preparation", *reproduce.ANALYSES):
         executed = tmp_path / f"{name}.ipynb"
         short = {"again": 0} if name == "08_preparation" else {}
         runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, {"out": str(tmp_path)} | short)

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("run", help="run one cell").add_argument("id")
     verbs.add_parser("plan", help="list the cells of a study").add_argument("--study", **study)
     verbs.add_parser("paper", help="rebuild the paper from the record").add_argument("--study", **study)
+    verbs.add_parser("add-source", help="add published scores from a CSV file").add_argument("file")
     return parser
 
 
@@ -72,6 +73,11 @@ def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
         if not forked:
             runner.die_with_parent()
         runner.main(options.id)
+        return True
+    if options.verb == "add-source":
+        from xlscale.published import sources
+
+        print(sources.add(options.file))
         return True
     from xlscale import reproduce
 

@@ -26,7 +26,7 @@ from xlscale.files import (
     sha256_file,
 )
 
-ANALYSES = ["04_scaling", "05_significance"]
+ANALYSES = ["04_scaling", "05_significance", "06_published", "09_claims"]
 STAMP = REPRODUCTION / "stamp.json"
 HERE = RUNS / "reproduce"
 
@@ -248,7 +248,13 @@ def _below(*folders: Path) -> list[Path]:
 
 def _inputs() -> str:
     """Hash of everything that the outcome of ``reproduce`` depends on, taken before it begins."""
-    sources = [PAPER / "paper.typ", PAPER / "refs.bib", ROOT / "Snakefile", ROOT / "requirements.lock"]
+    sources = [
+        PAPER / "paper.typ",
+        PAPER / "refs.bib",
+        PAPER / "claims.yaml",
+        ROOT / "Snakefile",
+        ROOT / "requirements.lock",
+    ]
     folders = [ROOT / "src" / "xlscale", files.NOTEBOOKS, files.STUDIES, files.MANIFEST, RESULTS, PAPER / "fonts"]
     return _hashes([*sources, *_below(*folders)])
 

@@ -1,0 +1,158 @@
+"""Gains: what a tuned model scores above its base, at the same size, task, language, metric and regime, in one study.
+
+A *series* is one family after one kind of training in one regime of one study; along it only the size changes, so its
+sizes are compared over the tasks and languages that all of them have. Nothing crosses series.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from xlscale.cells import SHUFFLED
+from xlscale.published import scores as sc
+from xlscale.published.tables import UNKNOWN_ORDER
+
+SERIES = ["study", "family", "training", "type", "focus", "route", "regime", "protocol", "group", "panel", "order",
+          "secondary"]  # fmt: skip
+PUBLISHED, _CONTINUED = "published, ", "continued pretraining, "
+_SETTING = ["regime", "task", "metric", "language"]
+
+
+def bases(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row per tuned model: study, model, base (name, or "" without one), why (without one, else "").
+
+    The base is what models.csv names; else the one model of the same study, family and size without training.
+    """
+    models = scores[(scores["skip"] == "") & (scores["route"] != "embedding")]
+    facts = ["study", "model", "family", "size", "type", "base_model"]
+    models = models[facts].drop_duplicates()
+    plain = models[models["type"] == "none"].groupby(["study", "family", "size"], dropna=False)["model"].agg(list)
+    rows = []
+    for row in models[models["type"] != "none"].drop_duplicates(["study", "model"]).itertuples(index=False):
+        same = plain.get((row.study, row.family, row.size), []) if pd.notna(row.size) else []
+        base = row.base_model or (same[0] if len(same) == 1 else "")
+        several = f"several models could be its base: {', '.join(same)}"
+        why = "" if base else several if same else "its base was not evaluated in the same study"
+        rows.append((row.study, row.model, base, why))
+    return pd.DataFrame(rows, columns=["study", "model", "base", "why"])
+
+
+def pairs(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row per tuned score with a base score, and per printed difference.
+
+    Columns: SERIES, source_key, model, base, size, task, task_title, chance, chance_known, metric, language, base_score
+    and score (0..1; NaN where only the difference is printed), gain (chance-corrected, of 1).
+
+    ``scores`` is the table of ``scores.table``. Averages are left out where there are languages.
+    """
+    rows = sc.usable(scores)
+    tuned = rows[(rows["type"] != "none") & rows["size"].notna()]
+    printed = tuned[tuned["measure"] == "difference"]
+    printed = printed.assign(base=printed["model"], base_score=float("nan"), gain=printed["corrected"])
+    printed["score"] = float("nan")
+    tuned = tuned[tuned["measure"] != "difference"].merge(bases(scores), on=["study", "model"])
+    # Models that are bases may be tuned themselves: Marco starts from an instruction-tuned model.
+    base = rows[rows["measure"] != "difference"].drop_duplicates(["study", "model", *_SETTING])
+    base = base[["study", "model", *_SETTING, "corrected", "score"]]
+    base = base.rename(columns={"model": "base", "corrected": "base_corrected", "score": "base_score"})
+    found = tuned.merge(base, on=["study", "base", *_SETTING])
+    found = found.assign(gain=found["corrected"] - found["base_corrected"])
+    columns = [*SERIES, "source_key", "model", "base", "size", "task", "task_title", "chance", "chance_known", "metric"]
+    columns += ["rank", "language", "kind", "without_english", "base_score", "score", "gain"]
+    both = pd.concat([printed[columns], found[columns]], ignore_index=True)
+    both["family"] = both["family"].where(both["base"] == both["model"], _family_of(scores, both))
+    return sc.one_per_language(both, SERIES).reset_index(drop=True)
+
+
+def _family_of(scores: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
+    """The family of the base: CodeLlama is a Llama 2 that was trained on."""
+    of = scores.drop_duplicates(["study", "model"]).set_index(["study", "model"])["family"]
+    keys = pd.MultiIndex.from_frame(found[["study", "base"]])
+    return pd.Series(of.reindex(keys).to_numpy(), index=found.index)
+
+
+def balanced(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
+    """The rows of every series over tasks and languages that all of its sizes have; ``balanced`` says whether there are
+    any. Where there are none the rows stay as they are, and no line or slope may join them."""
+    parts = []
+    for _, own in rows.groupby(series, sort=True, dropna=False):
+        sizes = own["size"].nunique()
+        shared = own.groupby(["task", "language"])["size"].transform("nunique") == sizes
+        parts.append((own[shared] if shared.any() else own).assign(balanced=bool(shared.any())))
+    return pd.concat(parts, ignore_index=True) if parts else rows.assign(balanced=pd.Series(dtype=bool))
+
+
+def by_task(rows: pd.DataFrame, series: list[str], value: str = "gain") -> pd.DataFrame:
+    """Means over languages: a row per series, size and task, with ``value``, languages (number) and balanced."""
+    keys = [*series, "size", "task", "task_title", "balanced"]
+    grouped = rows.groupby(keys, sort=True, dropna=False)
+    return grouped.agg(**{value: (value, "mean"), "languages": ("language", "nunique")}).reset_index()
+
+
+def points(tasks: pd.DataFrame, series: list[str], value: str = "gain") -> pd.DataFrame:
+    """Means over tasks, each with equal weight: a row per series and size, with ``value``, tasks (number), languages
+    (largest number of a task), low and high (of the tasks), balanced. ``tasks`` is that of ``by_task``."""
+    grouped = tasks.groupby([*series, "size", "balanced"], sort=True, dropna=False)
+    found = grouped.agg(
+        value=(value, "mean"),
+        low=(value, "min"),
+        high=(value, "max"),
+        tasks=("task", "nunique"),
+        languages=("languages", "max"),
+    )
+    return found.reset_index().rename(columns={"value": value})
+
+
+def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The same family after the same training at the same size and in the same regime, as different studies have it.
+
+    A row per such case and study, over the tasks and languages that all of its studies have: family, training, size,
+    protocol, tasks (number), study, gain.
+    """
+    case = ["family", "training", "regime", "protocol", "size"]
+    studies = pairs.groupby(case)["study"].transform("nunique")
+    several = pairs[studies >= 2]
+    same = several.groupby([*case, "task", "language"])["study"].transform("nunique") == studies[studies >= 2]
+    tasks = several[same].groupby([*case, "study", "task"])["gain"].mean().reset_index()
+    found = tasks.groupby([*case, "study"]).agg(tasks=("task", "nunique"), gain=("gain", "mean")).reset_index()
+    return found[["family", "training", "size", "protocol", "tasks", "study", "gain"]]
+
+
+def published(scores: pd.DataFrame) -> pd.DataFrame:
+    """The points of the headline figure that others published: those of ``points``, with ``panel`` and ``order`` of the
+    panel: fine-tuned, prompted by regime, continued pretraining by regime, then what is unknown."""
+    rows = balanced(pairs(scores), SERIES)
+    found = points(by_task(rows, SERIES), SERIES)
+    continued = found["route"] == "continued pretraining"
+    found["panel"] = found["panel"].where(~continued, found["panel"].str.replace(PUBLISHED, _CONTINUED))
+    found["order"] = found["order"].where(~continued | (found["order"] == UNKNOWN_ORDER), found["order"] + 20)
+    return found
+
+
+def local(cells: pd.DataFrame, gains: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:
+    """The local ladder's points in the same form, from ``record.cells`` and ``stats.slopes.gains``.
+
+    Size is that outside the word embeddings; a gain is chance-corrected with ``chance`` of its target (0..1) and a mean
+    over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low, high.
+    """
+    known = gains.dropna(subset=["estimate"])
+    if known.empty:
+        return pd.DataFrame(columns=["training", "type", "focus", "control", "size", "gain", "low", "high", "tasks"])
+    facts = cells.drop_duplicates("condition").set_index("condition")
+    sizes = cells.groupby("layers")["non_embedding_parameters"].max()
+    corrected = known["estimate"] / (1 - known["target"].map(chance))
+    known = known.assign(
+        gain=corrected,
+        size=known["layers"].map(sizes),
+        control=known["condition"].str.endswith(SHUFFLED),
+        type=known["condition"].map(facts["intermediate_type"]),
+        training=known["condition"],
+        focus="",
+    )
+    # A size counts only the targets that a condition has at every size, as in the published series.
+    per = known.groupby("condition")["size"].transform("nunique")
+    shared = known.groupby(["condition", "target"])["size"].transform("nunique") == per
+    grouped = known[shared].groupby(["training", "type", "focus", "control", "size"], sort=True)
+    return grouped.agg(
+        gain=("gain", "mean"), low=("gain", "min"), high=("gain", "max"), tasks=("target", "nunique")
+    ).reset_index()

@@ -1,0 +1,163 @@
+"""What is wrong with the rows of a new source, line by line; nothing here changes a file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xlscale.files import XlscaleError
+from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
+
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?|mixed|avg.*")
+REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task", "regime", "task", "metric", "language",
+            "value", "where_read", "quality")  # fmt: skip
+_FEW = 3  # values of a column that suffice to say that it holds fractions
+
+
+def read(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a .csv or .csv.gz file as (line, text by column). Raises XlscaleError when it cannot be read so, or
+    for every line with another number of fields than the header has."""
+    path = Path(path)
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        reader = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        header = next(reader, [])
+        _check_header(path, header)
+        lines = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError:
+        raise XlscaleError(f"{path}: not found, expected a .csv or .csv.gz file") from None
+    except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise XlscaleError(f"{path}: not a readable CSV file in UTF-8 ({' '.join(str(error).split())})") from None
+    ragged = [
+        f"{path}:{n}: expected {len(header)} fields, got {len(row)}" for n, row in lines if len(row) != len(header)
+    ]
+    if ragged:
+        raise XlscaleError("\n".join(ragged))
+    return [(n, {name: text.strip() for name, text in zip(header, row, strict=True)}) for n, row in lines]
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if sorted(header) != sorted(COLUMNS):
+        missing = [name for name in COLUMNS if name not in header]
+        more = [name for name in header if name not in COLUMNS]
+        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(more)}"] * bool(more)
+        what = "; ".join(parts) or "a column twice"
+        raise XlscaleError(f"{path}:1: header: expected the columns {','.join(COLUMNS)}, got {what}")
+
+
+def faults(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[tuple[int, str]]:
+    """Everything that is wrong with the rows of a file, beside the layer that it is to join, in order of lines.
+
+    Each is (line, one line that names field and expected value).
+    """
+    found = [(n, fault) for n, row in lines for fault in _row(row, layer)]
+    broken = {n for n, _ in found}
+    whole = [(n, row) for n, row in lines if n not in broken]
+    found += [*_fractions(whole, layer), *_twice(lines, layer), *_qualities(whole, layer)]
+    return sorted(found)
+
+
+def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
+    for name in REQUIRED:
+        if not row[name]:
+            yield f"{name}: expected a text, got nothing"
+    if row["source_key"] and not _SOURCE.fullmatch(row["source_key"]):
+        yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {row['source_key']!r}"
+    if row["quality"] and row["quality"] not in QUALITIES:
+        yield f"quality: expected one of {', '.join(QUALITIES)}, got {row['quality']!r}"
+    if row["language"] and not _LANGUAGE.fullmatch(row["language"]):
+        yield f"language: expected a code such as 'sw', or 'avg...', or 'mixed', got {row['language']!r}"
+    try:
+        parameters(row["params"])
+    except ValueError:
+        yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {row['params']!r}"
+    if row["value"] and row["metric"]:
+        yield from _value(row, layer)
+
+
+def _value(row: dict[str, str], layer: Layer) -> Iterator[str]:
+    metric = layer.metric(row["metric"])
+    low, high = (PER_UNIT[metric["unit"]] * limit for limit in MEASURES[metric["measure"]])
+    value = number(row["value"])
+    if math.isnan(value):
+        yield f"value: expected a number, got {row['value']!r}"
+    elif not low <= value <= high:
+        yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {row['value']}"
+
+
+def number(text: str) -> float:
+    """A decimal number as text, with or without a sign; NaN for anything else, infinities included."""
+    try:
+        value = float(text)
+    except ValueError:
+        return float("nan")
+    return value if math.isfinite(value) and "_" not in text else float("nan")
+
+
+def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
+    """Columns that must be fractions but do not say so: read as percent they would be a hundred times too small."""
+    columns: dict[tuple[str, ...], list[tuple[int, float]]] = {}
+    for n, row in lines:
+        metric = layer.metric(row["metric"])
+        if metric["unit"] == "percent" and metric["measure"] == "score":
+            key = tuple(row[name] for name in ("source_key", "table", "regime", "task", "metric"))
+            columns.setdefault(key, []).append((n, number(row["value"])))
+    for column in columns.values():
+        values = [value for _, value in column]
+        if len(values) >= _FEW and 0 < max(values) <= 1:
+            yield (
+                column[0][0],
+                (
+                    f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in 0 to 1: "
+                    "without the word they are read as percent"
+                ),
+            )
+
+
+def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
+    before: dict[tuple[str, ...], tuple[str, float]] = {
+        tuple(row[:-1]): ("a row that is there already", row[-1])
+        for row in layer.results[[*KEY, "value"]].itertuples(index=False, name=None)
+    }
+    for n, row in lines:
+        key = tuple(row[name] for name in KEY)
+        if key in before:
+            where, value = before[key]
+            same = "the same" if value == number(row["value"]) else "another"
+            yield n, f"value: expected every score once, got {same} value as {where} ({value:g})"
+        else:
+            before[key] = (f"line {n}", number(row["value"]))
+
+
+def _qualities(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
+    known = dict(zip(layer.sources["source_key"], layer.sources["quality"], strict=True))
+    for n, row in lines:
+        if known.setdefault(row["source_key"], row["quality"]) != row["quality"]:
+            yield (
+                n,
+                f"quality: expected {known[row['source_key']]!r} as in the rest of its source, got {row['quality']!r}",
+            )
+
+
+def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:
+    """What no table knows: regimes, tasks, kinds of training. Accepted; one line each says what is assumed."""
+    regimes, kinds = set(layer.regimes["regime"]), set(layer.training["intermediate_task"])
+    found: dict[str, Any] = {}
+    for n, row in lines:
+        if row["regime"] not in regimes:
+            found.setdefault(f"regime {row['regime']!r}: not in regimes.csv; it is shown in a panel of its own", n)
+        if row["intermediate_task"] not in kinds:
+            found.setdefault(
+                f"intermediate_task {row['intermediate_task']!r}: not in training.csv; it is shown as unclassified", n
+            )
+        if layer.task(row["task"]) is None:
+            found.setdefault(f"task {row['task']!r}: no chance level in tasks.csv; 0 is used, and marked", n)
+    return [f"line {n}: {text}" for text, n in found.items()]

@@ -1,0 +1,107 @@
+"""Adding a source, and looking over what is there: scores given twice, scores that contradict each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from xlscale.files import XlscaleError, atomic
+from xlscale.published import rows
+from xlscale.published.tables import FOLDER, HEADERS, STORED, Layer, load, write_results
+
+_SHOWN = 50  # faults that are printed; the rest is counted
+ROUNDING = 0.0011  # two printings of one score may round it differently, at one decimal of a percent
+AVERAGE = 0.002  # so may a mean over rounded scores
+
+
+def add(path: Path, folder: Path = FOLDER) -> str:
+    """Append the rows of a .csv or .csv.gz file to the layer in ``folder``; returns what was done, in lines.
+
+    All is checked before anything is written. Raises XlscaleError with a line per fault, each naming file, line, field
+    and expected value; then nothing has changed.
+    """
+    path, folder = Path(path), Path(folder)
+    layer = load(folder)
+    lines = rows.read(path)
+    if not lines:
+        raise XlscaleError(f"{path}: expected at least one row below the header")
+    found = rows.faults(lines, layer)
+    if found:
+        shown = [f"{path}:{n}: {fault}" for n, fault in found[:_SHOWN]]
+        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        raise XlscaleError("\n".join([*shown, *more, "nothing was changed"]))
+    new = pd.DataFrame([row for _, row in lines])
+    known = set(layer.sources["source_key"])
+    names = [name for name in dict.fromkeys(new["source_key"]) if name not in known]
+    if names:
+        _add_sources(layer, new, names, folder)
+    # The results come last: a source without results harms nobody, results without their source could not be read.
+    stored = new[list(STORED)].assign(value=[rows.number(text) for text in new["value"]])
+    with atomic(folder / "results.parquet") as temporary:
+        write_results(pd.concat([layer.results, stored], ignore_index=True), temporary)
+    parts = [f"added {len(new)} scores of {', '.join(dict.fromkeys(new['source_key']))}"]
+    return "\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)])
+
+
+def _add_sources(layer: Layer, new: pd.DataFrame, names: list[str], folder: Path) -> None:
+    first = new.drop_duplicates("source_key").set_index("source_key")
+    fresh = [
+        {
+            "source_key": name,
+            "study": name,
+            "title": name,
+            "quality": first.loc[name, "quality"],
+            "licence": "not verified",
+            "limits": "",
+        }
+        for name in names
+    ]
+    table = pd.concat([layer.sources, pd.DataFrame(fresh, columns=HEADERS["sources"])], ignore_index=True)
+    with atomic(folder / "sources.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+_SAME = ["model", "size", "training", "regime", "task", "metric", "language"]
+
+
+def repeated(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores that several sources give: _SAME, ``sources`` (text), ``low`` and ``high`` (0..1), ``agree`` (bool).
+
+    They agree if they are equal but for rounding. ``scores`` is the table of ``xlscale.published.scores``.
+    """
+    grouped = scores.groupby(_SAME, dropna=False, sort=True)
+    found = grouped.agg(
+        sources=("source_key", lambda keys: ", ".join(sorted(set(keys)))),
+        count=("source_key", "nunique"),
+        low=("score", "min"),
+        high=("score", "max"),
+    ).reset_index()
+    found = found[found["count"] > 1].drop(columns="count").reset_index(drop=True)
+    return found.assign(agree=found["high"] - found["low"] <= ROUNDING)
+
+
+def averages(scores: pd.DataFrame) -> pd.DataFrame:
+    """Printed averages that are neither the mean over all languages of their row nor over those but English.
+
+    Columns: source_key, model, task, metric, language (the average's label), printed, mean (the nearer one; 0..1),
+    languages (number). Only rows with at least three languages are compared.
+    """
+    keys = ["source_key", "model", "training", "regime", "task", "metric"]
+    single = scores[scores["kind"].isin(["language", "english"])]
+    means = pd.DataFrame(
+        {
+            "all": single.groupby(keys)["score"].mean(),
+            "without": single[single["kind"] == "language"].groupby(keys)["score"].mean(),
+            "languages": single.groupby(keys).size(),
+        }
+    )
+    # The metric of a computed mean names the mean, so it has no row of languages of the same metric.
+    printed = scores[scores["kind"] == "average"].join(means, on=keys, how="inner")
+    distance = printed[["all", "without"]].sub(printed["score"], axis=0).abs()
+    nearer = printed["all"].where(distance["all"] <= distance["without"].fillna(2), printed["without"])
+    out = printed.assign(printed=printed["score"], mean=nearer)
+    out = out[((out["printed"] - out["mean"]).abs() > AVERAGE) & (out["languages"] >= 3)]
+    return out[["source_key", "model", "task", "metric", "language", "printed", "mean", "languages"]].reset_index(
+        drop=True
+    )

@@ -1,0 +1,180 @@
+"""The files of ``data_manifest/published/``: results, sources, and the small tables that say what their labels mean.
+
+Labels are looked up by shell patterns (``fnmatch``), the first that fits counts. A label that no pattern fits is no
+fault: it gets defaults and a warning, so that new families, tasks, languages and regimes need no code.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xlscale.files import MANIFEST, XlscaleError, relative
+
+FOLDER = MANIFEST / "published"
+COLUMNS = (
+    "source_key", "paper_arxiv", "table", "model_family", "model", "params", "intermediate_task", "regime", "task",
+    "metric", "language", "value", "where_read", "quality",
+)  # fmt: skip
+# Two rows of one source that agree in these are the same score twice.
+KEY = ("source_key", "table", "model_family", "model", "params", "intermediate_task", "regime", "task", "metric",
+       "language")  # fmt: skip
+QUALITIES = ("primary", "full-text copy", "secondary")
+STORED = tuple(name for name in COLUMNS if name != "quality")  # one quality per source: it is in sources.csv
+UNKNOWN_ORDER = 99
+HEADERS = {
+    "sources": ("source_key", "study", "title", "quality", "licence", "limits"),
+    "regimes": ("regime", "group", "order", "title", "protocol"),
+    "tasks": ("pattern", "task", "title", "chance", "xtreme_r", "note"),
+    "metrics": ("pattern", "unit", "measure", "rank", "note"),
+    "training": ("intermediate_task", "training", "type", "focus", "route", "why"),
+    "models": ("source_key", "model", "base_model", "family", "params", "skip", "note"),
+}
+TYPES = ("none", "general", "domain", "mixed", "unclassified")
+MEASURES = {"score": (0.0, 1.0), "difference": (-1.0, 1.0), "corrected": (-1.0, 1.0), "similarity": (-1.0, 1.0),
+            "translation": (0.0, 1.0)}  # fmt: skip
+PER_UNIT = {"percent": 100.0, "fraction": 1.0}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([MB])(?:-A(\d+(?:\.\d+)?)B)?(?: \(.*\))?")
+_SPARSE = re.compile(r"\d+x\d+(?:\.\d+)?B")
+_FACTOR = {"M": 1e6, "B": 1e9}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Everything of one folder.
+
+    ``results`` has the columns STORED, all text but ``value`` (float64, in the unit of its source); the other tables
+    are text, with the columns of HEADERS.
+    """
+
+    results: pd.DataFrame
+    sources: pd.DataFrame
+    regimes: pd.DataFrame
+    tasks: pd.DataFrame
+    metrics: pd.DataFrame
+    training: pd.DataFrame
+    models: pd.DataFrame
+
+    def task(self, label: str) -> dict[str, str] | None:
+        """The row of tasks.csv for a label; None where no pattern fits."""
+        return _first(self._patterns["tasks"], label)
+
+    def metric(self, label: str) -> dict[str, str]:
+        """The row of metrics.csv for a label: its last pattern fits everything."""
+        found = _first(self._patterns["metrics"], label)
+        if found is None:
+            raise XlscaleError(f"metrics.csv: no pattern fits {label!r}: expected a last row with the pattern '*'")
+        return found
+
+    def model(self, source: str, name: str) -> dict[str, str]:
+        """What models.csv says of a model of a source; empty where it says nothing."""
+        for row in self._patterns["models"]:
+            if fnmatchcase(source, row["source_key"]) and fnmatchcase(name, row["model"]):
+                return row
+        return dict.fromkeys(HEADERS["models"], "")
+
+    @cached_property
+    def _patterns(self) -> dict[str, list[dict[str, str]]]:
+        return {name: getattr(self, name).to_dict("records") for name in ("tasks", "metrics", "models")}
+
+
+def _first(rows: list[dict[str, str]], label: str) -> dict[str, str] | None:
+    return next((row for row in rows if fnmatchcase(label, row["pattern"])), None)
+
+
+def load(folder: Path = FOLDER) -> Layer:
+    """Read and check the layer in ``folder``. Without a results file there are no results yet.
+
+    Raises XlscaleError naming the file for what cannot be read, a missing column, an unknown type or unit, or results
+    of a source that sources.csv lacks.
+    """
+    folder = Path(folder)
+    small = {name: _read(folder / f"{name}.csv", header) for name, header in HEADERS.items()}
+    _check_words(folder, small)
+    layer = Layer(results=read_results(folder / "results.parquet"), **small)
+    lost = sorted(set(layer.results["source_key"]) - set(layer.sources["source_key"]))
+    if lost:
+        raise XlscaleError(f"{relative(folder / 'sources.csv')}: source_key: expected a row for {lost[0]!r}")
+    return layer
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """``results.parquet`` with the columns STORED, empty where there is none. Raises XlscaleError if unreadable."""
+    if not path.exists():
+        return pd.DataFrame({name: pd.Series(dtype=float if name == "value" else str) for name in STORED})
+    try:
+        return pq.read_table(path, columns=list(STORED)).to_pandas().astype(dict.fromkeys(_TEXT, str))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise XlscaleError(
+            f"{relative(path)}: not a readable table of results ({' '.join(str(error).split())})"
+        ) from None
+
+
+_TEXT = [name for name in STORED if name != "value"]
+
+
+def write_results(results: pd.DataFrame, path: Path) -> None:
+    """Write ``results.parquet``: its bytes depend on the rows and on the version of pyarrow alone."""
+    schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in STORED])
+    table = pa.Table.from_pandas(results[list(STORED)], schema=schema, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=19)
+
+
+def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise XlscaleError(f"{relative(path)}: not found") from None
+    except (ValueError, OSError) as error:  # a broken file is a ValueError to pandas
+        raise XlscaleError(f"{relative(path)}: not a readable CSV file ({' '.join(str(error).split())})") from None
+    if tuple(table.columns) != header:
+        raise XlscaleError(f"{relative(path)}: header: expected {','.join(header)}, got {','.join(table.columns)}")
+    return table
+
+
+def _check_words(folder: Path, small: dict[str, pd.DataFrame]) -> None:
+    allowed = {
+        ("training", "type"): TYPES,
+        ("metrics", "unit"): tuple(PER_UNIT),
+        ("metrics", "measure"): tuple(MEASURES),
+        ("sources", "quality"): QUALITIES,
+    }
+    for (name, column), words in allowed.items():
+        wrong = small[name].index[~small[name][column].isin(words)]
+        if len(wrong):
+            got = small[name].loc[wrong[0], column]
+            where = f"{relative(folder / name)}.csv: line {wrong[0] + 2}"
+            raise XlscaleError(f"{where}: {column}: expected one of {', '.join(words)}, got {got!r}")
+    for line, text in enumerate(small["tasks"]["chance"], start=2):
+        if text and not _is_chance(text):
+            where = f"{relative(folder / 'tasks.csv')}: line {line}"
+            raise XlscaleError(f"{where}: chance: expected nothing or a number from 0 to below 1, got {text!r}")
+
+
+def _is_chance(text: str) -> bool:
+    try:
+        return 0 <= float(text) < 1
+    except ValueError:
+        return False
+
+
+def parameters(text: str) -> tuple[float, bool]:
+    """A count such as "7.1B", "560M" or "57B-A14B" as (total parameters, sparse); NaN for "", "unknown" and "8x7B".
+
+    Sparse models use only a part of their parameters for a token. Raises ValueError for anything else.
+    """
+    if text in ("", "unknown"):
+        return float("nan"), False
+    if _SPARSE.fullmatch(text):
+        return float("nan"), True
+    found = _COUNT.fullmatch(text)
+    if not found or float(found[1]) == 0:
+        raise ValueError(text)
+    return float(found[1]) * _FACTOR[found[2]], found[3] is not None

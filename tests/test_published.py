@@ -1,0 +1,400 @@
+"""The published layer: what a source must look like, how scores reach one scale, and what is known of them."""
+
+import csv
+import gzip
+import io
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xlscale.files import XlscaleError
+from xlscale.published import gains, rows, scores, sources, tables
+from xlscale.published.tables import COLUMNS, FOLDER
+
+ROW = {
+    "source_key": "mine",
+    "paper_arxiv": "none",
+    "table": "Table 1",
+    "model_family": "Newt",
+    "model": "Newt 7B",
+    "params": "7B",
+    "intermediate_task": "none",
+    "regime": "zero-shot-finetuned",
+    "task": "xnli",
+    "metric": "acc",
+    "language": "sw",
+    "value": "50.0",
+    "where_read": "page 3",
+    "quality": "primary",
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return scores.table()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the published layer that a test may change."""
+    return shutil.copytree(FOLDER, tmp_path / "data_manifest" / "published")
+
+
+def write(path, *changes, header=COLUMNS):
+    """A CSV file of rows that differ from ROW; returns its path."""
+    text = io.StringIO(newline="")
+    out = csv.writer(text)
+    out.writerow(header)
+    out.writerows([{**ROW, **change}.get(name, "") for name in header] for change in changes)
+    raw = text.getvalue().encode()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def state(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def frame(folder):
+    return scores.table(tables.load(folder))
+
+
+def test_the_bundle_is_small_and_its_bytes_depend_on_its_rows_alone(tmp_path):
+    path = FOLDER / "results.parquet"
+    assert path.stat().st_size < 300_000
+    tables.write_results(tables.read_results(path), tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.csv.gz"])
+def test_a_source_is_appended_after_what_is_there(folder, tmp_path, name):
+    before = tables.load(folder).results
+    said = sources.add(write(tmp_path / name, {}, {"language": "th", "value": "51"}), folder)
+    assert said == "added 2 scores of mine"
+    after = tables.load(folder)
+    assert after.results.iloc[: len(before)].equals(before) and list(after.results["value"].tail(2)) == [50.0, 51.0]
+    row = after.sources.iloc[-1]
+    assert (row["source_key"], row["study"], row["quality"], row["licence"]) == (
+        "mine",
+        "mine",
+        "primary",
+        "not verified",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": "fifty"}, "value: expected a number, got 'fifty'"),
+        ({"value": "nan"}, "value: expected a number, got 'nan'"),
+        ({"value": "101"}, "value: expected 0 to 100 (percent, score), got 101"),
+        ({"value": "-1"}, "value: expected 0 to 100 (percent, score), got -1"),
+        ({"value": "1.5", "metric": "acc (fraction)"}, "value: expected 0 to 1 (fraction, score), got 1.5"),
+        ({"value": "-101", "metric": "acc; DELTA"}, "value: expected -100 to 100 (percent, difference), got -101"),
+        ({"params": "7"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '7'"),
+        ({"params": "0B"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '0B'"),
+        ({"quality": "good"}, "quality: expected one of primary, full-text copy, secondary, got 'good'"),
+        ({"language": "Swahili"}, "language: expected a code such as 'sw', or 'avg...', or 'mixed', got 'Swahili'"),
+        ({"source_key": "My Source"}, "source_key: expected lower-case letters"),
+        ({"where_read": ""}, "where_read: expected a text, got nothing"),
+        ({"quality": "secondary"}, "quality: expected 'primary' as in the rest of its source, got 'secondary'"),
+        ({"language": "de"}, "value: expected every score once, got the same value as line 2 (50)"),
+        ({"language": "de", "value": "51"}, "value: expected every score once, got another value as line 2 (50)"),
+    ],
+)
+def test_a_wrong_row_is_refused_with_its_line_and_nothing_changes(folder, tmp_path, change, said):
+    before = state(folder)
+    path = write(tmp_path / "mine.csv", {"language": "de"}, {"language": "th"}, change, {"language": "fr"})
+    with pytest.raises(XlscaleError) as caught:
+        sources.add(path, folder)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{path}:4: {said}") and lines[-1] == "nothing was changed" and len(lines) == 2
+    assert state(folder) == before
+
+
+def test_every_wrong_line_is_said_and_many_are_counted(folder, tmp_path):
+    changes = [{"language": f"a{chr(97 + i // 26)}{chr(97 + i % 26)}", "value": "x"} for i in range(60)]
+    with pytest.raises(XlscaleError) as caught:
+        sources.add(write(tmp_path / "mine.csv", {}, *changes), folder)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'mine.csv'}:3: value") and lines[49].startswith(
+        f"{tmp_path / 'mine.csv'}:52:"
+    )
+    assert lines[50:] == ["and 10 more", "nothing was changed"]
+
+
+def test_a_line_number_counts_lines_of_the_file_even_after_a_quoted_line_break(folder, tmp_path):
+    path = write(tmp_path / "mine.csv", {"where_read": "page 3,\nleft"}, {"language": "th", "value": "x"})
+    with pytest.raises(XlscaleError, match=r"mine\.csv:4: value: expected a number"):
+        sources.add(path, folder)
+
+
+def test_percent_that_are_fractions_are_noticed(folder, tmp_path):
+    changes = [{"language": code, "value": value} for code, value in (("sw", "0.5"), ("th", "0.44"), ("de", "0.61"))]
+    with pytest.raises(XlscaleError, match=r"mine\.csv:2: metric: expected 'fraction' in it, as all 3 values"):
+        sources.add(write(tmp_path / "mine.csv", *changes), folder)
+    sources.add(write(tmp_path / "mine.csv", *({**change, "metric": "acc (fraction)"} for change in changes)), folder)
+
+
+def test_a_row_that_is_there_already_is_refused(folder, tmp_path):
+    path = write(tmp_path / "mine.csv", {})
+    sources.add(path, folder)
+    before = state(folder)
+    with pytest.raises(
+        XlscaleError, match=r":2: value: expected every score once, got the same value as a row that is there"
+    ):
+        sources.add(path, folder)
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"mine\.csv:1: header: expected the columns .*, got missing source_key"),
+        (b"source_key,more\n", r"mine\.csv:1: header: .* unknown more"),
+        ((",".join(COLUMNS) + "\n").encode(), "expected at least one row below the header"),
+        ((",".join(COLUMNS) + "\na,b\n").encode(), r"mine\.csv:2: expected 14 fields, got 2"),
+        ((",".join(COLUMNS) + "\n\xff").encode("latin-1"), "not a readable CSV file in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(folder, tmp_path, content, said):
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(XlscaleError, match=said):
+        sources.add(tmp_path / "mine.csv", folder)
+
+
+def test_a_broken_archive_and_a_missing_file_are_one_line(folder, tmp_path):
+    whole = write(tmp_path / "whole.csv.gz", {}).read_bytes()
+    (tmp_path / "mine.csv.gz").write_bytes(whole[:-9])
+    with pytest.raises(XlscaleError, match="not a readable CSV file"):
+        sources.add(tmp_path / "mine.csv.gz", folder)
+    with pytest.raises(XlscaleError, match="nothing.csv: not found, expected a .csv or .csv.gz file"):
+        sources.add(tmp_path / "nothing.csv", folder)
+
+
+def test_the_command_adds_and_refuses(folder, tmp_path):
+    environment = os.environ | {"XLSCALE_ROOT": str(tmp_path)}
+
+    def run(path):
+        command = [sys.executable, "-m", "xlscale", "add-source", str(path)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    before = state(folder)
+    wrong = run(write(tmp_path / "wrong.csv", {}, {"language": "th", "value": "200"}))
+    assert wrong.returncode == 1 and "wrong.csv:3: value: expected 0 to 100" in wrong.stderr
+    assert "Traceback" not in wrong.stderr and state(folder) == before
+    done = run(write(tmp_path / "new.csv", {"regime": "by telepathy"}))
+    assert done.returncode == 0, done.stderr
+    assert "warning" in done.stdout and "regime 'by telepathy': not in regimes.csv" in done.stdout
+    assert len(tables.load(folder).results) == len(tables.load().results) + 1
+
+
+def test_labels_that_no_table_knows_are_accepted_with_a_warning(folder, tmp_path):
+    change = {"regime": "guessed", "task": "new_task", "intermediate_task": "new data", "language": "kpv"}
+    said = sources.add(write(tmp_path / "mine.csv", change), folder).splitlines()
+    assert len(said) == 4 and all("mine.csv: line 2: " in line for line in said[1:])
+    row = frame(folder).iloc[-1]
+    assert (row["panel"], row["order"]) == ("guessed", tables.UNKNOWN_ORDER)
+    assert (row["type"], row["training"]) == ("unclassified", "new data")
+    assert (row["task"], row["chance"], row["chance_known"], row["corrected"]) == ("new_task", 0, False, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "sparse"),
+    [
+        ("560M", 5.6e8, False),
+        ("7.1B", 7.1e9, False),
+        ("57B-A14B", 5.7e10, True),
+        ("46.7B-A12.9B (8x7B MoE; UNVERIFIED total/active)", 4.67e10, True),
+        ("8x22B", np.nan, True),
+        ("", np.nan, False),
+        ("unknown", np.nan, False),
+    ],
+)
+def test_counts_of_parameters(text, count, sparse):
+    found, is_sparse = tables.parameters(text)
+    assert found == pytest.approx(count, nan_ok=True) and is_sparse is sparse
+
+
+@pytest.mark.parametrize("text", ["7", "B", "7.B", "7b", "1e9", "-7B", "7B A3B"])
+def test_what_is_no_count_is_refused(text):
+    with pytest.raises(ValueError):
+        tables.parameters(text)
+
+
+def test_units_and_chance_levels_end_on_one_scale(folder, tmp_path):
+    changes = [
+        {"task": "xnli", "value": "33.333333"},
+        {"task": "xnli", "language": "th", "value": "0.6", "metric": "acc (fraction)"},
+        {"task": "xcopa", "value": "75"},
+        {"task": "belebele", "value": "25"},
+        {"task": "tydiqa", "value": "40", "metric": "F1"},
+        {"task": "xnli", "language": "de", "value": "+10", "metric": "acc; DELTA", "intermediate_task": "QQP (No MLM)"},
+        {"task": "knowledge (mmlu_de)", "value": "-1.5", "metric": "primary metric (NER F1; MC tasks MCC)"},
+        {"task": "avg", "value": "60", "metric": "avg"},
+    ]  # fmt: skip
+    sources.add(write(tmp_path / "mine.csv", *changes), folder)
+    own = frame(folder).tail(len(changes))
+    assert own["score"].tolist() == pytest.approx([1 / 3, 0.6, 0.75, 0.25, 0.4, 0.1, -0.015, 0.6], abs=1e-6)
+    corrected = [0, 0.4, 0.5, 0, 0.4, 0.15, -0.015, np.nan]
+    assert own["corrected"].tolist() == pytest.approx(corrected, abs=1e-6, nan_ok=True)
+
+
+def test_all_scores_are_on_their_scale_and_all_labels_are_known(table):
+    limits = table["measure"].map(tables.MEASURES)
+    assert (table["score"] >= limits.str[0]).all() and (table["score"] <= limits.str[1]).all()
+    assert table["chance_known"].all() and (table["order"] < tables.UNKNOWN_ORDER).all()
+    assert len(table) == 15505 and table["source_key"].nunique() == 28
+    # A whole column below chance would be a wrong unit or a wrong chance level.
+    used = scores.usable(table[table["measure"] == "score"])
+    assert used.groupby(["source_key", "task"])["corrected"].max().min() > 0
+    percent = table[table["unit"] == "percent"]
+    assert (percent.groupby(["source_key", "metric"])["score"].max() > 0.02).all()
+
+
+def test_contradictions_are_listed_and_rounding_is_none(table, folder, tmp_path):
+    found = sources.repeated(table)
+    wrong = found[~found["agree"]]
+    assert set(wrong["model"]) == {"Flan-PaLM 540B", "mBERT"} and len(found) > 100
+    like = {"model_family": "mT5", "model": "mT5-XXL", "params": "13B", "language": "avg"}
+    changes = [{**like, "value": "85.05"}, {**like, "task": "pawsx", "value": "95"}]
+    sources.add(write(tmp_path / "mine.csv", *changes), folder)
+    again = sources.repeated(frame(folder))
+    own = again[again["sources"] == "mine, mt5_readme"].set_index("task")["agree"]
+    assert own.to_dict() == {"xnli": True, "pawsx": False}
+
+
+def test_averages_that_are_none_are_listed(table):
+    found = sources.averages(table)
+    assert set(found["source_key"]) == {"marco_llm"} and (found["task"] == "tydiqa").sum() == 3
+
+
+def test_a_broken_table_of_labels_is_one_line(folder):
+    text = (folder / "training.csv").read_text()
+    (folder / "training.csv").write_text(text.replace(",domain,", ",special,", 1))
+    with pytest.raises(
+        XlscaleError, match=r"training\.csv: line \d+: type: expected one of none, general.*, got 'special'"
+    ):
+        tables.load(folder)
+    (folder / "training.csv").write_text(text)
+    chance = (folder / "tasks.csv").read_text()
+    (folder / "tasks.csv").write_text(chance.replace("XCOPA,0.5", "XCOPA,1.5"))
+    with pytest.raises(
+        XlscaleError, match=r"tasks\.csv: line 3: chance: expected nothing or a number from 0 to below 1, got '1.5'"
+    ):
+        tables.load(folder)
+    (folder / "tasks.csv").write_text(chance)
+    (folder / "results.parquet").write_bytes(b"PAR1")
+    with pytest.raises(XlscaleError, match=r"results\.parquet: not a readable table of results"):
+        tables.load(folder)
+
+
+def test_rows_are_checked_before_anything_is_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sources, "write_results", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    before = (folder / "results.parquet").read_bytes()
+    with pytest.raises(XlscaleError, match="could not be written"):
+        sources.add(write(tmp_path / "mine.csv", {}), folder)
+    assert (folder / "results.parquet").read_bytes() == before
+    assert len(tables.load(folder).results) == 15505  # a source without results harms nobody
+
+
+# What is known of the evidence from elsewhere, recomputed from the table: (selection, values by size).
+
+
+def mean(table, **select):
+    for column, value in select.items():
+        table = table[table[column].isin(value if isinstance(value, list) else [value])]
+    assert len(table)
+    return 100 * table.groupby("size")["score"].mean()
+
+
+@pytest.mark.parametrize(
+    ("task", "training", "values"),
+    [
+        ("tydiqa", "none", [25.0, 40.5, 52.9]),
+        ("tydiqa", "CoT (9 tasks)", [39.3, 48.8, 61.2]),
+        ("tydiqa", "Flan (1,836)", [47.5, 58.7, 67.4]),
+        ("mgsm", "none", [3.4, 18.2, 45.9]),
+        ("mgsm", "CoT (9 tasks)", [10.4, 32.6, 59.4]),
+        ("mgsm", "Flan (1,836)", [8.2, 28.5, 61.3]),
+    ],
+)
+def test_palm_by_mixture(table, task, training, values):
+    found = mean(table, source_key="flan_palm_t3", task=task, training=training)
+    assert found.tolist() == pytest.approx(values) and found.index.tolist() == [8e9, 62e9, 540e9]
+
+
+MEDIAN = [f"Median acc. over 5 prompts; prompt lang=EN; split={split}" for split in ("validation", "test")]
+
+
+@pytest.mark.parametrize(
+    ("task", "training", "values"),
+    [
+        ("xnli", "P3 (English)", [42.7, 44.3]),
+        ("xnli", "xP3 (multilingual)", [46.1, 51.4]),
+        ("xcopa", "P3 (English)", [58.0, 61.7]),
+        ("xcopa", "xP3 (multilingual)", [57.6, 64.4]),
+        ("xwinograd", "P3 (English)", [51.1, 52.5]),
+        ("xwinograd", "xP3 (multilingual)", [53.9, 62.5]),
+    ],
+)
+def test_bloom_by_mixture(table, task, training, values):
+    select = {"source_key": "xmtf_allres", "family": "BLOOM", "task": task, "training": training, "kind": "language"}
+    assert mean(table, metric=MEDIAN, **select)[[7.1e9, 176e9]].tolist() == pytest.approx(values, abs=0.051)
+
+
+def test_untuned_bloom_is_at_chance_on_xnli_at_every_size(table):
+    found = mean(
+        table, source_key="xmtf_allres", family="BLOOM", task="xnli", training="none", metric=MEDIAN, kind="language"
+    )
+    assert len(found) == 6 and found.between(33.45, 33.95).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("xnli", [37.1, 34.2, 37.0, 41.7]),
+        ("xcopa", [53.9, 54.7, 55.2, 56.4]),
+        ("xstory_cloze", [53.6, 54.8, 56.7, 57.9]),
+        ("pawsx", [53.2, 49.5, 50.9, 59.3]),
+    ],
+)
+def test_raw_scale_of_llama(table, task, values):
+    found = mean(table, source_key="self_translate_direct", family="LLaMA", task=task, kind="language")
+    assert found.tolist() == pytest.approx(values, abs=0.051)
+
+
+@pytest.mark.parametrize(("task", "values"), [("xnli", [45.3, 44.3]), ("xcopa", [61.8, 66.7])])
+def test_prompted_xnli_barely_scales(table, task, values):
+    assert mean(table, source_key="apertus_card", family="Llama-3.1", task=task).tolist() == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "after"),
+    [
+        ("xstory_cloze", [50.4, 50.6, 51.6], [65.7, 67.2, 69.8]),
+        ("belebele", [26.2, 32.0, 33.6], [36.9, 51.6, 64.9]),
+    ],
+)
+def test_basque_continued_pretraining(table, task, before, after):
+    select = {"study": "latxa", "family": "Llama-2", "task": task, "language": "eu"}
+    assert mean(table, training="none", **select).tolist() == pytest.approx(before, abs=0.051)
+    assert mean(table, training="Basque (v1.1)", **select).tolist() == pytest.approx(after, abs=0.051)
+    pairs = gains.pairs(table)
+    own = pairs[(pairs["study"] == "latxa") & (pairs["training"] == "Basque (v1.1)") & (pairs["task"] == task)]
+    chance = {"xstory_cloze": 0.5, "belebele": 0.25}[task]
+    corrected = (np.array(after) - np.array(before)) / (1 - chance)
+    assert (100 * own.sort_values("size")["gain"]).tolist() == pytest.approx(corrected, abs=0.25)
+
+
+def test_rows_read_as_pandas_reads_them(tmp_path):
+    path = write(tmp_path / "mine.csv", {}, {"where_read": 'a "b", c'})
+    expected = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    assert [row for _, row in rows.read(path)] == expected
