@@ -12,13 +12,16 @@ interval: the slope describes those families.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from xlscale import kept
 from xlscale.stats.groups import LEVEL
 
 CENTRE = 7e9**0.5 * 70e9**0.5  # the middle of 7B to 70B on the log scale
@@ -126,8 +129,18 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     """A row per route and regime with a series of several sizes: _BY, studies (number), secondary, fields of Fit.
 
-    ``rows`` is that of ``gains.pairs`` or of ``scale.levels``.
+    ``rows`` is that of ``gains.pairs`` or of ``scale.levels``. Fits of the same rows are kept on disk.
     """
+    return _kept("regressions", rows, value, lambda: _regressions(rows, value))
+
+
+def _kept(name: str, rows: pd.DataFrame, value: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    used = [*_BY, *SERIES, "size", "task", "language", "type", "secondary", value]
+    content = hashlib.sha256(rows[used].to_csv(index=False).encode()).hexdigest()
+    return kept.table(f"{name}-{value}", content, ["published.regression", "stats.groups"], make)
+
+
+def _regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     found = []
     for key, own in several_sizes(rows).groupby(_BY, sort=True):
         about = dict(zip(_BY, key, strict=True))
@@ -143,7 +156,12 @@ def leave_one_out(rows: pd.DataFrame, value: str, by: str = "study") -> pd.DataF
     """Every regression of ``regressions`` again without each study (or family): _BY, left_out, and the fields of Fit.
 
     The first row of a regime has left_out "" and is the whole fit. A regime with one level of ``by`` has no other row.
+    Fits of the same rows are kept on disk.
     """
+    return _kept(f"without-a-{by}", rows, value, lambda: _leave_one_out(rows, value, by))
+
+
+def _leave_one_out(rows: pd.DataFrame, value: str, by: str) -> pd.DataFrame:
     found = []
     for key, own in several_sizes(rows).groupby(_BY, sort=True):
         names = sorted(own[by].unique())
