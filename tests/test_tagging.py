@@ -127,13 +127,24 @@ def test_loss_gradient_equals_finite_differences_and_words_alone_count(card):
 
     # The families compute in float32, so the step and the tolerance are float32's.
     assert torch.autograd.gradcheck(loss, (hidden, weight, bias), eps=1e-2, atol=2e-3, rtol=2e-2, nondet_tol=0)
-    logits = torch.nn.functional.linear(hidden, weight, bias).log_softmax(-1)
+    # A token's own part: what it has beyond the mean of its input, in units of its standard deviation.
+    own = torch.stack([row - row[inside].mean(0) for row, inside in zip(hidden, mask, strict=True)])
+    own = (own - own.mean(-1, keepdim=True)) / own.std(-1, correction=0, keepdim=True)
+    logits = torch.nn.functional.linear(own, weight, bias).log_softmax(-1)
     chosen = [(0, 1, 0), (0, 2, 1), (0, 4, 2), (1, 1, 3), (1, 3, 0), (2, 2, 12), (2, 3, 0), (2, 4, 0)]
     expected = -torch.stack([logits[i] for i in chosen]).mean()
     assert loss(hidden, weight, bias).item() == pytest.approx(expected.item(), abs=1e-5)
     (gradient,) = torch.autograd.grad(loss(hidden, weight, bias), hidden)
-    told = {(row, place) for row, place, _ in chosen}
-    assert {tuple(place.tolist()) for place in gradient.abs().sum(-1).nonzero()} == told
+    assert not gradient[~mask].any()  # what is padded has no say, not even in the mean
+
+
+def test_what_all_tokens_of_a_sentence_share_does_not_matter(card):
+    task, generator = tasks.of(card), torch.Generator().manual_seed(0)
+    hidden, shared = torch.randn(2, 5, 8, generator=generator), 30 * torch.randn(2, 1, 8, generator=generator)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    head = task.head(8, generator)
+    alone, together = task.outputs(head, hidden, mask), task.outputs(head, hidden + shared, mask)
+    assert torch.allclose(alone[mask], together[mask], atol=1e-4)
 
 
 def test_batches_carry_places_and_tags(card, rows, tokenizer):
