@@ -69,7 +69,9 @@ def add(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> None:
     numbers.add("healing_checks", len(table), str(len(table)))
     numbers.add("healing_gained", int(table["gained"].sum()), str(int(table["gained"].sum())))
     numbers.add("healing_languages", len(change), str(len(change)))
-    trained = len(set(found.loc[(found["measure"] == "missed") & (found["unseen"] != "language"), "language"]))
+    trained = len(
+        set(found.loc[(found["measure"] == "missed") & ~found["unseen"].isin(["language", "both"]), "language"])
+    )
     numbers.add("healing_languages_trained", trained, str(trained))
     for k in rungs:
         lost = change[change[k] < 0]
