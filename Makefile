@@ -33,8 +33,8 @@ $(READY): requirements.lock pyproject.toml
 reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, compare  [CELLS=all] [SOURCE=fresh] [STUDY=] [JOBS=]
 	@$(PY) -m xlscale reproduce --study $(STUDY) --cells $(CELLS) --source $(SOURCE) $(JOBS_OPTION)
 
-test: $(READY)  ## run all tests
-	@$(PY) -m pytest
+test: $(READY)  ## run all tests, a file at a time on each core
+	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(PY) -m xlscale verify --study $(STUDY) --n $(N) --seed $(SEED) $(JOBS_OPTION)

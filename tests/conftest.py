@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from xlscale import cards, cells, studies
 from xlscale.files import ROOT
@@ -106,10 +107,15 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory) -> Path:
-    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does."""
-    runs = tmp_path_factory.mktemp("smoke")
-    done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
+def smoke_runs(tmp_path_factory, worker_id) -> Path:
+    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does.
+
+    Made once, however many processes share the tests.
+    """
+    own = tmp_path_factory.getbasetemp()
+    runs = (own if worker_id == "master" else own.parent) / "smoke"
+    with FileLock(f"{runs}.lock"):
+        done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return runs
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from xlscale.files import RESULTS, read_json
 from xlscale.paper import Numbers
+from xlscale.stats.describe import layers, listing, signed
 
 # What the decision rests on: name -> (measure, what was held out from the training text, a larger value is better).
 HELD_OUT = {
@@ -35,9 +36,9 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
         chosen = found[(found["measure"] == measure) & found["unseen"].isin(unseen)]
         by_language = chosen.groupby(["layers", "state", "language"])["value"].mean()
         means = by_language.groupby(["layers", "state"]).mean().unstack("state")
-        for layers, row in means.dropna(subset=["cut", "healed"]).iterrows():
+        for rung, row in means.dropna(subset=["cut", "healed"]).iterrows():
             gained = (row["healed"] > row["cut"]) == larger and row["healed"] != row["cut"]
-            rows.append((name, layers, row["cut"], row["healed"], means["whole"].max(), gained))
+            rows.append((name, rung, row["cut"], row["healed"], means["whole"].max(), gained))
     return pd.DataFrame(rows, columns=["what", "layers", "cut", "healed", "whole", "gained"])
 
 
@@ -63,7 +64,7 @@ def add(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> None:
         digits = 0 if what.startswith("Variance") else 1
         pairs = [f"{100 * row.cut:.{digits}f} → {100 * row.healed:.{digits}f}" for row in part.itertuples()]
         rows.append([what, *pairs, f"{100 * part['whole'].iloc[0]:.{digits}f}"])
-    numbers.table("healing", ["In percent", *(f"{k} layers" if k > 1 else "1 layer" for k in rungs), "Whole"], rows)
+    numbers.table("healing", ["In percent", *map(layers, rungs), "Whole"], rows)
     verdict = "accepted" if accepted(table) else "not accepted"
     numbers.add("healing_verdict", verdict, verdict)
     numbers.add("healing_checks", len(table), str(len(table)))
@@ -73,11 +74,10 @@ def add(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> None:
         set(found.loc[(found["measure"] == "missed") & ~found["unseen"].isin(["language", "both"]), "language"])
     )
     numbers.add("healing_languages_trained", trained, str(trained))
-    for k in rungs:
-        lost = change[change[k] < 0]
-        numbers.add(f"healing_lost_{k}", len(lost), str(len(lost)))
-        worst = change[k].idxmin()
-        numbers.add(f"healing_worst_{k}", float(change[k].min()), f"{worst} ({100 * change[k].min():+.0f})")
+    lost = [f"{(change[k] < 0).sum()} ({layers(k)})" for k in rungs]
+    worst = [f"{change[k].idxmin()} ({signed(change[k].min(), 0)})" for k in rungs]
+    numbers.add("healing_lost", ", ".join(lost), listing(lost))
+    numbers.add("healing_worst", ", ".join(worst), listing(worst))
     runs = read_json(folder / "healing.json")["runs"]
     hours = sum(run["cpu_seconds"] for run in runs.values()) / 3600
     numbers.add("healing_cpu_hours", hours, f"{hours:.1f}", unit="CPU-hours")
