@@ -34,7 +34,7 @@ reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, com
 	@$(PY) -m xlscale reproduce --study $(STUDY) --cells $(CELLS) --source $(SOURCE) $(JOBS_OPTION)
 
 test: $(READY)  ## run all tests, a file at a time on each core
-	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(PY) -m xlscale verify --study $(STUDY) --n $(N) --seed $(SEED) $(JOBS_OPTION)

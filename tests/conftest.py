@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from filelock import FileLock
 
 from xlscale import cards, cells, studies
 from xlscale.files import ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no core waits long for the last one."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def xlscale(*arguments: str, runs: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
