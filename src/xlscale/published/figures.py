@@ -5,6 +5,7 @@ Filled markers are authors' own numbers, open ones secondary transcriptions. The
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -88,13 +89,28 @@ def _draw_local(ax: Axes, local: pd.DataFrame) -> None:
 
 def _draw_series(ax: Axes, own: pd.DataFrame) -> None:
     keys = ["study", "family", "training", "type", "regime", "secondary"]
-    several = own.groupby(keys)["size"].nunique().ge(2).sum()
+    labels = {}
     for (_, family, training, kind, _, secondary), rows in own.groupby(keys, sort=True):
         _line(ax, rows, kind, secondary)
-        if several <= _LABELLED and rows["size"].nunique() >= 2:
-            last = rows.loc[rows["size"].idxmax()]
-            at = (last["size"], 100 * last["gain"])
-            ax.annotate(f"{family}, {training}", at, (-3, 3), textcoords="offset points", fontsize=5.5, ha="right")
+        if rows["size"].nunique() >= 2:
+            first = rows.loc[rows["size"].idxmin()]
+            labels[f"{family}, {training}"] = (first["size"], 100 * first["gain"])
+    if len(labels) <= _LABELLED:
+        _labels(ax, labels)
+
+
+def _labels(ax: Axes, labels: dict[str, tuple[float, float]]) -> None:
+    """Names at the left edge, as high as the first point of their series and no nearer to each other than a line of
+    text, each with a thin line to that point."""
+    low, high = ax.get_ylim()
+    step, before = (high - low) * 0.11, -math.inf
+    for text, point in sorted(labels.items(), key=lambda item: item[1][1]):
+        before = max(point[1], before + step, low + step / 2)
+        ax.annotate(
+            text, point, (0.02, before), textcoords=ax.get_yaxis_transform(), fontsize=5.5, va="center", zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            arrowprops={"arrowstyle": "-", "color": "0.55", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3},
+        )  # fmt: skip
 
 
 def _line(ax: Axes, rows: pd.DataFrame, kind: str, secondary: bool) -> None:
