@@ -80,7 +80,7 @@ def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
         [
             row.model,
             f"{titles[row.task]}, {row.metric}, {row.language}",
-            row.sources,
+            _marked_sources(row.sources, second),
             percent(row.low),
             percent(row.high),
         ]
@@ -165,7 +165,7 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame) -> None:
                        ("series_falling", known[known["high"] < 0])):  # fmt: skip
         _count(numbers, name, len(part), "series")
     _add_types(numbers, pairs)
-    _add_harnesses(numbers, gains.harnesses(pairs))
+    _add_harnesses(numbers, gains.harnesses(pairs), set(pairs.loc[pairs["secondary"], "study"]))
 
 
 def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
@@ -185,7 +185,7 @@ def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
     numbers.table("published_types", header, rows)
 
 
-def _add_harnesses(numbers: Numbers, table: pd.DataFrame) -> None:
+def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -> None:
     """What two studies make of one pair of models: the table, and the case with the largest difference in words."""
     case = ["family", "training", "size", "protocol"]
     rows = [
@@ -195,7 +195,7 @@ def _add_harnesses(numbers: Numbers, table: pd.DataFrame) -> None:
             size_range(row.size, row.size),
             row.protocol,
             str(row.tasks),
-            row.study,
+            marked(row.study, row.study in secondary),
             signed(row.gain),
         ]
         for row in table.itertuples()
