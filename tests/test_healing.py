@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from xlscale import cards, distillation, healing, paper
+from xlscale import cards, distillation, healing, paper, studies
 from xlscale.data import corpora
 from xlscale.files import XlscaleError, write_json
 from xlscale.models import ladder
@@ -131,10 +131,11 @@ def test_what_the_paper_says_of_it(tmp_path):
     assert last == ["UDHR P@1, held-out languages", "30.0 → 40.0", "30.0 → 10.0", "90.0"]
 
 
-def test_the_committed_rungs_are_what_the_card_says():
+def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory_study_rest_on():
     healed = cards.model_card("e5_small_healed")
     for layers, rung in healed.healed.rungs.items():
         assert healing._is_made(healed, layers, rung)
         cards.verify(rung.path, rung.sha256, f"{layers} layers")
     assert sum(path.stat().st_size for path in (cards.MANIFEST / "bundled").iterdir()) < 25e6
-    assert evidence.accepted(evidence.summary(evidence.evidence()))
+    decided = evidence.accepted(evidence.summary(evidence.evidence()))
+    assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]

@@ -284,3 +284,4 @@ def tune(jobs: int) -> None:
     for study in tuning.STUDY.values():
         add_to_record(study, jobs)
     print(f"written: {relative(tuning.write())}")
+    add_to_record("suite", jobs)
