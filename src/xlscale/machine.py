@@ -17,6 +17,8 @@ from xlscale.files import ROOT
 PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermill"]
 # One thread per cell: several cells run side by side, and a result does not depend on how many cores there are.
 THREADS = 1
+# What commands write into the checkout.
+COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
 
 
 def native_bf16() -> bool:
@@ -61,11 +63,15 @@ def environment(dtype: torch.dtype) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The checkout's commit and whether the tree differed from it; None where there is no git."""
+    """The checkout's commit and whether the tree differed from it; None where there is no git.
+
+    What is computed (the record, the paper's generated files) does not count: a sweep adds to it while it runs.
+    """
     try:
         call = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
         head = subprocess.run(["git", "rev-parse", "HEAD"], **call).stdout.strip()
-        dirty = bool(subprocess.run(["git", "status", "--porcelain"], **call).stdout.strip())
+        state = ["git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in COMPUTED)]
+        dirty = bool(subprocess.run(state, **call).stdout.strip())
         return {"commit": head, "dirty": dirty}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
