@@ -6,23 +6,20 @@ a data set of an existing family means adding a card and a file, no code.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from xlscale.files import CACHE, MANIFEST, XlscaleError, relative, sha256_file
+from xlscale.files import CACHE, MANIFEST, XlscaleError, digest, read_json, relative, sha256_file
+from xlscale.origins import Lock, Name, Origin, Reference, Sha256, Source, Strict
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
-
-class Strict(BaseModel):
-    """A schema without surprises: unknown fields and silent conversions are errors, objects do not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+# Cards of data that are not in this repository; where what was first fetched of them is pinned.
+SOURCES = "sources"
+LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 
 
 class Package(Strict):
@@ -66,9 +63,10 @@ class ModelCard(Strict):
     name: Name
     title: str
     reader: Name  # module of xlscale.models that turns the weights into a config, tensors and a tokenizer
-    package: Package
-    member: str  # path of the weights inside the package
-    member_sha256: Sha256
+    package: Package | None = None
+    member: str | None = None  # path of the weights inside the package
+    member_sha256: Sha256 | None = None  # of a model from the hub: what its lock says
+    source: Origin | None = None  # a folder in the transformers layout, instead of a package
     rungs: list[int]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
@@ -76,6 +74,13 @@ class ModelCard(Strict):
     origin: str
     trained_on: str
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        packaged = (self.package, self.member, self.member_sha256)
+        if (None in packaged) if self.source is None else (packaged != (None, None, None)):
+            raise ValueError("package, member, member_sha256: a model has all of them, or a source")
+        return self
 
     def healed_rung(self, layers: int) -> HealedRung | None:
         """What has to be added to a rung; None where it is as it was cut."""
@@ -94,24 +99,42 @@ class Cost(Strict):
 
 
 class DataCard(Strict):
-    """A data set: a target task, an intermediate task, unlabelled text or a lexicon, bundled as one Parquet file."""
+    """A data set: a target task, an intermediate task, unlabelled text or a lexicon, as one Parquet file.
+
+    A set with a ``source`` is made of other people's files. Hash, numbers of rows and perhaps classes stand in its lock;
+    until there is one, ``sha256`` is that of the description of the source, and ``splits`` is what was read about it.
+    """
 
     name: Name
     title: str
     version: int
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
-    family: Literal["classification", "multiple_choice", "retrieval", "span_qa", "tagging", "text", "lexicon"]
+    family: Literal[
+        *("classification", "multiple_choice", "retrieval", "mining", "ranking", "span_qa", "tagging"),
+        *("text", "lexicon"),
+    ]
     type: Literal["general", "domain"] | None = None  # of intermediate data
-    metric: Literal["accuracy", "f1", "p_at_1", "span_f1"] | None = None  # of tasks
+    metric: Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"] | None = (
+        None  # of tasks
+    )
     chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
     labels: list[str] | None = None  # classification: the classes, in the order of their ids; tagging: types of spans
+    tags: Literal["bio", "plain"] = "bio"  # tagging: spans of types, or a label per word
+    normalisation: Literal["squad", "mlqa"] = "squad"  # span_qa: of answers, in exact match and F1
+    unanswerable: bool = False  # span_qa: some questions have no answer in their context
     languages: list[str]  # of the test split, English left out for zero-shot targets
-    splits: dict[str, dict[str, int]]  # split -> language -> rows
-    file: str  # relative to data_manifest/, or to data/ in the cache where it is not bundled
+    splits: dict[str, dict[str, int | None]]  # split -> language -> rows; None: nobody has read how many
+    file: str | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
     bundled: bool = True  # False: built at first use from the packages, see data/fetched.py
-    sha256: Sha256
+    sha256: Sha256 | None = None
     builder: Name | None = None  # module of xlscale.data that rebuilds the file; None: the file came as it is
-    packages: list[Package]
+    packages: list[Package] = []
+    source: Source | None = None  # other people's files, instead of packages
+    benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
+    stages: list[Name] = []  # of a target: sets that are trained on before its own training split, in this order
+    doubles: list[Name] = []  # of an intermediate set: targets that it would give a second dose of their own data
+    translates: Name | None = None  # the set whose machine translation this is
+    recipe: Reference | None = None
     licence: str
     citation: str
     description: str
@@ -123,9 +146,15 @@ class DataCard(Strict):
     def _consistent(self) -> DataCard:
         if self.role == "intermediate" and self.type is None:
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
-        if self.family in ("classification", "tagging") and not self.labels:
+        if self.family in ("classification", "tagging") and not (self.labels or self.source):
             raise ValueError(f"labels: a {self.family} data set lists its classes")
-        if not self.bundled and not (self.builder and self.packages):
+        if self.source and (self.bundled or self.file or self.sha256 or self.builder or self.packages):
+            raise ValueError(
+                "source: a data set with a source has bundled: false, no file, sha256, builder or packages"
+            )
+        if not self.source and (self.file is None or self.sha256 is None):
+            raise ValueError("file, sha256: expected both where there is no source")
+        if not self.source and not self.bundled and not (self.builder and self.packages):
             raise ValueError("bundled: a data set that is not bundled has a builder and packages")
         if (self.role in ("unlabelled", "lexicon")) != (self.family in ("text", "lexicon")):
             raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
@@ -178,7 +207,7 @@ def read_yaml(path: Path) -> object:
 def _load(schema: type[Card], folder: str, name: str) -> Card:
     path = MANIFEST / folder / f"{name}.yaml"
     if not path.exists():
-        known = ", ".join(names(folder)) or "none"
+        known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
         raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
     card = parse(schema, read_yaml(path), relative(path))
     if card.name != name:
@@ -186,24 +215,74 @@ def _load(schema: type[Card], folder: str, name: str) -> Card:
     return card
 
 
+def lock_path(name: str) -> Path:
+    """Where the lock of a card is, once something was fetched for it."""
+    return LOCKS / f"{name}.json"
+
+
+@cache
+def lock(name: str) -> Lock | None:
+    """The lock of a card, None before the first fetch. Raises XlscaleError for a broken one."""
+    path = lock_path(name)
+    if not path.exists():
+        return None
+    values = read_json(path)
+    if isinstance(values, dict) and isinstance(values.get("files"), dict):  # JSON has lists only
+        values |= {"files": {key: tuple(found) for key, found in values["files"].items() if isinstance(found, list)}}
+    return parse(Lock, values, relative(path))
+
+
+def documented(name: str) -> DataCard:
+    """A card with a source as it is written, with the numbers of rows that were read, whatever its lock says."""
+    return _load(DataCard, SOURCES, name)
+
+
+def _pinned(name: str) -> DataCard:
+    """A card with a source, with what its lock says about it."""
+    card, found = documented(name), lock(name)
+    if found is None:
+        described = digest(["not fetched", card.source.model_dump()])
+        return card.model_copy(update={"sha256": described, "file": f"{name}.parquet"})
+    # A file of its own for every content: fixtures and the real thing do not meet.
+    pinned = {"sha256": found.sha256, "splits": found.splits, "file": f"{name}-{found.sha256[:12]}.parquet"}
+    return card.model_copy(update=pinned | ({"labels": found.labels} if found.labels else {}))
+
+
 def forget() -> None:
     """Read every card anew from its file when it is next asked for: some were rewritten."""
-    _load.cache_clear()
+    for known in (_load, lock, model_card, data_card):
+        known.cache_clear()
 
 
-def names(folder: Literal["data", "models"]) -> list[str]:
-    """Names of all cards of a kind, sorted."""
+def names(folder: Literal["data", "models", "sources"]) -> list[str]:
+    """Names of all cards of a kind, sorted: "data" is in this repository or built from packages, "sources" is not."""
     return sorted(path.stem for path in (MANIFEST / folder).glob("*.yaml"))
 
 
+def locked(name: str) -> Lock:
+    """The lock of a card with a source. Raises XlscaleError where nothing was fetched: what is not pinned is not used."""
+    if (found := lock(name)) is None:
+        raise XlscaleError(
+            f"{name}: not fetched, expected {relative(lock_path(name))}; run `make data-fetch CARD={name}`"
+        )
+    return found
+
+
+@cache
 def model_card(name: str) -> ModelCard:
     """The card of a model. Raises XlscaleError for an unknown name or a broken card."""
-    return _load(ModelCard, "models", name)
+    card = _load(ModelCard, "models", name)
+    if card.source is None:
+        return card
+    found = lock(name)
+    sha256 = found.sha256 if found else digest(["not fetched", card.source.model_dump()])
+    return card.model_copy(update={"member_sha256": sha256})
 
 
+@cache
 def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
-    return _load(DataCard, "data", name)
+    return _pinned(name) if (MANIFEST / SOURCES / f"{name}.yaml").exists() else _load(DataCard, "data", name)
 
 
 def verify(path: Path, expected: str, what: str) -> Path:

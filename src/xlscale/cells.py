@@ -209,8 +209,10 @@ def _check_role(name: str, role: str, where: str) -> None:
 def _check_size(parameters: Parameters, name: str, prefix: str, where: str) -> None:
     card = data_card(name)
     examples, length = getattr(parameters, f"{prefix}examples"), getattr(parameters, f"{prefix}max_length")
-    rows = sum(card.splits.get("train", {}).values())
-    if examples is not None and examples > rows:
+    # Of a target that is trained in stages, each takes so many rows as it has.
+    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (name, *card.stages)]
+    rows = None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
+    if examples is not None and rows is not None and examples > rows:
         raise XlscaleError(
             f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {examples}"
         )
@@ -242,7 +244,9 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         rung = card.healed_rung(parameters.layers)
         healed = [("healed", rung.sha256)] if rung else []
         return [(card.name, card.member_sha256), *healed, ("prefix", digest(card.prefix)), _data_read("udhr")]
-    return [_data_read(parameters.target if phase == "target" else parameters.intermediate)]
+    name = parameters.target if phase == "target" else parameters.intermediate
+    stages = data_card(name).stages if phase == "target" else []
+    return [_data_read(one) for one in (name, *stages)]
 
 
 def _data_read(name: str) -> tuple[str, str]:

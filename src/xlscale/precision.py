@@ -34,7 +34,7 @@ class MasterWeights:
         for module in self.encoder.modules():
             if isinstance(module, nn.Linear):
                 self.rounded += [(parameter, parameter.data) for parameter in module.parameters()]
-            elif isinstance(module, nn.LayerNorm):
+            elif isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
                 self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
         for parameter, master in self.rounded:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from xlscale import cells, fingerprint, machine, runner
-from xlscale.cards import ModelCard, data_card, model_card
+from xlscale.cards import DataCard, ModelCard, data_card, locked, model_card
 from xlscale.cells import Cell, Result, Score
 from xlscale.files import RUNS, atomic, write_json
 from xlscale.models import ladder
@@ -57,14 +57,18 @@ class OpenCell:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
-    def generator(self, stream: str) -> np.random.Generator:
-        """An explicit generator for one purpose (one of STREAMS), fixed by the cell's seed.
+    def stages(self) -> list[DataCard]:
+        """Data sets whose training splits phase 3 trains on, one after the other: the target's own comes last."""
+        return [*map(data_card, self.data.stages), self.data] if self.data.trained else []
+
+    def generator(self, stream: str, stage: int = 0) -> np.random.Generator:
+        """An explicit generator for one purpose (one of STREAMS) and stage, fixed by the cell's seed.
 
         The streams do not depend on model, rung or condition, so cells of one seed see the same examples in the same
         order: the comparison between conditions is paired.
         """
         phase = list(cells.PARAMETERS).index(self.cell.phase)
-        return np.random.default_rng([self.parameters.seed, phase, STREAMS.index(stream)])
+        return np.random.default_rng([self.parameters.seed, phase, STREAMS.index(stream), *([stage] if stage else [])])
 
     def starting_point(self) -> nn.Module:
         """The encoder this cell starts from: the cut pretrained model, or the parent's checkpoint.
@@ -125,7 +129,19 @@ def open_cell(phase: cells.Phase, namespace: dict[str, Any]) -> OpenCell:
     cell = cells.make(phase, values, f"{cells.NOTEBOOK[phase].name}, cell 'parameters'")
     folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
-    return OpenCell(cell, folder)
+    run = OpenCell(cell, folder)
+    for card in [run.model_card, run.data, *map(data_card, run.data.stages)]:  # before anything expensive
+        if card.source:
+            locked(card.name)
+    return run
+
+
+def joined(logs: list[TrainingLog]) -> TrainingLog | None:
+    """The logs of the stages of a training as one; None where nothing was trained."""
+    if len(logs) < 2:
+        return logs[0] if logs else None
+    sums = {name: sum(getattr(log, name) for log in logs) for name in ("tokens", "padded_tokens", "squared")}
+    return TrainingLog(losses=[loss for log in logs for loss in log.losses], **sums)
 
 
 def language_table(result: Result) -> pd.DataFrame:

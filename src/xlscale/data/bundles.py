@@ -25,6 +25,19 @@ COLUMNS: dict[str, pa.Schema] = {
         [*_COMMON, ("text", pa.string()), ("choices", pa.list_(pa.string())), ("answer", pa.int64())]
     ),
     "lexicon": pa.schema([*_COMMON, ("source", pa.string()), ("text", pa.string())]),
+    "mining": pa.schema([*_COMMON, ("text", pa.string()), ("pool", pa.string())]),
+    "ranking": pa.schema(
+        [
+            *_COMMON,
+            ("text", pa.string()),
+            ("role", pa.string()),  # query, candidate, or pair: a query with the text of its right candidate
+            ("second", pa.string()),  # of a pair: that text
+            (
+                "right",
+                pa.list_(pa.string()),
+            ),  # items of the right candidates; of a pair the one, for telling equal ones
+        ]
+    ),
     "retrieval": pa.schema([*_COMMON, ("text", pa.string())]),
     "span_qa": pa.schema(
         [
@@ -43,6 +56,9 @@ COLUMNS: dict[str, pa.Schema] = {
 }
 # The English text that a row translates, where the bundle holds no English row of the same group.
 ORIGINAL = pa.field("original", pa.string())
+# Columns that a set may have besides: the second text of a pair (classification); the pool whose English rows are a
+# query's candidates, where not all are (retrieval).
+OPTIONAL = {"classification": [pa.field("second", pa.string())], "retrieval": [pa.field("pool", pa.string())]}
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")

@@ -48,6 +48,8 @@ def table(card: DataCard) -> pa.Table:
         if rows.schema.field(field.name).type != field.type:
             found = rows.schema.field(field.name).type
             raise XlscaleError(f"{where}: column {field.name!r}: expected type {field.type}, got {found}")
+    if card.source:  # checked row by row when it was made, and the same since, by its sha256
+        return rows
     counts = bundles.counts(rows)
     for language in card.languages:
         if language not in counts.get("test", {}):

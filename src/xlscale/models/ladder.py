@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from xlscale.cards import ModelCard, verify
 from xlscale.files import XlscaleError, atomic, relative
-from xlscale.models import healed, store
+from xlscale.models import healed, hf, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
     from torch import Tensor
-    from transformers import PreTrainedTokenizerFast
-    from transformers.models.bert.modeling_bert import BertModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 MODEL = "model."  # what names in a checkpoint begin with
 
@@ -24,6 +23,8 @@ MODEL = "model."  # what names in a checkpoint begin with
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     """The model's fast tokenizer. It adds <s> and </s> but not ``card.prefix``, and cuts at the model's positions only
     when asked to (``truncation=True``). Does not import torch."""
+    if card.source:
+        return hf.tokenizer(card)
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
     folder = store.prepared(card)
@@ -36,7 +37,7 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     )
 
 
-def empty(card: ModelCard, layers: int) -> BertModel:
+def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     """The rung with ``layers`` layers, without pooler: shapes only, on the meta device.
 
     Attention is plain matrix products and a softmax ("eager"): on CPUs the backward pass of PyTorch's fused attention
@@ -50,13 +51,15 @@ def empty(card: ModelCard, layers: int) -> BertModel:
 
     if layers not in card.rungs:
         raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    if card.source:
+        return hf.empty(card, layers)
     described = store.config(store.prepared(card))["model"]
     with torch.device("meta"):  # neither memory nor random initial values
         config = BertConfig(**described | {"num_hidden_layers": layers}, attn_implementation="eager")
         return BertModel(config, add_pooling_layer=False)
 
 
-def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertModel:
+def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTrainedModel:
     """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it.
 
     Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings are always
@@ -67,6 +70,8 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     """
     import torch
 
+    if card.source:
+        return _from_folder(card, layers, checkpoint)
     folder, model = store.prepared(card), empty(card, layers)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     word = wanted.pop(store.WORD_EMBEDDINGS)
@@ -81,6 +86,18 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> BertMo
     if checkpoint is None and (rung := card.healed_rung(layers)):
         verify(rung.path, rung.sha256, f"healed rung of {card.name} with {layers} layers")
         healed.add(model, rung.path, store.WORD_EMBEDDINGS)
+    return model.eval()
+
+
+def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None) -> PreTrainedModel:
+    """``load`` for a model in the transformers layout, with the same rule for word embeddings."""
+    if layers not in card.rungs:
+        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    model = hf.load(card, layers)
+    word = model.get_input_embeddings().weight.requires_grad_(False)
+    if checkpoint:
+        wanted = {name: parameter.shape for name, parameter in model.named_parameters() if parameter is not word}
+        model.load_state_dict(_read(checkpoint, wanted, MODEL, whole=True), strict=False)
     return model.eval()
 
 
@@ -114,7 +131,7 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whol
     return tensors
 
 
-def save_checkpoint(model: BertModel, path: Path) -> None:
+def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
     """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except the word embeddings, which
     stay as pretrained.
 
@@ -122,26 +139,25 @@ def save_checkpoint(model: BertModel, path: Path) -> None:
     """
     from safetensors.torch import save
 
+    word = model.get_input_embeddings().weight
     tensors = {
-        MODEL + name: parameter.detach()
-        for name, parameter in model.named_parameters()
-        if name != store.WORD_EMBEDDINGS
+        MODEL + name: parameter.detach() for name, parameter in model.named_parameters() if parameter is not word
     }
     with atomic(path) as temporary:
         temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
-def parameter_counts(model: BertModel) -> tuple[int, int]:
+def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
     """Numbers of parameters: (total, non-embedding).
 
     Non-embedding is everything but the word-embedding matrix; position and token-type embeddings (0.2 million here)
     are counted, unlike in Kaplan et al. 2020, because they are trained like the rest.
     """
     total = sum(parameter.numel() for parameter in model.parameters())
-    return total, total - model.embeddings.word_embeddings.weight.numel()
+    return total, total - model.get_input_embeddings().weight.numel()
 
 
-def flops_per_token(model: BertModel, mean_length: float) -> float:
+def flops_per_token(model: PreTrainedModel, mean_length: float) -> float:
     """Floating-point operations of a forward pass per token, in sequences of ``mean_length`` tokens.
 
     2 N + 4 layers * hidden * mean_length, where N counts the weights of matrix products (no biases, norms or
@@ -149,10 +165,8 @@ def flops_per_token(model: BertModel, mean_length: float) -> float:
     and no causal mask, as in Hoffmann et al. 2022 (arXiv:2203.15556), appendix F. A training step costs three times as
     much (backward = 2 forward). A task's head is not in it.
     """
-    products = sum(
-        parameter.numel()
-        for name, parameter in model.encoder.named_parameters()
-        if parameter.ndim == 2 and name.endswith("weight")
-    )
+    from torch import nn
+
+    products = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     config = model.config
     return 2.0 * products + 4.0 * config.num_hidden_layers * config.hidden_size * mean_length

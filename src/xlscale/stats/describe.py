@@ -20,7 +20,10 @@ from xlscale.stats import groups as g
 from xlscale.stats.slopes import Ladder, conditions, rungs_of, sizes, targets
 
 MISSING = "missing"
-METRICS = {"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1", "span_f1": "span F1"}
+METRICS = {
+    **{"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1", "span_f1": "span F1"},
+    **{"token_accuracy": "token accuracy", "mining_f1": "F1 of pairs", "map_at_20": "mAP@20"},
+}
 MINUS = "\N{MINUS SIGN}"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 # What a training run is made of: column, how to print it.

@@ -15,7 +15,7 @@ from xlscale.batches import Batch, Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.predictions import COLUMNS
-from xlscale.tasks.common import at_most, frame, linear_head, mean_pool, per_language
+from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices, tokenized
 
 
 class Classification:
@@ -30,9 +30,17 @@ class Classification:
         return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
-        """Token ids of ``prefix + text`` cut to ``max_length`` tokens; target ``label`` int64 (inputs,)."""
-        texts = [prefix + text for text in rows["text"]]
-        ids = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+        """Token ids of ``prefix + text`` cut to ``max_length`` tokens; target ``label`` int64 (inputs,).
+
+        Rows with a ``second`` text are read as pairs, of which the longer side is cut; ``prefix`` marks single texts and
+        is not put before a pair.
+        """
+        if "second" in rows.column_names:
+            parts = (rows[first : first + SLICE] for first in slices(len(rows)))
+            pairs = (tokenizer(p["text"], p["second"], truncation=True, max_length=max_length) for p in parts)
+            ids = [one for found in pairs for one in found["input_ids"]]
+        else:
+            ids = tokenized(rows, tokenizer, prefix, max_length)
         labels = np.array([self.classes[label] for label in rows["label"]], np.int64)
         return Encoded.of(ids, targets={"label": labels})
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from torch import nn
+from tqdm import tqdm
 
 from xlscale.cells import Score
+
+SLICE = 256  # rows that are tokenised at a time: the tokenizer's offsets of a whole split would take a lot of memory
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -40,6 +44,20 @@ def at_most(rows: Dataset, items: int, whole: str | None = None) -> np.ndarray:
     table["rank"] = [hashlib.sha256(group.encode()).hexdigest() for group in table["group"]]
     place = table.sort_values(["rank", "item"]).groupby("language").cumcount()
     return np.flatnonzero((place.sort_index() < items) | (table["language"] == whole))
+
+
+def slices(rows: int) -> Iterable[int]:
+    """The first row of every slice of SLICE rows, with a progress bar where tokenising takes long."""
+    return tqdm(range(0, rows, SLICE), desc="tokenisation", unit="slice", mininterval=5, delay=2, disable=None)
+
+
+def tokenized(rows: Dataset, tokenizer, prefix: str, max_length: int, column: str = "text") -> list[list[int]]:
+    """Token ids of ``prefix`` and the text in ``column`` of every row, cut to ``max_length`` tokens."""
+    ids: list[list[int]] = []
+    for first in slices(len(rows)):
+        texts = [prefix + text for text in rows[first : first + SLICE][column]]
+        ids += tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    return ids
 
 
 def frame(rows: Dataset, columns: list[str]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from xlscale.batches import Batch, Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.predictions import COLUMNS
-from xlscale.tasks.common import at_most, frame, linear_head, mean_pool, per_language
+from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case
 
@@ -43,9 +43,8 @@ class MultipleChoice:
         ``choice``, the choice's place in its row, and ``answer``, the place of the row's right choice.
         """
         ids, owners, places, answers = [], [], [], []
-        # In slices: the tokenizer's offsets of a whole split would take a lot of memory.
-        for first in range(0, len(rows), 256):
-            part = rows[first : first + 256]
+        for first in slices(len(rows)):
+            part = rows[first : first + SLICE]
             texts = _cut(part["text"], part["choices"], tokenizer, max_length)
             pairs = [(text, choice) for text, row in zip(texts, part["choices"], strict=True) for choice in row]
             found = tokenizer(*map(list, zip(*pairs, strict=True)), truncation="only_second", max_length=max_length)

@@ -1,4 +1,7 @@
-"""Sentence retrieval into English: mean pooling, cosine, P@1. No training and no head."""
+"""Sentence retrieval into English: mean pooling, cosine, P@1. No training and no head.
+
+All English rows are candidates, or, where a set has the column ``pool``, those of the query's pool.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.files import XlscaleError
 from xlscale.predictions import COLUMNS
-from xlscale.tasks.common import at_most, frame, mean_pool, per_language
+from xlscale.tasks.common import at_most, frame, mean_pool, per_language, tokenized
 
 
 class Retrieval:
@@ -29,8 +32,7 @@ class Retrieval:
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens."""
-        texts = [prefix + text for text in rows["text"]]
-        return Encoded.of(tokenizer(texts, truncation=True, max_length=max_length)["input_ids"])
+        return Encoded.of(tokenized(rows, tokenizer, prefix, max_length))
 
     def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Sentence vectors float32 (batch, width) of unit length."""
@@ -39,7 +41,15 @@ class Retrieval:
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table of all queries: gold and prediction are groups, score is the cosine."""
         vectors = np.stack(outputs)
-        table = frame(rows, ["language", "item", "group"])
+        if "pool" not in rows.column_names:
+            return self._predictions(frame(rows, ["language", "item", "group"]), vectors)
+        table = frame(rows, ["language", "item", "group", "pool"])
+        parts = table.groupby("pool", sort=False).indices.values()
+        found = [self._predictions(table.iloc[index].reset_index(drop=True), vectors[index]) for index in parts]
+        return pd.concat(found, ignore_index=True)
+
+    def _predictions(self, table: pd.DataFrame, vectors: np.ndarray) -> pd.DataFrame:
+        """The predictions of one pool of candidates."""
         english = (table["language"] == "en").to_numpy()
         candidates = table.loc[english, "group"].tolist()
         place = {group: i for i, group in enumerate(candidates)}

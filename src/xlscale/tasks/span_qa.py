@@ -7,6 +7,7 @@ begins never depends on where the answer is, in training or in evaluation.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,13 @@ from xlscale.batches import Batch, Encoded
 from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.predictions import COLUMNS
-from xlscale.tasks.common import at_most, frame, linear_head, per_language
+from xlscale.score.answers import match, normalise_mlqa
+from xlscale.tasks.common import SLICE, at_most, frame, linear_head, per_language, slices
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
 NO_SPAN = -1
+NULL = 0  # the input's first token, which stands for "no answer"
 
 
 class SpanQA:
@@ -40,12 +43,11 @@ class SpanQA:
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
         Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
-        wholly inside the window. ``spans``: the character range in the context of each token, NO_SPAN outside it.
+        wholly inside the window, NULL where the question has none. ``spans``: the character range in the context of each token, NO_SPAN outside it.
         """
         ids, owners, ranges, places = [], [], [], []
-        # In slices: the tokenizer's offsets of a whole split would take a lot of memory.
-        for first in range(0, len(rows), 256):
-            part = rows[first : first + 256]
+        for first in slices(len(rows)):
+            part = rows[first : first + SLICE]
             questions = _cut(part["question"], tokenizer)
             windows = tokenizer(
                 questions,
@@ -59,8 +61,7 @@ class SpanQA:
             for i, row in enumerate(windows["overflow_to_sample_mapping"]):
                 inside = np.array([s == 1 for s in windows.sequence_ids(i)])
                 spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
-                begin = part["answer_starts"][row][0]
-                start, end = _token_span(spans, begin, begin + len(part["answers"][row][0]))
+                start, end = _target(spans, part["answers"][row], part["answer_starts"][row])
                 ids.append(windows["input_ids"][i])
                 ranges.append(spans)
                 places.append((start, end))
@@ -86,7 +87,8 @@ class SpanQA:
         length = np.minimum(end - start, room - 1)
         # Relative to where the context begins, wrapped into the room that this window has.
         place = (start - first[order]) % (room - length)
-        targets = {"start": first + place, "end": first + place + length}
+        none = start == NULL  # no context begins there
+        targets = {"start": np.where(none, NULL, first + place), "end": np.where(none, NULL, first + place + length)}
         return replace(encoded, targets=targets)
 
     def head(self, width: int, generator: torch.Generator) -> nn.Module:
@@ -106,19 +108,32 @@ class SpanQA:
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The best span over all windows of each row; gold is the first answer, score the sum of its two logits."""
         best: dict[int, tuple[float, int, int]] = {}
+        none: dict[int, float] = {}
         for i, (row, logits) in enumerate(zip(encoded.row, outputs, strict=True)):
             found = _best_span(encoded.spans_of(i), logits)
+            none[row] = min(none.get(row, np.inf), float(logits[NULL].sum()))
             if row not in best or found[0] > best[row][0]:
                 best[row] = found
         table = frame(rows, ["language", "item", "group", "context", "answers"])
+        if self.card.unanswerable:  # every window has to say so: the least of their scores counts
+            best = {row: (none[row], 0, 0) if none[row] > found[0] else found for row, found in best.items()}
         chosen = [best[i] for i in range(len(table))]
         table["prediction"] = [text[a:b].strip() for text, (_, a, b) in zip(table["context"], chosen, strict=True)]
         table["score"] = np.array([score for score, _, _ in chosen], np.float32)
-        pairs = list(zip(table["prediction"], table["answers"], strict=True))
-        table["correct"] = np.array([metrics.exact_match(p, list(a)) for p, a in pairs], np.float32)
-        table["f1"] = np.array([metrics.token_f1(p, list(a)) for p, a in pairs], np.float32)
-        table["gold"] = [answers[0] for answers in table["answers"]]
+        columns = (table[name] for name in ("prediction", "answers", "language"))
+        both = [self._score(text, list(answers), language) for text, answers, language in zip(*columns, strict=True)]
+        table["correct"], table["f1"] = np.array(both, np.float32).reshape(-1, 2).T
+        table["gold"] = [answers[0] if len(answers) else "" for answers in table["answers"]]
         return table[[*COLUMNS, "f1"]]
+
+    def _score(self, prediction: str, answers: list[str], language: str) -> tuple[float, float]:
+        """Exact match and F1 of one answer, with the card's normalisation; an unanswerable question wants none
+        (SQuAD 2.0 evaluation, Rajpurkar et al. 2018)."""
+        if not answers:
+            return (float(not prediction),) * 2
+        if self.card.normalisation == "mlqa":
+            return match(prediction, answers, partial(normalise_mlqa, language=language))
+        return metrics.exact_match(prediction, answers), metrics.token_f1(prediction, answers)
 
     def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
         """F1 per language (primary), EM beside it."""
@@ -132,6 +147,11 @@ def _cut(questions: list[str], tokenizer) -> list[str]:
     offsets = tokenizer(questions, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
     most = QUESTION_TOKENS - 8
     return [q if len(o) <= most else q[: o[most - 1][1]] for q, o in zip(questions, offsets, strict=True)]
+
+
+def _target(spans: np.ndarray, answers: list[str], starts: list[int]) -> tuple[int, int]:
+    """First and last token of the first answer; NULL twice for a question without one (Devlin et al. 2019, 4.3)."""
+    return _token_span(spans, starts[0], starts[0] + len(answers[0])) if answers else (NULL, NULL)
 
 
 def _token_span(spans: np.ndarray, begin: int, stop: int) -> tuple[int, int]:

@@ -23,18 +23,21 @@ from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.data import words
 from xlscale.predictions import COLUMNS
-from xlscale.tasks.common import at_most, frame, linear_head, mean_pool, per_language
+from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language
 
 IGNORED = -100  # a tag that is not learnt from: of a word without a subword of its own, or of no word
 ABSENT = -1  # the place of a word that did not fit
 
 
 class Tagging:
-    """A tagging task. The types of spans are those of the card; every type has a tag B- and a tag I-."""
+    """A tagging task. The types of spans are those of the card; every type has a tag B- and a tag I-. Where the card's
+    tags are plain, its labels are the tags themselves, one per word, and O is none of them."""
 
     def __init__(self, card: DataCard):
         self.card = card
-        self.tags = [words.OUTSIDE, *(f"{position}-{kind}" for kind in card.labels for position in "BI")]
+        self.plain = card.tags == "plain"
+        spans = [words.OUTSIDE, *(f"{position}-{kind}" for kind in card.labels for position in "BI")]
+        self.tags = card.labels if self.plain else spans
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices of at most ``items`` test rows per language."""
@@ -51,15 +54,18 @@ class Tagging:
         width = max((len(tags) for tags in rows["tags"]), default=0)
         places = np.full((len(rows), width), ABSENT, np.int16)
         tags = np.full((len(rows), width), IGNORED, np.int16)
-        texts = [prefix + text for text in rows["text"]]
-        found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
+        ids = []
         for i, row in enumerate(rows):
+            if i % SLICE == 0:
+                texts = [prefix + text for text in rows[i : i + SLICE]["text"]]
+                found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
+                ids += found["input_ids"]
             begins = [len(prefix) + place for place in words.starts(row["text"], row["tokens"])]
-            place = _places(np.array(found["offset_mapping"][i]), begins)
+            place = _places(np.array(found["offset_mapping"][i % SLICE]), begins)
             places[i, : len(place)] = place
             own = (place != ABSENT) & (np.diff(place, prepend=ABSENT) != 0)
-            tags[i, : len(place)] = np.where(own, [number[tag] for tag in row["tags"]], IGNORED)
-        return Encoded.of(found["input_ids"], targets={"place": places, "tag": tags})
+            tags[i, : len(place)] = np.where(own, [number.get(tag, IGNORED) for tag in row["tags"]], IGNORED)
+        return Encoded.of(ids, targets={"place": places, "tag": tags})
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs, each with the tags of other ones.
@@ -75,7 +81,8 @@ class Tagging:
         dealt[learnt] = tags[order][learnt[order]]
         first = np.zeros_like(learnt)
         first[np.arange(len(tags)), learnt.argmax(1)] = learnt.any(1)
-        inside = first & (dealt > 0) & (dealt % 2 == 0)  # in self.tags every I- follows its B-
+        # In self.tags every I- follows its B-.
+        inside = first & (dealt > 0) & (dealt % 2 == 0) & (not self.plain)
         return replace(encoded, targets=encoded.targets | {"tag": dealt - inside.astype(tags.dtype)})
 
     def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
@@ -106,12 +113,12 @@ class Tagging:
 
         score: mean over the words that fit of the share that the softmax gives the best tag; correct: 1 where every
         tag is right; spans: number of gold and of predicted spans together; matches: how many of these the other side
-        has too; cut: words that did not fit, which are predicted O.
+        has too; cut: words that did not fit, which are predicted O. Of plain tags, every word is a span.
         """
         table = frame(rows, ["language", "item", "group", "tags"]).rename(columns={"tags": "gold"})
         found = [self._decode(encoded.targets["place"][i], logits) for i, logits in enumerate(outputs)]
         pairs = [(tags[: len(gold)], list(gold)) for (tags, _), gold in zip(found, table["gold"], strict=True)]
-        both = [(set(words.spans(tags)), set(words.spans(gold))) for tags, gold in pairs]
+        both = [tuple(set(enumerate(side) if self.plain else words.spans(side)) for side in pair) for pair in pairs]
         table["prediction"] = [" ".join(tags) for tags, _ in pairs]
         table["gold"] = [" ".join(gold) for _, gold in pairs]
         table["score"] = np.array([score for _, score in found], np.float32)
@@ -129,6 +136,8 @@ class Tagging:
         for word, place in enumerate(places.tolist()):
             if place == ABSENT:
                 tags.append(words.OUTSIDE)
+            elif word and place == places[word - 1] and self.plain:
+                tags.append(tags[-1])
             elif word and place == places[word - 1]:
                 kind = tags[-1].partition("-")[2]
                 tags.append(f"I-{kind}" if kind else words.OUTSIDE)
@@ -139,8 +148,19 @@ class Tagging:
         return tags, float(share.mean()) if len(share) else 0.0
 
     def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
-        """Span F1 per language (primary); precision, recall, token accuracy and the share of words cut beside it."""
-        return per_language(predictions, _scores)
+        """Span F1 per language (primary); precision, recall, token accuracy and the share of words cut beside it.
+
+        Of plain tags the primary score is accuracy over words, with macro- and micro-F1 over the tags beside it.
+        """
+        return per_language(predictions, _plain_scores if self.plain else _scores)
+
+
+def _plain_scores(part: pd.DataFrame) -> tuple[float, dict[str, float]]:
+    predicted, gold = ([tag for text in part[name] for tag in text.split(" ")] for name in ("prediction", "gold"))
+    value = metrics.accuracy(predicted, gold)
+    # With one tag per word, micro-F1 is accuracy. XTREME's F1, which merges neighbours, is the scorer's business.
+    cut = float(part["cut"].sum() / len(gold))
+    return value, {"micro_f1": value, "macro_f1": metrics.macro_f1(predicted, gold), "words_cut": cut}
 
 
 def _scores(part: pd.DataFrame) -> tuple[float, dict[str, float]]:

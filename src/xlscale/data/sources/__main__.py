@@ -1,0 +1,83 @@
+"""Fetch or check the data and models that are not in this repository: ``python -m xlscale.data.sources fetch|check``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from xlscale import cards
+from xlscale.cards import DataCard, ModelCard
+from xlscale.data.sources import check, convert, download
+from xlscale.files import XlscaleError, digest, relative, sha256_file, write_json
+from xlscale.origins import Lock
+
+
+def fetch(card: DataCard | ModelCard) -> str:
+    """Download what is missing, convert it, check it against the lock or write one; a line that says what is there."""
+    if isinstance(card, ModelCard):
+        return _fetch_model(card)
+    lock = convert.make(card, download.fetch(card))
+    rows = sum(n for languages in lock.splits.values() for n in languages.values())
+    return f"{card.name}: {rows} rows from {len(lock.files)} files, sha256 as in {relative(cards.lock_path(card.name))}"
+
+
+def _fetch_model(card: ModelCard) -> str:
+    from xlscale.models import hf
+
+    try:
+        path, sha = hf.folder(card), card.source.revision
+    except XlscaleError:
+        sha = download.fetch_model(card)
+        path = hf.folder(card)
+    if cards.lock(card.name) is None:
+        files = {name: (one.stat().st_size, sha256_file(one)) for name, one in hf.files(path).items()}
+        lock = Lock(card=card.name, sha256=digest(files), revisions={card.source.repository or "": sha}, files=files)
+        write_json(cards.lock_path(card.name), lock.model_dump())
+        cards.forget()
+    hf.checked(card)
+    return f"{card.name}: {len(cards.locked(card.name).files)} files as in {relative(cards.lock_path(card.name))}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 if everything was fetched, or agrees; else 1, with a line per card on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m xlscale.data.sources", description=__doc__, allow_abbrev=False)
+    parser.add_argument("verb", choices=["fetch", "check"])
+    parser.add_argument("cards", nargs="*", help="names of cards of data")
+    parser.add_argument("--study", help="all data and models of a study")
+    options = parser.parse_args(arguments)
+    try:
+        data, models = check.of_study(options.study) if options.study else ([], [])
+        chosen = [*data, *map(cards.data_card, options.cards), *models]
+        if not chosen:
+            raise XlscaleError("STUDY, CARD: expected the name of a study or of a card")
+    except XlscaleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return _check(chosen) if options.verb == "check" else _fetch(chosen)
+
+
+def _check(chosen: list[DataCard | ModelCard]) -> int:
+    found = check.table(chosen)
+    shown = found.assign(verdict=["agrees" if verdict == "agrees" else "see below" for verdict in found["verdict"]])
+    print(shown.to_string(index=False), flush=True)
+    wrong = found[found["verdict"] != "agrees"]
+    for name, verdict in zip(wrong["card"], wrong["verdict"], strict=True):
+        print(f"error: {name}: {verdict}", file=sys.stderr)
+    return int(len(wrong) > 0)
+
+
+def _fetch(chosen: list[DataCard | ModelCard]) -> int:
+    failed = 0
+    for card in chosen:
+        if not card.source:
+            continue
+        try:
+            print(fetch(card), flush=True)
+        except XlscaleError as error:
+            print(f"error: {card.name}: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Is everything that a study reads reachable, at the revision, hash and size that cards and locks say? ``make data-check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import pandas as pd
+
+from xlscale import cards, studies
+from xlscale.cards import DataCard, ModelCard
+from xlscale.cells import NONE
+from xlscale.data import fetched
+from xlscale.data.sources import convert, download
+from xlscale.files import XlscaleError, sha256_file
+from xlscale.origins import Origin
+
+COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
+
+
+def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
+    """The data sets that a study reads, stages included, and its models. Raises XlscaleError."""
+    study = studies.load(name)
+    wanted = [one for one in (*study.intermediate, *study.targets) if one != NONE]
+    wanted += [stage for one in study.targets for stage in cards.data_card(one).stages]
+    return [cards.data_card(one) for one in dict.fromkeys(wanted)], [cards.model_card(one) for one in study.models]
+
+
+def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
+    """A row per card: what COLUMNS say; the verdict is "agrees", or what does not."""
+    return pd.DataFrame([_row(card) for card in found], columns=COLUMNS)
+
+
+def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
+    if card.source:
+        return _sourced(card)
+    if isinstance(card, ModelCard):
+        return card.name, f"{card.package.client} {card.package.name}", "-", card.package.version, "-", "-", "agrees"
+    if not card.path.exists():
+        return card.name, "packages", "-", "-", "not built", _counted(card.splits), "agrees"
+    try:
+        cards.verify(card.path, card.sha256, f"data set {card.name}")
+        return card.name, "bundled" if card.bundled else "packages", "-", "-", "agrees", _counted(card.splits), "agrees"
+    except XlscaleError as error:
+        return card.name, "bundled", "-", "-", "differs", "-", str(error)
+
+
+def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
+    origins = [card.source] if isinstance(card, ModelCard) else [*card.source.origins.values()]
+    known, problems = cards.lock(card.name), []
+    reachable, revisions = [], []
+    for origin in origins:
+        if origin.kind == "hub":
+            pinned = origin.revision or (known and known.revisions.get(origin.repository))
+            answer = _asked(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
+            reachable.append("no" if answer else "yes")
+            revisions.append(f"{pinned[:10]}" if pinned else "unverified")
+            problems += [answer] if answer else []
+    where = ", ".join(origin.repository or f"${origin.variable}" for origin in origins)
+    try:
+        hashed = _hash(card)
+        problems += [] if known else ["not fetched: there is no lock"]
+    except XlscaleError as error:
+        hashed = "no"
+        problems.append(str(error))
+    problems += list(_other_sizes(card)) if isinstance(card, DataCard) and known else []
+    rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
+    shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
+    return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"
+
+
+@cache
+def _asked(origin: Origin, revision: str, kind: str) -> str:
+    """Why the hub does not give a revision; nothing if it does."""
+    try:
+        download.commit(origin, revision, kind)
+        return ""
+    except XlscaleError as error:
+        return str(error)
+
+
+def _hash(card: DataCard | ModelCard) -> str:
+    """Whether the files here are those of the lock. Raises XlscaleError where one is not, or is missing."""
+    if isinstance(card, ModelCard):
+        from xlscale.models import hf
+
+        path = hf.checked(card)
+        for name, (_, sha256) in cards.locked(card.name).files.items():
+            cards.verify(path / name, sha256, f"model {card.name}")
+        return "as locked"
+    if cards.lock(card.name) and fetched.here(card) and sha256_file(card.path) == card.sha256:
+        return "as locked"
+    convert.hashes(card)
+    return "as locked" if cards.lock(card.name) else "not locked"
+
+
+def _other_sizes(card: DataCard) -> Iterator[str]:
+    """Splits whose number of rows is not the one that was read about the source."""
+    for split, languages in cards.documented(card.name).splits.items():
+        for language, rows in languages.items():
+            found = card.splits.get(split, {}).get(language)
+            if rows is not None and rows != found:
+                yield f"{split}, {language}: expected {rows} rows as in the card, got {found}"
+
+
+def _counted(splits: dict[str, dict[str, int | None]]) -> str:
+    sums = {split: [*languages.values()] for split, languages in splits.items()}
+    return ", ".join(f"{split} {'?' if None in rows else sum(rows)}" for split, rows in sums.items())
