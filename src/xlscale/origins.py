@@ -15,7 +15,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Split = Literal["train", "dev", "test"]
-OPERATIONS = {"of", "map", "join", "sentence"}  # of ``data.sources.columns``
+OPERATIONS = {"of", "map", "join", "sentence", "constant"}  # of ``data.sources.columns``
 
 
 class Strict(BaseModel):
@@ -73,12 +73,20 @@ class Place(Strict):
         return self
 
 
+class HeldOut(Strict):
+    """Of a source that has no development split: all rows with the same ``field`` go to train or to dev together."""
+
+    field: str
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the field's values, to dev
+
+
 class Part(Strict):
     """Rows of one split, from the first of ``places`` that is on this machine. One set of files per language."""
 
     split: Split
     languages: list[str] | dict[str, str]  # our codes, with the place's names where these are others
     language: str | None = None  # what all rows count as, whatever file they are from
+    held_out: HeldOut | None = None
     places: Annotated[list[Place], Field(min_length=1)]
 
     def named(self) -> dict[str, str]:

@@ -34,9 +34,14 @@ class MasterWeights:
         for module in self.encoder.modules():
             if isinstance(module, nn.Linear):
                 self.rounded += [(parameter, parameter.data) for parameter in module.parameters()]
-            elif isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
+            elif isinstance(module, nn.LayerNorm):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
                 self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
+        # Decoders have other norms, which compute in float32 by themselves, and what lies between layers is of the type
+        # that the embeddings give.
+        norms = [module for module in self.encoder.modules() if type(module).__name__.endswith("RMSNorm")]
+        for module in [*norms, self.encoder.get_input_embeddings()] if norms else []:
+            self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
         for parameter, master in self.rounded:
             parameter.data = master.to(self.dtype)
         return self

@@ -57,11 +57,13 @@ def checked(card: ModelCard) -> Path:
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
-    """The folder's fast tokenizer; where it has no token for padding, that is the end of a text."""
-    from transformers import AutoTokenizer
+    """The tokenizer that tokenizer.json describes; where it has no token for padding, that is the end of a text.
 
-    with _quiet():
-        found = AutoTokenizer.from_pretrained(checked(card), local_files_only=True, trust_remote_code=False)
+    Not by the model's own class, which may add tokens that the embeddings lack. Does not import torch.
+    """
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+
+    found = PreTrainedTokenizerFast.from_pretrained(checked(card), local_files_only=True)
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found

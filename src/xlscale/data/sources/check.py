@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 
 import pandas as pd
@@ -63,7 +63,7 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
     except XlscaleError as error:
         hashed = "no"
         problems.append(str(error))
-    problems += list(_other_sizes(card)) if isinstance(card, DataCard) and known else []
+    problems += [_other_sizes(card)] if isinstance(card, DataCard) and known and _other_sizes(card) else []
     rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
     shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
     return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"
@@ -94,13 +94,15 @@ def _hash(card: DataCard | ModelCard) -> str:
     return "as locked" if cards.lock(card.name) else "not locked"
 
 
-def _other_sizes(card: DataCard) -> Iterator[str]:
-    """Splits whose number of rows is not the one that was read about the source."""
+def _other_sizes(card: DataCard) -> str:
+    """The first split whose number of rows is not the one that was read about the source, and how many more there are."""
+    found = []
     for split, languages in cards.documented(card.name).splits.items():
         for language, rows in languages.items():
-            found = card.splits.get(split, {}).get(language)
-            if rows is not None and rows != found:
-                yield f"{split}, {language}: expected {rows} rows as in the card, got {found}"
+            here = card.splits.get(split, {}).get(language)
+            if rows is not None and rows != here:
+                found.append(f"{split}, {language}: expected {rows} rows as in the card, got {here}")
+    return "".join(found[:1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
 def _counted(splits: dict[str, dict[str, int | None]]) -> str:

@@ -7,7 +7,8 @@ A specification is one of
 - ``[choice1, choice2]``: a list of specifications;
 - ``{of: label, map: [entailment, neutral]}`` or ``{of: label, map: {"A": 0}}``: what a value stands for, element by
   element where it is a list; numbers index a list;
-- ``{join: tokens}``: a list of words as one text;
+- ``{join: tokens}``: a list of words as one text, with spaces between;
+- ``{constant: pair}``: the same for all;
 - ``{sentence: context, of: answers.answer_start}``: the sentence of a text that holds a character.
 
 Beside the record's own, there are the fields ``@code`` (our code of the language), ``@language`` (the source's),
@@ -48,6 +49,8 @@ def make(spec: Any, record: Record) -> Any:
         return filled(spec, record) if "{" in spec else field(record, spec)
     if isinstance(spec, list):
         return [make(one, record) for one in spec]
+    if "constant" in spec:
+        return spec["constant"]
     if "join" in spec:
         return " ".join(make(spec["join"], record))
     if "sentence" in spec:

@@ -154,12 +154,20 @@ def _part(card: DataCard, part: Part, code: str, number: int) -> Iterator[dict[s
     for count, record in enumerate(records):
         record |= {"@code": code, "@language": name, "@row": count, "@part": number}
         try:
-            if columns.kept(place.where, record):
+            if columns.kept(place.where, record) and _on_this_side(card, part, record):
                 language = columns.filled(part.language, record) if part.language else code
                 row = {column: columns.make(spec, record) for column, spec in specs.items() if spec != "-"}
                 yield _finished(card, row | {"split": part.split, "language": language})
         except XlscaleError as error:
             raise XlscaleError(f"{card.name}: {relative(paths[0])}, record {count + 1}: {error}") from None
+
+
+def _on_this_side(card: DataCard, part: Part, record: dict[str, Any]) -> bool:
+    """Whether a record is in train, or in dev, where both are dealt from one split of the source."""
+    if part.held_out is None:
+        return True
+    value = str(columns.field(record, part.held_out.field))
+    return bundles.drawn(value, card.name, part.held_out.share) == (part.split == "dev")
 
 
 def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
