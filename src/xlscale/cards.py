@@ -101,8 +101,8 @@ class Cost(Strict):
 class DataCard(Strict):
     """A data set: a target task, an intermediate task, unlabelled text or a lexicon, as one Parquet file.
 
-    A set with a ``source`` is made of other people's files. Hash, numbers of rows and perhaps classes stand in its lock;
-    until there is one, ``sha256`` is that of the description of the source, and ``splits`` is what was read about it.
+    A set with a ``source`` is made of other people's files. Hash, numbers of rows and perhaps classes stand in its
+    lock; until there is one, ``sha256`` is that of the source's description, ``splits`` is what was read about it.
     """
 
     name: Name
@@ -260,7 +260,7 @@ def names(folder: Literal["data", "models", "sources"]) -> list[str]:
 
 
 def locked(name: str) -> Lock:
-    """The lock of a card with a source. Raises XlscaleError where nothing was fetched: what is not pinned is not used."""
+    """The lock of a card with a source. Raises XlscaleError where nothing was fetched: only what is pinned is used."""
     if (found := lock(name)) is None:
         raise XlscaleError(
             f"{name}: not fetched, expected {relative(lock_path(name))}; run `make data-fetch CARD={name}`"

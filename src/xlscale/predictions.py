@@ -11,8 +11,8 @@ import pyarrow as pa
 from xlscale.files import canonical_json
 
 # ``score`` is the model's confidence (its unit depends on the family), ``correct`` 0 or 1. Span QA adds ``f1``, tagging
-# ``spans`` and ``matches``: the gold and predicted spans of an item, and how many of them the other side has too; mining
-# the same of pairs; ranking ``average_precision``.
+# ``spans`` and ``matches``: the gold and predicted spans of an item, and how many of them the other side has too;
+# mining the same of pairs; ranking ``average_precision``.
 COLUMNS = ["language", "item", "group", "gold", "prediction", "score", "correct"]
 SCORES = ["correct", "f1", "matches", "spans", "average_precision"]  # those of them that the task has
 # How the value of a language follows from its items: the sum of one score over that of another, or over their number.

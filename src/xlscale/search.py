@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by inner product, in blocks: memory depends on the size of a block, not on how many there are.
+"""Exact nearest neighbours by inner product, in blocks: memory depends on a block, not on how many there are.
 
 One process, plain matrix products. For a million candidates that is a matter of minutes, and there is nothing to tune.
 """
@@ -43,9 +43,8 @@ def _merge(places: np.ndarray, scores: np.ndarray, products: np.ndarray, first: 
     least = np.partition(products, -k, axis=1)[:, -k] if products.shape[1] > k else np.full(len(products), -np.inf)
     row, column = np.nonzero(products >= np.maximum(least, scores[:, -1])[:, None])
     found = np.isfinite(scores)  # at the start there are none
-    old_row, old_column = np.nonzero(found)
-    row = np.concatenate([old_row, row])
-    value = np.concatenate([scores[found], products[row[len(old_row) :], column]])
+    value = np.concatenate([scores[found], products[row, column]])
+    row = np.concatenate([np.nonzero(found)[0], row])
     place = np.concatenate([places[found], column + first])
     order = np.lexsort((place, -value, row))
     row = row[order]

@@ -1,8 +1,8 @@
 """Models in the layout of ``transformers``: a folder with config, safetensors and tokenizer, encoder or decoder.
 
 Read with the library's own classes: no code from the folder is run, and weights are safetensors or nothing. A rung is
-the model with its first k layers (of a decoder, its final norm stays behind them); what a task pools are the last hidden
-states, of a decoder too.
+the model with its first k layers (of a decoder, its final norm stays behind them); what a task pools are the last
+hidden states, of a decoder too.
 """
 
 from __future__ import annotations

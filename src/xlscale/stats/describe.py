@@ -21,8 +21,13 @@ from xlscale.stats.slopes import Ladder, conditions, rungs_of, sizes, targets
 
 MISSING = "missing"
 METRICS = {
-    **{"accuracy": "accuracy", "p_at_1": "precision at 1", "f1": "F1", "span_f1": "span F1"},
-    **{"token_accuracy": "token accuracy", "mining_f1": "F1 of pairs", "map_at_20": "mAP@20"},
+    "accuracy": "accuracy",
+    "p_at_1": "precision at 1",
+    "f1": "F1",
+    "span_f1": "span F1",
+    "token_accuracy": "token accuracy",
+    "mining_f1": "F1 of pairs",
+    "map_at_20": "mAP@20",
 }
 MINUS = "\N{MINUS SIGN}"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")

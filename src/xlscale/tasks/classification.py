@@ -32,8 +32,8 @@ class Classification:
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens; target ``label`` int64 (inputs,).
 
-        Rows with a ``second`` text are read as pairs, of which the longer side is cut; ``prefix`` marks single texts and
-        is not put before a pair.
+        Rows with a ``second`` text are read as pairs, of which the longer side is cut; ``prefix`` marks single texts
+        and is not put before a pair.
         """
         if "second" in rows.column_names:
             parts = (rows[first : first + SLICE] for first in slices(len(rows)))

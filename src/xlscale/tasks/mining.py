@@ -47,8 +47,8 @@ class Mining:
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table of the test pools' sentences: gold and prediction are groups, or NOTHING.
 
-        score: the margin of the best candidate; threshold: what it was compared with; correct: 1 where the prediction is
-        the gold, NOTHING included; spans: gold and predicted pairs together; matches: twice the pairs that are right.
+        score: the margin of the best candidate; threshold: what it was compared with; correct: 1 where the prediction
+        is the gold, NOTHING included; spans: gold and predicted pairs together; matches: twice the right pairs.
         Raises XlscaleError for a test pool without its development pool.
         """
         table = frame(rows, ["language", "item", "group", "pool"])
@@ -82,7 +82,7 @@ def _mined(part: pd.DataFrame, outputs: list[np.ndarray]) -> pd.DataFrame:
 
 
 def mine(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every query the place of its candidate, -1 for none, and the margin, -inf for none; a candidate serves one."""
+    """For every query the place of its candidate, -1 for none, and the margin, -inf for none; each serves one query."""
     forward, near = top_k(queries, candidates, NEIGHBOURS)
     backward, back = top_k(candidates, queries, NEIGHBOURS)
     mean, back_mean = near.mean(1), back.mean(1)
@@ -103,7 +103,7 @@ def mine(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def best_threshold(mined: pd.DataFrame) -> float:
-    """The score at or above which candidates are kept so that F1 is best; equal scores stay together, inf if none are."""
+    """The score at or above which to keep candidates so that F1 is best; equal scores stay together; inf: keep none."""
     ordered = mined[np.isfinite(mined["score"])].sort_values("score", ascending=False)
     hits = (ordered["candidate"] == ordered["gold"]).cumsum().to_numpy()
     f1 = 2 * hits / (np.arange(1, len(ordered) + 1) + (mined["gold"] != NOTHING).sum())

@@ -86,7 +86,7 @@ class Ranking:
         return nn.functional.normalize(mean_pool(hidden, mask), dim=-1)
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean cross-entropy of the batch's queries over its candidates; another pair's equal candidate is not wrong."""
+        """Mean cross-entropy of the batch's queries over its candidates, other pairs' equal candidates left out."""
         query = batch.targets["side"] == QUERY
         number = batch.targets["text"][~query]
         logits = SCALE * outputs[query] @ outputs[~query].T
@@ -132,7 +132,7 @@ class Ranking:
 
 
 def _right(table: pd.DataFrame, rows: np.ndarray, pair: np.ndarray, names: np.ndarray) -> dict[str, set[str]]:
-    """Group of a query -> names of the candidates that answer it; ``rows``, ``pair``, ``names`` are of the candidates."""
+    """Group of a query -> names of the candidates that answer it; ``rows``, ``pair``, ``names`` are per candidate."""
     found: dict[str, set[str]] = {}
     groups, answered = table["group"].to_numpy(), table["right"].to_numpy()
     for row, of_pair, name in zip(rows, pair, names, strict=True):

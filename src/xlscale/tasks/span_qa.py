@@ -43,7 +43,8 @@ class SpanQA:
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
         Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
-        wholly inside the window, NULL where the question has none. ``spans``: the character range in the context of each token, NO_SPAN outside it.
+        wholly inside the window, NULL where the question has none. ``spans``: the character range in the context of
+        each token, NO_SPAN outside it.
         """
         ids, owners, ranges, places = [], [], [], []
         for first in slices(len(rows)):

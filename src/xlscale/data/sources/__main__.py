@@ -1,4 +1,4 @@
-"""Fetch or check the data and models that are not in this repository: ``python -m xlscale.data.sources fetch|check``."""
+"""Fetch or check data and models that are not in this repository: ``python -m xlscale.data.sources fetch|check``."""
 
 from __future__ import annotations
 

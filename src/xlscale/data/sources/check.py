@@ -1,4 +1,4 @@
-"""Is everything that a study reads reachable, at the revision, hash and size that cards and locks say? ``make data-check``."""
+"""Is what a study reads reachable, and of the revision, hash and size that cards and locks say: ``make data-check``."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _hash(card: DataCard | ModelCard) -> str:
 
 
 def _other_sizes(card: DataCard) -> str:
-    """The first split whose number of rows is not the one that was read about the source, and how many more there are."""
+    """The first split whose number of rows is not what was read about the source, and how many more there are."""
     found = []
     for split, languages in cards.documented(card.name).splits.items():
         for language, rows in languages.items():

@@ -74,7 +74,7 @@ def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:
 
 
 def kept(where: Mapping[str, Any], record: Record) -> bool:
-    """Whether every field of ``where`` is one of its list, or matches its pattern (a template, then as of file names)."""
+    """Whether every field of ``where`` is one of its list, or matches its pattern (a template, then as file names)."""
     for name, wanted in where.items():
         value = field(record, name)
         found = value in wanted if isinstance(wanted, list) else fnmatchcase(str(value), filled(wanted, record))

@@ -1,7 +1,7 @@
 """From a card's source to the one Parquet file that everything else reads, and the lock that pins it.
 
-The first conversion writes the lock: hashes of what was read, hash and numbers of rows of what was made. Every later one,
-on any machine, has to agree with it.
+The first conversion writes the lock: hashes of what was read, hash and numbers of rows of what was made. Every later
+one, on any machine, has to agree with it.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _locked(card: DataCard, table: pa.Table, sha256: str, revisions: dict | None
     if known := cards.lock(card.name):
         if known.sha256 != sha256:
             raise XlscaleError(
-                f"{card.name}: sha256: expected {known.sha256} as in {relative(where)}, made {sha256}; the bytes depend "
-                f"on pyarrow's version, on the card and on the files it names"
+                f"{card.name}: sha256: expected {known.sha256} as in {relative(where)}, made {sha256}; the bytes "
+                f"depend on pyarrow's version, on the card and on the files it names"
             )
         return known
     hubs = {origin.repository: origin.revision for origin in card.source.origins.values() if origin.repository}

@@ -7,7 +7,9 @@ Parquet (branch refs/convert/parquet) serves repositories that hold nothing but 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from xlscale import cards
@@ -30,10 +32,13 @@ def api() -> Any:
     return HfApi()
 
 
+@cache
 def commit(origin: Origin, revision: str, kind: str = "dataset") -> tuple[str, list[str]]:
     """The commit that ``revision`` of a repository is now, and the paths in it. Raises XlscaleError with one line."""
     try:
-        info = api().repo_info(origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT, files_metadata=False)
+        info = api().repo_info(
+            origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT, files_metadata=False
+        )
     except Exception as error:  # whatever the client, the network or the hub raises
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise XlscaleError(f"{origin.repository}: revision {revision}: the hub does not give it ({reason})") from None
@@ -43,35 +48,35 @@ def commit(origin: Origin, revision: str, kind: str = "dataset") -> tuple[str, l
 def fetch(card: DataCard) -> dict[str, str]:
     """Download what is missing on this machine; the commits that were used, by repository. Raises XlscaleError.
 
-    A place that is here is not asked for. Of the others the first on the hub is downloaded, at the revision that the card
-    or the lock pins, else at the newest.
+    A place that is here is not asked for. Of the others the first on the hub is downloaded, at the revision that the
+    card or the lock pins, else at the newest.
     """
-    known = cards.lock(card.name)
+    known, origins = cards.lock(card.name), card.source.origins
     used: dict[str, str] = {}
-    listed: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for part in card.source.parts:
         for code, name in part.named().items():
-            origins = card.source.origins
             if any(places.found(origins[place.origin], place, code, name) for place in part.places):
                 continue
             place = next((place for place in part.places if origins[place.origin].kind == "hub"), None)
             if place is None:
                 places.first(origins, part, code)  # raises, and says what the user has to provide
             origin = origins[place.origin]
-            pinned = origin.revision or used.get(origin.repository) or (known and known.revisions.get(origin.repository))
-            for revision in [pinned] if pinned else BRANCHES:
-                found = listed.setdefault((origin.repository, revision), ()) or commit(origin, revision)
-                listed[origin.repository, revision] = found
-                if wanted := matching(found[1], places.patterns(place, code, name)):
-                    used[origin.repository] = found[0]
-                    for path in wanted:
-                        _download(origin, path, found[0])
-                    break
-            else:
-                raise XlscaleError(
-                    f"{card.name}: {origin.repository}: expected {places.patterns(place, code, name)[0]}, found no such file"
-                )
+            locked = known.revisions.get(origin.repository) if known else None
+            pinned = origin.revision or used.get(origin.repository) or locked
+            sha, paths = _wanted(origin, [pinned] if pinned else BRANCHES, places.patterns(place, code, name))
+            used[origin.repository] = sha
+            for path in paths:
+                _download(origin, path, sha)
     return used
+
+
+def _wanted(origin: Origin, revisions: Sequence[str], patterns: list[str]) -> tuple[str, list[str]]:
+    """The commit of the first revision that has such files, and their paths. Raises XlscaleError."""
+    for revision in revisions:
+        sha, paths = commit(origin, revision)
+        if wanted := matching(paths, patterns):
+            return sha, wanted
+    raise XlscaleError(f"{origin.repository}: expected {patterns[0]} in {' or '.join(revisions)}, found no such file")
 
 
 def fetch_model(card: ModelCard) -> str:

@@ -1,7 +1,7 @@
 """LAReQA's files (Roy et al. 2020): SQuAD's JSON with ``sentence_breaks``, the character ranges of sentences.
 
-One candidate is one sentence with its paragraph, named ``<language>_<paragraph>_<sentence>`` as the benchmark's own code
-does. A question is answered, in any language, by the sentence that holds the start of its answer there.
+One candidate is one sentence with its paragraph, named ``<language>_<paragraph>_<sentence>`` as the benchmark's own
+code does. A question is answered, in any language, by the sentence that holds the start of its answer there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mewsli-X's files (Botha et al. 2020; Ruder et al. 2021): mentions in news text, entities with descriptions.
 
-The texts are those of the baseline of XTREME-R: the mention, a colon, and the sentence around it with the mention between
-braces; an entity is the sentences of its description.
+The texts are those of the baseline of XTREME-R: the mention, a colon, and the sentence around it with the mention
+between braces; an entity is the sentences of its description.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where the files of a source are on this machine: no network here.
 
-A repository of the hub is looked for below the folder that XLSCALE_HUB names, then in the cache, where ``download`` puts
-it; both hold ``<owner>/<name>/<path in the repository>``. A folder is what its own variable names. Labels that are kept
-apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
+A repository of the hub is looked for below the folder that XLSCALE_HUB names, then in the cache, where ``download``
+puts it; both hold ``<owner>/<name>/<path in the repository>``. A folder is what its own variable names. Labels that are
+kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ EMPTIED = "; XTREME's download takes labels out of test files, here they have to
 
 
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[Record]:
-    """The records of all ``paths``, in their order; ``labels`` is a file with the labels of all, where they lie apart."""
+    """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
     from xlscale.data.sources import lareqa, mewslix
 
     readers = {
