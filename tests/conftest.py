@@ -15,7 +15,10 @@ import pytest
 from filelock import FileLock
 
 from xlscale import cards, cells, studies
+from xlscale.data.sources import convert, places
 from xlscale.files import ROOT
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -125,6 +128,32 @@ def smoke_runs(tmp_path_factory, worker_id) -> Path:
         done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return runs
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory) -> Path:
+    """A checkout beside small copies of all sources and two tiny models: see tests/fixtures/elsewhere.py."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, FIXTURES / "elsewhere.py", folder], check=True, capture_output=True, timeout=300)
+    return folder
+
+
+@pytest.fixture
+def given(elsewhere, tmp_path, monkeypatch) -> Path:
+    """The copies of all sources, for this process; caches and locks are empty."""
+    monkeypatch.syspath_prepend(FIXTURES)
+    import elsewhere as made
+
+    for name, value in made.environment(elsewhere).items():
+        if not name.endswith(("ROOT", "STUDIES", "RUNS", "CACHE", "LOCKS", "PATH")):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cards, "LOCKS", tmp_path / "locks")
+    for module in (cards, convert):
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(places, "FETCHED", tmp_path / "cache" / "hub")
+    cards.forget()
+    yield elsewhere / "given"
+    cards.forget()
 
 
 @pytest.fixture(scope="session")

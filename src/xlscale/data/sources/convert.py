@@ -112,7 +112,7 @@ def rows(card: DataCard) -> pa.Table:
     progress = iter(tqdm(_rows(card), desc=f"{card.name}: rows", unit="row", mininterval=5, disable=None))
     chunks = []
     while chunk := list(islice(progress, CHUNK)):
-        chunks.append(pa.Table.from_pylist(chunk, schema=schema))
+        chunks.append(_table(card, chunk, schema))
     table = pa.concat_tables(chunks) if chunks else schema.empty_table()
     place = pc.index_in(table["split"], pa.array(bundles.SPLITS))
     table = table.take(
@@ -128,6 +128,16 @@ def rows(card: DataCard) -> pa.Table:
     if missing := [code for code in card.languages if code not in bundles.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
+
+
+def _table(card: DataCard, chunk: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(chunk, schema=schema)
+    except (pa.ArrowException, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise XlscaleError(
+            f"{card.name}: columns: expected values of the types of family {card.family} ({reason})"
+        ) from None
 
 
 def _schema(card: DataCard) -> pa.Schema:
@@ -177,6 +187,8 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
         if "wrong" in row:
             dealt = bundles.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
+        if not str(row["answer"]).isdigit():
+            raise XlscaleError(f"answer: expected the place of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
             raise XlscaleError(

@@ -1,0 +1,185 @@
+"""What XTREME-R's tasks add to the families: pairs of texts, plain tags, unanswerable questions, MLQA's answers."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import Dataset
+from sklearn.metrics import accuracy_score, f1_score
+
+from xlscale import cards, tasks
+from xlscale.batches import Encoded
+from xlscale.models import ladder
+from xlscale.predictions import by_language
+from xlscale.tasks.span_qa import NULL
+from xlscale.tasks.tagging import ABSENT, IGNORED
+
+
+@pytest.fixture(scope="module")
+def tokenizer(e5):
+    return ladder.tokenizer(e5)
+
+
+def test_pairs_are_read_as_pairs_and_the_longer_side_is_cut(tokenizer):
+    task = tasks.of(cards.documented("xnli"))
+    rows = Dataset.from_list(
+        [
+            {"text": "A cat sleeps.", "second": "An animal rests.", "label": "entailment"},
+            {"text": "water " * 100, "second": "A short one.", "label": "neutral"},
+        ]
+    )
+    encoded = task.encode(rows, tokenizer, "query: ", 32)
+    expected = tokenizer("A cat sleeps.", "An animal rests.")["input_ids"]
+    assert encoded.ids_of(0).tolist() == expected  # both, with what stands between them, and no prefix
+    short = tokenizer("A short one.", add_special_tokens=False)["input_ids"]
+    assert len(encoded.ids_of(1)) == 32 and encoded.ids_of(1).tolist()[-len(short) - 1 : -1] == short
+    assert encoded.targets["label"].tolist() == [0, 1]
+
+
+def _tagged(codes=("en", "de")):
+    generator = np.random.default_rng(0)
+    labels = cards.documented("udpos").labels
+    tokens = ["the", "old", "cat", "drank", "cold", "water"]
+    rows = [
+        {
+            "language": code,
+            "item": f"{code}{n}",
+            "group": f"{code}{n}",
+            "text": " ".join(tokens),
+            "tokens": tokens,
+            "tags": [labels[i] for i in generator.integers(0, 4, len(tokens))],
+        }
+        for code in codes
+        for n in range(8)
+    ]
+    return Dataset.from_list(rows)
+
+
+def test_plain_tags_are_scored_by_word(tokenizer):
+    task = tasks.of(cards.documented("udpos"))
+    rows = _tagged()
+    encoded = task.encode(rows, tokenizer, "", 64)
+    generator = np.random.default_rng(1)
+    outputs = [generator.normal(size=(n, len(task.tags))).astype(np.float32) for n in encoded.lengths]
+    for logits in outputs:
+        logits[:, 4:] -= 100  # only tags that there are
+    table = task.predictions(rows, encoded, outputs)
+    scores = task.scores(table)
+    languages = pa.array(table["language"]).dictionary_encode()
+    items = pa.table({"language": languages, "matches": table["matches"], "spans": table["spans"]})
+    summed = by_language("token_accuracy", items)
+    for code in ("en", "de"):
+        part = table[table["language"] == code]
+        gold, found = (" ".join(part[name]).split(" ") for name in ("gold", "prediction"))
+        assert set(found) <= set(task.tags)
+        assert scores[code].value == pytest.approx(accuracy_score(gold, found))
+        assert scores[code].others["macro_f1"] == pytest.approx(f1_score(gold, found, average="macro"))
+        assert scores[code].others["micro_f1"] == pytest.approx(f1_score(gold, found, average="micro"))
+        assert summed[code] == pytest.approx(scores[code].value)
+
+
+def test_an_oracle_of_plain_tags_scores_one_and_its_placebo_keeps_the_tags(tokenizer):
+    task, rows = tasks.of(cards.documented("udpos")), _tagged()
+    encoded = task.encode(rows, tokenizer, "", 64)
+    outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
+    for i, (places, tags) in enumerate(zip(encoded.targets["place"], encoded.targets["tag"], strict=True)):
+        for place, tag in zip(places, tags, strict=True):
+            if tag != IGNORED:
+                outputs[i][place, tag] = 1
+    assert all(score.value == 1 for score in task.scores(task.predictions(rows, encoded, outputs)).values())
+    dealt = task.shuffled(encoded, np.random.default_rng(0)).targets["tag"]
+    assert sorted(dealt[dealt != IGNORED]) == sorted(encoded.targets["tag"][encoded.targets["tag"] != IGNORED])
+
+
+def test_words_that_do_not_fit_are_wrong_and_counted(tokenizer):
+    task, rows = tasks.of(cards.documented("udpos")), _tagged(("en",))
+    encoded = task.encode(rows, tokenizer, "", 5)  # with the special tokens, room for three subwords
+    assert (encoded.targets["place"] == ABSENT).any()
+    outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
+    table = task.predictions(rows, encoded, outputs)
+    assert (table["cut"] > 0).all()
+    assert task.scores(table)["en"].others["words_cut"] == pytest.approx(table["cut"].sum() / (8 * 6))
+
+
+def test_tags_that_training_never_saw_are_not_learnt_and_never_right(tokenizer):
+    card = cards.documented("ccg").model_copy(update={"labels": ["N", "NP"]})
+    task = tasks.of(card)
+    row = {"language": "en", "item": "1", "group": "1", "text": "a cat", "tokens": ["a", "cat"], "tags": ["NP/N", "N"]}
+    encoded = task.encode(Dataset.from_list([row]), tokenizer, "", 32)
+    assert encoded.targets["tag"].tolist() == [[IGNORED, 0]]
+
+
+def _questions(answered):
+    context = "The cat sleeps in the old house near the water."
+    rows = [
+        {
+            "language": "en",
+            "item": str(n),
+            "group": str(n),
+            "question": "Where does the cat sleep?",
+            "context": context,
+            "answers": ["the old house"] if yes else [],
+            "answer_starts": [context.index("the old")] if yes else [],
+        }
+        for n, yes in enumerate(answered)
+    ]
+    return Dataset.from_list(rows)
+
+
+def _oracle(encoded: Encoded) -> list[np.ndarray]:
+    outputs = [np.zeros((n, 2), np.float32) for n in encoded.lengths]
+    for i, (start, end) in enumerate(zip(encoded.targets["start"], encoded.targets["end"], strict=True)):
+        outputs[i][start, 0] = outputs[i][end, 1] = 9
+    return outputs
+
+
+def test_a_question_without_an_answer_points_to_the_first_token(tokenizer):
+    task, rows = tasks.of(cards.documented("squad_v2")), _questions([True, False, False, True])
+    encoded = task.encode(rows, tokenizer, "", 64)
+    assert encoded.targets["start"].tolist()[1:3] == encoded.targets["end"].tolist()[1:3] == [NULL, NULL]
+    assert len(task.training_inputs(encoded, np.random.default_rng(0))) == 4  # they are trained on
+    table = task.predictions(rows, encoded, _oracle(encoded))
+    assert table["prediction"].tolist() == ["the old house", "", "", "the old house"]
+    assert table["correct"].tolist() == table["f1"].tolist() == [1, 1, 1, 1]
+    # Always answering, and never: SQuAD 2.0 gives each the share of its questions.
+    flat = [
+        np.where(np.arange(n)[:, None] == NULL, -9, o) for n, o in zip(encoded.lengths, _oracle(encoded), strict=True)
+    ]
+    assert task.predictions(rows, encoded, flat)["f1"].tolist()[1:3] == [0, 0]
+    mute = [
+        np.where(np.arange(n)[:, None] == NULL, 99, o) for n, o in zip(encoded.lengths, _oracle(encoded), strict=True)
+    ]
+    assert task.predictions(rows, encoded, mute)["correct"].tolist() == [0, 1, 1, 0]
+
+
+def test_a_set_whose_questions_all_have_answers_never_gives_none(tokenizer):
+    rows = _questions([True])
+    task = tasks.of(cards.documented("squad"))
+    encoded = task.encode(rows, tokenizer, "", 64)
+    mute = [np.where(np.arange(n)[:, None] == NULL, 99, 0).astype(np.float32).repeat(2, 1) for n in encoded.lengths]
+    assert task.predictions(rows, encoded, mute)["prediction"][0] != ""
+
+
+def test_the_placebo_of_an_unanswerable_question_has_no_answer_either(tokenizer):
+    task, rows = tasks.of(cards.documented("squad_v2")), _questions([True, False] * 10)
+    encoded = task.encode(rows, tokenizer, "", 64)
+    dealt = task.shuffled(encoded, np.random.default_rng(0)).targets
+    assert (dealt["start"] == NULL).sum() == 10 and ((dealt["start"] == NULL) == (dealt["end"] == NULL)).all()
+    assert not np.array_equal(dealt["start"], encoded.targets["start"])
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "f1"), [("mlqa", "es", 1.0), ("xquad", "es", 2 / 3), ("mlqa", "en", 2 / 3)]
+)
+def test_answers_are_normalised_as_the_card_says(name, language, f1):
+    task = tasks.of(cards.documented(name))
+    # "la" is an article in Spanish, for MLQA's evaluation alone.
+    assert task._score("la casa", ["casa"], language) == pytest.approx((float(f1 == 1), f1))
+
+
+def test_metrics_of_new_families_follow_from_sums():
+    languages = pa.array(["de", "de", "sw"]).dictionary_encode()
+    items = pa.table(
+        {"language": languages, "average_precision": [1.0, 0.5, 0.25], "matches": [2, 0, 2], "spans": [2, 1, 4]}
+    )
+    assert by_language("map_at_20", items) == {"de": 0.75, "sw": 0.25}
+    assert by_language("mining_f1", items) == pytest.approx({"de": 2 / 3, "sw": 0.5})

@@ -1,0 +1,125 @@
+"""Every target of XTREME-R and XTREME and every intermediate set goes through its phases, in an encoder and a decoder.
+
+On small copies of the sources, through the notebooks' own code: what is proved is that everything fits together.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import FIXTURES
+
+from xlscale import cards, tasks
+from xlscale.score import benchmark
+
+STUDY = yaml.safe_load((FIXTURES / "studies" / "xtreme_r_fixture.yaml").read_text(encoding="utf-8"))
+SOURCES = {name: cards.documented(name) for name in cards.names(cards.SOURCES)}
+MODELS = sorted(STUDY["models"])
+
+
+@pytest.fixture(scope="module")
+def ran(elsewhere) -> list[dict]:
+    """What every cell of the study left."""
+    sys.path.insert(0, str(FIXTURES))
+    import elsewhere as made
+
+    done = subprocess.run(
+        [sys.executable, FIXTURES / "phases.py", STUDY["name"]],
+        env=os.environ | made.environment(elsewhere),
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("cell ")]
+
+
+def test_the_study_holds_every_card():
+    known = {role: {name for name, card in SOURCES.items() if card.role == role} for role in ("target", "intermediate")}
+    assert set(STUDY["targets"]) == known["target"]
+    assert set(STUDY["intermediate"]) - {"none"} == known["intermediate"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_intermediate_set_is_trained_on(ran, model):
+    here = [cell for cell in ran if cell["phase"] == "intermediate" and cell["parameters"]["model"] == model]
+    found = {cell["parameters"]["intermediate"] for cell in here if not cell["parameters"]["placebo"]}
+    assert found == set(STUDY["intermediate"]) - {"none"}
+    for cell in here:
+        assert cell["status"] == "complete", cell["id"]
+        assert cell["losses"] and all(math.isfinite(loss) for loss in cell["losses"]), cell["id"]
+        assert list(cell["languages"]) == ["en"], cell["id"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("target", STUDY["targets"])
+def test_every_target_is_scored_in_every_language(ran, model, target):
+    (cell,) = (
+        cell
+        for cell in ran
+        if cell["phase"] == "target"
+        and (cell["parameters"]["target"], cell["parameters"]["model"]) == (target, model)
+        and cell["parameters"]["intermediate"] == "none"
+    )
+    card = SOURCES[target]
+    english = {"en"} & set(card.splits["test"]) if card.family not in ("retrieval", "mining") else set()
+    assert cell["status"] == "complete"
+    assert set(cell["languages"]) == {*card.languages, *english}
+    assert bool(cell["losses"]) == card.trained
+    assert all(score["items"] > 0 and 0 <= score["value"] <= 1 for score in cell["languages"].values())
+
+
+@pytest.mark.slow
+def test_xcopa_is_trained_in_two_stages_after_another_training_too(ran):
+    recipe = STUDY["target_recipes"]["xcopa"]
+    steps = recipe["epochs"] * recipe["examples"] // recipe["batch_size"]
+    of_xcopa = [cell for cell in ran if cell["parameters"].get("target") == "xcopa"]
+    assert {cell["parameters"]["intermediate"] for cell in of_xcopa} == {"none", "sciq"}
+    for cell in of_xcopa:
+        first, second = cell["losses"][:steps], cell["losses"][steps:]
+        assert len(second) == steps
+        # A head that knows nothing: three answers of Social IQa, then two choices of COPA.
+        assert abs(first[0] - math.log(3)) < 0.2 and abs(second[0] - math.log(2)) < 0.2
+
+
+@pytest.mark.parametrize("name", ["xtreme", "xtreme_r"])
+def test_targets_and_languages_are_those_that_are_scored(name):
+    scored = {task.name: task for task in benchmark.load(name.replace("_", "-")).tasks}
+    mine = {card.name: card for card in SOURCES.values() if name.replace("_", "-") in card.benchmarks}
+    assert set(mine) == set(scored)
+    # Languages that XTREME-R added are not in XTREME's lists; cards hold them all.
+    for task, card in mine.items():
+        missing = set(scored[task].languages) - {*card.languages, "en"}
+        assert not missing, (task, missing)
+    if name == "xtreme_r":
+        for task, card in mine.items():
+            assert {*card.languages} == set(scored[task].languages) - {"en"}, task
+
+
+def test_cards_say_what_a_reader_needs():
+    for card in SOURCES.values():
+        assert card.name not in cards.names("data"), "a name is that of one set"
+        for origin in card.source.origins.values():
+            assert origin.schema_read and (origin.status == "unverified") == (origin.revision is None), card.name
+        assert all(stage in SOURCES for stage in card.stages)
+        assert all(SOURCES[target].role == "target" for target in card.doubles)
+        assert card.translates is None or card.translates in SOURCES
+        assert type(tasks.of(card)).__name__.lower() == card.family.replace("_", "")
+    trained = {name for name, card in SOURCES.items() if card.role == "target" and card.trained}
+    assert trained == {name for name, card in SOURCES.items() if card.role == "target" and card.recipe}
+
+
+def test_every_type_has_four_sets_that_double_no_target():
+    for kind in ("general", "domain"):
+        sets = [c for c in SOURCES.values() if c.type == kind and not c.doubles and not c.translates]
+        assert len(sets) >= 4, kind
+        for family in ("classification", "multiple_choice", "span_qa"):
+            assert any(card.family == family for card in sets), (kind, family)
+    doubled = {target for card in SOURCES.values() for target in card.doubles}
+    assert doubled == {"xnli", "xquad", "mlqa", "lareqa", "xcopa"}
