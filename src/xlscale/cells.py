@@ -251,7 +251,12 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
 
 def _data_read(name: str) -> tuple[str, str]:
     card = data_card(name)
-    return name, digest([card.sha256, card.labels]) if card.labels else card.sha256
+    read = [card.sha256, card.labels] if card.labels else [card.sha256]
+    # At their defaults they are not part of an identity, so cells from before there were any keep theirs.
+    how = {"tags": card.tags, "normalisation": card.normalisation, "unanswerable": card.unanswerable}
+    if other := {field: value for field, value in how.items() if value != type(card).model_fields[field].default}:
+        read.append(other)
+    return name, digest(read) if len(read) > 1 else card.sha256
 
 
 def _slug(phase: Phase, parameters: Parameters) -> str:

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent
 # sha256 its card states.
 OUTSIDE = {
     *("runner", "kernels", "warm", "sweep", "record", "verdicts", "figures", "paper", "fingerprint", "reproduce"),
-    *("stats", "data.fetched", "data.packages"),
+    *("stats", "data.fetched", "data.packages", "data.sources.places"),
 }
 
 
