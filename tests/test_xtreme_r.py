@@ -14,6 +14,8 @@ import yaml
 from conftest import FIXTURES
 
 from xlscale import cards, tasks
+from xlscale.data.sources import check
+from xlscale.files import ROOT
 from xlscale.predictions import VALUE
 from xlscale.score import benchmark
 
@@ -124,3 +126,9 @@ def test_every_type_has_four_sets_that_double_no_target():
             assert any(card.family == family for card in sets), (kind, family)
     doubled = {target for card in SOURCES.values() for target in card.doubles}
     assert doubled == {"xnli", "xquad", "mlqa", "lareqa", "xcopa"}
+
+
+@pytest.mark.parametrize(("mark", "role"), [("targets", "target"), ("intermediate", "intermediate")])
+def test_the_readme_shows_what_the_cards_say(mark, role):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- {mark} -->\n{check.overview(role)}\n<!-- end -->" in text

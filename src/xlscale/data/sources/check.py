@@ -18,6 +18,26 @@ from xlscale.origins import Origin
 COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
 
 
+def overview(role: str) -> str:
+    """A Markdown table of all cards with a source and of one role, as the README has it."""
+    head = {
+        "target": ("task", "family", "languages", "score"),
+        "intermediate": ("set", "family", "type", "second dose of"),
+    }
+    rows = [(*head[role], "from", "status")]
+    rows.append(("---",) * len(rows[0]))
+    for card in map(cards.documented, cards.names(cards.SOURCES)):
+        if card.role == role:
+            origins = card.source.origins.values()
+            english = "en" in card.splits.get("test", {}) and card.family not in ("retrieval", "mining")
+            about = (str(len(card.languages) + english), card.metric)
+            about = about if role == "target" else (card.type, ", ".join(card.doubles) or "-")
+            where = ", ".join(dict.fromkeys(o.repository or f"`{o.variable}`" for o in origins))
+            status = "verified" if all(o.status == "verified" for o in origins) else "runs on its fixture; unverified"
+            rows.append((f"`{card.name}` {card.title}", card.family, *about, where, status))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
     """The data sets that a study reads, stages included, and its models. Raises XlscaleError."""
     study = studies.load(name)
