@@ -5,10 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xlscale import evaluation, machine, tasks, training
+from xlscale.batches import Encoded
 from xlscale.cards import data_card
 from xlscale.data import corpora
+from xlscale.files import XlscaleError
 from xlscale.models import ladder
 from xlscale.predictions import zero_shot_mean
 
@@ -97,6 +101,22 @@ def test_sample_is_a_subset_without_repetition():
     chosen = training.sample(100, 30, np.random.default_rng(0))
     assert len(set(chosen)) == 30
     assert len(training.sample(10, 30, np.random.default_rng(0))) == 10
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 400))
+def test_rows_up_to_a_number_of_tokens(lengths, inputs, tokens):
+    ids = [[7] * length for length in lengths for _ in range(inputs)]  # a row is this many inputs
+    encoded = Encoded.of(ids, np.repeat(np.arange(len(lengths)), inputs))
+    held = inputs * sum(lengths)
+    assert training.up_to(encoded, None, np.random.default_rng(1)) is encoded
+    if tokens > held:
+        with pytest.raises(XlscaleError, match=f"intermediate_tokens: expected at most {held}, .*, got {tokens}"):
+            training.up_to(encoded, tokens, np.random.default_rng(1))
+        return
+    found = training.up_to(encoded, tokens, np.random.default_rng(1))
+    assert set(np.bincount(found.row)) == {inputs}, "rows are taken whole"
+    longest = inputs * max(lengths)
+    assert tokens - longest < found.lengths.sum() <= max(tokens, longest)
 
 
 def test_evaluation_does_not_depend_on_the_company_an_input_keeps(e5, prepared):

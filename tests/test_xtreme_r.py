@@ -13,32 +13,40 @@ import pytest
 import yaml
 from conftest import FIXTURES
 
-from xlscale import cards, tasks
+from xlscale import cards, studies, tasks
 from xlscale.data.sources import check
-from xlscale.files import ROOT
+from xlscale.files import ROOT, XlscaleError
 from xlscale.predictions import VALUE
 from xlscale.score import benchmark
 
 STUDY = yaml.safe_load((FIXTURES / "studies" / "xtreme_r_fixture.yaml").read_text(encoding="utf-8"))
 SOURCES = {name: cards.documented(name) for name in cards.names(cards.SOURCES)}
+TOKEN_MATCHED = "token_matched_fixture"
 MODELS = sorted(STUDY["models"])
 
 
 @pytest.fixture(scope="module")
-def ran(elsewhere) -> list[dict]:
-    """What every cell of the study left."""
+def all_ran(elsewhere) -> dict[str, list[dict]]:
+    """What every cell left, by study."""
     sys.path.insert(0, str(FIXTURES))
     import elsewhere as made
 
     done = subprocess.run(
-        [sys.executable, FIXTURES / "phases.py", STUDY["name"]],
+        [sys.executable, FIXTURES / "phases.py", STUDY["name"], TOKEN_MATCHED],
         env=os.environ | made.environment(elsewhere),
         capture_output=True,
         text=True,
         timeout=540,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("cell ")]
+    lines = [line.split(" ", 2)[1:] for line in done.stdout.splitlines() if line.startswith("cell ")]
+    return {study: [json.loads(cell) for name, cell in lines if name == study] for study, _ in lines}
+
+
+@pytest.fixture(scope="module")
+def ran(all_ran) -> list[dict]:
+    """What every cell of STUDY left."""
+    return all_ran[STUDY["name"]]
 
 
 def test_the_study_holds_every_card():
@@ -89,6 +97,33 @@ def test_xcopa_is_trained_in_two_stages_after_another_training_too(ran):
         assert len(second) == steps
         # A head that knows nothing: three answers of Social IQa, then two choices of COPA.
         assert abs(first[0] - math.log(3)) < 0.2 and abs(second[0] - math.log(2)) < 0.2
+
+
+@pytest.mark.slow
+def test_the_token_matched_arm_trains_on_equal_numbers_of_tokens(all_ran):
+    trained = {c["parameters"]["intermediate"]: c for c in all_ran[TOKEN_MATCHED] if c["phase"] == "intermediate"}
+    assert len(trained) == 3
+    for name, cell in trained.items():
+        most = 2 * cell["parameters"]["intermediate_tokens"]  # two epochs
+        assert 0.5 * most < cell["train_tokens"] <= most, name
+    rows = {name: len(cell["losses"]) for name, cell in trained.items()}
+    assert rows["qqp"] > rows["squad"], "short texts take more steps"
+
+
+def test_a_recipe_of_reference_is_that_of_the_card():
+    study = studies.load("xtreme_r")
+    assert set(study.targets) == {card.name for card in SOURCES.values() if "xtreme-r" in card.benchmarks}
+    found = {
+        (c.parameters.model, c.parameters.target): c.parameters for c in study.matching([{"intermediate": "none"}])
+    }
+    for target in (name for name, recipe in study.target_recipes.items() if recipe == "reference"):
+        known, base = SOURCES[target].recipe, found["xlm_r_base", target]
+        large = found["xlm_r_large", target]
+        assert (base.epochs, base.batch_size, base.max_length) == (known.epochs, known.batch_size, known.max_length)
+        assert (base.learning_rate, base.examples > 3000) == (known.learning_rate, True), target
+        assert large.learning_rate == (known.large_learning_rate or known.learning_rate), target
+    with pytest.raises(XlscaleError, match=r"target_recipes.tatoeba: expected a card with recipe and training rows"):
+        studies.reference("tatoeba", 12, "studies/x.yaml")
 
 
 @pytest.mark.parametrize("name", ["xtreme", "xtreme_r"])

@@ -47,6 +47,7 @@ class IntermediateParameters(PretrainedParameters):
     intermediate_batch_size: Count | None = None
     intermediate_max_length: Length | None = None  # tokens
     intermediate_test_items: Count | None = None  # at most this many items of the held-out English part
+    intermediate_tokens: Count | None = None  # of an epoch: so many of the examples as hold them; None: all examples
     precision: Literal["auto", "bf16", "float32"] = "auto"
     seed: int = Field(ge=0)
 
@@ -89,7 +90,7 @@ def _untrained(target: Any) -> bool:
 
 
 # Parameters that came later: at these values they are not part of an identity, so cells from before keep theirs.
-_LATER = {"split": "test"}
+_LATER = {"split": "test", "intermediate_tokens": None}
 _INTERMEDIATE_ONLY = [name for name in IntermediateParameters.model_fields if name.startswith("intermediate_")]
 _TARGET_TRAINING = ["examples", "epochs", "learning_rate", "batch_size"]
 PARAMETERS = {
@@ -186,7 +187,7 @@ def _check(phase: Phase, parameters: Parameters, where: str) -> None:
     needed: list[str] = []
     if phase == "intermediate" or getattr(parameters, "intermediate", NONE) != NONE:
         _check_role(parameters.intermediate, "intermediate", where)
-        needed += _INTERMEDIATE_ONLY
+        needed += [name for name in _INTERMEDIATE_ONLY if name not in _LATER]
     if phase == "target":
         _check_role(parameters.target, "target", where)
         needed += _TARGET_TRAINING if data_card(parameters.target).trained else []

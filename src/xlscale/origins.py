@@ -130,7 +130,7 @@ class Reference(Strict):
     large_learning_rate: float | None = None  # of large models, where it differs
     epochs: int
     batch_size: int
-    max_length: int
+    max_length: int | None = None  # None: it was not read
     warmup_steps: int | None = None
     weight_decay: float | None = None
     read: str  # where

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from xlscale import cells
-from xlscale.cards import Name, Strict, parse, read_yaml
+from xlscale.cards import Name, Strict, data_card, parse, read_yaml
 from xlscale.cells import NONE, Cell
 from xlscale.files import STUDIES, XlscaleError, read_json, relative
 
+LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
+ALL = 10_000_000  # items: more than any target has
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
@@ -21,6 +23,7 @@ class Recipe(Strict):
     """Hyperparameters of a training phase; which of them a phase needs is checked cell by cell."""
 
     examples: int | None = None
+    tokens: int | None = None  # the token-matched arm of intermediate training: see ``training.up_to``
     epochs: int | None = None
     # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
     learning_rate: float | list[float] | dict[int, float | list[float]] | Literal["tuned"] | None = None
@@ -36,7 +39,28 @@ class Recipe(Strict):
         if isinstance(rate, dict) and layers not in rate:
             raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
         rates = rate[layers] if isinstance(rate, dict) else rate
-        return [self.model_dump() | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
+        values = self.model_dump(exclude={"tokens"} if self.tokens is None else None)
+        return [values | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
+
+
+def reference(target: str, layers: int, where: str) -> Recipe:
+    """The recipe of a target's card for a model with ``layers`` layers, on all training and test rows.
+
+    Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
+    """
+    card = data_card(target)
+    rows = [[*data_card(one).splits.get("train", {}).values()] for one in (target, *card.stages)]
+    if card.recipe is None or any(None in numbers for numbers in rows):
+        raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
+    known = card.recipe
+    return Recipe(
+        examples=max(map(sum, rows)),
+        epochs=known.epochs,
+        learning_rate=(layers >= LARGE and known.large_learning_rate) or known.learning_rate,
+        batch_size=known.batch_size,
+        max_length=known.max_length,
+        test_items=ALL,
+    )
 
 
 class Tuning(Strict):
@@ -78,7 +102,7 @@ class Study(Strict):
     split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[int], Field(min_length=1)]
     intermediate_recipe: Recipe
-    target_recipes: dict[Name, Recipe]
+    target_recipes: dict[Name, Recipe | Literal["reference"]]  # reference: as the target's card has it, on all rows
     only: list[dict[str, Any]] = []  # leave out what matches none of these and is no ancestor of what does
     tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
@@ -115,8 +139,10 @@ class Study(Strict):
         for target in self.targets:
             if target not in self.target_recipes:
                 raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
-            for recipe in self.target_recipes[target].at(values["model"], values["layers"], "target", where):
-                yield values | {"target": target, "split": self.split} | recipe
+            given = self.target_recipes[target]
+            recipe = reference(target, values["layers"], where) if given == "reference" else given
+            for third in recipe.at(values["model"], values["layers"], "target", where):
+                yield values | {"target": target, "split": self.split} | third
 
     def _conditions(self) -> list[tuple[str, bool]]:
         true = [(name, False) for name in self.intermediate]

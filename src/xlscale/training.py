@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xlscale.batches import Batch, Encoded, collate, training_order
+from xlscale.files import XlscaleError
 from xlscale.precision import MasterWeights, hidden_states
 
 WARMUP = 0.1  # share of the steps
@@ -53,6 +54,23 @@ class TrainingLog:
 def sample(encoded_rows: int, examples: int, generator: np.random.Generator) -> np.ndarray:
     """Indices of ``examples`` of ``encoded_rows`` rows without repetition, all of them if there are fewer."""
     return np.sort(generator.permutation(encoded_rows)[:examples])
+
+
+def up_to(encoded: Encoded, tokens: int | None, generator: np.random.Generator) -> Encoded:
+    """The inputs of rows drawn without repetition until the next would pass ``tokens`` tokens; all if that is None.
+
+    The token-matched arm: sets with short texts take more rows, and so more steps, than sets with long ones. Raises
+    XlscaleError when there are fewer tokens: then an epoch would be shorter than that of the sets it is compared with.
+    """
+    if tokens is None:
+        return encoded
+    order = generator.permutation(np.unique(encoded.row))
+    held = np.cumsum(np.bincount(encoded.row, weights=encoded.lengths)[order])
+    if held[-1] < tokens:
+        raise XlscaleError(
+            f"intermediate_tokens: expected at most {int(held[-1])}, which the {len(order)} examples hold, got {tokens}"
+        )
+    return encoded.of_rows(np.sort(order[: max(1, np.searchsorted(held, tokens, side="right"))]))
 
 
 def schedule(step: int, steps: int) -> float:

@@ -29,7 +29,7 @@ from xlscale.training import TrainingLog
 if TYPE_CHECKING:
     from IPython.display import SVG
 
-STREAMS = ["examples", "windows", "placebo", "order", "head"]
+STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 
 
