@@ -53,10 +53,17 @@ def parquet(path: Path) -> Iterator[Record]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, without their ends."""
+    """The lines of a UTF-8 file, without their ends, and without the empty lines after the last other one."""
+    empty = 0
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
-            yield from (line.rstrip("\r\n") for line in file)
+            for line in (line.rstrip("\r\n") for line in file):
+                if not line:
+                    empty += 1
+                    continue
+                yield from [""] * empty
+                yield line
+                empty = 0
     except (UnicodeDecodeError, OSError) as error:
         raise XlscaleError(f"{relative(path)}: expected UTF-8 text ({_line(error)})") from None
 
@@ -70,26 +77,62 @@ def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
 
 
 def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """Fields ``c0``, ``c1``, ... of every row, quoted as Python's csv does, and ``label`` from the other file."""
-    rows = csv.reader(text_lines(path), delimiter="\t")
-    fields = ({f"c{i}": value for i, value in enumerate(row)} for row in rows)
+    """Fields ``c0``, ``c1``, ... of every line, and ``label`` from the other file.
+
+    Quoted as Python's csv writes it, which is how XTREME's files are made: a field with a quote is in quotes, and no
+    field goes over the end of a line. Raises XlscaleError for a quote that is not closed in its line.
+    """
+    fields = (_fields(path, number, line) for number, line in enumerate(text_lines(path), 1))
     if labels is None:
         yield from fields
     else:
         yield from (row | {"label": label} for row, label in beside(path, fields, labels))
 
 
+def _fields(path: Path, number: int, line: str) -> Record:
+    try:
+        return {f"c{i}": value for i, value in enumerate(next(csv.reader([line], delimiter="\t", strict=True)))}
+    except csv.Error as error:
+        raise XlscaleError(
+            f"{relative(path)}, line {number}: expected fields with tabs between, quotes closed and doubled ({error})"
+        ) from None
+
+
 def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """A JSON object per line; ``label`` is that of the other file, matched by ``idx``."""
-    known = {row["idx"]: row["label"] for row in jsonl(labels)} if labels else {}
+    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where every line of both has
+    one, else of the same line."""
+    if labels is None:
+        yield from objects(path)
+        return
+    rows, given = [*objects(path)], [*objects(labels)]
+    if number := next((i for i, one in enumerate(given, 1) if "label" not in one), None):
+        raise XlscaleError(f"{relative(labels)}, line {number}: expected a label")
+    if all(isinstance(one.get("idx"), int | str) for one in (*rows, *given)):
+        known = {one["idx"]: one["label"] for one in given}
+        if len(known) < len(given):
+            raise XlscaleError(f"{relative(labels)}: idx: expected another one in every line")
+        for row in rows:
+            if row["idx"] not in known:
+                raise XlscaleError(f"{relative(labels)}: expected a label for idx {row['idx']!r}")
+            yield row | {"label": known[row["idx"]]}
+    else:
+        if len(rows) != len(given):
+            raise XlscaleError(
+                f"{relative(labels)}: expected {len(rows)} lines as in {relative(path)}, got {len(given)}"
+            )
+        yield from (row | {"label": one["label"]} for row, one in zip(rows, given, strict=True))
+
+
+def objects(path: Path) -> Iterator[Record]:
+    """The JSON object of every line."""
     for number, line in enumerate(text_lines(path), 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise XlscaleError(f"{relative(path)}, line {number}: not valid JSON ({error})") from None
-        if labels and record.get("idx") not in known:
-            raise XlscaleError(f"{relative(labels)}: expected a label for idx {record.get('idx')!r}")
-        yield record | ({"label": known[record["idx"]]} if labels else {})
+        if not isinstance(record, dict):
+            raise XlscaleError(f"{relative(path)}, line {number}: expected a JSON object, got {line[:40]}")
+        yield record
 
 
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
@@ -101,16 +144,23 @@ def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any,
 
 
 def tags(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """``tokens`` and ``tags`` of every sentence: a word and its tag per line, an empty line between sentences."""
+    """``tokens`` and ``tags`` of every sentence: a word and its tag per line, an empty line between sentences.
+
+    Raises XlscaleError for a line that has a word or a tag alone; white space is no word.
+    """
     sentence: list[tuple[str, str]] = []
-    rows = ((line.partition("\t")[0], line.partition("\t")[2].strip()) for line in text_lines(path))
+    # Of a word, tab and tag, or of a word alone and of the other file's tag.
+    rows = (line.partition("\t")[::2] for line in text_lines(path))
     if labels is not None:
         rows = ((word, tag) for (word, _), tag in beside(path, rows, labels))
     for number, (word, tag) in enumerate(rows, 1):
-        if word.strip():
-            if not tag:
-                raise XlscaleError(f"{relative(path)}, line {number}: expected a tag after a tab, got none{EMPTIED}")
-            sentence.append((word.strip(), tag))
+        if word.strip() and tag.strip():
+            sentence.append((word.strip(), tag.strip()))
+        elif word.strip():
+            where = f"{relative(labels or path)}, line {number}"
+            raise XlscaleError(f"{where}: expected a tag{'' if labels else ' after a tab'}, got none{EMPTIED}")
+        elif word or tag:
+            raise XlscaleError(f"{relative(path)}, line {number}: expected a word, got {word!r} with tag {tag!r}")
         elif sentence:
             yield _sentence(sentence)
             sentence = []
@@ -170,7 +220,7 @@ def squad(path: Path) -> Iterator[Record]:
                         "context": paragraph["context"],
                         "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
                     }
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
         raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({_line(error)})") from None
 
 
