@@ -144,5 +144,6 @@ class Lock(Strict):
     sha256: Sha256  # of the Parquet file that was made of it; of a model, of its files
     splits: dict[str, dict[str, int]] = {}
     labels: list[str] | None = None  # of a data set whose classes are those of its training split
-    revisions: dict[str, Revision | None]  # repository -> commit; None: a folder of the user's
+    dropped: int = 0  # rows left out since their answers are not where they are said to be
+    revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
     files: dict[str, tuple[int, Sha256]]  # path below its origin -> bytes, hash

@@ -9,31 +9,34 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlscale.cards import ModelCard, locked
+from xlscale.cards import ModelCard, lock_path, locked
 from xlscale.data.sources import places
-from xlscale.files import XlscaleError, sha256_file
+from xlscale.files import XlscaleError, read_json, relative, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "special_tokens_map.json")
+NEEDED = ("config.json", "tokenizer.json", "*.safetensors")
+# All that is read of a folder, at its top: nothing else is downloaded, and nothing of it is read that is not locked.
+PATTERNS = (*NEEDED, "*.safetensors.index.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def folder(card: ModelCard) -> Path:
     """The model's folder on this machine. Raises XlscaleError without one, saying where it was looked for."""
-    for root in places.roots(card.source):
-        found = root / card.source.repository if card.source.kind == "hub" else root
-        if (found / "config.json").exists():
+    origin = places.pinned(card.name, card.source)
+    for found in (places.own(origin), places.fetched(origin)):
+        if found and (found / NEEDED[0]).exists():
             return found
-    looked = places.below(card.source) + "config.json"
-    raise XlscaleError(
-        f"model {card.name}: not on this machine, expected {looked} below ${places.HUB} or {places.FETCHED}"
-    )
+    where = f"below ${places.HUB} or {places.FETCHED}" if origin.kind == "hub" else ""
+    looked = f"{places.below(origin)}{NEEDED[0]} {where}".strip()
+    raise XlscaleError(f"model {card.name}: not on this machine, expected {looked}")
 
 
 def files(path: Path) -> dict[str, Path]:
@@ -41,18 +44,44 @@ def files(path: Path) -> dict[str, Path]:
     return {found.name: found for pattern in PATTERNS for found in sorted(path.glob(pattern))}
 
 
-def checked(card: ModelCard) -> Path:
-    """The folder, if its files are those of the lock. Of weights the size alone is compared, which costs no time;
-    ``make data-check`` compares their hashes. Raises XlscaleError naming the file."""
-    lock, path = locked(card.name), folder(card)
+def hashes(path: Path) -> dict[str, tuple[int, str]]:
+    """Bytes and sha256 of what counts in a folder. Raises XlscaleError for a folder that is not a whole model."""
     here = files(path)
-    for name, (size, sha256) in lock.files.items():
+    for pattern in NEEDED:
+        if not any(fnmatchcase(name, pattern) for name in here):
+            raise XlscaleError(f"{path}: expected {pattern}, found {', '.join(here) or 'no file of a model'}")
+    for index in (one for name, one in here.items() if name.endswith(".index.json")):
+        parts = read_json(index).get("weight_map", {}).values()
+        if missing := sorted({*parts} - {*here}):
+            raise XlscaleError(f"{path / missing[0]}: not found, expected as in {index.name}")
+    return {name: _hashed(one) for name, one in here.items()}
+
+
+def _hashed(path: Path) -> tuple[int, str]:
+    stat = path.stat()
+    return stat.st_size, _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, mtime: int) -> str:
+    return sha256_file(path)
+
+
+def checked(card: ModelCard) -> Path:
+    """The folder, if its files are those of the lock, all of them and no others.
+
+    A file is hashed once per process and time of its last change: of XLM-R large, 2.2 GB, that is a few seconds
+    (sha256 goes at 0.5 to 2 GB/s). Raises XlscaleError naming the file.
+    """
+    lock, path = locked(card.name), folder(card)
+    here, where = files(path), relative(lock_path(card.name))
+    for name, (_, sha256) in lock.files.items():
         if name not in here:
-            raise XlscaleError(f"{path / name}: not found, expected as in the lock of {card.name}")
-        if here[name].stat().st_size != size:
-            raise XlscaleError(f"{path / name}: expected {size} bytes as in the lock of {card.name}")
-        if not name.endswith(".safetensors") and sha256_file(here[name]) != sha256:
-            raise XlscaleError(f"{path / name}: sha256: expected {sha256} as in the lock of {card.name}")
+            raise XlscaleError(f"{path / name}: not found, expected as in {where}")
+        if (found := _hashed(here[name])[1]) != sha256:
+            raise XlscaleError(f"{path / name}: sha256: expected {sha256} as in {where}, got {found}")
+    if more := sorted(here.keys() - lock.files.keys()):
+        raise XlscaleError(f"{path / more[0]}: expected no such file, {where} has none")
     return path
 
 
@@ -63,7 +92,9 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     """
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    found = PreTrainedTokenizerFast.from_pretrained(checked(card), local_files_only=True)
+    path = checked(card)
+    with _read(path):
+        found = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found
@@ -72,7 +103,8 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
 def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    with _read(path):
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     config = config.get_text_config()  # of a model that also sees, the part that reads
     if config.num_hidden_layers < max(card.rungs):
         raise XlscaleError(
@@ -90,8 +122,10 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     import torch
     from transformers import AutoModel
 
-    with torch.device("meta"):
-        return AutoModel.from_config(_config(checked(card), card, layers), attn_implementation="eager", **_bare(card))
+    path = checked(card)
+    config = _config(path, card, layers)
+    with _read(path), torch.device("meta"):
+        return AutoModel.from_config(config, attn_implementation="eager", **_bare(path))
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
@@ -101,7 +135,7 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
 
     path = checked(card)
     config = _config(path, card, layers)
-    with _quiet():
+    with _read(path):
         model, report = AutoModel.from_pretrained(
             path,
             config=config,
@@ -111,7 +145,7 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **_bare(card),
+            **_bare(path),
         )
     if report["missing_keys"]:
         raise XlscaleError(f"{path}: {min(report['missing_keys'])}: missing ({len(report['missing_keys'])} tensors)")
@@ -120,21 +154,25 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
     return model.eval()
 
 
-def _bare(card: ModelCard) -> dict[str, bool]:
+def _bare(path: Path) -> dict[str, bool]:
     """Arguments that leave a pooler out, of the classes that have one."""
-    from transformers import AutoConfig
-
-    kind = AutoConfig.from_pretrained(folder(card), local_files_only=True).model_type
+    kind = read_json(path / NEEDED[0]).get("model_type")
     return {"add_pooling_layer": False} if kind in ("bert", "xlm-roberta", "xlm-roberta-xl", "roberta") else {}
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's remark that layers above the rung are not used, which is what a rung is."""
+def _read(path: Path) -> Iterator[None]:
+    """What the library raises about a folder as one line; without its remark that layers above the rung are not used,
+    which is what a rung is."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except XlscaleError:
+        raise
+    except Exception as error:  # whatever the library, tokenizers or safetensors raise about a broken file
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise XlscaleError(f"{path}: expected a model that transformers can read ({reason})") from None
     finally:
         logger.setLevel(level)

@@ -7,8 +7,8 @@ import sys
 
 from xlscale import cards
 from xlscale.cards import DataCard, ModelCard
-from xlscale.data.sources import check, convert, download
-from xlscale.files import XlscaleError, digest, relative, sha256_file, write_json
+from xlscale.data.sources import check, convert, download, places
+from xlscale.files import XlscaleError, digest, relative, write_json
 from xlscale.origins import Lock
 
 
@@ -18,20 +18,20 @@ def fetch(card: DataCard | ModelCard) -> str:
         return _fetch_model(card)
     lock = convert.make(card, download.fetch(card))
     rows = sum(n for languages in lock.splits.values() for n in languages.values())
-    return f"{card.name}: {rows} rows from {len(lock.files)} files, sha256 as in {relative(cards.lock_path(card.name))}"
+    without = f" ({lock.dropped} left out: their answers are not where they are said to be)" if lock.dropped else ""
+    where = relative(cards.lock_path(card.name))
+    return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}"
 
 
 def _fetch_model(card: ModelCard) -> str:
     from xlscale.models import hf
 
-    try:
-        path, sha = hf.folder(card), card.source.revision
-    except XlscaleError:
-        sha = download.fetch_model(card)
-        path = hf.folder(card)
+    commits = download.fetch_model(card)
+    card = places.at(card, commits)
     if cards.lock(card.name) is None:
-        files = {name: (one.stat().st_size, sha256_file(one)) for name, one in hf.files(path).items()}
-        lock = Lock(card=card.name, sha256=digest(files), revisions={card.source.repository or "": sha}, files=files)
+        files = hf.hashes(hf.folder(card))
+        revisions = {card.source.repository: commits.get(card.source.repository)} if card.source.repository else {}
+        lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
         write_json(cards.lock_path(card.name), lock.model_dump())
         cards.forget()
     hf.checked(card)
@@ -58,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check(chosen: list[DataCard | ModelCard]) -> int:
     found = check.table(chosen)
-    shown = found.assign(verdict=["agrees" if verdict == "agrees" else "see below" for verdict in found["verdict"]])
-    print(shown.to_string(index=False), flush=True)
-    wrong = found[found["verdict"] != "agrees"]
+    wrong = found[~found["verdict"].isin(check.FINE)]
+    found["verdict"] = found["verdict"].mask(found.index.isin(wrong.index), "see below")
+    print(found.to_string(index=False), flush=True)
     for name, verdict in zip(wrong["card"], wrong["verdict"], strict=True):
         print(f"error: {name}: {verdict}", file=sys.stderr)
     return int(len(wrong) > 0)

@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from functools import cache
 
 import pandas as pd
+from tqdm import tqdm
 
 from xlscale import cards, studies
 from xlscale.cards import DataCard, ModelCard
 from xlscale.cells import NONE
 from xlscale.data import fetched
-from xlscale.data.sources import convert, download
+from xlscale.data.sources import convert, download, places
 from xlscale.files import XlscaleError, sha256_file
 from xlscale.origins import Origin
 
 COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
+NOT_CHECKED, NOT_BUILT = "not checked", "not built"  # of what is verified when it is first used
+FINE = ("agrees", NOT_CHECKED, NOT_BUILT)
 
 
 def overview(role: str) -> str:
@@ -47,17 +50,18 @@ def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
 
 
 def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
-    """A row per card: what COLUMNS say; the verdict is "agrees", or what does not."""
-    return pd.DataFrame([_row(card) for card in found], columns=COLUMNS)
+    """A row per card: what COLUMNS say; the verdict is one of FINE, or what does not agree."""
+    progress = tqdm(found, desc="data-check", unit="card", mininterval=1, disable=None)
+    return pd.DataFrame([_row(card) for card in progress], columns=COLUMNS)
 
 
 def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
     if card.source:
         return _sourced(card)
     if isinstance(card, ModelCard):
-        return card.name, f"{card.package.client} {card.package.name}", "-", card.package.version, "-", "-", "agrees"
+        return card.name, f"{card.package.client} {card.package.name}", "-", card.package.version, "-", "-", NOT_CHECKED
     if not card.path.exists():
-        return card.name, "packages", "-", "-", "not built", _counted(card.splits), "agrees"
+        return card.name, "packages", "-", "-", "-", _counted(card.splits), NOT_BUILT
     try:
         cards.verify(card.path, card.sha256, f"data set {card.name}")
         return card.name, "bundled" if card.bundled else "packages", "-", "-", "agrees", _counted(card.splits), "agrees"
@@ -71,7 +75,10 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
     reachable, revisions = [], []
     for origin in origins:
         if origin.kind == "hub":
-            pinned = origin.revision or (known and known.revisions.get(origin.repository))
+            try:
+                pinned = places.pinned(card.name, origin).revision
+            except XlscaleError:  # which ``_hash`` meets too, and says
+                pinned = origin.revision
             answer = _asked(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
             reachable.append("no" if answer else "yes")
             revisions.append(f"{pinned[:10]}" if pinned else "unverified")
@@ -104,10 +111,9 @@ def _hash(card: DataCard | ModelCard) -> str:
     if isinstance(card, ModelCard):
         from xlscale.models import hf
 
-        path = hf.checked(card)
-        for name, (_, sha256) in cards.locked(card.name).files.items():
-            cards.verify(path / name, sha256, f"model {card.name}")
+        hf.checked(card)
         return "as locked"
+    places.origins(card)  # raises where card and lock name different commits
     if cards.lock(card.name) and fetched.here(card) and sha256_file(card.path) == card.sha256:
         return "as locked"
     convert.hashes(card)

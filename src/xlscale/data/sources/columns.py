@@ -28,7 +28,13 @@ _FIELD = re.compile(r"\{([@\w][\w.]*)\}")
 # A sentence ends with a mark, quotes and brackets that close, then white space; in scripts without spaces at the mark.
 _END = re.compile(r"(?:[.!?؟।]+[\"'”’)\]]*(?=\s|$))|[。！？]+[」』”’]*|\n+")
 
+NEAR = 20  # characters that an answer may be away from where it is said to be
+
 Record = Mapping[str, Any]
+
+
+class Misplaced(XlscaleError):
+    """An answer is not in its context, or not near where it is said to be."""
 
 
 def field(record: Record, path: str) -> Any:
@@ -52,9 +58,9 @@ def make(spec: Any, record: Record) -> Any:
     if "constant" in spec:
         return spec["constant"]
     if "join" in spec:
-        return " ".join(make(spec["join"], record))
+        return _joined(make(spec["join"], record), spec["join"])
     if "sentence" in spec:
-        return sentence(make(spec["sentence"], record), _first(make(spec["of"], record)))
+        return sentence(make(spec["sentence"], record), _first(make(spec["of"], record), spec["of"]))
     return _mapped(spec["map"], make(spec["of"], record), spec["of"])
 
 
@@ -99,5 +105,33 @@ def sentence(text: str, place: int) -> str:
     return next((text[a:b].strip() for a, b in sentences(text) if place < b), text)
 
 
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+def answer(context: str, text: str, start: int) -> tuple[str, int]:
+    """An answer without the blanks around it, and its first character's place in the context.
+
+    Where it is not at ``start``, the nearest place within NEAR characters counts: some sources count bytes, or have
+    changed a context after marking it. Raises Misplaced.
+    """
+    if not isinstance(text, str) or not isinstance(start, int):
+        raise XlscaleError(f"answers, answer_starts: expected a text and a number, got {text!r} and {start!r}")
+    bare = text.strip()
+    start += len(text) - len(text.lstrip())
+    if bare and start >= 0 and context[start : start + len(bare)] == bare:
+        return bare, start
+    low, high = max(0, start - NEAR), max(0, start + NEAR + len(bare))
+    places = [match.start() + low for match in re.finditer(f"(?={re.escape(bare)})", context[low:high])] if bare else []
+    if not places:
+        raise Misplaced(f"answer_starts: expected {text!r} at character {start} of the context, or near")
+    return bare, min(places, key=lambda place: abs(place - start))
+
+
+def _joined(value: Any, name: Any) -> str:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise XlscaleError(f"field {name!r}: expected a list of texts, got {str(value)[:80]}")
+    return " ".join(value)
+
+
+def _first(value: Any, name: Any) -> int:
+    place = value[0] if isinstance(value, list) and value else value
+    if not isinstance(place, int):
+        raise XlscaleError(f"field {name!r}: expected the place of a character, got {place!r}")
+    return place

@@ -1,21 +1,21 @@
 """Files from the Hugging Face hub: which revision, which files, into the cache. Parquet and plain files; no scripts.
 
-The first fetch of a repository takes what is there now, and the lock pins that commit. The hub's own conversion to
-Parquet (branch refs/convert/parquet) serves repositories that hold nothing but a loading script.
+A fetch finds out first at which commit and which files: the commit that card or lock names, else the newest, which the
+lock then pins. Then it downloads those of them that are missing. What an interrupted fetch has left is of one commit,
+and counts when all of it is there. The hub's own conversion to Parquet (branch refs/convert/parquet) serves
+repositories that hold nothing but a loading script.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from xlscale import cards
 from xlscale.cards import DataCard, ModelCard
 from xlscale.data.sources import places
-from xlscale.files import XlscaleError
+from xlscale.files import XlscaleError, write_json
 from xlscale.origins import Origin
 
 BRANCHES = ("main", "refs/convert/parquet")
@@ -46,66 +46,89 @@ def commit(origin: Origin, revision: str, kind: str = "dataset") -> tuple[str, l
 
 
 def fetch(card: DataCard) -> dict[str, str]:
-    """Download what is missing on this machine; the commits that were used, by repository. Raises XlscaleError.
+    """Download what is missing on this machine; the commits of all that was downloaded, now or before, by repository.
 
-    A place that is here is not asked for. Of the others the first on the hub is downloaded, at the revision that the
-    card or the lock pins, else at the newest.
+    A part that is here, at any of its places, is not asked for. Of the others the first place on the hub is
+    downloaded. Raises XlscaleError; also where a part of a repository is below XLSCALE_HUB and another is not.
     """
-    known, origins = cards.lock(card.name), card.source.origins
+    origins = places.origins(card)
+    needed: dict[str, list[list[str]]] = {}  # repository -> patterns of each set of files
     used: dict[str, str] = {}
+    users: set[str] = set()  # repositories that the user provides
     for part in card.source.parts:
         for code, name in part.named().items():
-            if any(places.found(origins[place.origin], place, code, name) for place in part.places):
-                continue
-            place = next((place for place in part.places if origins[place.origin].kind == "hub"), None)
+            place = next((p for p in part.places if places.found(origins[p.origin], p, code, name)), None)
+            here = place is not None
+            place = place or next((p for p in part.places if origins[p.origin].kind == "hub"), None)
             if place is None:
                 places.first(origins, part, code)  # raises, and says what the user has to provide
             origin = origins[place.origin]
-            locked = known.revisions.get(origin.repository) if known else None
-            pinned = origin.revision or used.get(origin.repository) or locked
-            sha, paths = _wanted(origin, [pinned] if pinned else BRANCHES, places.patterns(place, code, name))
-            used[origin.repository] = sha
-            for path in paths:
-                _download(origin, path, sha)
+            if not here:
+                needed.setdefault(origin.repository, []).append(places.patterns(place, code, name))
+            elif origin.kind == "hub" and places.own(origin):
+                users.add(origin.repository)
+            elif origin.kind == "hub":
+                used[origin.repository] = origin.revision
+    known = {origin.repository: origin for origin in origins.values()}
+    for repository, patterns in needed.items():
+        if repository in users:
+            raise XlscaleError(
+                f"{repository}: expected all of its files below ${places.HUB} or none, {patterns[0][0]} is not there"
+            )
+        used[repository] = _get(known[repository], patterns)
     return used
 
 
-def _wanted(origin: Origin, revisions: Sequence[str], patterns: list[str]) -> tuple[str, list[str]]:
-    """The commit of the first revision that has such files, and their paths. Raises XlscaleError."""
-    for revision in revisions:
-        sha, paths = commit(origin, revision)
-        if wanted := matching(paths, patterns):
-            return sha, wanted
-    raise XlscaleError(f"{origin.repository}: expected {patterns[0]} in {' or '.join(revisions)}, found no such file")
+def fetch_model(card: ModelCard) -> dict[str, str]:
+    """Download what is missing of a model's config, tokenizer and safetensors; its commit, by repository.
 
-
-def fetch_model(card: ModelCard) -> str:
-    """Download a model's config, tokenizer and safetensors; the commit that was used. Raises XlscaleError."""
+    Nothing is downloaded, and no commit known, where the user has the model. Raises XlscaleError.
+    """
     from xlscale.models import hf
 
-    known = cards.lock(card.name)
-    pinned = card.source.revision or (known and known.revisions.get(card.source.repository)) or BRANCHES[0]
-    sha, paths = commit(card.source, pinned, "model")
-    for path in (path for path in paths if any(fnmatchcase(path, pattern) for pattern in hf.PATTERNS)):
-        _download(card.source, path, sha, "model")
-    return sha
+    origin = places.pinned(card.name, card.source)
+    own = places.own(origin)
+    if origin.kind == "folder" or (own and hf.files(own)):
+        return {}
+    needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
+    return {origin.repository: _get(origin, needed, more, "model")}
 
 
-def matching(paths: list[str], patterns: list[str]) -> list[str]:
-    """The paths that match the first pattern that any of them matches; ``*`` does not go over a slash."""
-    for pattern in patterns:
-        found = [path for path in paths if path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)]
-        if found:
-            return sorted(found)
-    return []
+def _get(origin: Origin, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
+    """Download what is missing of ``needed`` and, where the repository has it, of ``more``; the commit."""
+    origin, paths = _resolved(origin, needed, kind)
+    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching(paths, patterns))
+    folder = places.fetched(origin)
+    for path in wanted:
+        if not (folder / path).is_file():
+            _download(origin, path, folder, kind)
+    return origin.revision
 
 
-def _download(origin: Origin, path: str, revision: str, kind: str = "dataset") -> None:
+def _resolved(origin: Origin, needed: list[list[str]], kind: str) -> tuple[Origin, list[str]]:
+    """The origin at the commit to be fetched, and the paths there, which are written beside the files.
+
+    Without a commit in card or lock it is that of the first branch that has all that is needed. Raises XlscaleError.
+    """
+    branches = BRANCHES if kind == "dataset" else BRANCHES[:1]
+    revisions = [origin.revision] if origin.revision else branches
+    for revision in revisions:
+        known = places.listing(origin)
+        sha, paths = (revision, known) if known else commit(origin, revision, kind)
+        missing = next((patterns for patterns in needed if not places.matching(paths, patterns)), None)
+        if missing is None:
+            found = origin.model_copy(update={"revision": sha})
+            if not known:
+                write_json(places.listing_path(found), {"files": sorted(paths)})
+            return found, paths
+    raise XlscaleError(f"{origin.repository}: expected {missing[0]} in {' or '.join(revisions)}, found no such file")
+
+
+def _download(origin: Origin, path: str, folder: Path, kind: str) -> None:
     from huggingface_hub import hf_hub_download
 
-    folder = places.FETCHED / origin.repository
     try:
-        hf_hub_download(origin.repository, path, repo_type=kind, revision=revision, local_dir=folder)
+        hf_hub_download(origin.repository, path, repo_type=kind, revision=origin.revision, local_dir=folder)
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise XlscaleError(f"{origin.repository}: {path}: could not be downloaded ({reason})") from None

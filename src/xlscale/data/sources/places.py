@@ -1,16 +1,21 @@
 """Where the files of a source are on this machine: no network here.
 
-A repository of the hub is looked for below the folder that XLSCALE_HUB names, then in the cache, where ``download``
-puts it; both hold ``<owner>/<name>/<path in the repository>``. A folder is what its own variable names. Labels that are
-kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
+A repository of the hub is looked for below the folder that XLSCALE_HUB names, as ``<owner>/<name>/<path in the
+repository>``, then in the cache, where ``download`` puts it: ``<owner>/<name>/<commit>/<path>``, and beside it
+``<commit>.json``, the paths that the repository has at that commit. A folder is what its own variable names. Labels
+that are kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
 """
 
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
-from xlscale.files import CACHE, XlscaleError
+from xlscale import cards
+from xlscale.cards import DataCard, ModelCard
+from xlscale.files import CACHE, XlscaleError, read_json, relative
 from xlscale.origins import Origin, Part, Place
 
 HUB, LABELS = "XLSCALE_HUB", "XLSCALE_LABELS"
@@ -20,13 +25,71 @@ LAYOUTS = ("{config}/{split}/*.parquet", "{config}/{split}-*.parquet", "data/{sp
 ONLY = "default"  # the configuration of a repository that has one: only there may its name be left out of a path
 
 
-def roots(origin: Origin) -> list[Path]:
-    """Folders that an origin's paths may be below, those that exist."""
-    if origin.kind == "folder":
-        given = os.environ.get(origin.variable)
-        return [Path(given)] if given and Path(given).is_dir() else []
-    given = os.environ.get(HUB)
-    return [root for root in ([Path(given)] if given else []) + [FETCHED] if (root / origin.repository).is_dir()]
+AnyCard = TypeVar("AnyCard", DataCard, ModelCard)
+
+
+def pinned(name: str, origin: Origin) -> Origin:
+    """An origin of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
+
+    Raises XlscaleError where card and lock name different ones.
+    """
+    lock = cards.lock(name)
+    locked = lock.revisions.get(origin.repository) if lock else None
+    if origin.revision and locked and origin.revision != locked:
+        raise XlscaleError(
+            f"{name}: revision: expected {origin.revision} of {origin.repository} as in the card, got {locked} in "
+            f"{relative(cards.lock_path(name))}; to accept the card's, delete the lock"
+        )
+    return origin.model_copy(update={"revision": origin.revision or locked})
+
+
+def origins(card: DataCard) -> dict[str, Origin]:
+    """The origins of a card, each with the commit to be read. Raises XlscaleError as ``pinned`` does."""
+    return {key: pinned(card.name, origin) for key, origin in card.source.origins.items()}
+
+
+def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
+    """The card with these commits of its repositories, where it names none itself."""
+
+    def moved(origin: Origin) -> Origin:
+        return origin.model_copy(update={"revision": origin.revision or commits.get(origin.repository)})
+
+    if isinstance(card, ModelCard):
+        return card.model_copy(update={"source": moved(card.source)})
+    known = {key: moved(origin) for key, origin in card.source.origins.items()}
+    return card.model_copy(update={"source": card.source.model_copy(update={"origins": known})})
+
+
+def own(origin: Origin) -> Path | None:
+    """The folder of the user's with an origin's files, if there is one."""
+    given = os.environ.get(HUB if origin.kind == "hub" else origin.variable)
+    folder = Path(given) / (origin.repository or "") if given else None
+    return folder if folder and folder.is_dir() else None
+
+
+def fetched(origin: Origin) -> Path | None:
+    """Where a repository's files of its commit are downloaded to; None without a commit."""
+    return FETCHED / origin.repository / origin.revision if origin.kind == "hub" and origin.revision else None
+
+
+def listing_path(origin: Origin) -> Path:
+    """The file with the paths that a repository has at its commit."""
+    return FETCHED / origin.repository / f"{origin.revision}.json"
+
+
+def listing(origin: Origin) -> list[str]:
+    """The paths that a repository has at its commit; none where ``download`` has not asked for them."""
+    path = listing_path(origin)
+    return read_json(path)["files"] if origin.revision and path.exists() else []
+
+
+def matching(paths: list[str], patterns: list[str]) -> list[str]:
+    """The paths that match the first pattern that any of them matches; ``*`` does not go over a slash."""
+    for pattern in patterns:
+        found = [path for path in paths if path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)]
+        if found:
+            return sorted(found)
+    return []
 
 
 def patterns(place: Place, code: str, name: str) -> list[str]:
@@ -60,24 +123,27 @@ def label_key(path: Path) -> str:
 
 
 def found(origin: Origin, place: Place, code: str, name: str) -> list[Path]:
-    """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine."""
+    """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine.
+
+    Of what was downloaded all files count that the repository has at that commit, or none.
+    """
     if place.labels and not labels(place, code, name):
         return []
-    for root in roots(origin):
-        base = root / origin.repository if origin.kind == "hub" else root
-        for pattern in patterns(place, code, name):
+    wanted = patterns(place, code, name)
+    if base := own(origin):
+        for pattern in wanted:
             if paths := sorted(path for path in base.glob(pattern) if path.is_file()):
                 return paths
+    if base := fetched(origin):
+        paths = [base / path for path in matching(listing(origin), wanted)]
+        return paths if all(path.is_file() for path in paths) else []
     return []
 
 
 def key(origin: Origin, path: Path) -> str:
     """A file's name in a lock: its path below its origin."""
-    for root in roots(origin):
-        if path.is_relative_to(root):
-            inside = path.relative_to(root).as_posix()
-            return inside if origin.kind == "hub" else below(origin) + inside
-    return path.name
+    base = next(base for base in (own(origin), fetched(origin)) if base and path.is_relative_to(base))
+    return below(origin) + path.relative_to(base).as_posix()
 
 
 def first(origins: dict[str, Origin], part: Part, code: str) -> tuple[Place, list[Path]]:
