@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,11 +12,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from filelock import FileLock
 
 from xlscale import cards, cells, studies
-from xlscale.data.sources import convert, places
+from xlscale.data.sources import convert, download, places
 from xlscale.files import ROOT
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -114,6 +116,39 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return folder
+
+
+class Hub:
+    """Stands for the hub: the repositories in ``folder``, all with one commit; the path ``broken`` cannot be had."""
+
+    def __init__(self, folder, monkeypatch, branch="main", broken=""):
+        self.folder, self.branch, self.broken = folder, branch, broken
+        self.sha, self.asked, self.given = "c" * 40, [], []
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
+        monkeypatch.setattr(download, "api", lambda: self)
+        monkeypatch.delenv(places.HUB)
+        download.commit.cache_clear()
+
+    def repo_info(self, repository, repo_type, revision, **_):
+        self.asked.append(revision)
+        if revision not in (self.branch, self.sha):
+            return type("Info", (), {"sha": "a" * 40, "siblings": []})
+        root = self.folder / repository
+        names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
+        siblings = [type("File", (), {"rfilename": name}) for name in names]
+        return type("Info", (), {"sha": self.sha, "siblings": siblings})
+
+    def download(self, repository, path, *, repo_type, revision, local_dir):
+        if path == self.broken:
+            raise ConnectionError("reset by peer")
+        self.given.append((path, revision))
+        (local_dir / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.folder / repository / path, local_dir / path)
+
+    def moves_on(self, sha):
+        """Another commit is the newest from now on."""
+        self.sha, self.given = sha, []
+        download.commit.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,18 @@
 """Models in the layout of transformers: rungs, checkpoints, precision, in an encoder and a decoder."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from conftest import Hub
 from transformers import AutoModel
 
 from xlscale import cards
 from xlscale.batches import Batch
 from xlscale.cards import ModelCard, parse
 from xlscale.data.sources import __main__ as command
-from xlscale.data.sources import places
+from xlscale.data.sources import check, places
 from xlscale.files import XlscaleError
 from xlscale.models import hf, ladder
 from xlscale.precision import MasterWeights, hidden_states
@@ -121,15 +124,20 @@ def test_the_tokenizer_adds_no_token_that_the_model_lacks(card):
     assert len(tokenizer) <= ladder.empty(card, 1).get_input_embeddings().num_embeddings
 
 
-def test_files_are_those_of_the_lock_or_it_is_one_line(card, monkeypatch, tmp_path):
-    import shutil
+@pytest.fixture
+def own(card, monkeypatch, tmp_path):
+    """A copy of the model's folder that is read from now on, to be damaged."""
+    folder = tmp_path / "own" / card.source.repository
+    shutil.copytree(hf.folder(card), folder)
+    monkeypatch.setenv(places.HUB, str(tmp_path / "own"))
+    return folder
 
-    shutil.copytree(hf.folder(card), tmp_path / card.source.repository)
-    monkeypatch.setenv(places.HUB, str(tmp_path))
-    config = tmp_path / card.source.repository / "config.json"
+
+def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
+    config = own / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace("32", "33"))
-    with pytest.raises(XlscaleError, match=r"config\.json: sha256: expected [0-9a-f]{64} as in the lock of tiny_"):
+    with pytest.raises(XlscaleError, match=r"config\.json: sha256: expected [0-9a-f]{64} as in .*locks/tiny_"):
         ladder.load(card, 1)
     config.unlink()
     with pytest.raises(XlscaleError, match=r"not on this machine, expected xlscale-fixtures/.* below \$XLSCALE_HUB"):
@@ -138,6 +146,83 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, monkeypatch, tmp_pa
     cards.forget()
     with pytest.raises(XlscaleError, match=r"not fetched, expected .*; run `make data-fetch"):
         ladder.load(card, 1)
+
+
+def test_other_weights_of_the_same_size_are_refused(card, own):
+    weights = own / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-400] + bytes(400))
+    for use in (lambda: ladder.load(card, 1), lambda: command.fetch(card), lambda: check._hash(card)):
+        with pytest.raises(XlscaleError, match=r"model\.safetensors: sha256: expected [0-9a-f]{64} as in .*, got "):
+            use()
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "more.safetensors"])
+def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
+    (own / name).write_text('{"pad_token": "<s>"}')
+    with pytest.raises(XlscaleError, match=rf"{name}: expected no such file, .*locks/tiny_.*json has none"):
+        ladder.tokenizer(card)
+
+
+def test_nothing_is_locked_that_is_no_whole_model(card, own):
+    cards.lock_path(card.name).unlink()
+    cards.forget()
+    (own / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model.safetensors", "b": "2.safetensors"}}'
+    )
+    with pytest.raises(
+        XlscaleError, match=r"2\.safetensors: not found, expected as in model\.safetensors\.index\.json"
+    ):
+        command.fetch(card)
+    (own / "model.safetensors.index.json").unlink()
+    for name, message in (("tokenizer.json", r"tokenizer\.json"), ("model.safetensors", r"\*\.safetensors")):
+        whole = (own / name).read_bytes()
+        (own / name).unlink()
+        with pytest.raises(XlscaleError, match=f"expected {message}, found config"):
+            command.fetch(card)
+        (own / name).write_bytes(whole)
+    assert cards.lock(card.name) is None
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "unheard_of"}', '{"model_type": ', "{}"])
+def test_what_transformers_cannot_read_is_one_line(card, own, text):
+    (own / "config.json").write_text(text)
+    cards.lock_path(card.name).unlink()
+    cards.forget()
+    command.fetch(card)
+    with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
+        ladder.load(card, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
+    remote = tmp_path / "remote"
+    shutil.copytree(given / "hub" / card.source.repository, remote / card.source.repository)
+    (remote / card.source.repository / "sub").mkdir()
+    (remote / card.source.repository / "sub" / "other.safetensors").write_bytes(b"")
+    cards.lock_path(card.name).unlink()
+    cards.forget()
+    hub = Hub(remote, monkeypatch, broken="model.safetensors")
+    with pytest.raises(XlscaleError, match=r"model\.safetensors: could not be downloaded \(reset by peer\)"):
+        command.fetch(card)
+    assert cards.lock(card.name) is None
+    hub.broken = ""
+    command.fetch(card)
+    found = cards.locked(card.name)
+    assert (
+        found.files.keys() == {path for path, _ in hub.given} >= {"config.json", "tokenizer.json", "model.safetensors"}
+    )
+    assert found.revisions == {card.source.repository: "c" * 40}
+    assert ladder.load(card, 1) is not None
+    hub.asked.clear()
+    command.fetch(card)
+    assert not hub.asked
+    hub.moves_on("d" * 40)
+    cards.lock_path(card.name).unlink()
+    cards.forget()
+    command.fetch(card)
+    assert cards.locked(card.name).revisions == {card.source.repository: "d" * 40} and len(hub.given) == len(
+        found.files
+    )
 
 
 def test_a_model_is_packaged_or_has_a_source():
