@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from filelock import FileLock
 
@@ -123,6 +122,8 @@ class Hub:
 
     def __init__(self, folder, monkeypatch, branch="main", broken=""):
         self.folder, self.branch, self.broken = folder, branch, broken
+        import huggingface_hub  # not above: what it keeps where is decided when it is imported, by data.corpora
+
         self.sha, self.asked, self.given = "c" * 40, [], []
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
         monkeypatch.setattr(download, "api", lambda: self)
