@@ -54,13 +54,9 @@ def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked
     report.add_results(numbers, marked)
     checks.add_english(numbers, marked)
     shown = {name: [" ".join(row) for row in table["rows"]] for name, table in numbers.tables.items()}
-    wiki = describe.title("squad_wiki")
+    topic, wiki = map(describe.title, ("topic", "squad_wiki"))
     for name, rows in shown.items():
-        own = [
-            row
-            for row in rows
-            if name.endswith("_topic") or (name == "logit" and row.startswith(describe.title("topic")))
-        ]
+        own = [row for row in rows if name.endswith("_topic") or (name == "logit" and row.startswith(topic))]
         assert all((describe.DOUBLES in row) == (wiki in row and row in own) for row in rows), name
     assert sum(describe.DOUBLES in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
     over_none = [row for row in numbers.tables["slopes_topic"]["rows"] if row[1] == "none"]
