@@ -203,7 +203,7 @@ def test_a_test_pool_without_its_development_pool_is_one_line():
 def test_a_pool_of_one_side_is_one_line(pool, english, missing):
     rows, vectors = _corpora(0.0)
     kept = [i for i, row in enumerate(rows) if row["pool"] != pool or (row["language"] == "en") == english]
-    with pytest.raises(XlscaleError, match=f"bucc2018: pool: expected {missing}.* in '{pool}', found none"):
+    with pytest.raises(XlscaleError, match=rf"bucc2018\.parquet: pool: expected {missing}.* in '{pool}', found none"):
         tasks.of(cards.data_card("bucc2018")).predictions(rows.select(kept), None, [vectors[i] for i in kept])
 
 
