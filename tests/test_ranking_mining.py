@@ -133,7 +133,8 @@ def _corpora(noise, seed=0, rows=40):
             other = base[n] if n % 2 == 0 else unit(generator, 1, 24)[0]
             moved = other + noise * unit(generator, 1, 24)[0]
             vectors.append((moved / np.linalg.norm(moved)).astype(np.float32))
-    return Dataset.from_list(lines), vectors
+    rows = [line | {"text": f"{line['language']} {line['item']}"} for line in lines]
+    return Dataset.from_list(rows), vectors
 
 
 def test_mining_finds_translations_and_nothing_else():
@@ -185,7 +186,7 @@ def test_the_threshold_is_the_best_of_all():
         return 2 * hits / (kept.sum() + (mined["gold"] != mining.NOTHING).sum())
 
     best = max(f1(threshold) for threshold in range(12))
-    assert f1(mining.best_threshold(mined)) == pytest.approx(best)
+    assert f1(mining.threshold(mined)) == pytest.approx(best)
 
 
 def test_a_test_pool_without_its_development_pool_is_one_line():
@@ -194,6 +195,57 @@ def test_a_test_pool_without_its_development_pool_is_one_line():
     task = tasks.of(cards.documented("bucc2018"))
     with pytest.raises(XlscaleError, match="pool: expected 'dev-de' beside 'test-de', found none"):
         task.predictions(rows.select(kept), None, [vectors[i] for i in kept])
+
+
+@pytest.mark.parametrize(
+    ("pool", "english", "missing"), [("test-de", True, "sentences that are not English"), ("dev-de", False, "English")]
+)
+def test_a_pool_of_one_side_is_one_line(pool, english, missing):
+    rows, vectors = _corpora(0.0)
+    kept = [i for i, row in enumerate(rows) if row["pool"] != pool or (row["language"] == "en") == english]
+    with pytest.raises(XlscaleError, match=rf"bucc2018\.parquet: pool: expected {missing}.* in '{pool}', found none"):
+        tasks.of(cards.data_card("bucc2018")).predictions(rows.select(kept), None, [vectors[i] for i in kept])
+
+
+def test_the_search_is_given_the_vectors_themselves(monkeypatch):
+    """A pool of BUCC has up to a million of them."""
+    seen, mine = [], mining.mine
+    monkeypatch.setattr(mining, "mine", lambda *sides: seen.extend(sides) or mine(*sides))
+    rows, vectors = _corpora(0.0)
+    tasks.of(cards.documented("bucc2018")).predictions(rows, None, vectors)
+    held = {id(vector) for vector in vectors}
+    assert len(seen) == 4 and all(id(vector) in held for side in seen for vector in side[:40])
+
+
+def test_fewer_test_items_leave_the_threshold_as_it_is():
+    task = tasks.of(cards.documented("bucc2018"))
+    rows, vectors = _corpora(1.2)
+    whole = task.predictions(rows, None, vectors)
+    for items in (1, 3, 1000):
+        kept = task.test_rows(rows, items)
+        table = task.predictions(rows.select(kept), None, [vectors[i] for i in kept])
+        assert len(table) == min(items, 40) and len(kept) == 120 + len(table)
+        assert set(table["threshold"]) == set(whole["threshold"])
+
+
+def test_equal_texts_are_one_sentence_and_in_no_pair():
+    """Against the same corpora without the copies; the search must not see the copies, neither as neighbours."""
+    task = tasks.of(cards.documented("bucc2018"))
+    rows, vectors = _corpora(0.8, rows=12)
+    table = task.predictions(rows, None, vectors).set_index("item")
+    found = table[(table["prediction"] == table["gold"]) & (table["gold"] != mining.NOTHING)].index
+    query, other = found[0], f"test-en{found[1].removeprefix('test')}"
+    place = {row["item"]: i for i, row in enumerate(rows)}
+    copies = [(name, f"{name}, copy {n}") for name in (query, other) for n in range(5)]
+    more = [rows[place[name]] | {"item": new, "group": new} for name, new in copies]
+    again = task.predictions(
+        Dataset.from_list([*rows, *more]), None, vectors + [vectors[place[name]] for name, _ in copies]
+    ).set_index("item")
+    lost = [query, found[1]]
+    assert (again.loc[lost, "prediction"] == mining.NOTHING).all() and (again.loc[lost, "gold"] != mining.NOTHING).all()
+    kept = table.index.drop(lost)
+    pd.testing.assert_frame_equal(again.loc[kept], table.loc[kept])
+    assert (again["prediction"] != mining.NOTHING).sum() == (table["prediction"] != mining.NOTHING).sum() - 2
 
 
 def test_pools_of_tatoeba_are_searched_apart():

@@ -40,25 +40,31 @@ def test_ties_go_to_the_first_candidate(queries, candidates, k, rows, columns, s
 
 
 class Made:
-    """Vectors that are made when they are asked for, so that only what the search holds is counted."""
+    """Vectors that are made when they are asked for, so that only what the search holds is counted: random or equal."""
 
-    def __init__(self, rows: int, width: int):
-        self.rows, self.width = rows, width
+    def __init__(self, rows: int, width: int, equal: bool):
+        self.rows, self.width, self.equal = rows, width, equal
 
     def __len__(self):
         return self.rows
 
     def __getitem__(self, part):
         start, stop, _ = part.indices(self.rows)
+        if self.equal:
+            return np.ones((stop - start, self.width), np.float32)
         return np.random.default_rng(start).normal(size=(stop - start, self.width)).astype(np.float32)
 
 
-def test_memory_follows_the_block_and_not_the_candidates():
-    queries, peaks = Made(32, 16).__getitem__(slice(0, 32)), []
-    for rows in (20_000, 200_000):
-        tracemalloc.start()
-        top_k(queries, Made(rows, 16), 20, (32, 2000))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 4e6  # all vectors would be 12.8 MB, all products 25.6 MB
+def peak(rows: int, equal: bool) -> int:
+    queries = Made(256, 16, equal)[:256]
+    tracemalloc.start()
+    top_k(queries, Made(rows, 16, equal), 20, (256, 2000))
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_memory_follows_the_block_and_not_the_candidates_or_ties():
+    small, large, equal = peak(20_000, False), peak(200_000, False), peak(20_000, True)
+    assert large < 1.2 * small and equal < 1.2 * small
+    assert small < 6e6  # a block of products is 2 MB; all vectors would be 12.8 MB, all products 205 MB

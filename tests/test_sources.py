@@ -3,18 +3,18 @@
 import json
 import shutil
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from conftest import Hub
 
 from xlscale import cards
 from xlscale.cards import parse
 from xlscale.data import corpora
 from xlscale.data.sources import __main__ as command
-from xlscale.data.sources import check, columns, convert, download, mewslix, places, readers
-from xlscale.files import XlscaleError
+from xlscale.data.sources import check, columns, conllu, convert, download, mewslix, places, readers
+from xlscale.files import XlscaleError, sha256_file
 from xlscale.origins import Origin, Source
 
 SOURCES = cards.names(cards.SOURCES)
@@ -109,25 +109,132 @@ def test_a_revision_is_pinned_or_unverified_and_never_something_else():
     assert parse(Origin, hub | {"status": "verified", "revision": "0" * 40}, "card").revision == "0" * 40
 
 
-CONLLU = """# sent_id = 1
-1\tIch\tich\tPRON\t_\t_\t2\tnsubj\t_\t_
-2\tgehe\tgehen\tVERB\t_\t_\t0\troot\t_\t_
-3-4\tzum\t_\t_\t_\t_\t_\t_\t_\t_
-3\tzu\tzu\tADP\t_\t_\t5\tcase\t_\t_
-4\tdem\tder\tDET\t_\t_\t5\tdet\t_\t_
-4.1\tleer\t_\tX\t_\t_\t_\t_\t_\t_
-5\t10 000\t10000\tNUM\t_\t_\t2\tobl\t_\t_
+def _conllu(*words):
+    """A sentence: id, form, tag and head of every row; with a fifth value, the column DEPS."""
+    rows = [[n, form, "_", tag, "_", "_", str(head), "dep", *(deps or "_"), "_"] for n, form, tag, head, *deps in words]
+    return "\n".join(["# text", *map("\t".join, rows), "", ""])
 
-"""
+
+GERMAN = _conllu(
+    ("1", "Ich", "PRON", 2),
+    ("2", "gehe", "VERB", 0),
+    ("3-4", "zum", "_", "_"),
+    ("3", "zu", "ADP", 5),
+    ("4", "dem", "DET", 5),
+    ("4.1", "leer", "X", "_"),
+    ("5", "10 000", "NUM", 2),
+)
 
 
 def test_conllu_gives_words_as_written(tmp_path):
-    (tmp_path / "de.conllu").write_text(CONLLU, encoding="utf-8")
-    (found,) = readers.conllu(tmp_path / "de.conllu")
+    path = tmp_path / "de_own-ud-test.conllu"
+    path.write_text(GERMAN.rstrip("\n"), encoding="utf-8")
+    (found,) = conllu.read(path)
     assert found == {"tokens": ["Ich", "gehe", "zum", "10000"], "tags": ["PRON", "VERB", "ADP", "NUM"]}
-    (tmp_path / "bad.conllu").write_text("1\tIch\n", encoding="utf-8")
-    with pytest.raises(XlscaleError, match=r"bad\.conllu, line 1: expected 10 columns"):
-        list(readers.conllu(tmp_path / "bad.conllu"))
+
+
+@pytest.mark.parametrize(
+    ("language", "words", "tag"),
+    [
+        # Equally high: the languages' own preferences, and the first of equal tags and of tags that a list lacks.
+        ("pt", [("de", "ADP", 3), ("aquilo", "PRON", 3), ("x", "VERB", 0)], "PRON"),
+        ("pt", [("a", "ADV", 3), ("b", "PRON", 3), ("x", "VERB", 0)], "PRON"),
+        ("it", [("a", "ADV", 3), ("b", "PRON", 3), ("x", "VERB", 0)], "ADV"),
+        ("pt", [("a", "AUX", 3), ("b", "NOUN", 3), ("x", "VERB", 0)], "NOUN"),
+        ("fr", [("a", "AUX", 3), ("b", "NOUN", 3), ("x", "VERB", 0)], "AUX"),
+        ("es", [("a", "NOUN", 3), ("b", "DET", 3), ("x", "VERB", 0)], "DET"),
+        ("es", [("a", "NOUN", 3), ("b", "ADJ", 3), ("x", "VERB", 0)], "NOUN"),
+        # The higher one, whatever is preferred and whichever is headed outside.
+        ("ar", [("wa", "CCONJ", 3), ("b", "NOUN", 4), ("c", "ADJ", 2), ("x", "VERB", 0)], "NOUN"),
+        ("ar", [("a", "VERB", 3), ("b", "DET", 4), ("c", "ADJ", 2), ("x", "VERB", 0)], "DET"),
+        ("ar", [("a", "DET", 0), ("b", "VERB", 1), ("x", "VERB", 2)], "DET"),
+        # Heads of the enhanced graph count, circles do no harm.
+        ("ar", [("a", "VERB", 3, "3:x|4:y"), ("b", "DET", 3), ("c", "X", 0), ("d", "X", 3)], "DET"),
+        ("ar", [("a", "VERB", 3), ("b", "DET", 3), ("c", "X", 0, "0:root|1:x|5.1:y")], "VERB"),
+    ],
+)
+def test_the_tag_of_a_joined_word_is_that_of_its_highest_part(tmp_path, language, words, tag):
+    path = tmp_path / f"{language}_own-ud-test.conllu"
+    rows = [(str(n), *word) for n, word in enumerate(words, 1)]
+    path.write_text(_conllu(("1-2", "joined", "_", "_"), *rows), encoding="utf-8")
+    (found,) = conllu.read(path)
+    assert found["tokens"] == ["joined", *(word[0] for word in words[2:])]
+    assert found["tags"] == [tag, *(word[1] for word in words[2:])]
+
+
+def test_sentences_without_texts_are_left_out(tmp_path):
+    path = tmp_path / "ar_nyuad-ud-test.conllu"
+    kept = [("1", "a", "X", 0)], [("1", "a", "X", 0), ("2", "b", "X", 1), ("3", "_", "PUNCT", 1)]
+    gone = [("1", "_", "X", 0)], [("1", "_", "X", 0), ("2", "_", "X", 1)], [("1", "a", "X", 0), ("2", "_", "X", 1)]
+    path.write_text("".join(_conllu(*words) for words in (*gone, *kept)), encoding="utf-8")
+    assert [row["tokens"] for row in conllu.read(path)] == [["a"], ["a", "b", "_"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\tIch\n", "line 1: expected 10 columns of CoNLL-U"),
+        (_conllu(("a", "Ich", "PRON", 0)), "line 2: expected 10 columns of CoNLL-U, the first an id"),
+        (_conllu(("1", "a", "X", 0), ("3", "b", "X", 1)), "line 4: expected a sentence of words 1, 2, .* got ids 1, 3"),
+        (_conllu(("1-2", "ab", "_", "_"), ("1", "a", "X", 0)), "line 4: expected .* got ids 1-2, 1"),
+    ],
+)
+def test_what_is_no_conllu_is_one_line(tmp_path, text, message):
+    (tmp_path / "bad.conllu").write_text(text, encoding="utf-8")
+    with pytest.raises(XlscaleError, match=rf"bad\.conllu, {message}") as error:
+        list(conllu.read(tmp_path / "bad.conllu"))
+    assert "\n" not in str(error.value)
+
+
+def test_either_release_of_ud_is_found_for_its_languages(monkeypatch, tmp_path):
+    """Both releases hold both languages."""
+    for release in ("2.5", "2.7"):
+        for code in ("de", "lt"):
+            path = tmp_path / f"ud-treebanks-v{release}/UD_Own-Own/{code}_own-ud-test.conllu"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(GERMAN)
+    monkeypatch.setenv("XLSCALE_UD", str(tmp_path))
+    for name in ("XLSCALE_HUB", "XLSCALE_XTREME"):
+        monkeypatch.delenv(name, raising=False)
+    source = cards.documented("udpos").source
+    for code, release in (("de", "2.5"), ("lt", "2.7")):
+        (part,) = (part for part in source.parts if part.split == "test" and code in part.named())
+        place, (path,) = places.first(source.origins, part, code)
+        assert (place.origin, path.parts[-3]) == ("ud", f"ud-treebanks-v{release}")
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        ("de-1\ten-1\nde-2 en-2\n", r"gold, line 2: expected an id, a tab and an English id, got 'de-2 en-2'"),
+        ("de-1\ten-1\nde-1\ten-2\n", "gold, line 2: expected each id once, got 'de-1' again"),
+        ("de-1\ten-1\nde-7\ten-2\n", r"gold: expected ids of .*de-en\.dev\.de, got 'de-7'"),
+        (None, r"gold: expected UTF-8 text \(.*No such file"),
+    ],
+)
+def test_the_gold_pairs_of_bucc_lie_beside_and_are_checked(tmp_path, gold, message):
+    (tmp_path / "de-en.dev.de").write_text("de-1\tWasser\nde-2\tHaus\n")
+    (tmp_path / "de-en.dev.en").write_text("en-1\twater\n")
+    (tmp_path / "de-en.dev.gold").write_text("de-1\ten-1\n")
+    paths = sorted(tmp_path.glob("de-en.dev.*[!n]"))
+    assert [row["aligned"] for row in readers.read("bucc", paths)] == ["en-1", "de-2"]
+    assert list(readers.read("bucc", [tmp_path / "de-en.dev.en"])) == [{"id": "en-1", "text": "water"}]
+    (tmp_path / "de-en.dev.gold").unlink()
+    if gold is not None:
+        (tmp_path / "de-en.dev.gold").write_text(gold)
+    with pytest.raises(XlscaleError, match=message) as error:
+        list(readers.read("bucc", paths))
+    assert "\n" not in str(error.value)
+
+
+def test_both_gold_files_of_bucc_are_read_and_pinned(given):
+    card = cards.data_card("bucc2018")
+    named = {name for name, _ in convert.files(card)}
+    assert {"$XLSCALE_XTREME/bucc2018/de-en.dev.gold", "$XLSCALE_LABELS/bucc2018/test-de.tsv"} <= named
+    rows = convert.rows(card).to_pandas()
+    for pool, part in rows.groupby("pool"):
+        english = set(part.loc[part["language"] == "en", "group"])
+        assert part.loc[part["language"] != "en", "group"].isin(english).sum() == (3 if "dev" in pool else 4), pool
 
 
 def test_labels_that_lie_apart_are_joined_by_line_or_by_id(tmp_path):
@@ -252,7 +359,9 @@ def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
     lock = convert.make(cards.data_card(name))
     card = cards.data_card(name)
     documented = cards.documented(name)
-    assert lock.card == name and lock.files and card.sha256 == lock.sha256 and card.splits == lock.splits
+    assert lock.card == name and lock.files and lock.sha256 == sha256_file(card.path)
+    counted = pd.read_parquet(card.path).groupby(["split", "language"]).size()
+    assert counted.to_dict() == {(s, code): n for s, languages in lock.splits.items() for code, n in languages.items()}
     assert set(lock.splits) == set(documented.splits)
     for split, languages in documented.splits.items():
         assert set(languages) <= set(lock.splits[split]), split
@@ -558,9 +667,3 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     assert "train, en: expected 11679 rows as in the card, got 16 (and 1 more)" in err
     assert "ccg: not fetched: there is no lock" in err
     assert command.main(["check"]) == 1 and "expected the name of a study or of a card" in capsys.readouterr().err
-
-
-def test_cards_are_written_as_the_schema_has_them():
-    for name in SOURCES:
-        text = (cards.MANIFEST / cards.SOURCES / f"{name}.yaml").read_text(encoding="utf-8")
-        assert "token" not in yaml.safe_load(text) and "trust_remote_code" not in text

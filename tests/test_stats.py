@@ -162,6 +162,21 @@ def test_gamma_always_says_what_its_interval_does_not_cover(cells):
     assert note(cells[cells["intermediate_type"] != "domain"]) == "γ is not estimated: no data set is domain."
 
 
+def test_a_set_that_holds_the_target_s_own_data_is_out_of_gamma_on_that_target(cells):
+    """Gamma is what it is without that set; where it is the only one of its type there is no gamma."""
+    both = _with_second(cells, "squad_wiki")
+    second = both["condition"].str.startswith("squad_wiki_2")
+    both.loc[second & (both["layers"] == 12), "value"] += 0.2
+    here = both.assign(doubles=second & (both["target"] == "topic"))
+    found, with_all, without = (slopes.gamma(table).set_index("target") for table in (here, both, cells))
+    assert found.loc["topic", "estimate"] == pytest.approx(without.loc["topic", "estimate"])
+    assert found.loc["topic", "general"] == ["squad_wiki"]
+    assert found.loc["topic", "note"].endswith("hold data of a target's own: squad_wiki_2.")
+    assert found.loc["udhr"].equals(with_all.loc["udhr"]) and "own" not in found.loc["udhr", "note"]
+    alone = cells.assign(doubles=cells["intermediate"] == "squad_wiki")
+    assert slopes.gamma(alone)["estimate"].isna().all()
+
+
 def test_failed_and_missing_cells_are_missing_and_never_zero(cells):
     lost = (cells["condition"] == "squad_wiki") & (cells["layers"] == 4) & (cells["target"] == "topic")
     cells.loc[lost, ["status", "value"]] = ["failed", np.nan]

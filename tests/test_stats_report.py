@@ -44,6 +44,25 @@ def test_only_computed_tests_count_in_the_family(cells):
     assert adjusted.notna().sum() == 3 and adjusted["udhr"].isna().all()
 
 
+def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked(cells):
+    marked = cells.assign(doubles=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
+    adjusted = report.holm_family(slopes.slopes(marked), slopes.gamma(marked))
+    assert ("topic", "squad_wiki") not in adjusted.index and ("udhr", "squad_wiki") in adjusted.index
+    assert list(adjusted.dropna().index.get_level_values("target")) == ["topic", "udhr", "udhr", "udhr"]
+    numbers = paper.Numbers("05_significance")
+    report.add_slopes(numbers, marked)
+    report.add_results(numbers, marked)
+    checks.add_english(numbers, marked)
+    shown = {name: [" ".join(row) for row in table["rows"]] for name, table in numbers.tables.items()}
+    topic, wiki = map(describe.title, ("topic", "squad_wiki"))
+    for name, rows in shown.items():
+        own = [row for row in rows if name.endswith("_topic") or (name == "logit" and row.startswith(topic))]
+        assert all((describe.DOUBLES in row) == (wiki in row and row in own) for row in rows), name
+    assert sum(describe.DOUBLES in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
+    over_none = [row for row in numbers.tables["slopes_topic"]["rows"] if row[1] == "none"]
+    assert [row[0] for row in over_none if row[5] != "–"] == [describe.label("squad_amazon")]
+
+
 def test_a_null_says_what_it_would_have_detected(cells):
     numbers = paper.Numbers("05_significance")
     report.add_slopes(numbers, cells)

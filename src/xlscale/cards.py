@@ -132,7 +132,7 @@ class DataCard(Strict):
     source: Source | None = None  # other people's files, instead of packages
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
     stages: list[Name] = []  # of a target: sets that are trained on before its own training split, in this order
-    doubles: list[Name] = []  # of an intermediate set: targets that it would give a second dose of their own data
+    doubles: list[Name] = []  # of an intermediate set: targets whose own data it holds, training or test
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
     licence: str

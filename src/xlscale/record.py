@@ -33,6 +33,7 @@ FACTS = [
     "placebo",
     "condition",
     "target",
+    "doubles",
     "seed",
 ]
 
@@ -163,19 +164,21 @@ def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Tabl
 
 
 def describe(result: Result) -> dict[str, object]:
-    """The descriptive columns of a result (FACTS)."""
+    """The descriptive columns of a result (FACTS); doubles: the intermediate set holds data of the target's own."""
     values = result.parameters
     intermediate = values.get("intermediate", NONE)
+    card = None if intermediate == NONE else data_card(intermediate)
     return {
         "cell": result.id,
         "phase": result.phase,
         "model": values["model"],
         "layers": values["layers"],
         "intermediate": intermediate,
-        "intermediate_type": NONE if intermediate == NONE else data_card(intermediate).type,
+        "intermediate_type": card.type if card else NONE,
         "placebo": bool(values.get("placebo", False)),
         "condition": cells_.condition(values),
         "target": values.get("target"),
+        "doubles": bool(card) and values.get("target") in card.doubles,
         "seed": values.get("seed", 0),
     }
 

@@ -36,12 +36,25 @@ def top_k(
     return places, scores
 
 
+class Chosen:
+    """Some of a list's arrays, sliced without copying all of them: a sequence for ``top_k``."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], index: np.ndarray):
+        self.arrays, self.index = arrays, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> list[np.ndarray]:
+        return [self.arrays[i] for i in self.index[part]]
+
+
 def _merge(places: np.ndarray, scores: np.ndarray, products: np.ndarray, first: int) -> None:
     """Take the products of a block, whose candidates are counted from ``first``, into the best so far, in place."""
     k = places.shape[1]
     # What is below the k-th of its block, or of those found so far, cannot be among the k best.
     least = np.partition(products, -k, axis=1)[:, -k] if products.shape[1] > k else np.full(len(products), -np.inf)
-    row, column = np.nonzero(products >= np.maximum(least, scores[:, -1])[:, None])
+    row, column = _at_least(products, np.maximum(least, scores[:, -1]), k)
     found = np.isfinite(scores)  # at the start there are none
     value = np.concatenate([scores[found], products[row, column]])
     row = np.concatenate([np.nonzero(found)[0], row])
@@ -52,3 +65,15 @@ def _merge(places: np.ndarray, scores: np.ndarray, products: np.ndarray, first: 
     kept = rank < k
     places[row[kept], rank[kept]] = place[order][kept]
     scores[row[kept], rank[kept]] = value[order][kept]
+
+
+def _at_least(products: np.ndarray, least: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the products above their row's ``least``, at most ``k`` each, and of the first ``k`` equal.
+
+    Equal ones are cut here, and copied, so that the rest is let go: where many vectors are the same, as of a collapsed
+    encoder, the places of all of them would take many times the memory of the products.
+    """
+    above = np.nonzero(products > least[:, None])
+    equal = [np.flatnonzero(line == value)[:k].copy() for line, value in zip(products, least, strict=True)]
+    row = np.repeat(np.arange(len(products)), [len(one) for one in equal])
+    return np.concatenate([above[0], row]), np.concatenate([above[1], *equal])

@@ -12,6 +12,7 @@ from xlscale.stats import groups as g
 from xlscale.stats import slopes as sl
 from xlscale.stats.describe import (
     direction,
+    doubled,
     interval,
     label,
     layers,
@@ -112,8 +113,9 @@ def add_english(numbers: Numbers, cells: pd.DataFrame) -> None:
             continue
         names.append(target)
         found = g.means(own.assign(value=own["english"]), sl.KEYS)
-        asked = sl.conditions(cells[cells["target"] == target])
-        numbers.table(f"english_{target}", *means_table(found, asked, sl.rungs_of(cells, target)))
+        asked = cells[(cells["phase"] == "target") & (cells["target"] == target)]
+        table = means_table(found, sl.conditions(asked), sl.rungs_of(cells, target), doubled(asked))
+        numbers.table(f"english_{target}", *table)
     numbers.add("english_targets", " ".join(names), listing(map(title, names)))
 
 

@@ -6,7 +6,7 @@ Everything that the paper's text says about cells is computed here; missing and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +29,8 @@ METRICS = {
     "mining_f1": "F1 of pairs",
     "map_at_20": "mAP@20",
 }
+# What marks a set beside a target whose own data it holds: no primary test.
+DOUBLES = ", holds data of this target"
 MINUS = "\N{MINUS SIGN}"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 # What a training run is made of: column, how to print it.
@@ -112,13 +114,13 @@ def metric(name: str) -> str:
     return METRICS[cards.data_card(name).metric] if name in cards.names("data") else "value"
 
 
-def label(condition: str) -> str:
-    """A condition for a legend: the data set's title and type, and whether its labels were shuffled."""
+def label(condition: str, doubles: bool = False) -> str:
+    """A condition for a legend: the data set's title and type, whether its labels were shuffled, and DOUBLES if so."""
     if condition == NONE:
         return "no intermediate training"
     name = condition.removesuffix(SHUFFLED)
     kind = f" ({cards.data_card(name).type})" if name in cards.names("data") else ""
-    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "")
+    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (DOUBLES if doubles else "")
 
 
 def slug(condition: str) -> str:
@@ -261,17 +263,25 @@ def _target(name: str, rows: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
 def results_table(cells: pd.DataFrame, target: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows: mean value in percent per condition (rows) and rung (columns)."""
     own = cells[(cells["phase"] == "target") & (cells["target"] == target)]
-    return means_table(Ladder(cells, target).groups, conditions(own), rungs_of(cells, target))
+    return means_table(Ladder(cells, target).groups, conditions(own), rungs_of(cells, target), doubled(own))
 
 
-def means_table(groups: pd.DataFrame, names: Sequence[str], rungs: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+def doubled(cells: pd.DataFrame) -> set[str]:
+    """Conditions whose set holds data of the target's own; ``cells`` are those of one target."""
+    return {*cells.loc[cells["doubles"].astype(bool), "condition"]}
+
+
+def means_table(
+    groups: pd.DataFrame, names: Sequence[str], rungs: Sequence[int], own_data: Collection[str] = ()
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the means of ``groups`` (by condition and layers) in percent, a column per rung.
 
+    Names in ``own_data`` are marked as sets that hold data of the target's own.
     A mean over fewer runs than its condition has elsewhere says so; no complete run is "missing".
     """
     rows = []
     for condition in names:
-        row = [label(condition)]
+        row = [label(condition, condition in own_data)]
         for k in rungs:
             if (condition, k) not in groups.index:
                 row.append(MISSING)

@@ -122,10 +122,12 @@ def _add(numbers: Numbers, key: str, row: pd.Series, unit: str, words: tuple[str
 def holm_family(table: pd.DataFrame, contrast: pd.DataFrame) -> pd.Series:
     """Holm-adjusted p of the primary tests: slope of the gain over none of every real set and target, every gamma.
 
-    Indexed by (target, condition), with "gamma" for the contrast; NaN where a test could not be computed, which does
-    not count. Primary is what was asked first, no claim that a p value here confirms anything.
+    A set that holds data of a target's own is no test on that target. Indexed by (target, condition), with "gamma" for
+    the contrast; NaN where a test could not be computed, which does not count. Primary is what was asked first, no
+    claim that a p value here confirms anything.
     """
     real = table[(table["quantity"] == "gain over none") & ~table["condition"].str.endswith(SHUFFLED)]
+    real = real[~real["doubles"].astype(bool)]
     gammas = contrast.assign(condition="gamma")
     return sl.holm(pd.concat([rows.set_index(["target", "condition"])["p"] for rows in (real, gammas)]))
 
@@ -136,7 +138,7 @@ def slopes_table(table: pd.DataFrame, adjusted: pd.Series) -> tuple[list[str], l
     for quantity, baseline in (("gain over none", "none"), ("gain over shuffled labels", "shuffled")):
         for _, row in table[table["quantity"] == quantity].iterrows():
             key = (row["target"], row["condition"]) if baseline == "none" else None
-            rows.append([label(row["condition"]), baseline, *_cells(row), *_rest(row, adjusted, key)])
+            rows.append([label(row["condition"], row["doubles"]), baseline, *_cells(row), *_rest(row, adjusted, key)])
     return ["Intermediate training", "Over", *_HEADER], rows
 
 
@@ -157,7 +159,7 @@ def logit_table(cells: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     table = sl.slopes(cells, "logit")
     rows = []
     for _, row in table[table["quantity"] == "gain over none"].iterrows():
-        rows.append([title(row["target"]), label(row["condition"]), *_cells(row, 2, 1), _rungs(row)])
+        rows.append([title(row["target"]), label(row["condition"], row["doubles"]), *_cells(row, 2, 1), _rungs(row)])
     for _, row in sl.gamma(cells, scale="logit").iterrows():
         rows.append([title(row["target"]), "γ", *_cells(row, 2, 1), _rungs(row)])
     return ["Target", "Intermediate training", "Slope (log odds)", INTERVAL, "Rungs"], rows

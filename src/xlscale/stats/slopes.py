@@ -26,6 +26,7 @@ NO_REPLICATION = (
     f"Only one data set is {{kinds}}: γ has no replication over data sets, so it compares data sets, not "
     f"kinds of data. {TRAINING_ONLY}"
 )
+LEFT_OUT = " Left out of γ, as they hold data of a target's own: {sets}."
 NO_CONTRAST = "γ is not estimated: no data set is {kinds}."
 
 
@@ -102,19 +103,20 @@ class Ladder:
 def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target, condition and quantity ("value", "gain over none", "gain over shuffled labels").
 
-    Columns: target, condition, type, quantity, rungs (list), and those of ``groups.Estimate``. The unit is the scale's
-    (accuracy: 0..1) per factor of ten in non-embedding parameters.
+    Columns: target, condition, type, doubles (the set holds data of the target's own), quantity, rungs (list), and
+    those of ``groups.Estimate``. The unit is the scale's (accuracy: 0..1) per factor of ten in non-embedding
+    parameters.
     """
     return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(g.MISSING)])
 
 
-_COLUMNS = ["target", "condition", "type", "quantity", "rungs"]
+_COLUMNS = ["target", "condition", "type", "doubles", "quantity", "rungs"]
 
 
 def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
     for target in targets(cells):
         ladder, own = Ladder(cells, target, scale), cells[cells["target"] == target]
-        types = own.drop_duplicates("condition").set_index("condition")["intermediate_type"]
+        facts = own.drop_duplicates("condition").set_index("condition")
         for condition in conditions(own):
             wanted = {"value": {condition: 1.0}}
             for baseline, quantity in ((NONE, "gain over none"), ("shuffled", "gain over shuffled labels")):
@@ -122,7 +124,7 @@ def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
                     wanted[quantity] = {condition: 1.0, other: -1.0}
             for quantity, signs in wanted.items():
                 estimate, rungs = ladder.slope(signs)
-                about = (target, condition, types[condition], quantity, rungs)
+                about = (target, condition, *facts.loc[condition, ["intermediate_type", "doubles"]], quantity, rungs)
                 yield dict(zip(_COLUMNS, about, strict=True)) | asdict(estimate)
 
 
@@ -143,8 +145,9 @@ def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
 def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target: gamma, the slope of the gain with domain data minus that with general data.
 
-    Sets of one type are averaged with equal weight. Over "none" the baseline cancels out; over "shuffled" each set is
-    taken relative to its own control. Columns: target, domain, general (lists of sets), rungs, note, Estimate's.
+    Sets of one type are averaged with equal weight, without those that hold data of the target's own. Over "none" the
+    baseline cancels out; over "shuffled" each set is taken relative to its own control. Columns: target, domain,
+    general (lists of sets), rungs, note, Estimate's.
     The numbers are NaN where one type is missing.
     """
     rows = []
@@ -152,12 +155,14 @@ def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
         ladder = Ladder(cells, target, scale)
         own = g.completed(cells, target)
         real = own[~own["placebo"].astype(bool)]
+        doubled = real["doubles"].astype(bool)
+        left_out, real = sorted(real.loc[doubled, "condition"].unique()), real[~doubled]
         sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}
         estimate, rungs = g.MISSING, []
         if all(sets.values()):
             estimate, rungs = ladder.slope(_gamma_signs(sets, baseline))
         about = {"target": target, "domain": sets["domain"], "general": sets["general"], "rungs": rungs}
-        about["note"] = _note(sets)
+        about["note"] = _note(sets) + (LEFT_OUT.format(sets=", ".join(left_out)) if left_out else "")
         rows.append(about | asdict(estimate))
     return pd.DataFrame(rows, columns=["target", "domain", "general", "rungs", "note", *asdict(g.MISSING)])
 

@@ -1,12 +1,15 @@
 """Bitext mining: which sentences of two corpora are translations of each other; F1 of the pairs.
 
 Scores are cosines over the mean cosine of the two sentences' neighbours (margin "ratio"), candidates the best ones from
-both sides, each sentence used once (Artetxe and Schwenk 2019, arXiv:1811.01136, sections 3.1 and 3.2). The threshold is
-the one with the best F1 in the pool "dev", the predictions are those of the pool "test"; pools are named
-"<dev or test>-<language>". No training and no head.
+both sides, each sentence used once (Artetxe and Schwenk 2019, arXiv:1811.01136, sections 3.1 and 3.2). As in XTREME's
+script, equal texts of one side are one sentence in the search, and what occurs more than once on its side is in no
+predicted pair, as such a text names no sentence. The threshold is the one with the best F1 in the pool "dev", the
+predictions are those of the pool "test"; pools are named "<dev or test>-<language>". No training and no head.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,8 @@ from xlscale.cards import DataCard
 from xlscale.cells import Score
 from xlscale.files import XlscaleError
 from xlscale.predictions import COLUMNS
-from xlscale.search import top_k
+from xlscale.score.pairs import best_threshold
+from xlscale.search import Chosen, top_k
 from xlscale.tasks.common import at_most, frame, mean_pool, per_language, tokenized
 
 NEIGHBOURS = 4  # as in the paper
@@ -33,8 +37,11 @@ class Mining:
         self.card = card
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
-        """Indices of at most ``items`` sentences per language and of all English ones."""
-        return at_most(rows, items, whole="en")
+        """Indices of at most ``items`` sentences of each test pool, and of all others: English and development ones."""
+        table = frame(rows, ["language", "pool"])
+        cut = ((table["language"] != "en") & table["pool"].str.startswith("test-")).to_numpy()
+        asked = np.flatnonzero(cut)
+        return np.sort(np.concatenate([asked[at_most(rows.select(asked), items)], np.flatnonzero(~cut)]))
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens."""
@@ -49,9 +56,13 @@ class Mining:
 
         score: the margin of the best candidate; threshold: what it was compared with; correct: 1 where the prediction
         is the gold, NOTHING included; spans: gold and predicted pairs together; matches: twice the right pairs.
-        Raises XlscaleError for a test pool without its development pool.
+        Raises XlscaleError for a test pool without its development pool, and for a pool of one side.
         """
-        table = frame(rows, ["language", "item", "group", "pool"])
+        table = frame(rows, ["language", "item", "group", "text", "pool"])
+        for pool, languages in table.groupby("pool")["language"]:
+            if (english := (languages == "en").sum()) in (0, len(languages)):
+                missing = "sentences that are not English" if english else "English sentences"
+                raise XlscaleError(f"{self.card.file}: pool: expected {missing} in {pool!r}, found none")
         pools = {pool: _mined(part, outputs) for pool, part in table.groupby("pool", sort=True)}
         found = []
         for pool, part in pools.items():
@@ -60,7 +71,7 @@ class Mining:
                 continue
             if f"dev-{name}" not in pools:
                 raise XlscaleError(f"{self.card.file}: pool: expected {f'dev-{name}'!r} beside {pool!r}, found none")
-            found.append(_decided(part, best_threshold(pools[f"dev-{name}"])))
+            found.append(_decided(part, threshold(pools[f"dev-{name}"])))
         return pd.concat(found, ignore_index=True)[[*COLUMNS, "matches", "spans", "threshold"]]
 
     def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
@@ -71,18 +82,30 @@ class Mining:
 def _mined(part: pd.DataFrame, outputs: list[np.ndarray]) -> pd.DataFrame:
     """The sentences of a pool that are not English, with ``gold``, the best free candidate and its ``score``."""
     english = (part["language"] == "en").to_numpy()
-    vectors = np.stack([outputs[i] for i in part.index])
-    queries = part[~english].reset_index(drop=True)
-    groups = part.loc[english, "group"].to_numpy()
-    place, score = mine(vectors[~english], vectors[english])
-    queries["gold"] = queries["group"].where(queries["group"].isin(groups), NOTHING)
-    queries["candidate"] = np.where(place >= 0, groups[place], NOTHING)
-    queries["score"] = score.astype(np.float32)
-    return queries
+    queries, candidates = part[~english], part[english]
+    (asked, once), (offered, single) = _distinct(queries), _distinct(candidates)
+    place, score = mine(
+        Chosen(outputs, queries.index.to_numpy()[asked]), Chosen(outputs, candidates.index.to_numpy()[offered])
+    )
+    groups, kept = candidates["group"].to_numpy(), (place >= 0) & once & single[place]
+    found, scores = np.full(len(queries), NOTHING, object), np.full(len(queries), -np.inf, np.float32)
+    found[asked[kept]], scores[asked[kept]] = groups[offered[place[kept]]], score[kept]
+    gold = queries["group"].where(queries["group"].isin(groups), NOTHING)
+    return queries.assign(gold=gold, candidate=found, score=scores).reset_index(drop=True)
 
 
-def mine(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every query the place of its candidate, -1 for none, and the margin, -inf for none; each serves one query."""
+def _distinct(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the first sentence of every text, in their order, and whether the text occurs once."""
+    codes, _ = pd.factorize(rows["text"])
+    _, first, count = np.unique(codes, return_index=True, return_counts=True)
+    return first, count == 1
+
+
+def mine(queries: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """For every query the place of its candidate, -1 for none, and the margin, -inf for none; each serves one query.
+
+    Both as in ``search.top_k``, of unit length and not empty.
+    """
     forward, near = top_k(queries, candidates, NEIGHBOURS)
     backward, back = top_k(candidates, queries, NEIGHBOURS)
     mean, back_mean = near.mean(1), back.mean(1)
@@ -102,19 +125,16 @@ def mine(queries: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.nd
     return place, score
 
 
-def best_threshold(mined: pd.DataFrame) -> float:
-    """The score at or above which to keep candidates so that F1 is best; equal scores stay together; inf: keep none."""
-    ordered = mined[np.isfinite(mined["score"])].sort_values("score", ascending=False)
-    hits = (ordered["candidate"] == ordered["gold"]).cumsum().to_numpy()
-    f1 = 2 * hits / (np.arange(1, len(ordered) + 1) + (mined["gold"] != NOTHING).sum())
-    scores = ordered["score"].to_numpy()
-    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # a threshold cannot part equal scores
-    return float(scores[last][f1[last].argmax()]) if len(scores) and hits[-1] else float("inf")
+def threshold(mined: pd.DataFrame) -> float:
+    """The score at or above which to keep candidates so that F1 is best, as ``score.pairs`` has it."""
+    free = mined[np.isfinite(mined["score"])]
+    right = (free["candidate"] == free["gold"]).to_numpy()
+    return best_threshold(free["score"].to_numpy(np.float64), right, int((mined["gold"] != NOTHING).sum()))
 
 
-def _decided(mined: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    kept = mined["score"] >= threshold
-    mined = mined.assign(prediction=mined["candidate"].where(kept, NOTHING), threshold=np.float32(threshold))
+def _decided(mined: pd.DataFrame, least: float) -> pd.DataFrame:
+    kept = mined["score"] >= least
+    mined = mined.assign(prediction=mined["candidate"].where(kept, NOTHING), threshold=np.float32(least))
     mined["correct"] = (mined["prediction"] == mined["gold"]).astype(np.float32)
     right = (mined["prediction"] == mined["gold"]) & (mined["gold"] != NOTHING)
     mined["matches"] = (2 * right).astype(np.int32)

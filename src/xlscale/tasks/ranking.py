@@ -20,7 +20,7 @@ from xlscale.cells import Score
 from xlscale.files import XlscaleError
 from xlscale.predictions import COLUMNS
 from xlscale.score.ranking import average_precision
-from xlscale.search import top_k
+from xlscale.search import Chosen, top_k
 from xlscale.tasks.common import SLICE, at_most, frame, mean_pool, per_language, slices
 
 DEPTH = 20  # the k of mAP@k
@@ -108,7 +108,7 @@ class Ranking:
         _, first, own = np.unique(same, return_index=True, return_inverse=True)
         names = (table["language"] + ":" + table["item"]).to_numpy()[encoded.row[offered[first]]]
         right = _right(table, encoded.row[offered], pair, names[own])
-        places, scores = top_k(_Chosen(outputs, asked), _Chosen(outputs, offered[first]), DEPTH)
+        places, scores = top_k(Chosen(outputs, asked), Chosen(outputs, offered[first]), DEPTH)
         queries = table.iloc[encoded.row[asked]].reset_index(drop=True)
         if missing := sorted(set(queries["group"]) - set(right)):
             raise XlscaleError(f"{self.card.file}: right: expected a candidate for group {missing[0]!r}, found none")
@@ -139,16 +139,3 @@ def _right(table: pd.DataFrame, rows: np.ndarray, pair: np.ndarray, names: np.nd
         for group in [groups[row]] if of_pair else answered[row]:
             found.setdefault(group, set()).add(name)
     return found
-
-
-class _Chosen:
-    """Some of a list's arrays, sliced without copying all of them."""
-
-    def __init__(self, outputs: list[np.ndarray], index: np.ndarray):
-        self.outputs, self.index = outputs, index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, part: slice) -> list[np.ndarray]:
-        return [self.outputs[i] for i in self.index[part]]

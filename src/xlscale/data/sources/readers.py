@@ -1,7 +1,7 @@
 """Records from files, one reader per format. A record is a dictionary; what its fields mean is the card's business.
 
 ``read(name, paths, labels)`` is all that others call. A reader raises XlscaleError naming file and line. Formats that
-belong to one data set have a module of their own: ``lareqa``, ``mewslix``.
+belong to one data set have a module of their own: ``bucc``, ``conllu``, ``lareqa``, ``mewslix``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ EMPTIED = "; XTREME's download takes labels out of test files, here they have to
 
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[Record]:
     """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
-    from xlscale.data.sources import lareqa, mewslix
+    from xlscale.data.sources import bucc, conllu, lareqa, mewslix
 
     readers = {
         "parquet": parquet,
         "jsonl": jsonl,
         "tsv": tsv,
         "tags": tags,
-        "conllu": conllu,
+        "conllu": conllu.read,
         "squad": squad,
-        "bucc": bucc,
+        "bucc": bucc.read,
         "lines": lines,
         "lareqa": lareqa.read,
         "mewslix": mewslix.read,
@@ -172,37 +172,6 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
     return {"tokens": [word for word, _ in pairs], "tags": [tag for _, tag in pairs]}
 
 
-def conllu(path: Path) -> Iterator[Record]:
-    """``tokens`` and ``tags`` (UPOS) of every sentence in CoNLL-U, as written.
-
-    A word that is written together with others is one token, with the tag of the one of them that its head is outside
-    of: what XTREME's conversion of UD does (Nivre et al. 2020 call these multiword tokens). Spaces within a word go.
-    """
-    rows: list[list[str]] = []
-    for number, line in enumerate([*text_lines(path), ""], 1):
-        if line and not line.startswith("#"):
-            rows.append(line.split("\t"))
-            if len(rows[-1]) != 10:
-                raise XlscaleError(f"{relative(path)}, line {number}: expected 10 columns of CoNLL-U")
-        elif not line and rows:
-            yield _sentence(_fused(rows))
-            rows = []
-
-
-def _fused(rows: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    words = {int(row[0]): row for row in rows if row[0].isdigit()}
-    ranges = {int(row[0].split("-")[0]): row for row in rows if "-" in row[0]}
-    found, place = [], 1
-    while place <= len(words):
-        last = int(ranges[place][0].split("-")[1]) if place in ranges else place
-        inside = range(place, last + 1)
-        head = next((i for i in inside if not words[i][6].isdigit() or int(words[i][6]) not in inside), place)
-        form = ranges[place][1] if place in ranges else words[place][1]
-        found.append((form.replace(" ", "").replace("\u200c", ""), words[head][3]))
-        place = last + 1
-    return found
-
-
 def squad(path: Path) -> Iterator[Record]:
     """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}."""
     try:
@@ -222,16 +191,6 @@ def squad(path: Path) -> Iterator[Record]:
                     }
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
         raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({_line(error)})") from None
-
-
-def bucc(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """``id`` and ``text`` of every sentence, and ``aligned``: the English one's id by the gold file, else its own."""
-    gold = dict(row.split("\t")[:2] for row in text_lines(labels) if row) if labels else {}
-    for number, line in enumerate(text_lines(path), 1):
-        name, tab, text = line.partition("\t")
-        if not tab:
-            raise XlscaleError(f"{relative(path)}, line {number}: expected an id, a tab and a sentence")
-        yield {"id": name, "text": text, "aligned": gold.get(name, name)}
 
 
 def _line(error: Exception) -> str:
