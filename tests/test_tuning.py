@@ -5,7 +5,9 @@ import pytest
 import yaml
 
 from xlscale import cells, studies, tuning
-from xlscale.files import ROOT, XlscaleError
+from xlscale.files import ROOT, STUDIES, XlscaleError, read_json
+from xlscale.paper import Numbers
+from xlscale.stats import preparation
 
 
 def _cells(rows):
@@ -81,3 +83,29 @@ def test_a_later_parameter_at_its_default_leaves_identities_alone():
     assert cells.make("target", values | {"split": "dev"}).id != cell.id
     with pytest.raises(XlscaleError, match="split: expected one of test for udhr, got dev"):
         cells.make("target", values | {"target": "udhr", "split": "dev"})
+
+
+def test_the_committed_rates_follow_from_the_record_and_the_confirmatory_study_takes_them():
+    rates = tuning.choose()
+    assert read_json(STUDIES / studies.TUNED)["rates"] == rates
+    for cell in studies.load("confirmatory").cells():
+        values = cell.parameters.model_dump()
+        for phase, name in tuning.RATE.items():
+            if values.get(name) is not None:
+                assert values[name] == rates[phase][values["model"]][str(values["layers"])], cell.id
+
+
+def test_what_was_tried_is_a_table_with_the_choice_and_what_failed():
+    rows = [("m", 1, 1e-3, 0.5, 2, 0, True), ("m", 1, 3e-3, float("nan"), 2, 1, False)]
+    found = pd.DataFrame(rows, columns=["model", "layers", "rate", "score", "sets", "failed", "chosen"])
+    numbers = Numbers("08_preparation")
+    preparation.add_rates(numbers, found.assign(phase="target"))
+    table = numbers.tables["rates_target"]
+    assert table["rows"] == [["m", "1", "50.0", "failed", "0.001"]]
+    assert numbers.numbers["rates_target_at_edge"]["value"] == 1
+
+
+def test_every_set_of_the_suite_taught_something():
+    found = preparation.learnt()
+    assert set(found["set"]) == {*studies.load("suite").intermediate}
+    assert (found["value"] > found["chance"]).all()

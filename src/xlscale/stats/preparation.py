@@ -9,10 +9,9 @@ import pandas as pd
 from xlscale import cards, record, studies, tuning
 from xlscale.files import RESULTS, XlscaleError
 from xlscale.paper import Numbers
-from xlscale.stats.describe import percent, rate, title
+from xlscale.stats.describe import metric, percent, rate, title
 
 SUITE = "suite"  # the study that trains the whole model on every intermediate set once
-DASH = "–"
 
 
 def rates(folder: Path = RESULTS) -> pd.DataFrame:
@@ -59,7 +58,14 @@ def learnt(folder: Path = RESULTS) -> pd.DataFrame:
 def add_learnt(numbers: Numbers, found: pd.DataFrame) -> None:
     """Add the table ``learnt``: what each set teaches the whole model, in percent, beside chance."""
     rows = [
-        [title(row.set), row.type, row.family.replace("_", " "), row.metric, percent(row.chance), percent(row.value)]
+        [
+            title(row.set),
+            row.type,
+            row.family.replace("_", " "),
+            metric(row.set),
+            percent(row.chance),
+            percent(row.value),
+        ]
         for row in found.sort_values(["family", "type", "set"]).itertuples()
     ]
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
