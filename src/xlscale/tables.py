@@ -1,4 +1,5 @@
-"""Sums over the predictions of the target cells, by language and by group of parallel items, for a record of any size.
+"""Sums over the test predictions of the target cells, by language and by group of parallel items, for a record of any
+size. Cells that were evaluated on development rows, to choose hyperparameters, are left out.
 
 The predictions are the source of truth: ``record.check`` holds every value in a result to what its predictions score.
 Their files are read one at a time, only the columns needed, so time grows with the items and memory with the rows of
@@ -65,11 +66,9 @@ def by_group(folder: Path = RESULTS, target: str | None = None) -> pd.DataFrame:
 
 
 def _chosen(folder: Path, target: str | None) -> list[Result]:
-    return [
-        result
-        for result in record.results(folder).values()
-        if result.phase == "target" and result.status == "complete" and target in (None, result.parameters["target"])
-    ]
+    found = (one for one in record.results(folder).values() if one.phase == "target" and one.status == "complete")
+    tested = (one for one in found if one.parameters.get("split", "test") == "test")
+    return [one for one in tested if target in (None, one.parameters["target"])]
 
 
 def _test_split(name: str) -> pa.Table:
