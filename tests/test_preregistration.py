@@ -31,7 +31,7 @@ def test_the_study_is_the_one_it_describes():
     assert {NONE, *listed} == set(study.intermediate)
     assert list(study.seeds) == list(SEEDS) and study.placebo
     assert list(study.models) == ["e5_small_healed"]
-    assert all(f"{name}" in text for name in study.targets)
+    assert all(name in text for name in study.targets)
     more = {c.parameters.seed for c in study.cells() if getattr(c.parameters, "intermediate", NONE) != NONE}
     assert more == {1001, 1002, 1003}
 

@@ -207,12 +207,17 @@ def _check_role(name: str, role: str, where: str) -> None:
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
 
 
+def training_rows(name: str) -> int | None:
+    """Rows of a data set's training split, or of its largest stage where there are several, each of which takes so many
+    as it has; None where a card does not know."""
+    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (name, *data_card(name).stages)]
+    return None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
+
+
 def _check_size(parameters: Parameters, name: str, prefix: str, where: str) -> None:
     card = data_card(name)
     examples, length = getattr(parameters, f"{prefix}examples"), getattr(parameters, f"{prefix}max_length")
-    # Of a target that is trained in stages, each takes so many rows as it has.
-    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (name, *card.stages)]
-    rows = None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
+    rows = training_rows(name)
     if examples is not None and rows is not None and examples > rows:
         raise XlscaleError(
             f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {examples}"

@@ -48,13 +48,11 @@ def reference(target: str, layers: int, where: str) -> Recipe:
 
     Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
     """
-    card = data_card(target)
-    rows = [[*data_card(one).splits.get("train", {}).values()] for one in (target, *card.stages)]
-    if card.recipe is None or any(None in numbers for numbers in rows):
+    known, rows = data_card(target).recipe, cells.training_rows(target)
+    if known is None or rows is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
-    known = card.recipe
     return Recipe(
-        examples=max(map(sum, rows)),
+        examples=rows,
         epochs=known.epochs,
         learning_rate=(layers >= LARGE and known.large_learning_rate) or known.learning_rate,
         batch_size=known.batch_size,

@@ -89,14 +89,17 @@ def table(family: str, rows: Iterable[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def write(rows: pa.Table, path: Path, canary: str | None = None) -> None:
-    """Write a bundle atomically: one row group, zstd, no metadata but the canary string that has to travel along."""
+def write(rows: pa.Table, path: Path, canary: str | None = None, level: int = 19, group: int | None = None) -> None:
+    """Write a bundle atomically: zstd, no metadata but the canary string that has to travel along.
+
+    ``level`` is that of the compression, ``group`` the rows of a row group (None: there is one).
+    """
     rows = rows.replace_schema_metadata(None)
-    options = {"compression": "zstd", "compression_level": 19, "version": "2.6", "store_schema": False}
+    options = {"compression": "zstd", "compression_level": level, "version": "2.6", "store_schema": False}
     with atomic(path) as temporary, pq.ParquetWriter(temporary, rows.schema, **options) as writer:
         if canary:
             writer.add_key_value_metadata({"canary": canary})
-        writer.write_table(rows, row_group_size=max(1, len(rows)))
+        writer.write_table(rows, row_group_size=group or max(1, len(rows)))
 
 
 def read(path: Path) -> pa.Table:

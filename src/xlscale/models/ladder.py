@@ -37,6 +37,11 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     )
 
 
+def _check_rung(card: ModelCard, layers: int) -> None:
+    if layers not in card.rungs:
+        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+
+
 def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     """The rung with ``layers`` layers, without pooler: shapes only, on the meta device.
 
@@ -49,8 +54,7 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     from transformers.models.bert.configuration_bert import BertConfig
     from transformers.models.bert.modeling_bert import BertModel
 
-    if layers not in card.rungs:
-        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    _check_rung(card, layers)
     if card.source:
         return hf.empty(card, layers)
     described = store.config(store.prepared(card))["model"]
@@ -91,8 +95,7 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
 
 def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None) -> PreTrainedModel:
     """``load`` for a model in the transformers layout, with the same rule for word embeddings."""
-    if layers not in card.rungs:
-        raise XlscaleError(f"card {card.name}: layers: expected one of {card.rungs}, got {layers}")
+    _check_rung(card, layers)
     model = hf.load(card, layers)
     word = model.get_input_embeddings().weight.requires_grad_(False)
     if checkpoint:

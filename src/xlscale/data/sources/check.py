@@ -90,7 +90,8 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
     except XlscaleError as error:
         hashed = "no"
         problems.append(str(error))
-    problems += [_other_sizes(card)] if isinstance(card, DataCard) and known and _other_sizes(card) else []
+    other = _other_sizes(card) if isinstance(card, DataCard) and known else ""
+    problems += [other] if other else []
     rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
     shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
     return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from xlscale import cards
@@ -25,7 +24,7 @@ from xlscale.files import CACHE, XlscaleError, atomic, relative, sha256_file, wr
 from xlscale.origins import Lock, Origin, Part
 
 CHUNK = 10_000  # rows that are plain Python at a time
-ROW_GROUP = 50_000
+ROW_GROUP, LEVEL = 50_000, 1  # of the Parquet file and its compression: these files may be large
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
 
@@ -52,7 +51,7 @@ def make(card: DataCard, commits: dict[str, str] | None = None) -> Lock:
         seen, table = hashes(here), rows(here, dropped)
         made = folder / f"{card.name}.parquet"
         with atomic(made) as temporary:
-            _write(table, temporary, card.canary)
+            bundles.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
             found = Lock(
                 card=card.name,
                 sha256=sha256_file(temporary),
@@ -253,12 +252,3 @@ def _labels(card: DataCard, table: pa.Table) -> list[str] | None:
     column = table.filter(pc.equal(table["split"], "train"))["label" if card.family == "classification" else "tags"]
     values = pc.list_flatten(column) if card.family == "tagging" else column
     return sorted(pc.unique(values).to_pylist())
-
-
-def _write(table: pa.Table, path: Path, canary: str | None) -> None:
-    """As ``bundles.write`` does, in row groups: these files may be large."""
-    options = {"compression": "zstd", "version": "2.6", "store_schema": False}
-    with pq.ParquetWriter(path, table.schema, **options) as writer:
-        if canary:
-            writer.add_key_value_metadata({"canary": canary})
-        writer.write_table(table, row_group_size=ROW_GROUP)
