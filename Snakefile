@@ -8,8 +8,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from xlscale import runner, studies
-from xlscale.files import RUNS
+from xlscale.engine import runner
+from xlscale.experiment import studies
+from xlscale.core.files import RUNS
 
 if runner.WATCHED in os.environ:
     runner.die_with_parent()

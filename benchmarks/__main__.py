@@ -98,7 +98,7 @@ def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def machine() -> dict[str, object]:
     """What was measured on."""
-    from xlscale import machine as here
+    from xlscale.core import machine as here
 
     dtype = here.precision("auto")
     return {"type": here.machine_type(dtype), "cores": _cores(), "environment": here.environment(dtype)}

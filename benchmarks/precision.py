@@ -20,30 +20,33 @@ def measure(layers: int, seeds: int) -> dict[str, object]:
     import torch
     from scipy import stats
 
-    from xlscale import evaluation, machine, predictions, tasks, tokens, training
-    from xlscale.cards import data_card, model_card
-    from xlscale.data import corpora
+    from xlscale import tasks
+    from xlscale.cards.catalogue import data_card, model_card
+    from xlscale.core import machine
+    from xlscale.data import load
+    from xlscale.metrics import predictions
     from xlscale.models import ladder
+    from xlscale.training import evaluate, loop, token_cache
 
     torch.set_num_threads(machine.THREADS)
     card, task = model_card("e5_small"), tasks.of(data_card("topic"))
-    rows = corpora.load(task.card)
+    rows = load.load(task.card)
     index = task.test_rows(rows["test"], ITEMS)
-    test = tokens.encoded(task, rows, "test", card, LENGTH).of_rows(index)
-    train = tokens.encoded(task, rows, "train", card, LENGTH)
+    test = token_cache.encoded(task, rows, "test", card, LENGTH).of_rows(index)
+    train = token_cache.encoded(task, rows, "train", card, LENGTH)
     values: dict[str, list[float]] = {"bf16": [], "float32": []}
     seconds = dict.fromkeys(values, 0.0)
     for seed in range(seeds):
         for name in values:
-            chosen = train.of_rows(training.sample(len(rows["train"]), EXAMPLES, np.random.default_rng([seed, 0])))
+            chosen = train.of_rows(loop.sample(len(rows["train"]), EXAMPLES, np.random.default_rng([seed, 0])))
             encoder, dtype = ladder.load(card, layers), machine.precision(name)
             head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
             began = time.perf_counter()
-            training.finetune(
+            loop.finetune(
                 encoder, head, task, chosen, epochs=EPOCHS, learning_rate=RATES[layers], batch_size=BATCH,
                 dtype=dtype, generator=np.random.default_rng([seed, 1]),
             )  # fmt: skip
-            outputs = evaluation.run(encoder, head, task, test, dtype)
+            outputs = evaluate.run(encoder, head, task, test, dtype)
             seconds[name] += time.perf_counter() - began
             scores = task.scores(task.predictions(rows["test"].select(index), test, outputs))
             values[name].append(predictions.zero_shot_mean({code: score.value for code, score in scores.items()}))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from xlscale.score.benchmark import Benchmark, Task
+from xlscale.xtreme.benchmark import Benchmark, Task
 
 SIZES = Path(__file__).resolve().parent / "score_sizes.yaml"
 CONTEXT = 800  # characters of a paragraph; XQuAD's English ones have 785 on average, counted

@@ -90,7 +90,7 @@ def _study(folder: str, cells: str) -> None:
     """Write a study of about ``cells`` cells: the pilot with other seeds."""
     import yaml
 
-    from xlscale import files
+    from xlscale.core import files
 
     pilot = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
     for name in ("tuning", "recompute", "canary"):
@@ -107,7 +107,9 @@ def _record(folder: str, count: str) -> None:
     import numpy as np
     import yaml
 
-    from xlscale import cells, files, record
+    from xlscale.core import files
+    from xlscale.experiment import results
+    from xlscale.record import store
 
     manifest = Path(folder) / "data_manifest"
     (manifest / "data").mkdir(parents=True)
@@ -123,7 +125,7 @@ def _record(folder: str, count: str) -> None:
     for place, cell in enumerate(_target_cells(int(count))):
         path, languages, digest = kinds[place % DISTINCT]
         os.link(path, files.RESULTS / "predictions" / f"{cell.id}.parquet")
-        found[cell.id] = cells.Result(
+        found[cell.id] = results.Result(
             **cell.spec(),
             status="complete",
             value=sum(score.value for code, score in languages.items() if code != "en") / (LANGUAGES - 1),
@@ -137,14 +139,14 @@ def _record(folder: str, count: str) -> None:
             fingerprint="0" * 64,
             predictions_sha256=digest,
         )
-    record._write(found, files.RESULTS / "cells.parquet")
+    store._write(found, files.RESULTS / "cells.parquet")
 
 
 def _target_cells(count: int) -> list:
     """The first ``count`` target cells of the pilot's grid on the synthetic data set."""
     import yaml
 
-    from xlscale import studies
+    from xlscale.experiment import studies
 
     values = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
     values |= {"name": NAME, "targets": [NAME], "target_recipes": {NAME: values["target_recipes"]["topic"]}}
@@ -158,8 +160,8 @@ def _data_set(manifest: Path, topic: dict) -> list[dict]:
     """Write a data set of the family of ``topic`` and its card; returns its test rows."""
     import yaml
 
-    from xlscale import files
-    from xlscale.data import bundles
+    from xlscale.core import files
+    from xlscale.data import schema
 
     codes = ["en", *(f"l{i:02d}" for i in range(1, LANGUAGES))]
     labels = topic["labels"]
@@ -171,9 +173,9 @@ def _data_set(manifest: Path, topic: dict) -> list[dict]:
         for i in range(number)
     ]
     path = manifest / "bundled" / f"{NAME}.parquet"
-    table = bundles.table("classification", rows)
-    bundles.write(table, path)
-    card = topic | {"name": NAME, "languages": codes[1:], "splits": bundles.counts(table), "builder": None}
+    table = schema.table("classification", rows)
+    schema.write(table, path)
+    card = topic | {"name": NAME, "languages": codes[1:], "splits": schema.counts(table), "builder": None}
     card |= {"file": f"bundled/{NAME}.parquet", "sha256": files.sha256_file(path), "packages": []}
     files.write_text(manifest / "data" / f"{NAME}.yaml", yaml.safe_dump(card))
     return [row for row in table.to_pylist() if row["split"] == "test"]
@@ -184,7 +186,8 @@ def _predictions(path: Path, items: list[dict], labels: list[str], generator) ->
     import numpy as np
     import pandas as pd
 
-    from xlscale import cells, predictions
+    from xlscale.experiment import results
+    from xlscale.metrics import predictions
 
     table = pd.DataFrame(items)
     table["prediction"] = np.where(generator.random(ITEMS) < 0.5, table["label"], generator.choice(labels, ITEMS))
@@ -193,15 +196,15 @@ def _predictions(path: Path, items: list[dict], labels: list[str], generator) ->
     table = table[["language", "item", "prediction", "score", "correct"]]
     table.to_parquet(path, index=False, compression="zstd")
     values = table.groupby("language")["correct"].mean()
-    scores = {code: cells.Score(items=GROUPS, value=float(value), others={}) for code, value in values.items()}
+    scores = {code: results.Score(items=GROUPS, value=float(value), others={}) for code, value in values.items()}
     return path, scores, predictions.digest(table)
 
 
 def _analyse() -> None:
     began = time.perf_counter()
-    from xlscale import tables
+    from xlscale.record import aggregate
 
-    languages, groups = tables.by_language(), tables.by_group()
+    languages, groups = aggregate.by_language(), aggregate.by_group()
     seconds = time.perf_counter() - began
     assert languages["n"].sum() == groups["n"].sum()
     print(json.dumps({"seconds": round(seconds, 2), "peak_gb": _peak_gb(), "rows": int(groups["n"].sum())}))
@@ -209,9 +212,9 @@ def _analyse() -> None:
 
 def _check() -> None:
     began = time.perf_counter()
-    from xlscale import record
+    from xlscale.record import store
 
-    verdicts = record.check()
+    verdicts = store.check()
     seconds = time.perf_counter() - began
     assert set(verdicts.values()) == {"ok"}, next(v for v in verdicts.values() if v != "ok")
     print(json.dumps({"seconds": round(seconds, 2), "peak_gb": _peak_gb(), "rows": ITEMS * len(verdicts)}))

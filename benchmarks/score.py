@@ -26,7 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 import numpy as np  # noqa: E402
 import prediction_folders  # noqa: E402
 
-from xlscale.score import benchmark  # noqa: E402
+from xlscale.xtreme import benchmark  # noqa: E402
 
 BENCHMARK = "xtreme-r"
 UNSCORED = "lareqa"  # of the reference

@@ -38,16 +38,17 @@ class Work:
     """What both sides work on: package topic, English training rows or test rows of all languages."""
 
     def __init__(self, side: str, layers: int, precision: str):
-        from xlscale import machine, tasks
-        from xlscale.cards import data_card, model_card
-        from xlscale.data import corpora
+        from xlscale import tasks
+        from xlscale.cards.catalogue import data_card, model_card
+        from xlscale.core import machine
+        from xlscale.data import load
         from xlscale.models import ladder
 
         self.card = model_card("e5_small")
         self.dtype = machine.precision(precision)
         self.layers = layers
         self.task = tasks.of(data_card("topic"))
-        self.rows = corpora.load(self.task.card)
+        self.rows = load.load(self.task.card)
         self.encoder = ladder.load(self.card, layers)
         self.tokenizer = ladder.tokenizer(self.card)
 
@@ -67,12 +68,12 @@ class Work:
         import numpy as np
         import torch
 
-        from xlscale import training
+        from xlscale.training import loop
 
         head = self.task.head(self.encoder.config.hidden_size, torch.Generator().manual_seed(0))
         order = np.random.default_rng(0)
         began = time.perf_counter()
-        training.finetune(
+        loop.finetune(
             self.encoder, head, self.task, encoded,
             epochs=1, learning_rate=RATE, batch_size=BATCH, dtype=self.dtype, generator=order,
         )  # fmt: skip
@@ -82,11 +83,11 @@ class Work:
         """Seconds of the product's own evaluation of all inputs."""
         import torch
 
-        from xlscale import evaluation
+        from xlscale.training import evaluate
 
         head = self.task.head(self.encoder.config.hidden_size, torch.Generator().manual_seed(0))
         began = time.perf_counter()
-        evaluation.run(self.encoder, head, self.task, encoded, self.dtype)
+        evaluate.run(self.encoder, head, self.task, encoded, self.dtype)
         return time.perf_counter() - began
 
     def trainer(self, encoded, folder: str, options: argparse.Namespace):

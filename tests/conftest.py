@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from xlscale import cards, cells, studies
-from xlscale.data.sources import convert, download, places
-from xlscale.files import ROOT
+from xlscale.acquire import hub
+from xlscale.acquire.external import convert
+from xlscale.cards import catalogue, places, schema
+from xlscale.core.files import ROOT
+from xlscale.experiment import cells, studies
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -69,7 +71,7 @@ def forked(role: str, runs: Path) -> list[int]:
     import psutil
 
     generations: dict[str, list[int]] = {"server": [], "runner": [], "kernel": []}
-    warm = processes("xlscale.warm", runs)
+    warm = processes("xlscale.engine.warm", runs)
     for pid in warm:
         try:
             above = [parent.pid for parent in psutil.Process(pid).parents()]
@@ -126,9 +128,9 @@ class Hub:
 
         self.sha, self.asked, self.given = "c" * 40, [], []
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
-        monkeypatch.setattr(download, "api", lambda: self)
+        monkeypatch.setattr(hub, "api", lambda: self)
         monkeypatch.delenv(places.HUB)
-        download.commit.cache_clear()
+        hub.commit.cache_clear()
 
     def repo_info(self, repository, repo_type, revision, **_):
         self.asked.append(revision)
@@ -149,7 +151,7 @@ class Hub:
     def moves_on(self, sha):
         """Another commit is the newest from now on."""
         self.sha, self.given = sha, []
-        download.commit.cache_clear()
+        hub.commit.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -183,13 +185,13 @@ def given(elsewhere, tmp_path, monkeypatch) -> Path:
     for name, value in made.environment(elsewhere).items():
         if not name.endswith(("ROOT", "STUDIES", "RUNS", "CACHE", "LOCKS", "PATH")):
             monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cards, "LOCKS", tmp_path / "locks")
-    for module in (cards, convert):
+    monkeypatch.setattr(schema, "LOCKS", tmp_path / "locks")
+    for module in (schema, convert):
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(places, "FETCHED", tmp_path / "cache" / "hub")
-    cards.forget()
+    catalogue.forget()
     yield elsewhere / "given"
-    cards.forget()
+    catalogue.forget()
 
 
 @pytest.fixture(scope="session")
@@ -198,8 +200,8 @@ def smoke_cells() -> list[cells.Cell]:
 
 
 @pytest.fixture(scope="session")
-def e5() -> cards.ModelCard:
-    return cards.model_card("e5_small")
+def e5() -> schema.ModelCard:
+    return catalogue.model_card("e5_small")
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import baselines, kept
-from xlscale.baselines import CHANCE, MAJORITY, NGRAMS, STRINGS
-from xlscale.cards import DataCard, data_card
-from xlscale.data import bundles
-from xlscale.files import XlscaleError, sha256_file
+from xlscale.cards.catalogue import data_card
+from xlscale.cards.schema import DataCard
+from xlscale.core import cache as kept
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.data import schema
+from xlscale.tasks import baselines
+from xlscale.tasks.baselines import CHANCE, MAJORITY, NGRAMS, STRINGS
 
 METRICS = {"classification": "accuracy", "multiple_choice": "accuracy", "retrieval": "p_at_1", "tagging": "span_f1"}
 RUSSIAN = ["дом", "лес", "река", "поле", "гора", "снег"]
@@ -23,9 +25,9 @@ def planted(folder, family, rows, labels=None):
         {"split": split, "language": language, "item": f"{i}", "group": f"{i}"} | fields
         for i, (split, language, fields) in enumerate(rows)
     ]
-    table = bundles.table(family, rows)
+    table = schema.table(family, rows)
     path = folder / "planted.parquet"
-    bundles.write(table, path)
+    schema.write(table, path)
     facts = dict.fromkeys(["title", "licence", "citation", "description", "limits"], "planted")
     return DataCard(
         name="planted",
@@ -36,7 +38,7 @@ def planted(folder, family, rows, labels=None):
         chance=0,
         labels=labels,
         languages=sorted({row["language"] for row in rows if row["split"] == "test"} - {"en"}),
-        splits=bundles.counts(table),
+        splits=schema.counts(table),
         file=str(path),
         sha256=sha256_file(path),
         packages=[],

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlscale.batches import Encoded, collate, evaluation_order, training_order
+from xlscale.data.batches import Encoded, collate, evaluation_order, training_order
 
 lengths = st.lists(st.integers(3, 128), min_size=1, max_size=300).map(np.array)
 

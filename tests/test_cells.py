@@ -8,9 +8,13 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xlscale import canary, cards, cells, files, predictions, studies
-from xlscale.cells import NOTEBOOK, PARAMETERS
-from xlscale.files import XlscaleError
+from xlscale.cards import catalogue
+from xlscale.core import files
+from xlscale.core.files import NOTEBOOK, XlscaleError
+from xlscale.experiment import cells, results, studies
+from xlscale.experiment.cells import PARAMETERS
+from xlscale.metrics import predictions
+from xlscale.record import canary
 
 
 @pytest.mark.parametrize(
@@ -69,11 +73,11 @@ def test_every_parameter_is_part_of_the_identity(target_values):
 
 def test_identity_follows_the_data_and_the_parent(target_values, monkeypatch):
     before = cells.make("target", target_values)
-    card = cards.data_card("squad_wiki")
+    card = catalogue.data_card("squad_wiki")
     monkeypatch.setattr(
         cells,
         "data_card",
-        lambda n: card.model_copy(update={"sha256": "0" * 64}) if n == card.name else cards.data_card(n),
+        lambda n: card.model_copy(update={"sha256": "0" * 64}) if n == card.name else catalogue.data_card(n),
     )
     after = cells.make("target", target_values)
     assert before.reads == after.reads  # topic is as it was
@@ -83,9 +87,9 @@ def test_identity_follows_the_data_and_the_parent(target_values, monkeypatch):
 
 def test_identity_follows_what_a_card_says_about_the_computation(target_values, monkeypatch):
     before = cells.make("target", target_values)
-    topic, e5 = cards.data_card("topic"), cards.model_card("e5_small")
+    topic, e5 = catalogue.data_card("topic"), catalogue.model_card("e5_small")
     other = topic.model_copy(update={"labels": topic.labels[::-1]})
-    monkeypatch.setattr(cells, "data_card", lambda name: other if name == "topic" else cards.data_card(name))
+    monkeypatch.setattr(cells, "data_card", lambda name: other if name == "topic" else catalogue.data_card(name))
     assert cells.make("target", target_values).id != before.id
     monkeypatch.undo()
     monkeypatch.setattr(cells, "model_card", lambda name: e5.model_copy(update={"prefix": "passage: "}))
@@ -123,10 +127,10 @@ def test_spec_round_trip_and_stale_spec(target_values):
 def test_a_failed_result_has_a_reason_and_a_complete_one_a_value():
     base = {"id": "x", "phase": "target", "parent": None, "parameters": {}, "reads": {}, "fingerprint": "0" * 64}
     with pytest.raises(ValueError, match="a failed cell has one"):
-        cells.Result(**base, status="failed")
+        results.Result(**base, status="failed")
     with pytest.raises(ValueError, match="a complete cell has both"):
-        cells.Result(**base, status="complete")
-    assert cells.Result(**base, status="failed", reason="diverged").value is None
+        results.Result(**base, status="complete")
+    assert results.Result(**base, status="failed", reason="diverged").value is None
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,9 +8,10 @@ import pytest
 import test_published as source
 import yaml
 
-from xlscale import paper, record
-from xlscale.files import XlscaleError
+from xlscale.core.files import XlscaleError
 from xlscale.published import claims, scores, sources, tables
+from xlscale.record import store
+from xlscale.report import typeset
 from xlscale.stats import simulate, slopes
 
 NOTHING = pd.DataFrame(columns=["condition", "estimate", "low", "high"])
@@ -18,7 +19,7 @@ NOTHING = pd.DataFrame(columns=["condition", "estimate", "low", "high"])
 
 def evidence(rows=(), cells=None, gains=NOTHING):
     columns = ["training", "task", "model", "metric", "score", "measure"]
-    return claims.Evidence(pd.DataFrame(rows, columns=columns), record.table({}) if cells is None else cells, gains)
+    return claims.Evidence(pd.DataFrame(rows, columns=columns), store.table({}) if cells is None else cells, gains)
 
 
 GAINS = [("SQuAD", "avg", "m", "acc", 0.08, "difference"), ("QQP", "avg", "m", "acc", -0.02, "difference")]
@@ -143,7 +144,7 @@ def test_the_final_versions_numbers_would_decide(tmp_path):
     rows = [{**like, "intermediate_task": f"{name} (No MLM)", "value": value} for name, value in values.items()]
     sources.add(source.write(tmp_path / "final.csv", *rows), folder)
     table = scores.table(tables.load(folder))
-    found = claims.audit(claims.load(), claims.Evidence(table, record.table({}), NOTHING)).set_index("id")["verdict"]
+    found = claims.audit(claims.load(), claims.Evidence(table, store.table({}), NOTHING)).set_index("id")["verdict"]
     assert found["three_tasks"] == found["multi_task_best"] == claims.SUPPORTED
     assert found["nine_tasks"] == claims.CONTRADICTED  # three of them are there
 
@@ -180,9 +181,9 @@ def test_an_unknown_column_is_named():
 
 
 def test_what_the_paper_prints_counts_every_claim(audited):
-    numbers = paper.Numbers("09_claims")
+    numbers = typeset.Numbers("09_claims")
     claims.add(numbers, audited.reset_index())
     parts = ("supported", "reproduced", "contradicted", "undecidable")
     assert sum(numbers.numbers[f"claims_{part}"]["value"] for part in parts) == len(audited)
     assert len(numbers.tables["claims"]["rows"]) == len(audited)
-    paper.check_glyphs(cell for row in numbers.tables["claims"]["rows"] for cell in row)
+    typeset.check_glyphs(cell for row in numbers.tables["claims"]["rows"] for cell in row)

@@ -4,12 +4,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xlscale import cards
-from xlscale.data import bundles, corpora, cost, show
-from xlscale.files import XlscaleError, sha256_file
+from xlscale.cards import catalogue
+from xlscale.commands import cost
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.data import load
+from xlscale.data import schema as bundles
+from xlscale.report import samples
 
-NAMES = [name for name in cards.names("data") if cards.data_card(name).bundled]
-QUESTIONS = [name for name in NAMES if cards.data_card(name).family == "span_qa"]
+NAMES = [name for name in catalogue.names("data") if catalogue.data_card(name).bundled]
+QUESTIONS = [name for name in NAMES if catalogue.data_card(name).family == "span_qa"]
 
 
 @pytest.fixture
@@ -32,15 +35,15 @@ def small(tmp_path):
             "languages": ["de", "sw"],
             "splits": {"test": {"de": 2, "en": 2, "sw": 2}},
         }
-        return cards.data_card("udhr").model_copy(update=fields | changes)
+        return catalogue.data_card("udhr").model_copy(update=fields | changes)
 
     return card, table
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_load_gives_the_splits_of_the_card(name):
-    card = cards.data_card(name)
-    loaded = corpora.load(card)
+    card = catalogue.data_card(name)
+    loaded = load.load(card)
     assert {split: len(part) for split, part in loaded.items()} == {
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
@@ -49,33 +52,33 @@ def test_load_gives_the_splits_of_the_card(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_depend_on_rows_alone(name, tmp_path):
-    card = cards.data_card(name)
+    card = catalogue.data_card(name)
     bundles.write(bundles.read(card.path), tmp_path / "again.parquet", card.canary)
     assert sha256_file(tmp_path / "again.parquet") == card.sha256
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_canary_travels_in_the_file(name):
-    card = cards.data_card(name)
+    card = catalogue.data_card(name)
     found = (pq.read_metadata(card.path).metadata or {}).get(b"canary")
     assert (found.decode() if found else None) == card.canary
 
 
 def test_bundles_are_small():
-    assert sum(cards.data_card(name).path.stat().st_size for name in NAMES) < 25e6
+    assert sum(catalogue.data_card(name).path.stat().st_size for name in NAMES) < 25e6
 
 
 def test_languages():
-    assert len(cards.data_card("topic").languages) == 18
-    assert len(cards.data_card("udhr").languages) == 49
+    assert len(catalogue.data_card("topic").languages) == 18
+    assert len(catalogue.data_card("udhr").languages) == 49
     for name in ("topic", "udhr"):
-        card = cards.data_card(name)
+        card = catalogue.data_card(name)
         assert set(card.splits["test"]) == {*card.languages, "en"}
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_answers_stand_at_their_offsets(name):
-    for part in corpora.load(cards.data_card(name)).values():
+    for part in load.load(catalogue.data_card(name)).values():
         for row in part:
             assert row["answers"] and len(row["answers"]) == len(row["answer_starts"])
             for answer, start in zip(row["answers"], row["answer_starts"], strict=True):
@@ -83,12 +86,12 @@ def test_answers_stand_at_their_offsets(name):
 
 
 def test_question_sets_match_in_number():
-    facts = [corpora.describe(cards.data_card(name))[["split", "language", "rows", "groups"]] for name in QUESTIONS]
+    facts = [load.describe(catalogue.data_card(name))[["split", "language", "rows", "groups"]] for name in QUESTIONS]
     assert all(facts[0].equals(other) for other in facts[1:])
 
 
 def test_topic_translations_are_translations_and_sections_are_even():
-    rows = corpora.table(cards.data_card("topic")).to_pandas()
+    rows = load.table(catalogue.data_card("topic")).to_pandas()
     translated = rows[rows["language"] != "en"]
     assert (translated["split"] == "test").all() and translated["original"].notna().all()
     assert not (translated["text"] == translated["original"]).any()
@@ -101,55 +104,57 @@ def test_topic_translations_are_translations_and_sections_are_even():
 
 
 def test_gold_of_each_family():
-    udhr = corpora.gold(cards.data_card("udhr"))
-    assert (udhr["gold"] == udhr["group"]).all() and len(udhr) == sum(cards.data_card("udhr").splits["test"].values())
-    topic = corpora.gold(cards.data_card("topic"))
-    assert set(topic["gold"]) == set(cards.data_card("topic").labels)
+    udhr = load.gold(catalogue.data_card("udhr"))
+    assert (udhr["gold"] == udhr["group"]).all() and len(udhr) == sum(
+        catalogue.data_card("udhr").splits["test"].values()
+    )
+    topic = load.gold(catalogue.data_card("topic"))
+    assert set(topic["gold"]) == set(catalogue.data_card("topic").labels)
     assert not topic.duplicated(["language", "item"]).any()
 
 
 def test_wrong_hash(small):
     card, _ = small
     with pytest.raises(XlscaleError, match=r"small\.parquet: sha256: expected 0{64} .*, got [0-9a-f]{64}$"):
-        corpora.load(card(sha256="0" * 64))
+        load.load(card(sha256="0" * 64))
 
 
 def test_missing_file(small, tmp_path):
     card, _ = small
     with pytest.raises(XlscaleError, match="not found"):
-        corpora.load(card(file=str(tmp_path / "none.parquet")))
+        load.load(card(file=str(tmp_path / "none.parquet")))
 
 
 def test_truncated_parquet(small):
     whole = small[0]()
     whole.path.write_bytes(whole.path.read_bytes()[:-100])
     with pytest.raises(XlscaleError, match=r"small\.parquet: sha256"):
-        corpora.load(whole)
+        load.load(whole)
     with pytest.raises(XlscaleError, match=r"small\.parquet: expected a whole Parquet file \(.*\)$"):
-        corpora.load(whole.model_copy(update={"sha256": sha256_file(whole.path)}))
+        load.load(whole.model_copy(update={"sha256": sha256_file(whole.path)}))
 
 
 def test_missing_column_and_wrong_type(small):
     card, table = small
     with pytest.raises(XlscaleError, match="column 'text' is missing"):
-        corpora.load(card(table.drop_columns(["text"])))
+        load.load(card(table.drop_columns(["text"])))
     numbers = table.set_column(4, "text", pa.array(range(6), pa.int64()))
     with pytest.raises(XlscaleError, match="column 'text': expected type string, got int64"):
-        corpora.load(card(numbers))
+        load.load(card(numbers))
 
 
 def test_missing_language_and_rows(small):
     card, table = small
     with pytest.raises(XlscaleError, match="language 'sw' is missing from split test"):
-        corpora.load(card(table.slice(0, 4)))
+        load.load(card(table.slice(0, 4)))
     with pytest.raises(XlscaleError, match=r"splits: .*first at \('test', 'sw'\)"):
-        corpora.load(card(table.slice(0, 5)))
+        load.load(card(table.slice(0, 5)))
 
 
 def test_unknown_label():
-    card = cards.data_card("topic")
+    card = catalogue.data_card("topic")
     with pytest.raises(XlscaleError, match=r"label: expected one of .*, got 'admin'"):
-        corpora.load(card.model_copy(update={"labels": card.labels[:-1]}))
+        load.load(card.model_copy(update={"labels": card.labels[:-1]}))
 
 
 def test_an_item_may_not_occur_twice():
@@ -161,7 +166,7 @@ def test_an_item_may_not_occur_twice():
 def test_describe_counts_what_equals_english(small):
     card, table = small
     texts = pa.array(["same", "b", "same", "d", "e", "f"])  # de de en en sw sw
-    facts = corpora.describe(card(table.set_column(4, "text", texts))).set_index("language")
+    facts = load.describe(card(table.set_column(4, "text", texts))).set_index("language")
     assert facts.loc["de", "same_as_english"] == 0.5
     assert facts.loc["sw", "same_as_english"] == 0
     assert facts["same_as_english"].isna().to_dict() == {"de": False, "en": True, "sw": False}
@@ -169,21 +174,21 @@ def test_describe_counts_what_equals_english(small):
 
 def test_what_the_notebook_shows(small):
     whole = small[0]()
-    html = show.samples(whole, 1).data
+    html = samples.samples(whole, 1).data
     assert html.count('dir="auto"') == 3
     broken = whole.model_copy(update={"sha256": "0" * 64})
-    agrees, differs = show.check([whole, broken])["verdict"]
+    agrees, differs = samples.check([whole, broken])["verdict"]
     assert agrees == "agrees" and "sha256: expected 0000" in differs
 
 
 @pytest.mark.parametrize("name", ["udhr", "wordnet_class", "social_iqa"])
 def test_the_cost_in_a_card_is_that_of_its_rows(name):
-    card = cards.data_card(name)
+    card = catalogue.data_card(name)
     assert cost.of(card) == card.cost
 
 
 def test_every_task_states_its_cost_and_a_table_shows_it():
-    known = [cards.data_card(name) for name in cards.names("data")]
-    shown = show.costs(known)
+    known = [catalogue.data_card(name) for name in catalogue.names("data")]
+    shown = samples.costs(known)
     assert set(shown.index) == {card.name for card in known if card.task}
-    assert shown.loc["topic", "test TFLOP"] == cards.data_card("topic").cost.tflop["test"]
+    assert shown.loc["topic", "test TFLOP"] == catalogue.data_card("topic").cost.tflop["test"]

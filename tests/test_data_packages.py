@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
-from xlscale.cards import Package
-from xlscale.data import packages
-from xlscale.files import XlscaleError
+from xlscale.acquire import packages
+from xlscale.cards.schema import Package
+from xlscale.core.files import XlscaleError
 
 BYTES = b"Package: a\n"
 

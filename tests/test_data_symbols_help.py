@@ -9,10 +9,12 @@ import tarfile
 import numpy as np
 import pytest
 
-from xlscale import cards
-from xlscale.cards import Package
-from xlscale.data import corpora, help_retrieval, libreoffice, packages, similarity, symbol_group
-from xlscale.files import XlscaleError
+from data_manifest.builders import help_retrieval, libreoffice, symbol_group
+from xlscale.acquire import packages
+from xlscale.cards import catalogue
+from xlscale.cards.schema import Package
+from xlscale.core.files import XlscaleError
+from xlscale.data import load, similarity
 
 
 def tar(members):
@@ -151,7 +153,7 @@ def help_files(tmp_path, monkeypatch):
 
 
 def help_card(**changes):
-    return cards.data_card("help_retrieval").model_copy(update={"languages": ["de"]} | changes)
+    return catalogue.data_card("help_retrieval").model_copy(update={"languages": ["de"]} | changes)
 
 
 def test_help_retrieval_has_one_right_candidate(help_files, monkeypatch):
@@ -179,7 +181,7 @@ def test_help_retrieval_says_what_is_missing(help_files):
 
 
 def test_bundled_help_retrieval():
-    rows = corpora.table(cards.data_card("help_retrieval")).to_pandas()
+    rows = load.table(catalogue.data_card("help_retrieval")).to_pandas()
     assert all(libreoffice.tested(group.partition("#")[0]) for group in set(rows["group"]))
     english = rows.loc[rows["language"] == "en", "text"].tolist()
     near = similarity.containment(english, english)
@@ -285,7 +287,7 @@ def symbols(tmp_path, monkeypatch):
     del german[emoji[4]["emoji"].rstrip("\ufe0f")], german[emoji[5]["emoji"].rstrip("\ufe0f")]  # food2 has no name
     emoji += [{"emoji": "🏁", "group": 2}, {"emoji": "🇫"}]
     groups = {"groups": {"0": "food", "1": "sport", "2": "flags"}}
-    card = cards.data_card("symbol_group").model_copy(update={"labels": ["food", "sport"], "languages": ["de"]})
+    card = catalogue.data_card("symbol_group").model_copy(update={"labels": ["food", "sport"], "languages": ["de"]})
     return card, [
         cldr(tmp_path / "cldr.tgz", en=english, de=german),
         npm(tmp_path / "emojibase.tgz", {"meta/groups.json": groups, "en/data.json": emoji}),
@@ -330,8 +332,8 @@ def test_symbol_group_says_when_there_is_too_little(symbols, monkeypatch):
 
 
 def test_bundled_symbol_group():
-    card = cards.data_card("symbol_group")
-    rows = corpora.table(card).to_pandas()
+    card = catalogue.data_card("symbol_group")
+    rows = load.table(card).to_pandas()
     test = rows[rows["split"] == "test"]
     assert len(card.languages) == 48 and set(test.groupby("language").size()) == {300}
     assert test.groupby("language")["item"].agg(frozenset).nunique() == 1

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from xlscale import cards, distillation, training
-from xlscale.batches import Encoded, collate
-from xlscale.data import corpora
+from xlscale.cards import catalogue
+from xlscale.data import load
+from xlscale.data.batches import Encoded, collate
 from xlscale.models import ladder
+from xlscale.training import loop
+from xlscale.training.objectives import distillation
 
 WIDTH = 6
 
@@ -80,9 +82,9 @@ def test_the_gradient_is_that_of_finite_differences(teacher, batch, monkeypatch)
 
 
 def test_a_cut_model_comes_nearer_to_the_whole_one():
-    card = cards.model_card("e5_small")
+    card = catalogue.model_card("e5_small")
     whole, cut = ladder.load(card, 2), ladder.load(card, 1)
-    texts = corpora.load(cards.data_card("unlabelled"))["dev"].select(range(64))["text"]
+    texts = load.load(catalogue.data_card("unlabelled"))["dev"].select(range(64))["text"]
     inputs = Encoded.of(ladder.tokenizer(card)(list(texts), truncation=True, max_length=16)["input_ids"])
     teacher = distillation.teach(whole, inputs, torch.float32)
 
@@ -91,7 +93,7 @@ def test_a_cut_model_comes_nearer_to_the_whole_one():
         return distillation.missed(mine, teacher.pooled(), teacher.pooled_spread)
 
     before = missed(cut).mean()
-    training.finetune(
+    loop.finetune(
         cut, nn.Identity(), distillation.Distillation(teacher), inputs, epochs=8, learning_rate=2e-3, batch_size=8,
         dtype=torch.float32, generator=np.random.default_rng(5),
     )  # fmt: skip

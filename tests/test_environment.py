@@ -7,8 +7,8 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from xlscale import files
-from xlscale.files import ROOT
+from xlscale.core import files
+from xlscale.core.files import ROOT
 
 LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
 PINNED = {re.split("==", line)[0].lower(): line.split("==")[1] for line in LOCK}

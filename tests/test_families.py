@@ -6,10 +6,11 @@ import pytest
 from datasets import Dataset
 from sklearn.metrics import accuracy_score, f1_score
 
-from xlscale import cards, tasks
-from xlscale.batches import Encoded
+from xlscale import tasks
+from xlscale.cards import catalogue
+from xlscale.data.batches import Encoded
+from xlscale.metrics.predictions import by_language
 from xlscale.models import ladder
-from xlscale.predictions import by_language
 from xlscale.tasks.span_qa import NULL
 from xlscale.tasks.tagging import ABSENT, IGNORED
 
@@ -20,7 +21,7 @@ def tokenizer(e5):
 
 
 def test_pairs_are_read_as_pairs_and_the_longer_side_is_cut(tokenizer):
-    task = tasks.of(cards.documented("xnli"))
+    task = tasks.of(catalogue.documented("xnli"))
     rows = Dataset.from_list(
         [
             {"text": "A cat sleeps.", "second": "An animal rests.", "label": "entailment"},
@@ -37,7 +38,7 @@ def test_pairs_are_read_as_pairs_and_the_longer_side_is_cut(tokenizer):
 
 def _tagged(codes=("en", "de")):
     generator = np.random.default_rng(0)
-    labels = cards.documented("udpos").labels
+    labels = catalogue.documented("udpos").labels
     tokens = ["the", "old", "cat", "drank", "cold", "water"]
     rows = [
         {
@@ -55,7 +56,7 @@ def _tagged(codes=("en", "de")):
 
 
 def test_plain_tags_are_scored_by_word(tokenizer):
-    task = tasks.of(cards.documented("udpos"))
+    task = tasks.of(catalogue.documented("udpos"))
     rows = _tagged()
     encoded = task.encode(rows, tokenizer, "", 64)
     generator = np.random.default_rng(1)
@@ -78,7 +79,7 @@ def test_plain_tags_are_scored_by_word(tokenizer):
 
 
 def test_an_oracle_of_plain_tags_scores_one_and_its_placebo_keeps_the_tags(tokenizer):
-    task, rows = tasks.of(cards.documented("udpos")), _tagged()
+    task, rows = tasks.of(catalogue.documented("udpos")), _tagged()
     encoded = task.encode(rows, tokenizer, "", 64)
     outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
     for i, (places, tags) in enumerate(zip(encoded.targets["place"], encoded.targets["tag"], strict=True)):
@@ -91,7 +92,7 @@ def test_an_oracle_of_plain_tags_scores_one_and_its_placebo_keeps_the_tags(token
 
 
 def test_words_that_do_not_fit_are_wrong_and_counted(tokenizer):
-    task, rows = tasks.of(cards.documented("udpos")), _tagged(("en",))
+    task, rows = tasks.of(catalogue.documented("udpos")), _tagged(("en",))
     encoded = task.encode(rows, tokenizer, "", 5)  # with the special tokens, room for three subwords
     assert (encoded.targets["place"] == ABSENT).any()
     outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
@@ -101,7 +102,7 @@ def test_words_that_do_not_fit_are_wrong_and_counted(tokenizer):
 
 
 def test_tags_that_training_never_saw_are_not_learnt_and_never_right(tokenizer):
-    card = cards.documented("ccg").model_copy(update={"labels": ["N", "NP"]})
+    card = catalogue.documented("ccg").model_copy(update={"labels": ["N", "NP"]})
     task = tasks.of(card)
     row = {"language": "en", "item": "1", "group": "1", "text": "a cat", "tokens": ["a", "cat"], "tags": ["NP/N", "N"]}
     encoded = task.encode(Dataset.from_list([row]), tokenizer, "", 32)
@@ -133,7 +134,7 @@ def _oracle(encoded: Encoded) -> list[np.ndarray]:
 
 
 def test_a_question_without_an_answer_points_to_the_first_token(tokenizer):
-    task, rows = tasks.of(cards.documented("squad_v2")), _questions([True, False, False, True])
+    task, rows = tasks.of(catalogue.documented("squad_v2")), _questions([True, False, False, True])
     encoded = task.encode(rows, tokenizer, "", 64)
     assert encoded.targets["start"].tolist()[1:3] == encoded.targets["end"].tolist()[1:3] == [NULL, NULL]
     assert len(task.training_inputs(encoded, np.random.default_rng(0))) == 4  # they are trained on
@@ -153,14 +154,14 @@ def test_a_question_without_an_answer_points_to_the_first_token(tokenizer):
 
 def test_a_set_whose_questions_all_have_answers_never_gives_none(tokenizer):
     rows = _questions([True])
-    task = tasks.of(cards.documented("squad"))
+    task = tasks.of(catalogue.documented("squad"))
     encoded = task.encode(rows, tokenizer, "", 64)
     mute = [np.where(np.arange(n)[:, None] == NULL, 99, 0).astype(np.float32).repeat(2, 1) for n in encoded.lengths]
     assert task.predictions(rows, encoded, mute)["prediction"][0] != ""
 
 
 def test_the_placebo_of_an_unanswerable_question_has_no_answer_either(tokenizer):
-    task, rows = tasks.of(cards.documented("squad_v2")), _questions([True, False] * 10)
+    task, rows = tasks.of(catalogue.documented("squad_v2")), _questions([True, False] * 10)
     encoded = task.encode(rows, tokenizer, "", 64)
     dealt = task.shuffled(encoded, np.random.default_rng(0)).targets
     assert (dealt["start"] == NULL).sum() == 10 and ((dealt["start"] == NULL) == (dealt["end"] == NULL)).all()
@@ -171,7 +172,7 @@ def test_the_placebo_of_an_unanswerable_question_has_no_answer_either(tokenizer)
     ("name", "language", "f1"), [("mlqa", "es", 1.0), ("xquad", "es", 2 / 3), ("mlqa", "en", 2 / 3)]
 )
 def test_answers_are_normalised_as_the_card_says(name, language, f1):
-    task = tasks.of(cards.documented(name))
+    task = tasks.of(catalogue.documented(name))
     # "la" is an article in Spanish, for MLQA's evaluation alone.
     assert task._score("la casa", ["casa"], language) == pytest.approx((float(f1 == 1), f1))
 

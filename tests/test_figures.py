@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import cards, figures, record
+from xlscale.cards import catalogue
+from xlscale.record import store
+from xlscale.report.figures import ladder
 from xlscale.stats import simulate
 from xlscale.stats.slopes import SHUFFLED
 
@@ -16,13 +18,13 @@ def cells():
 
 @pytest.fixture
 def drawn(cells):
-    codes = cards.data_card("udhr").languages
+    codes = catalogue.data_card("udhr").languages
     values = simulate.languages(cells, np.random.default_rng(2), codes)
     return {
-        "scaling": figures.scaling(cells),
-        "gains": figures.gain(cells),
-        "languages": figures.languages(values),
-        "overlay": figures.overlay(cells, cells.sample(5, random_state=1)),
+        "scaling": ladder.scaling(cells),
+        "gains": ladder.gain(cells),
+        "languages": ladder.languages(values),
+        "overlay": ladder.overlay(cells, cells.sample(5, random_state=1)),
     }
 
 
@@ -37,7 +39,7 @@ def test_every_figure_says_its_layer_and_intervals_say_what_they_are(drawn):
 
 
 def test_conditions_differ_without_colour(cells):
-    looks = figures.styles(cells)
+    looks = ladder.styles(cells)
     assert len({(look["marker"], look["markerfacecolor"] == "white") for look in looks.values()}) == len(looks) == 5
     assert all((look["linestyle"] == "-") != name.endswith(SHUFFLED) for name, look in looks.items())
 
@@ -57,7 +59,7 @@ def test_all_runs_are_points(cells, drawn):
 
 def test_a_missing_rung_is_not_drawn_breaks_the_line_and_keeps_its_tick(cells):
     cells.loc[cells["layers"] == 4, ["status", "value"]] = ["failed", np.nan]
-    for ax in figures.scaling(cells).axes:
+    for ax in ladder.scaling(cells).axes:
         points = [line for line in ax.lines if line.get_marker() not in ("", "None")]
         joined = [line for line in ax.lines if line.get_marker() == "" and len(line.get_xdata()) == 4]
         assert all(np.isfinite(line.get_ydata()).all() for line in points)
@@ -67,9 +69,9 @@ def test_a_missing_rung_is_not_drawn_breaks_the_line_and_keeps_its_tick(cells):
 
 def test_the_last_rung_has_its_place_also_when_nothing_was_run_there(cells):
     cells.loc[cells["layers"] == 12, ["status", "value"]] = ["missing", np.nan]
-    ax = figures.scaling(cells).axes[0]
+    ax = ladder.scaling(cells).axes[0]
     assert ax.get_xticks()[-1] < ax.get_xlim()[1]
-    ax = figures.gain(cells).axes[0]
+    ax = ladder.gain(cells).axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4", "12"] and ax.get_xlim()[1] > 3
 
 
@@ -77,7 +79,7 @@ def test_no_bar_is_drawn_where_there_is_no_interval(cells):
     def bars(table):
         return [
             segment
-            for ax in figures.gain(table).axes
+            for ax in ladder.gain(table).axes
             for bar in ax.collections
             for segment in bar.get_segments()
             if np.isfinite(segment).all() and len(segment)
@@ -89,7 +91,7 @@ def test_no_bar_is_drawn_where_there_is_no_interval(cells):
 
 def test_every_language_is_drawn_once_and_english_is_not(drawn):
     labels = [label.get_text() for ax in drawn["languages"].axes for label in ax.get_yticklabels()]
-    codes = cards.data_card("udhr").languages
+    codes = catalogue.data_card("udhr").languages
     assert sorted(labels) == sorted([*codes, *codes]) and "en" not in labels
 
 
@@ -100,14 +102,14 @@ def test_overlay_shows_the_recomputed_runs_over_the_recorded(drawn):
 
 
 def test_overlay_without_a_record_is_an_empty_figure(cells):
-    fig = figures.overlay(record.table({}), cells)
+    fig = ladder.overlay(store.table({}), cells)
     assert "recomputed on this machine" in texts(fig)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf"])
 def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
     for name in ("a", "b"):
-        figures.save(figures.scaling(cells), tmp_path / name)
+        ladder.save(ladder.scaling(cells), tmp_path / name)
     first = (tmp_path / f"a.{suffix}").read_bytes()
     assert first == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<dc:date>" not in first and b"CreationDate" not in first
@@ -117,7 +119,7 @@ def test_healing_has_a_panel_per_measure_a_row_per_rung_and_the_whole_model_as_a
     rows = [("Variance missed", k, 8.0, 0.5, 0.0, True) for k in (1, 2)]
     rows += [("P@1", k, 0.3, 0.4, 0.9, True) for k in (1, 2)]
     table = pd.DataFrame(rows, columns=["what", "layers", "cut", "healed", "whole", "gained"])
-    fig = figures.healing(table)
+    fig = ladder.healing(table)
     panels = {ax.get_title(): ax for ax in fig.axes}
     assert panels.keys() == {"Variance missed", "P@1"}
     assert [text.get_text() for text in panels["P@1"].get_yticklabels()] == ["1", "2"]

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from xlscale import fingerprint
+from xlscale.core import fingerprint
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,16 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from xlscale import cards, distillation, healing, paper, studies
-from xlscale.data import corpora
-from xlscale.files import XlscaleError, write_json
+from xlscale.cards import catalogue, schema
+from xlscale.core import files
+from xlscale.core.files import XlscaleError, write_json
+from xlscale.data import load
+from xlscale.experiment import studies
 from xlscale.models import ladder
-from xlscale.stats import healing as evidence
+from xlscale.report import typeset
+from xlscale.report.sections import healing as evidence
+from xlscale.training import healing
+from xlscale.training.objectives import distillation
 
 TEXTS = 48
 
@@ -17,7 +22,7 @@ TEXTS = 48
 @pytest.fixture
 def card(tmp_path, monkeypatch):
     """The healed model with one rung, a short recipe, a file of its own and few texts."""
-    real, whole = cards.model_card("e5_small_healed"), corpora.load
+    real, whole = catalogue.model_card("e5_small_healed"), load.load
 
     def few(data_card):
         rows = whole(data_card)
@@ -26,10 +31,10 @@ def card(tmp_path, monkeypatch):
         chosen = {split: np.linspace(0, len(rows[split]) - 1, TEXTS).astype(int) for split in rows}
         return type(rows)({split: rows[split].select(index) for split, index in chosen.items()})
 
-    rung = cards.HealedRung(epochs=2, learning_rate=2e-3, file=str(tmp_path / "k1.safetensors"), sha256="f" * 64)
+    rung = schema.HealedRung(epochs=2, learning_rate=2e-3, file=str(tmp_path / "k1.safetensors"), sha256="f" * 64)
     recipe = real.healed.model_copy(update={"rungs": {1: rung}, "batch_size": 8, "max_length": 16})
     found = real.model_copy(update={"name": "few", "rungs": [1, 2], "healed": recipe})
-    monkeypatch.setattr(corpora, "load", few)
+    monkeypatch.setattr(load, "load", few)
     monkeypatch.setattr(healing, "model_card", lambda name: found)
     monkeypatch.setattr(healing, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(healing, "RETRIEVAL_LENGTH", 16)
@@ -57,7 +62,7 @@ def test_the_evidence_names_what_was_unseen(card):
     object.__setattr__(card.healed, "rungs", true)
     found = healing.judge("few", 1)
     assert set(found["state"]) == {"cut", "healed"} and set(found["measure"]) == {"missed", "nearest", "p_at_1"}
-    rows = corpora.load(cards.data_card("unlabelled"))
+    rows = load.load(catalogue.data_card("unlabelled"))
     seen = set(rows["train"]["language"])
     new = found[(found["measure"] == "nearest") & (found["register"] == "")]
     assert (new["unseen"] == np.where(new["language"].isin(seen), "", "language")).all()
@@ -67,7 +72,7 @@ def test_the_evidence_names_what_was_unseen(card):
 
 
 def test_the_whole_model_misses_nothing_of_itself(card):
-    rows = corpora.load(cards.data_card("unlabelled"))["dev"]
+    rows = load.load(catalogue.data_card("unlabelled"))["dev"]
     inputs = healing.inputs(card, rows)
     kept = healing.teacher(card, "dev", inputs)
     again = healing.teacher(card, "dev", inputs)  # from the cache
@@ -119,7 +124,7 @@ def test_what_the_paper_says_of_it(tmp_path):
     run = {"epochs": 2, "learning_rate": 1e-3, "steps": 9, "tokens": 5e6, "tflop": 3.2, "cpu_seconds": 1800}
     write_json(tmp_path / "healing.json", {"runs": {"1": run, "2": run}})
     _found(p_at_1_both=0.1).to_csv(tmp_path / "healing.csv", index=False)
-    numbers = paper.Numbers("here")
+    numbers = typeset.Numbers("here")
     evidence.add(numbers, evidence.evidence(tmp_path), tmp_path)
     texts = {key.removeprefix("healing_"): value["text"] for key, value in numbers.numbers.items()}
     assert texts["verdict"] == "not accepted"
@@ -132,10 +137,10 @@ def test_what_the_paper_says_of_it(tmp_path):
 
 
 def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory_study_rest_on():
-    healed = cards.model_card("e5_small_healed")
+    healed = catalogue.model_card("e5_small_healed")
     for layers, rung in healed.healed.rungs.items():
         assert healing._is_made(healed, layers, rung)
-        cards.verify(rung.path, rung.sha256, f"{layers} layers")
-    assert sum(path.stat().st_size for path in (cards.MANIFEST / "bundled").iterdir()) < 25e6
+        files.verify(rung.path, rung.sha256, f"{layers} layers")
+    assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 25e6
     decided = evidence.accepted(evidence.summary(evidence.evidence()))
     assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]

@@ -8,14 +8,14 @@ import torch
 from conftest import Hub
 from transformers import AutoModel
 
-from xlscale import cards
-from xlscale.batches import Batch
-from xlscale.cards import ModelCard, parse
-from xlscale.data.sources import __main__ as command
-from xlscale.data.sources import check, places
-from xlscale.files import XlscaleError
+from xlscale.cards import catalogue, places
+from xlscale.cards.schema import ModelCard
+from xlscale.commands import check, data
+from xlscale.core.files import XlscaleError
+from xlscale.core.strict import parse
+from xlscale.data.batches import Batch
 from xlscale.models import hf, ladder
-from xlscale.precision import MasterWeights, hidden_states
+from xlscale.training.backends.cpu import MasterWeights, hidden_states
 
 TEXTS = ["cat house water book", "猫 水", "gato casa agua libro kat huis"]
 
@@ -34,7 +34,7 @@ def card(request, given, monkeypatch) -> ModelCard:
         "source": {"kind": "hub", "repository": f"xlscale-fixtures/{request.param}", "schema_read": "tests"},
     }
     made = parse(ModelCard, values, "card")
-    command.fetch(made)
+    data.fetch(made)
     return made
 
 
@@ -142,8 +142,8 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
     config.unlink()
     with pytest.raises(XlscaleError, match=r"not on this machine, expected xlscale-fixtures/.* below \$XLSCALE_HUB"):
         ladder.load(card, 1)
-    cards.lock_path(card.name).unlink()
-    cards.forget()
+    catalogue.lock_path(card.name).unlink()
+    catalogue.forget()
     with pytest.raises(XlscaleError, match=r"not fetched, expected .*; run `make data-fetch"):
         ladder.load(card, 1)
 
@@ -151,7 +151,7 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
 def test_other_weights_of_the_same_size_are_refused(card, own):
     weights = own / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-400] + bytes(400))
-    for use in (lambda: ladder.load(card, 1), lambda: command.fetch(card), lambda: check._hash(card)):
+    for use in (lambda: ladder.load(card, 1), lambda: data.fetch(card), lambda: check._hash(card)):
         with pytest.raises(XlscaleError, match=r"model\.safetensors: sha256: expected [0-9a-f]{64} as in .*, got "):
             use()
 
@@ -164,31 +164,31 @@ def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
 
 
 def test_nothing_is_locked_that_is_no_whole_model(card, own):
-    cards.lock_path(card.name).unlink()
-    cards.forget()
+    catalogue.lock_path(card.name).unlink()
+    catalogue.forget()
     (own / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "2.safetensors"}}'
     )
     with pytest.raises(
         XlscaleError, match=r"2\.safetensors: not found, expected as in model\.safetensors\.index\.json"
     ):
-        command.fetch(card)
+        data.fetch(card)
     (own / "model.safetensors.index.json").unlink()
     for name, message in (("tokenizer.json", r"tokenizer\.json"), ("model.safetensors", r"\*\.safetensors")):
         whole = (own / name).read_bytes()
         (own / name).unlink()
         with pytest.raises(XlscaleError, match=f"expected {message}, found config"):
-            command.fetch(card)
+            data.fetch(card)
         (own / name).write_bytes(whole)
-    assert cards.lock(card.name) is None
+    assert catalogue.lock(card.name) is None
 
 
 @pytest.mark.parametrize("text", ['{"model_type": "unheard_of"}', '{"model_type": ', "{}"])
 def test_what_transformers_cannot_read_is_one_line(card, own, text):
     (own / "config.json").write_text(text)
-    cards.lock_path(card.name).unlink()
-    cards.forget()
-    command.fetch(card)
+    catalogue.lock_path(card.name).unlink()
+    catalogue.forget()
+    data.fetch(card)
     with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
         ladder.load(card, 1)
     assert "\n" not in str(error.value)
@@ -199,33 +199,33 @@ def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
     shutil.copytree(given / "hub" / card.source.repository, remote / card.source.repository)
     (remote / card.source.repository / "sub").mkdir()
     (remote / card.source.repository / "sub" / "other.safetensors").write_bytes(b"")
-    cards.lock_path(card.name).unlink()
-    cards.forget()
+    catalogue.lock_path(card.name).unlink()
+    catalogue.forget()
     hub = Hub(remote, monkeypatch, broken="model.safetensors")
     with pytest.raises(XlscaleError, match=r"model\.safetensors: could not be downloaded \(reset by peer\)"):
-        command.fetch(card)
-    assert cards.lock(card.name) is None
+        data.fetch(card)
+    assert catalogue.lock(card.name) is None
     hub.broken = ""
-    command.fetch(card)
-    found = cards.locked(card.name)
+    data.fetch(card)
+    found = catalogue.locked(card.name)
     assert (
         found.files.keys() == {path for path, _ in hub.given} >= {"config.json", "tokenizer.json", "model.safetensors"}
     )
     assert found.revisions == {card.source.repository: "c" * 40}
     assert ladder.load(card, 1) is not None
     hub.asked.clear()
-    command.fetch(card)
+    data.fetch(card)
     assert not hub.asked
     hub.moves_on("d" * 40)
-    cards.lock_path(card.name).unlink()
-    cards.forget()
-    command.fetch(card)
-    assert cards.locked(card.name).revisions == {card.source.repository: "d" * 40} and len(hub.given) == len(
+    catalogue.lock_path(card.name).unlink()
+    catalogue.forget()
+    data.fetch(card)
+    assert catalogue.locked(card.name).revisions == {card.source.repository: "d" * 40} and len(hub.given) == len(
         found.files
     )
 
 
 def test_a_model_is_packaged_or_has_a_source():
-    values = cards.model_card("e5_small").model_dump() | {"package": None}
+    values = catalogue.model_card("e5_small").model_dump() | {"package": None}
     with pytest.raises(XlscaleError, match="package, member, member_sha256: a model has all of them, or a source"):
         parse(ModelCard, values, "card")

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlscale.cards import data_card
-from xlscale.data import bundles, corpora, interface_tags, show, words
-from xlscale.files import XlscaleError, sha256_file
+from data_manifest.builders import interface_tags
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.data import load, schema, words
+from xlscale.report import samples
 
 TYPES = ["gui", "key", "app", "file", "cmd", "sys"]
 
@@ -22,7 +24,7 @@ def card():
 
 @pytest.fixture(scope="module")
 def table(card):
-    return corpora.table(card).to_pandas()
+    return load.table(card).to_pandas()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_pages_are_split_and_what_recurs_is_not_tested(tmp_path, monkeypatch, ca
             german = own.replace("Choose", "Waehle").replace("here", "hier" if n else "<key>hier</key>")
             members[f"usr/share/help/de/guide/p{n}.page"] = f"{head}{german}{notes}</page>"
     built = interface_tags.build(card, [_deb(tmp_path / "x.deb", members)])
-    pages = {split: {r["item"].split("#")[0] for r in built if r["split"] == split} for split in bundles.SPLITS}
+    pages = {split: {r["item"].split("#")[0] for r in built if r["split"] == split} for split in schema.SPLITS}
     assert not pages["test"] & (pages["train"] | pages["dev"]) and not pages["train"] & pages["dev"]
     assert sum("Activities" in r["text"] for r in built) == 1  # once, in train
     assert all("Activities" not in r["text"] for r in built if r["split"] != "train")
@@ -150,12 +152,12 @@ def test_tokens_follow_from_texts_and_spans_begin_and_end_with_them(table):
 
 def _changed(card, tmp_path, **values):
     """A card of a few rows, the first one changed."""
-    rows = corpora.table(card).slice(0, 5).to_pylist()
+    rows = load.table(card).slice(0, 5).to_pylist()
     rows[0] |= values
-    changed = bundles.table("tagging", rows)
+    changed = schema.table("tagging", rows)
     path = tmp_path / "tags.parquet"
-    bundles.write(changed, path)
-    fields = {"file": str(path), "sha256": sha256_file(path), "splits": bundles.counts(changed), "languages": []}
+    schema.write(changed, path)
+    fields = {"file": str(path), "sha256": sha256_file(path), "splits": schema.counts(changed), "languages": []}
     return card.model_copy(update=fields)
 
 
@@ -170,20 +172,20 @@ def _changed(card, tmp_path, **values):
 )
 def test_wrong_tags_are_one_line(card, tmp_path, tags, message):
     whole = _changed(card, tmp_path, item="i", text="a b", tokens=["a", "b"], tags=["B-gui", "I-gui"])
-    assert len(corpora.table(whole)) == 5
+    assert len(load.table(whole)) == 5
     with pytest.raises(XlscaleError, match=rf"tags\.parquet: {message}$"):
-        corpora.table(_changed(card, tmp_path, item="i", text="a b", tokens=["a", "b"], tags=tags))
+        load.table(_changed(card, tmp_path, item="i", text="a b", tokens=["a", "b"], tags=tags))
     with pytest.raises(XlscaleError, match=r"tags\.parquet: tokens: item 'i': expected 'c' in the text"):
-        corpora.table(_changed(card, tmp_path, item="i", text="a b", tokens=["c", "b"], tags=["O", "O"]))
+        load.table(_changed(card, tmp_path, item="i", text="a b", tokens=["c", "b"], tags=["O", "O"]))
 
 
 def test_gold_and_what_the_notebook_shows(card, table):
-    gold = corpora.gold(card)
+    gold = load.gold(card)
     assert len(gold) == sum(card.splits["test"].values())
     assert (
         gold["gold"].str.split(" ").str.len().tolist() == table.loc[table["split"] == "test", "tags"].str.len().tolist()
     )
-    html = show.samples(card, 3).data
+    html = samples.samples(card, 3).data
     assert "</mark><sub>gui</sub>" in html and html.count('dir="auto"') == 3 * 23
     spans = sum(len(words.spans(tags)) for tags in table["tags"])
-    assert show.labels(card).to_numpy().sum() == spans
+    assert samples.labels(card).to_numpy().sum() == spans

@@ -4,17 +4,20 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from xlscale import cards, kept
-from xlscale.data import bundles, corpora, fetched, leaks, similarity
-from xlscale.files import sha256_file
+from xlscale.acquire import datasets
+from xlscale.cards import catalogue
+from xlscale.core import cache
+from xlscale.core.files import sha256_file
+from xlscale.data import contamination, load, similarity
+from xlscale.data import schema as bundles
 
 WORDS = [f"word{i}" for i in range(12)]
 
 
 def test_no_bundled_set_leaks():
-    known = [card for card in map(cards.data_card, cards.names("data")) if card.bundled or fetched.here(card)]
-    proofs = leaks.find(known)
-    assert not proofs["leak"].any(), "\n".join(leaks.lines(proofs))
+    known = [card for card in map(catalogue.data_card, catalogue.names("data")) if card.bundled or datasets.here(card)]
+    proofs = contamination.find(known)
+    assert not proofs["leak"].any(), "\n".join(contamination.lines(proofs))
     # Every split of every card that must be compared is there, whatever the card's role.
     parts = {f"{card.name}/{split}": split for card in known for split in card.splits}
     sides = {("train", "dev"), ("train", "test"), ("dev", "test")}
@@ -26,7 +29,7 @@ def test_no_bundled_set_leaks():
         "unlabelled",
         "lexicon",
     }
-    short = leaks.summary(proofs)
+    short = contamination.summary(proofs)
     assert set(short["unseen"]) == {name for name, split in parts.items() if split != "train"}
     assert short["seen_splits"].sum() == len(proofs) and (short["shared"] == 0).all() and (short["leaks"] == 0).all()
     assert short["max_similarity"].max() == proofs["max_similarity"].max() < similarity.NEAR
@@ -35,8 +38,8 @@ def test_no_bundled_set_leaks():
 @pytest.fixture
 def planted(tmp_path):
     """A function that changes one training row of a copy of the topic set and returns the copy's card."""
-    card = cards.data_card("topic")
-    rows = corpora.table(card).to_pandas()
+    card = catalogue.data_card("topic")
+    rows = load.table(card).to_pandas()
     # A smaller copy is as good, and faster.
     rows = pd.concat([rows[rows["split"] == "train"].head(50), rows[rows["split"] == "test"].iloc[::20]])
 
@@ -62,7 +65,7 @@ def planted(tmp_path):
 
 
 def found(card):
-    (proof,) = leaks.find([card]).to_dict("records")
+    (proof,) = contamination.find([card]).to_dict("records")
     return proof
 
 
@@ -72,12 +75,12 @@ def test_the_copy_is_clean(planted):
 
 
 def test_what_is_kept_is_what_was_found(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
     for changes in ({}, {"text": planted.test["text"]}):  # another file is another proof
         card = planted(**changes)
-        first = leaks.proof([card])
-        pd.testing.assert_frame_equal(first, leaks.find([card]))
-        pd.testing.assert_frame_equal(first, leaks.proof([card]))
+        first = contamination.proof([card])
+        pd.testing.assert_frame_equal(first, contamination.find([card]))
+        pd.testing.assert_frame_equal(first, contamination.proof([card]))
 
 
 def test_same_text_is_found(planted):
@@ -107,17 +110,17 @@ def test_same_group_or_item_is_found(planted, column):
 
 
 def test_leak_across_data_sets_is_found(planted):
-    udhr = cards.data_card("udhr")
-    article = corpora.table(udhr).to_pandas().query("language == 'sw'")["text"].iloc[0]
-    proofs = leaks.find([planted(text=article), udhr])
+    udhr = catalogue.data_card("udhr")
+    article = load.table(udhr).to_pandas().query("language == 'sw'")["text"].iloc[0]
+    proofs = contamination.find([planted(text=article), udhr])
     assert proofs.loc[proofs["leak"], "unseen"].tolist() == ["udhr/test"]
 
 
 @pytest.fixture
 def asked(tmp_path):
     """A function that sets fields of one dev row of a small copy of a question set and returns the copy's card."""
-    card = cards.data_card("squad_wiki")
-    rows = corpora.table(card).to_pandas()
+    card = catalogue.data_card("squad_wiki")
+    rows = load.table(card).to_pandas()
     rows = pd.concat([rows[rows["split"] == "train"].head(20), rows[rows["split"] == "dev"].head(20)])
 
     def change(**values):
@@ -141,39 +144,39 @@ def test_a_shared_question_is_counted_and_is_no_leak_without_its_context(asked):
 
 
 def test_a_question_that_is_a_tested_text_is_a_leak(planted, asked):
-    proofs = leaks.find([planted(), asked(question=planted.test["text"])])
+    proofs = contamination.find([planted(), asked(question=planted.test["text"])])
     assert proofs.loc[proofs["leak"], "seen"].tolist() == ["squad_wiki/dev"]
     assert proofs.loc[proofs["leak"], "shared_texts"].tolist() == [1]
 
 
 def test_training_on_what_another_set_is_tuned_on_is_found(planted, asked):
-    proofs = leaks.find([planted(text=_dev_context(asked)), asked()])
+    proofs = contamination.find([planted(text=_dev_context(asked)), asked()])
     assert proofs.loc[proofs["leak"], ["seen", "unseen"]].values.tolist() == [["topic/train", "squad_wiki/dev"]]
 
 
 def _dev_context(asked):
-    return corpora.table(asked()).to_pandas()["context"].iloc[-1]
+    return load.table(asked()).to_pandas()["context"].iloc[-1]
 
 
 def test_a_leak_is_told_in_one_line(planted):
-    proofs = leaks.find([planted(text=planted.test["text"])])
-    (line,) = leaks.lines(proofs)
+    proofs = contamination.find([planted(text=planted.test["text"])])
+    (line,) = contamination.lines(proofs)
     assert line.startswith("topic/train leaks into topic/test: 1 shared texts, similarity 1.00 at ")
-    (short,) = leaks.summary(proofs).to_dict("records")
+    (short,) = contamination.summary(proofs).to_dict("records")
     assert short["unseen"] == "topic/test" and short["seen"] == "topic/train" and short["leaks"] == 1
     assert short["seen_texts"] == 50 and short["shared"] == 1 and short["max_similarity"] == 1
 
 
 def test_pages_are_compared(small_set):
     one = small_set("one", "train", ["guide/page#p1"])
-    assert not leaks.find([one, small_set("two", "test", ["guide/other#p1"])])["leak"].any()
-    (proof,) = leaks.find([one, small_set("two", "test", ["guide/page#p2"])]).to_dict("records")
+    assert not contamination.find([one, small_set("two", "test", ["guide/other#p1"])])["leak"].any()
+    (proof,) = contamination.find([one, small_set("two", "test", ["guide/page#p2"])]).to_dict("records")
     assert proof["shared_pages"] == 1 and proof["shared_items"] == 0 and proof["leak"]
 
 
 def test_both_words_of_a_pair_are_compared(small_set):
     pair = small_set("one", "train", ["a"], family="lexicon", role="lexicon", source="The Grinning Face", text="uso")
-    (proof,) = leaks.find([pair, small_set("two", "test", ["b"], text="the grinning face!")]).to_dict("records")
+    (proof,) = contamination.find([pair, small_set("two", "test", ["b"], text="the grinning face!")]).to_dict("records")
     assert proof["leak"] and proof["shared_texts"] == 1
 
 
@@ -192,13 +195,13 @@ def small_set(tmp_path):
         bundles.write(table, path)
         fields = {"name": name, "family": family, "role": role, "file": str(path), "sha256": sha256_file(path)}
         fields |= {"languages": [], "splits": bundles.counts(table)}
-        return cards.data_card("udhr").model_copy(update=fields)
+        return catalogue.data_card("udhr").model_copy(update=fields)
 
     return make
 
 
 def test_a_set_that_trains_nothing_has_no_pairs():
-    proofs = leaks.find([cards.data_card("udhr")])
+    proofs = contamination.find([catalogue.data_card("udhr")])
     assert proofs.empty and not proofs["leak"].any()
 
 

@@ -1,6 +1,6 @@
 import subprocess
 
-from xlscale import machine
+from xlscale.core import machine
 
 
 def git(folder, *arguments):

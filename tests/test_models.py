@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xlscale import cards
-from xlscale.data import packages
-from xlscale.files import XlscaleError, sha256_file
+from xlscale.acquire import packages
+from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.models import e5_wheel, ladder, store
 
 TEXTS = {
@@ -64,7 +64,7 @@ json.dump({"counts": [engine.token_count(t) for t in texts], "vectors": engine.p
 
 @pytest.fixture(scope="module")
 def card():
-    return cards.model_card("e5_small")
+    return catalogue.model_card("e5_small")
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,19 @@ import torch
 from conftest import debian_indexes
 from datasets import Dataset
 
-from xlscale import cards, evaluation, machine, tasks, training
-from xlscale.batches import Batch, training_order
-from xlscale.data import bundles, corpora, leaks, overlap, show, summary_choice, topic
-from xlscale.files import XlscaleError, sha256_file
+from data_manifest.builders import summary_choice, topic
+from xlscale import tasks
+from xlscale.cards import catalogue
+from xlscale.core import machine
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.data import contamination, load, overlap
+from xlscale.data import schema as bundles
+from xlscale.data.batches import Batch, training_order
 from xlscale.models import ladder
+from xlscale.report import samples
+from xlscale.training import evaluate, loop
 
-CARD = cards.data_card("summary_choice")
+CARD = catalogue.data_card("summary_choice")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +35,12 @@ def tokenizer(e5):
 
 @pytest.fixture(scope="module")
 def bundled():
-    return corpora.table(CARD).to_pandas()
+    return load.table(CARD).to_pandas()
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return corpora.load(CARD)["train"].select(range(80))
+    return load.load(CARD)["train"].select(range(80))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def test_all_choices_of_a_row_have_the_same_room(task, tokenizer):
 
 
 def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
-    test = corpora.load(CARD)["test"]
+    test = load.load(CARD)["test"]
     test = test.select(np.flatnonzero(np.array(test["language"]) == "de"))
     encoded = task.encode(test, tokenizer, "", 64)
     right = encoded.targets["choice"] == encoded.targets["answer"]
@@ -104,8 +110,8 @@ def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
 
 
 def test_gold_is_what_the_corpus_says(task, tokenizer):
-    gold = corpora.gold(CARD)
-    part = corpora.load(CARD)["test"].select(range(40))
+    gold = load.gold(CARD)
+    part = load.load(CARD)["test"].select(range(40))
     table = task.predictions(part, task.encode(part, tokenizer, "", 32), [np.float32(0)] * 160)
     assert table["gold"].tolist() == gold["gold"].head(40).tolist()
 
@@ -177,14 +183,14 @@ def test_training_and_evaluation_with_an_encoder(task, rows, tokenizer, e5):
     torch.set_num_threads(machine.THREADS)
     encoder = ladder.load(e5, 1)
     head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
-    log = training.finetune(
+    log = loop.finetune(
         encoder, head, task, encoded, epochs=20, learning_rate=3e-3, batch_size=6, dtype=torch.float32,
         generator=np.random.default_rng(0),
     )  # fmt: skip
     assert len(log.losses) == 40
     assert log.tokens == 20 * encoded.lengths.sum()
     assert log.losses[0] == pytest.approx(np.log(4), abs=0.2)
-    outputs = evaluation.run(encoder, head, task, encoded, torch.float32)
+    outputs = evaluate.run(encoder, head, task, encoded, torch.float32)
     assert np.shape(outputs) == (48,)
     assert task.predictions(rows, encoded, outputs)["correct"].mean() > 0.7  # so few can be learnt by heart
 
@@ -201,14 +207,14 @@ def test_every_text_is_right_once_and_wrong_three_times(bundled):
 
 def test_tested_packages_are_trained_on_in_neither_set(bundled):
     tested = summary_choice.tested_sources()
-    of_topic = corpora.table(cards.data_card("topic")).to_pandas()
+    of_topic = load.table(catalogue.data_card("topic")).to_pandas()
     for rows in (bundled, of_topic):
         assert set(rows.loc[rows["split"] == "test", "group"]) <= tested
         assert not tested & set(rows.loc[rows["split"] != "test", "group"])
 
 
 def test_matching_strings_solves_less_than_it_might(bundled):
-    facts = corpora.describe(CARD).set_index(["split", "language"])
+    facts = load.describe(CARD).set_index(["split", "language"])
     assert facts[["word_overlap", "character_overlap"]].max().max() < 0.65
     assert facts["majority_share"].max() < 0.27
     assert facts["same_as_english"].max() == 0
@@ -329,42 +335,44 @@ def with_wrong(copy, text):
 
 
 def test_a_leak_in_a_wrong_choice_is_found(copy):
-    (clean,) = leaks.find([copy()]).to_dict("records")
+    (clean,) = contamination.find([copy()]).to_dict("records")
     assert not clean["leak"]
     tested = copy.test["choices"][copy.test["answer"] - 1]
-    (proof,) = leaks.find([copy(choices=with_wrong(copy, tested.upper()))]).to_dict("records")
+    (proof,) = contamination.find([copy(choices=with_wrong(copy, tested.upper()))]).to_dict("records")
     assert proof["leak"] and proof["shared_texts"] == 1 and proof["max_similarity"] == 1
-    (quoted,) = leaks.find([copy(choices=with_wrong(copy, f"It says: {tested} Or so."))]).to_dict("records")
+    (quoted,) = contamination.find([copy(choices=with_wrong(copy, f"It says: {tested} Or so."))]).to_dict("records")
     assert quoted["leak"] and quoted["shared_texts"] == 0 and quoted["nearest"] == copy.trained["item"]
 
 
 def test_the_english_of_a_tested_right_choice_is_found(copy):
-    (proof,) = leaks.find([copy(choices=with_wrong(copy, copy.test["original"].partition("\n")[2]))]).to_dict("records")
+    (proof,) = contamination.find([copy(choices=with_wrong(copy, copy.test["original"].partition("\n")[2]))]).to_dict(
+        "records"
+    )
     assert proof["leak"]
 
 
 def test_a_short_choice_is_no_leak_unless_it_is_a_tested_text(copy):
     happy = with_wrong(copy, "Everyone was happy")
     changed = copy(tested={"choices": [*copy.test["choices"], "EVERYONE was happy!"]}, choices=happy)
-    (proof,) = leaks.find([changed]).to_dict("records")
+    (proof,) = contamination.find([changed]).to_dict("records")
     assert not proof["leak"] and proof["shared_choices"] == 1
-    (proof,) = leaks.find([copy(choices=with_wrong(copy, copy.test["text"]))]).to_dict("records")
+    (proof,) = contamination.find([copy(choices=with_wrong(copy, copy.test["text"]))]).to_dict("records")
     assert proof["leak"] and proof["shared_texts"] == 1
 
 
 @pytest.mark.parametrize("answer", [4, -1])
 def test_an_answer_that_is_no_choice(copy, answer):
     with pytest.raises(XlscaleError, match=rf"copy\.parquet: answer: item .*: expected 0 to 3, .*, got {answer}$"):
-        corpora.load(copy(answer=answer))
+        load.load(copy(answer=answer))
 
 
 def test_choices_that_are_none(copy):
     with pytest.raises(
         XlscaleError, match=r"copy\.parquet: choices: item .*: expected two texts or more, got \['a'\]$"
     ):
-        corpora.load(copy(choices=["a"], answer=0))
+        load.load(copy(choices=["a"], answer=0))
 
 
 def test_what_the_notebook_shows(copy):
-    html = show.samples(copy(), 1).data
+    html = samples.samples(copy(), 1).data
     assert html.count("<mark>") == html.count("<ol>") > 3 and html.count("<li ") == 4 * html.count("<ol>")

@@ -8,26 +8,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import cards, figures, paper, studies
-from xlscale.files import PAPER, XlscaleError
-from xlscale.stats import checks, describe, report, simulate
+from xlscale.cards import catalogue
+from xlscale.core.files import PAPER, XlscaleError
+from xlscale.experiment import studies
+from xlscale.report import describe, typeset
+from xlscale.report.figures import ladder
+from xlscale.report.sections import checks, results
+from xlscale.stats import simulate
 
 
 def collect(cells, languages, study=None):
     """The Numbers of the two analysis notebooks for these cells."""
-    scaling, significance = paper.Numbers("04_scaling"), paper.Numbers("05_significance")
-    report.add_design(scaling, cells, languages)
+    scaling, significance = typeset.Numbers("04_scaling"), typeset.Numbers("05_significance")
+    results.add_design(scaling, cells, languages)
     checks.add_tuning(scaling, study)
-    report.add_results(scaling, cells)
+    results.add_results(scaling, cells)
     checks.add_manipulation(scaling, cells)
     checks.add_english(scaling, cells)
     checks.add_collapsed(scaling, cells)
-    report.add_gains(scaling, cells)
-    scaling.figure("scaling", figures.scaling(cells))
-    scaling.figure("gains", figures.gain(cells))
-    scaling.figure("languages", figures.languages(languages))
-    report.add_slopes(significance, cells)
-    report.add_tolerances(significance, cells)
+    results.add_gains(scaling, cells)
+    scaling.figure("scaling", ladder.scaling(cells))
+    scaling.figure("gains", ladder.gain(cells))
+    scaling.figure("languages", ladder.languages(languages))
+    results.add_slopes(significance, cells)
+    results.add_tolerances(significance, cells)
     return scaling, significance
 
 
@@ -35,7 +39,7 @@ def simulated(seed=1, **options):
     generator = np.random.default_rng(seed)
     cells = simulate.cells(generator, **options)
     parts = [
-        simulate.languages(rows, generator, cards.data_card(target).languages)
+        simulate.languages(rows, generator, catalogue.data_card(target).languages)
         for target, rows in cells.groupby("target")
     ]
     return pd.concat([cells, simulate.intermediate(cells, generator)], ignore_index=True), pd.concat(parts)
@@ -47,13 +51,13 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
     for numbers in collect(*simulated()):
         numbers.write(out)
-    paper.build(out)
+    typeset.build(out)
     return out
 
 
 @pytest.fixture
 def small(tmp_path):
-    numbers = paper.Numbers("04_scaling")
+    numbers = typeset.Numbers("04_scaling")
     numbers.add("a_1", 0.5, "50%", unit="%")
     numbers.write(tmp_path)
     return tmp_path
@@ -62,7 +66,7 @@ def small(tmp_path):
 def test_the_same_record_gives_the_same_bytes_in_another_folder(made, tmp_path):
     for numbers in collect(*simulated()):
         numbers.write(tmp_path)
-    paper.build(tmp_path)
+    typeset.build(tmp_path)
     names = [
         "numbers.json",
         "numbers.tex",
@@ -102,7 +106,7 @@ def test_the_paper_builds_from_other_results_and_from_an_incomplete_record(tmp_p
     cells = cells[(cells["seed"] < 2) & ~((cells["condition"] == "squad_wiki") & (cells["layers"] < 4))]
     for numbers in collect(cells, languages[languages["cell"].isin(cells["cell"])]):
         numbers.write(tmp_path)
-    paper.build(tmp_path)
+    typeset.build(tmp_path)
     made = json.loads((tmp_path / "numbers.json").read_text())
     texts = {key: entry["text"] for key, entry in made["numbers"].items()}
     assert texts["topic_squad_amazon_k12"] == "missing" and texts["cells_failed"] == "2"
@@ -123,37 +127,37 @@ def test_a_number_that_no_notebook_made_stops_the_build_and_changes_nothing(made
     (sources / "refs.bib").write_text((PAPER / "refs.bib").read_text())
     head = (PAPER / "paper.typ").read_text().split("#set document")[0]
     (sources / "paper.typ").write_text(head + '#n("no_such_number")')
-    monkeypatch.setattr(paper, "PAPER", sources)
+    monkeypatch.setattr(typeset, "PAPER", sources)
     before = (made / "paper.pdf").read_bytes()
     with pytest.raises(XlscaleError, match=r"^paper/paper.typ: number 'no_such_number' is made by no notebook$"):
-        paper.build(made)
+        typeset.build(made)
     assert (made / "paper.pdf").read_bytes() == before
 
 
 def test_a_character_without_a_glyph_is_named():
-    paper.check_glyphs(["Zażółć γ − × ≤"])
+    typeset.check_glyphs(["Zażółć γ − × ≤"])
     with pytest.raises(XlscaleError, match=r"no glyph for 語 \(U\+8A9E\)"):
-        paper.check_glyphs(["日本語".replace("日本", "")])
+        typeset.check_glyphs(["日本語".replace("日本", "")])
 
 
 def test_a_number_in_a_text_is_checked_for_glyphs(small):
-    numbers = paper.Numbers("05_significance")
+    numbers = typeset.Numbers("05_significance")
     numbers.add("b", None, "ไทย")
     numbers.write(small)
     with pytest.raises(XlscaleError, match="no glyph"):
-        paper.build(small)
+        typeset.build(small)
 
 
 def test_a_key_has_one_source(small):
-    numbers = paper.Numbers("05_significance")
+    numbers = typeset.Numbers("05_significance")
     numbers.add("a_1", 0.5, "50%")
     numbers.write(small)
     with pytest.raises(XlscaleError, match="a_1: also made by 04_scaling"):
-        paper.merge(small)
+        typeset.merge(small)
 
 
 def test_a_key_has_one_value_but_a_cell_may_run_twice():
-    numbers = paper.Numbers("04_scaling")
+    numbers = typeset.Numbers("04_scaling")
     numbers.add("a", np.float64(0.1), "10")
     numbers.add("a", 0.1, "10")
     with pytest.raises(XlscaleError, match="04_scaling: a: given twice"):
@@ -163,32 +167,32 @@ def test_a_key_has_one_value_but_a_cell_may_run_twice():
 @pytest.mark.parametrize("key", ["A", "a-b", "", "a b", "é"])
 def test_keys_are_plain(key):
     with pytest.raises(XlscaleError, match="expected lower-case letters, digits and underscores"):
-        paper.Numbers("04_scaling").add(key, 1, "1")
+        typeset.Numbers("04_scaling").add(key, 1, "1")
 
 
 def test_a_ragged_table_is_refused():
     with pytest.raises(XlscaleError, match="table t: expected 2 columns, got 1"):
-        paper.Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
+        typeset.Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
 
 
 def test_nan_is_missing_in_json(tmp_path):
-    numbers = paper.Numbers("04_scaling")
+    numbers = typeset.Numbers("04_scaling")
     numbers.add("a", float("nan"), "missing")
     assert json.loads(numbers.write(tmp_path).read_text())["numbers"]["a"]["value"] is None
 
 
 def test_a_figure_of_another_run_is_noticed(made, tmp_path):
-    numbers = paper.Numbers("04_scaling")
-    numbers.figure("scaling", figures.scaling(simulated()[0]))
+    numbers = typeset.Numbers("04_scaling")
+    numbers.figure("scaling", ladder.scaling(simulated()[0]))
     numbers.write(tmp_path)
     (tmp_path / "figures" / "scaling.svg").write_text("<svg/>")
     with pytest.raises(XlscaleError, match="not the file that 04_scaling made"):
-        paper.merge(tmp_path)
+        typeset.merge(tmp_path)
 
 
 def test_nothing_generated_is_one_line(tmp_path):
     with pytest.raises(XlscaleError, match="no generated numbers; run the notebooks first"):
-        paper.build(tmp_path)
+        typeset.build(tmp_path)
 
 
 def test_tex_has_every_number_once_escaped_and_with_its_source(made):
@@ -199,7 +203,7 @@ def test_tex_has_every_number_once_escaped_and_with_its_source(made):
     assert tex.count("% 04_scaling: value") + tex.count("% 05_significance: value") == len(numbers)
     assert all(text.count("{") == text.count("}") for _, text in defined)
     special = {"numbers": {"a": {"value": 1, "text": "−5% of A_b & $x", "unit": "", "source": "s"}}}
-    assert r"{\ensuremath{-}5\% of A\_b \& \$x}" in paper.latex(special)
+    assert r"{\ensuremath{-}5\% of A\_b \& \$x}" in typeset.latex(special)
 
 
 def test_comparison_with_the_built_paper(made, tmp_path):
@@ -257,7 +261,7 @@ def test_the_abstract_has_no_typed_level_or_power(made):
 def test_how_the_rates_were_chosen_is_in_the_paper_or_said_to_be_unknown(made, tmp_path):
     for numbers in collect(*simulated(), study=studies.load("pilot")):
         numbers.write(tmp_path)
-    paper.build(tmp_path)
+    typeset.build(tmp_path)
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert len(numbers["tables"]["tuning"]["rows"]) == 8 and numbers["numbers"]["tuning_seed"]["text"] == "99"
     without = json.loads((made / "numbers.json").read_text())["numbers"]
@@ -269,6 +273,6 @@ def test_one_rung_and_one_rate_build_too(tmp_path):
     cells = cells[cells["layers"] == 1].assign(learning_rate=1e-3)
     for numbers in collect(cells, languages[languages["layers"] == 1]):
         numbers.write(tmp_path)
-    paper.build(tmp_path)
+    typeset.build(tmp_path)
     texts = {k: v["text"] for k, v in json.loads((tmp_path / "numbers.json").read_text())["numbers"].items()}
     assert (texts["layers"], texts["rates"], texts["family"]) == ("1 layer", "are the same at every rung", "0")

@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import cards, cells, record, studies
-from xlscale.files import NOTEBOOKS, XlscaleError
-from xlscale.stats import describe, report, simulate, slopes
+from xlscale.cards import catalogue
+from xlscale.core.files import NOTEBOOKS, XlscaleError
+from xlscale.experiment import cells, results, studies
+from xlscale.record import store
+from xlscale.report import describe
+from xlscale.report.sections import results as sections
+from xlscale.stats import simulate, slopes
 
 ANALYSES = ("04_scaling", "05_significance")
 ZEROS = "0" * 64
@@ -23,7 +27,7 @@ def result(row, values):
     """A simulated cell as the runner would have recorded it."""
     parameters = {name: None if value != value else value for name, value in row.items() if name in RECIPE}
     done = row["status"] == "complete"
-    return cells.Result(
+    return results.Result(
         id=row["cell"],
         phase=row["phase"],
         parent=None,
@@ -33,7 +37,7 @@ def result(row, values):
         reason=None if done else "diverged",
         value=row["value"] if done else None,
         english=row["english"] if done else None,
-        languages={code: cells.Score(items=50, value=value) for code, value in values.items()} if done else {},
+        languages={code: results.Score(items=50, value=value) for code, value in values.items()} if done else {},
         total_parameters=row["total_parameters"],
         non_embedding_parameters=row["non_embedding_parameters"],
         seconds={"train": 60.0, "evaluate": 10.0},
@@ -47,10 +51,10 @@ def write_record(folder, table):
     """Write ``table`` as ``cells.parquet``; languages spread evenly around each cell's value."""
     found = {}
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        codes = cards.data_card(row["target"]).languages if row["target"] else ["en"]
+        codes = catalogue.data_card(row["target"]).languages if row["target"] else ["en"]
         around = np.clip((row["value"] or 0) + np.linspace(-0.1, 0.1, len(codes)), 0, 1)
         found[row["cell"]] = result(row, dict(zip(codes, around.tolist(), strict=True)))
-    record._write(found, folder / "cells.parquet")
+    store._write(found, folder / "cells.parquet")
     return folder
 
 
@@ -125,7 +129,7 @@ def test_cells_that_the_study_asks_for_and_the_record_lacks_are_shown_as_missing
     assert sorted(shown["cell"]) == sorted(cell.id for cell in expected)
     assert (shown["status"] == "missing").sum() == len(expected) - 1
     assert shown.loc[shown["status"] == "missing", "value"].isna().all()
-    assert len(report.unfinished(shown)) == describe.counts(shown)["missing"].sum() == len(expected) - 1
+    assert len(sections.unfinished(shown)) == describe.counts(shown)["missing"].sum() == len(expected) - 1
     assert len(slopes.conditions(shown)) == 5
 
 

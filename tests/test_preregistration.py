@@ -2,9 +2,10 @@
 
 import re
 
-from xlscale import cards, studies
-from xlscale.cells import NONE
-from xlscale.files import ROOT, sha256_file
+from xlscale.cards import catalogue
+from xlscale.core.files import ROOT, sha256_file
+from xlscale.experiment import studies
+from xlscale.experiment.cells import NONE
 
 PATH = ROOT / "paper" / "preregistration.md"
 # What was done otherwise goes into paper/deviations.md.
@@ -25,7 +26,7 @@ def test_the_study_is_the_one_it_describes():
     for family, *columns in rows:
         for kind, names in zip(("general", "domain"), columns, strict=True):
             for name in names.split(", "):
-                card = cards.data_card(name)
+                card = catalogue.data_card(name)
                 assert (card.family, card.type) == (families.get(family, family), kind), name
                 listed.add(name)
     assert {NONE, *listed} == set(study.intermediate)

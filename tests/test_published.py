@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale.files import XlscaleError
+from xlscale.core.files import XlscaleError
 from xlscale.published import gains, rows, scores, sources, tables
 from xlscale.published.tables import COLUMNS, FOLDER
 

@@ -12,9 +12,11 @@ from test_paper import collect
 from test_paper import simulated as simulated_record
 from test_paper_notebooks import write_record
 
-from xlscale import paper
-from xlscale.files import NOTEBOOKS
-from xlscale.published import figures, gains, regression, report, scale, scores, sources, tables
+from xlscale.core.files import NOTEBOOKS
+from xlscale.published import gains, regression, scale, scores, sources, tables
+from xlscale.report import typeset
+from xlscale.report.figures import published
+from xlscale.report.sections import published as report
 from xlscale.stats import simulate
 
 FAMILY = {"study": "s", "training": "none", "type": "none", "route": "none", "regime": "r", "protocol": "r",
@@ -143,12 +145,12 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
 
     def made():
         layer = tables.load(folder)
-        table, numbers = scores.table(layer), paper.Numbers("06_published")
+        table, numbers = scores.table(layer), typeset.Numbers("06_published")
         report.add_sources(numbers, layer, table)
         report.add_gains(numbers, gains.pairs(table))
         levels = scale.levels(table)
         window = scale.slopes(levels[levels["type"] == "none"], scale.LEVELS, "corrected", window=True)
-        figs = figures.headline(gains.published(table), nothing), figures.forest(window)
+        figs = published.headline(gains.published(table), nothing), published.forest(window)
         titles = [[ax.get_title() for ax in figs[0].axes], [t.get_text() for t in figs[1].axes[0].get_yticklabels()]]
         return numbers, titles
 
@@ -172,12 +174,12 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
 
 def test_secondary_transcriptions_are_marked(small):
     layer = tables.load(small)
-    table, numbers = scores.table(layer), paper.Numbers("06_published")
+    table, numbers = scores.table(layer), typeset.Numbers("06_published")
     report.add_sources(numbers, layer, table)
     rows = {row[0]: row for row in numbers.tables["published_sources"]["rows"]}
     assert rows["mGTE, Table 1"][-1].endswith(report.MARK) and not rows["mT5 README"][-1].endswith(report.MARK)
     levels = scale.levels(table)
-    fig = figures.finetuned(levels[(levels["type"] == "none") & (levels["group"] == "finetuned")])
+    fig = published.finetuned(levels[(levels["type"] == "none") & (levels["group"] == "finetuned")])
     fills = {
         line.get_markerfacecolor() for ax in fig.axes for line in ax.lines if line.get_marker() not in ("None", "")
     }
@@ -187,7 +189,7 @@ def test_secondary_transcriptions_are_marked(small):
 
 def test_no_line_of_the_headline_crosses_a_series(small):
     points = gains.published(scores.table(tables.load(small)))
-    fig = figures.headline(points, pd.DataFrame(columns=["training", "type", "control", "size", "gain"]))
+    fig = published.headline(points, pd.DataFrame(columns=["training", "type", "control", "size", "gain"]))
     drawn = [line for ax in fig.axes for line in ax.lines if line.get_marker() not in ("None", "")]
     assert len(drawn) == points.groupby([*gains.SERIES]).ngroups
     assert sum(len(line.get_xdata()) for line in drawn) == len(points)
@@ -223,7 +225,7 @@ def test_local_points_are_corrected_for_chance_and_balanced_over_targets():
     one_rung = gains.local(cells[cells["layers"] == 1], table[table["layers"] == 1], chance)
     assert one_rung["size"].nunique() == 1 and len(one_rung) == 4
     none = gains.local(cells, table.assign(estimate=np.nan), chance)
-    assert none.empty and figures.headline(gains.published(scores.table()), none)
+    assert none.empty and published.headline(gains.published(scores.table()), none)
     assert set(points.loc[points["control"], "training"]) == {
         "squad_wiki, shuffled labels",
         "squad_amazon, shuffled labels",
@@ -261,7 +263,7 @@ def test_the_notebooks_write_their_figures_tables_and_numbers(written):
 def test_the_paper_has_both_sections_and_names_where_they_are_from(written):
     for numbers in collect(*simulated_record()):
         numbers.write(written)
-    paper.build(written)
+    typeset.build(written)
     merged = json.loads((written / "numbers.json").read_text())
     assert (
         merged["figures"]["published_gain"]["source"] == merged["tables"]["published_gains"]["source"] == "06_published"

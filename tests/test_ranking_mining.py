@@ -6,11 +6,12 @@ import pytest
 import torch
 from datasets import Dataset
 
-from xlscale import cards, tasks
-from xlscale.batches import Batch, Encoded
-from xlscale.files import XlscaleError
-from xlscale.score.ranking import average_precision
+from xlscale import tasks
+from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError
+from xlscale.data.batches import Batch, Encoded
 from xlscale.tasks import mining, ranking
+from xlscale.xtreme.ranking import average_precision
 
 
 def unit(generator, rows, width=8):
@@ -34,7 +35,7 @@ def ranked():
     rows = [row | {"text": row["item"], "second": None} for row in [*queries, *candidates]]
     side = np.array([ranking.QUERY] * len(queries) + [ranking.CANDIDATE] * len(candidates))
     encoded = Encoded.of([[1]] * len(rows), targets={"side": side, "text": np.zeros(len(rows), np.int64)})
-    return tasks.of(cards.documented("lareqa")), Dataset.from_list(rows), encoded
+    return tasks.of(catalogue.documented("lareqa")), Dataset.from_list(rows), encoded
 
 
 def test_map_is_that_of_all_candidates_at_once(ranked):
@@ -82,7 +83,7 @@ def _pairs(texts):
 
 
 def test_equal_candidates_of_pairs_are_one_and_right_for_both():
-    task = tasks.of(cards.documented("lareqa"))
+    task = tasks.of(catalogue.documented("lareqa"))
     rows, encoded = _pairs(["a", "b", "a"])
     basis = np.eye(4, dtype=np.float32)
     outputs = [basis[n] for n in (0, 0, 1, 1, 0, 0)]
@@ -92,7 +93,7 @@ def test_equal_candidates_of_pairs_are_one_and_right_for_both():
 
 
 def test_the_loss_takes_the_batch_s_other_candidates_but_not_equal_ones():
-    task = tasks.of(cards.documented("mewslix"))
+    task = tasks.of(catalogue.documented("mewslix"))
     _, encoded = _pairs(["a", "b", "a"])
     vectors = torch.from_numpy(unit(np.random.default_rng(5), 6)).requires_grad_()
     targets = {name: torch.from_numpy(values) for name, values in encoded.targets.items()}
@@ -108,7 +109,7 @@ def test_the_loss_takes_the_batch_s_other_candidates_but_not_equal_ones():
 
 
 def test_the_placebo_moves_candidates_and_keeps_inputs():
-    task = tasks.of(cards.documented("lareqa"))
+    task = tasks.of(catalogue.documented("lareqa"))
     _, encoded = _pairs([f"t{i}" for i in range(50)])
     encoded.ids[:] = np.arange(100)
     dealt = task.shuffled(encoded, np.random.default_rng(0))
@@ -138,7 +139,7 @@ def _corpora(noise, seed=0, rows=40):
 
 
 def test_mining_finds_translations_and_nothing_else():
-    task = tasks.of(cards.documented("bucc2018"))
+    task = tasks.of(catalogue.documented("bucc2018"))
     rows, vectors = _corpora(0.0)
     table = task.predictions(rows, None, vectors)
     assert len(table) == 40 and set(table["language"]) == {"de"}
@@ -148,7 +149,7 @@ def test_mining_finds_translations_and_nothing_else():
 
 
 def test_f1_is_that_of_the_sets_of_pairs():
-    task = tasks.of(cards.documented("bucc2018"))
+    task = tasks.of(catalogue.documented("bucc2018"))
     rows, vectors = _corpora(1.2)
     table = task.predictions(rows, None, vectors)
     found = {(row["group"], row["prediction"]) for _, row in table.iterrows() if row["prediction"]}
@@ -192,7 +193,7 @@ def test_the_threshold_is_the_best_of_all():
 def test_a_test_pool_without_its_development_pool_is_one_line():
     rows, vectors = _corpora(0.0)
     kept = [i for i, row in enumerate(rows) if row["pool"] == "test-de"]
-    task = tasks.of(cards.documented("bucc2018"))
+    task = tasks.of(catalogue.documented("bucc2018"))
     with pytest.raises(XlscaleError, match="pool: expected 'dev-de' beside 'test-de', found none"):
         task.predictions(rows.select(kept), None, [vectors[i] for i in kept])
 
@@ -204,7 +205,7 @@ def test_a_pool_of_one_side_is_one_line(pool, english, missing):
     rows, vectors = _corpora(0.0)
     kept = [i for i, row in enumerate(rows) if row["pool"] != pool or (row["language"] == "en") == english]
     with pytest.raises(XlscaleError, match=rf"bucc2018\.parquet: pool: expected {missing}.* in '{pool}', found none"):
-        tasks.of(cards.data_card("bucc2018")).predictions(rows.select(kept), None, [vectors[i] for i in kept])
+        tasks.of(catalogue.data_card("bucc2018")).predictions(rows.select(kept), None, [vectors[i] for i in kept])
 
 
 def test_the_search_is_given_the_vectors_themselves(monkeypatch):
@@ -212,13 +213,13 @@ def test_the_search_is_given_the_vectors_themselves(monkeypatch):
     seen, mine = [], mining.mine
     monkeypatch.setattr(mining, "mine", lambda *sides: seen.extend(sides) or mine(*sides))
     rows, vectors = _corpora(0.0)
-    tasks.of(cards.documented("bucc2018")).predictions(rows, None, vectors)
+    tasks.of(catalogue.documented("bucc2018")).predictions(rows, None, vectors)
     held = {id(vector) for vector in vectors}
     assert len(seen) == 4 and all(id(vector) in held for side in seen for vector in side[:40])
 
 
 def test_fewer_test_items_leave_the_threshold_as_it_is():
-    task = tasks.of(cards.documented("bucc2018"))
+    task = tasks.of(catalogue.documented("bucc2018"))
     rows, vectors = _corpora(1.2)
     whole = task.predictions(rows, None, vectors)
     for items in (1, 3, 1000):
@@ -230,7 +231,7 @@ def test_fewer_test_items_leave_the_threshold_as_it_is():
 
 def test_equal_texts_are_one_sentence_and_in_no_pair():
     """Against the same corpora without the copies; the search must not see the copies, neither as neighbours."""
-    task = tasks.of(cards.documented("bucc2018"))
+    task = tasks.of(catalogue.documented("bucc2018"))
     rows, vectors = _corpora(0.8, rows=12)
     table = task.predictions(rows, None, vectors).set_index("item")
     found = table[(table["prediction"] == table["gold"]) & (table["gold"] != mining.NOTHING)].index
@@ -249,7 +250,7 @@ def test_equal_texts_are_one_sentence_and_in_no_pair():
 
 
 def test_pools_of_tatoeba_are_searched_apart():
-    task = tasks.of(cards.documented("tatoeba"))
+    task = tasks.of(catalogue.documented("tatoeba"))
     rows = [
         {"language": code, "item": f"{pool}{n}{code}", "group": f"{pool}{n}", "pool": pool}
         for pool in ("de", "sw")

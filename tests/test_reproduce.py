@@ -8,7 +8,11 @@ import pytest
 import yaml
 from conftest import xlscale
 
-from xlscale import canary, cells, files, machine, record, reproduce, runner, studies
+from xlscale.commands import reproduce
+from xlscale.core import files, machine
+from xlscale.engine import runner
+from xlscale.experiment import cells, results, studies
+from xlscale.record import canary, store
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
     All but three cells count as left from an interrupted run, to save time; those three are computed anew.
     """
     folder = tmp_path_factory.mktemp("reproduce")
-    record.add(few[1], folder / "results", smoke_runs)
+    store.add(few[1], folder / "results", smoke_runs)
     for cell in few[1]:
         if cell.phase == "pretrained" or cell.condition != "squad_amazon":
             shutil.copytree(smoke_runs / cell.id, folder / "runs" / "reproduce" / cell.id)
@@ -68,9 +72,9 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
     # A record that says something else is found before anything is computed, and where it is not needed, at the end.
     results = Path(setting["XLSCALE_RESULTS"])
     target = next(cell for cell in chosen if cell.phase == "target")
-    known = record.results(results)
+    known = store.results(results)
     changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
-    record._write(known | {target.id: changed}, results / "cells.parquet")
+    store._write(known | {target.id: changed}, results / "cells.parquet")
     faulty = _reproduce(setting, "record")
     assert faulty.returncode == 1
     assert "predictions_sha256: expected 0000" in faulty.stderr
@@ -82,7 +86,7 @@ def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_run
     family = next(cell for cell in smoke_cells if cell.phase == "target" and cell.condition != "none").lineage()
     for cell in family:
         shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
-    left = lambda: [cell.phase for cell in family if runner.result_of(cell, tmp_path)]  # noqa: E731
+    left = lambda: [cell.phase for cell in family if results.result_of(cell, tmp_path)]  # noqa: E731
     reproduce._drop_stale(family, tmp_path)
     assert left() == ["pretrained", "intermediate", "target"]
     real = canary.fingerprint.of_phase
@@ -97,9 +101,9 @@ def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_run
 
 
 def test_the_committed_record_is_whole_and_its_code_is_the_present_one():
-    assert record.results(), "results/ holds no record"
-    assert set(record.check().values()) == {"ok"}
-    assert canary.changed(record.results()) == {}, "the code of a phase has changed: run `make canary`"
+    assert store.results(), "results/ holds no record"
+    assert set(store.check().values()) == {"ok"}
+    assert canary.changed(store.results()) == {}, "the code of a phase has changed: run `make canary`"
 
 
 @pytest.mark.slow

@@ -14,15 +14,18 @@ import pandas as pd
 import pytest
 from conftest import forked, processes, start, wait, xlscale
 
-from xlscale import canary, cells, predictions, record, runner
-from xlscale.cards import data_card
-from xlscale.cells import Result
-from xlscale.data import corpora
-from xlscale.files import ROOT, XlscaleError
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import ROOT, XlscaleError
+from xlscale.data import load
+from xlscale.engine import runner
+from xlscale.experiment import cells, results
+from xlscale.experiment.results import Result
+from xlscale.metrics import predictions
+from xlscale.record import canary, store
 
 
 def _result(runs: Path, cell: cells.Cell) -> Result:
-    return runner.result_of(cell, runs)
+    return results.result_of(cell, runs)
 
 
 def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
@@ -77,7 +80,7 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
         os.kill(pid, signal.SIGKILL)
     assert process.wait(60) != 0
     # Nothing goes on training behind the dead process's back, and nothing half-written counts.
-    wait(lambda: not processes("ipykernel_launcher", runs) and not processes("xlscale.warm", runs), 20)
+    wait(lambda: not processes("ipykernel_launcher", runs) and not processes("xlscale.engine.warm", runs), 20)
     assert not (runs / chosen[0].id / "result.json").exists()
     done = xlscale("run", chosen[0].id, runs=runs, check=False)
     assert done.returncode == 0, done.stderr
@@ -120,13 +123,13 @@ def test_a_half_written_result_is_never_taken(smoke_runs, smoke_cells, tmp_path)
     whole = (smoke_runs / cell.id / "result.json").read_text()
     (tmp_path / cell.id / "result.json").write_text(whole[: len(whole) // 2])
     with pytest.raises(XlscaleError, match="result.json: not valid JSON"):
-        runner.result_of(cell, tmp_path)
+        results.result_of(cell, tmp_path)
     (tmp_path / cell.id / "result.json").write_text(whole.replace('"status": "complete"', '"status": "done"'))
     with pytest.raises(XlscaleError, match="result.json: status"):
-        runner.result_of(cell, tmp_path)
+        results.result_of(cell, tmp_path)
     (tmp_path / cell.id / "result.json").write_text(whole.replace(cell.id, "pretrained-other"))
     with pytest.raises(XlscaleError, match="id: expected"):
-        runner.result_of(cell, tmp_path)
+        results.result_of(cell, tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [["run", "target-x"], ["plan", "--study", "nope"], ["verify", "--n", "999"]])
@@ -157,41 +160,41 @@ def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_ce
         runner.ensure(child.parent)
 
 
-_read = runner.result_of
+_read = results.result_of
 
 
 @pytest.fixture
 def smoke_record(smoke_runs, smoke_cells, tmp_path) -> Path:
-    assert record.add(smoke_cells, tmp_path, smoke_runs) == len(smoke_cells)
-    assert record.add(smoke_cells, tmp_path, smoke_runs) == 0
+    assert store.add(smoke_cells, tmp_path, smoke_runs) == len(smoke_cells)
+    assert store.add(smoke_cells, tmp_path, smoke_runs) == 0
     return tmp_path
 
 
 def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_runs, smoke_cells, tmp_path_factory):
-    assert set(record.check(smoke_record).values()) == {"ok"}
-    table = record.cells(smoke_record, "target")
+    assert set(store.check(smoke_record).values()) == {"ok"}
+    table = store.cells(smoke_record, "target")
     assert len(table) == sum(cell.phase == "target" for cell in smoke_cells)
     assert set(table["intermediate_type"]) == {"none", "domain"}
     assert table["value"].between(0, 1).all()
-    languages = record.languages(smoke_record)
+    languages = store.languages(smoke_record)
     mean = languages[languages["language"] != "en"].groupby("cell")["value"].mean()
     assert mean.to_dict() == pytest.approx(table.set_index("cell")["value"].to_dict())
     cell = next(cell for cell in smoke_cells if cell.phase == "target" and cell.parameters.target == "topic")
     items = pd.read_parquet(smoke_record / "predictions" / f"{cell.id}.parquet")
-    items = items.merge(corpora.gold(data_card("topic")), on=["language", "item"], validate="1:1")
+    items = items.merge(load.gold(data_card("topic")), on=["language", "item"], validate="1:1")
     assert ((items["gold"] == items["prediction"]) == (items["correct"] == 1)).all()
     other = tmp_path_factory.mktemp("again")
-    record.add(list(reversed(smoke_cells)), other, smoke_runs)
+    store.add(list(reversed(smoke_cells)), other, smoke_runs)
     assert (other / "cells.parquet").read_bytes() == (smoke_record / "cells.parquet").read_bytes()
 
 
 def test_values_that_do_not_follow_from_the_predictions_are_found(smoke_record):
-    known = record.results(smoke_record)
+    known = store.results(smoke_record)
     for name, result in known.items():
         raised = {code: score.model_copy(update={"value": 0.99}) for code, score in result.languages.items()}
         for changes in ({"value": 0.99}, {"languages": raised, "value": 0.99}):
-            record._write(known | {name: result.model_copy(update=changes)}, smoke_record / "cells.parquet")
-            assert "expected" in record.check(smoke_record)[name]
+            store._write(known | {name: result.model_copy(update=changes)}, smoke_record / "cells.parquet")
+            assert "expected" in store.check(smoke_record)[name]
 
 
 def test_a_tampered_record_is_found(smoke_record, smoke_cells):
@@ -200,19 +203,19 @@ def test_a_tampered_record_is_found(smoke_record, smoke_cells):
     table = pd.read_parquet(path)
     table.loc[0, "correct"] = 1 - table.loc[0, "correct"]
     table.to_parquet(path)
-    assert "predictions_sha256: expected" in record.check(smoke_record)[cell.id]
+    assert "predictions_sha256: expected" in store.check(smoke_record)[cell.id]
     path.write_bytes(path.read_bytes()[:100])
-    assert "not a readable Parquet file" in record.check(smoke_record)[cell.id]
+    assert "not a readable Parquet file" in store.check(smoke_record)[cell.id]
     path.unlink()
-    assert "not found" in record.check(smoke_record)[cell.id]
+    assert "not found" in store.check(smoke_record)[cell.id]
     broken = smoke_record / "cells.parquet"
     broken.write_bytes(broken.read_bytes()[:-50])
     with pytest.raises(XlscaleError, match="not a readable record"):
-        record.results(smoke_record)
+        store.results(smoke_record)
 
 
 def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, monkeypatch):
-    before = record.results(smoke_record)
+    before = store.results(smoke_record)
     assert canary.changed(before, smoke_record) == {}
     recorded_code = {result.phase: result.fingerprint for result in before.values()}
     monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: "f" * 64)
@@ -224,16 +227,16 @@ def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, m
     ]
     verdicts = {stamp.phase: stamp.verdict for stamp in canary.stamp(smoke_record, pairs)}
     assert verdicts == {"pretrained": "equivalent", "intermediate": "equivalent", "target": "different"}
-    after = record.results(smoke_record)
+    after = store.results(smoke_record)
     assert {result.phase for result in after.values()} == {"pretrained", "intermediate"}  # the target cells are void
     assert canary.changed(after, smoke_record) == {}
     # Whoever goes back to the recorded code has the whole record again.
     monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: recorded_code[phase])
-    assert record.results(smoke_record) == before
+    assert store.results(smoke_record) == before
 
 
 def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(smoke_record, monkeypatch):
-    before = record.results(smoke_record)
+    before = store.results(smoke_record)
     codes = {result.phase: result.fingerprint for result in before.values()} | {"intermediate": "f" * 64}
     monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: codes[phase])
     old = next(result for result in before.values() if result.phase == "intermediate")
@@ -241,5 +244,5 @@ def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(sm
         update={"status": "failed", "reason": "diverged", "fingerprint": "f" * 64, "environment": {}, "value": None}
     )
     assert [stamp.verdict for stamp in canary.stamp(smoke_record, [(old, failed)])] == ["different"]
-    left = record.results(smoke_record)
+    left = store.results(smoke_record)
     assert {result.parameters.get("intermediate", "none") for result in left.values()} == {"none"}

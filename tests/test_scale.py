@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from xlscale.files import ROOT
+from xlscale.core.files import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import scale

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 from sklearn.metrics import accuracy_score, average_precision_score
 
-from xlscale import metrics
-from xlscale.files import ROOT
-from xlscale.score import answers, benchmark, pairs, ranking, report, tags
-from xlscale.score.folders import FORMATS, score_folders
-from xlscale.score.source import Source
+from xlscale.core.files import ROOT
+from xlscale.metrics import answers as metrics
+from xlscale.xtreme import answers, benchmark, pairs, ranking, report, tags
+from xlscale.xtreme.folders import FORMATS, score_folders
+from xlscale.xtreme.source import Source
 
 REFERENCE = json.loads((Path(__file__).parent / "fixtures" / "score_reference.json").read_text(encoding="utf-8"))
 XTREME_R, XTREME = benchmark.load("xtreme-r"), benchmark.load("xtreme")

@@ -12,11 +12,10 @@ import yaml
 from conftest import write
 from test_score import REFERENCE, TASKS, XTREME_R
 
-from xlscale.files import ROOT, XlscaleError
-from xlscale.score import __main__ as program
-from xlscale.score import benchmark
-from xlscale.score.folders import FORMATS, score_folders
-from xlscale.score.source import Source
+from xlscale.core.files import ROOT, XlscaleError
+from xlscale.xtreme import benchmark, command
+from xlscale.xtreme.folders import FORMATS, score_folders
+from xlscale.xtreme.source import Source
 
 SQUAD = '{{"data": [{{"paragraphs": [{{"qas": [{}]}}]}}]}}'
 QUESTION = '{"id": "q1", "answers": [{"text": "x"}]}'
@@ -144,7 +143,7 @@ def folder(tmp_path) -> Path:
 
 
 def run(folder: Path, *options: str) -> int:
-    return program.main(
+    return command.main(
         ["--predictions", str(folder / "predictions"), "--labels", str(folder / "labels"), *options]
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlscale.search import top_k
+from xlscale.metrics.retrieval import top_k
 
 
 def brute_force(queries, candidates, k):

@@ -9,15 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Hub
 
-from xlscale import cards
-from xlscale.cards import parse
-from xlscale.data import corpora
-from xlscale.data.sources import __main__ as command
-from xlscale.data.sources import check, columns, conllu, convert, download, mewslix, places, readers
-from xlscale.files import XlscaleError, sha256_file
-from xlscale.origins import Origin, Source
+from xlscale.acquire import hub as download
+from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
+from xlscale.cards import catalogue, places, schema
+from xlscale.cards.sources import Origin, Source
+from xlscale.commands import check, data
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.core.strict import parse
+from xlscale.data import load
 
-SOURCES = cards.names(cards.SOURCES)
+SOURCES = catalogue.names(catalogue.SOURCES)
 RECORD = {
     "premise": "a cat",
     "question": "cause",
@@ -196,7 +197,7 @@ def test_either_release_of_ud_is_found_for_its_languages(monkeypatch, tmp_path):
     monkeypatch.setenv("XLSCALE_UD", str(tmp_path))
     for name in ("XLSCALE_HUB", "XLSCALE_XTREME"):
         monkeypatch.delenv(name, raising=False)
-    source = cards.documented("udpos").source
+    source = catalogue.documented("udpos").source
     for code, release in (("de", "2.5"), ("lt", "2.7")):
         (part,) = (part for part in source.parts if part.split == "test" and code in part.named())
         place, (path,) = places.first(source.origins, part, code)
@@ -228,7 +229,7 @@ def test_the_gold_pairs_of_bucc_lie_beside_and_are_checked(tmp_path, gold, messa
 
 
 def test_both_gold_files_of_bucc_are_read_and_pinned(given):
-    card = cards.data_card("bucc2018")
+    card = catalogue.data_card("bucc2018")
     named = {name for name, _ in convert.files(card)}
     assert {"$XLSCALE_XTREME/bucc2018/de-en.dev.gold", "$XLSCALE_LABELS/bucc2018/test-de.tsv"} <= named
     rows = convert.rows(card).to_pandas()
@@ -320,22 +321,22 @@ def test_an_answer_is_looked_for_near_its_place(text, start, found):
 
 
 def test_rows_without_their_answers_are_counted_and_few(given, monkeypatch, tmp_path, capsys):
-    lock = convert.make(cards.data_card("covidqa"))
+    lock = convert.make(catalogue.data_card("covidqa"))
     assert lock.dropped == 1 and sum(n for split in lock.splits.values() for n in split.values()) == 159
-    assert cards.locked("covidqa").dropped == 1
+    assert catalogue.locked("covidqa").dropped == 1
     monkeypatch.setattr(download, "api", None)
-    assert "159 rows (1 left out: their answers are not where" in command.fetch(cards.data_card("covidqa"))
+    assert "159 rows (1 left out: their answers are not where" in data.fetch(catalogue.data_card("covidqa"))
     path = _copied(given, monkeypatch, tmp_path, "deepset/covid_qa_deepset") / "covid_qa_deepset/train/0000.parquet"
     rows = pq.read_table(path).to_pylist()
     for row in rows[:9]:
         row["answers"] = {"text": ["nowhere"], "answer_start": [0]}
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
     with pytest.raises(XlscaleError, match=r"record 1: answer_starts: .*expected at most 5% of rows like that, got 9"):
-        convert.rows(cards.data_card("covidqa"))
+        convert.rows(catalogue.data_card("covidqa"))
     rows[0]["answers"] = {"text": ["cat"], "answer_start": []}
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
     with pytest.raises(XlscaleError, match=r"record 1: answer_starts: expected 1, one per answer, got 0"):
-        convert.rows(cards.data_card("covidqa"))
+        convert.rows(catalogue.data_card("covidqa"))
 
 
 def test_questions_whose_answers_were_taken_out_are_refused(tmp_path):
@@ -356,33 +357,33 @@ def test_a_mention_is_told_with_its_sentence_and_braces_are_escaped():
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
-    lock = convert.make(cards.data_card(name))
-    card = cards.data_card(name)
-    documented = cards.documented(name)
+    lock = convert.make(catalogue.data_card(name))
+    card = catalogue.data_card(name)
+    documented = catalogue.documented(name)
     assert lock.card == name and lock.files and lock.sha256 == sha256_file(card.path)
     counted = pd.read_parquet(card.path).groupby(["split", "language"]).size()
     assert counted.to_dict() == {(s, code): n for s, languages in lock.splits.items() for code, n in languages.items()}
     assert set(lock.splits) == set(documented.splits)
     for split, languages in documented.splits.items():
         assert set(languages) <= set(lock.splits[split]), split
-    loaded = corpora.load(card)
+    loaded = load.load(card)
     assert {split: len(rows) for split, rows in loaded.items()} == {
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
     for rows in loaded.values():
-        assert all(rows[corpora.TEXT[card.family]])
+        assert all(rows[load.TEXT[card.family]])
 
 
 OF_XTREME = sorted(
     name
     for name in SOURCES
-    if any(origin.variable == "XLSCALE_XTREME" for origin in cards.documented(name).source.origins.values())
+    if any(origin.variable == "XLSCALE_XTREME" for origin in catalogue.documented(name).source.origins.values())
 )
 
 
 @pytest.mark.parametrize("name", OF_XTREME)
 def test_xtreme_s_layout_alone_gives_the_same_rows(given, monkeypatch, name):
-    card = cards.data_card(name)
+    card = catalogue.data_card(name)
     expected = convert.rows(card).to_pandas()
     monkeypatch.delenv(places.HUB)
     monkeypatch.delenv("XLSCALE_UD")
@@ -397,39 +398,39 @@ def test_xtreme_s_layout_alone_gives_the_same_rows(given, monkeypatch, name):
 
 
 def test_universal_dependencies_themselves_give_the_same_tags(given, monkeypatch):
-    card = cards.data_card("udpos")
+    card = catalogue.data_card("udpos")
     expected = convert.rows(card)
     monkeypatch.delenv("XLSCALE_XTREME")
     assert convert.rows(card).equals(expected)
 
 
 def test_items_are_unique_in_their_split_and_language(given, monkeypatch, tmp_path):
-    rows = convert.rows(cards.data_card("xquad")).to_pandas()
+    rows = convert.rows(catalogue.data_card("xquad")).to_pandas()
     english = rows[rows["language"] == "en"]
     assert set(english.loc[english["split"] == "test", "item"]) < set(english.loc[english["split"] == "dev", "item"])
     path = _copied(given, monkeypatch, tmp_path, "rajpurkar/squad_v2") / "squad_v2" / "train" / "0000.parquet"
     table = pq.read_table(path)
     pq.write_table(pa.concat_tables([table, table.slice(3, 1)]), path)
     with pytest.raises(XlscaleError, match=r"item: '0003' occurs more than once in split train, language 'en'"):
-        convert.rows(cards.data_card("squad_v2"))
+        convert.rows(catalogue.data_card("squad_v2"))
 
 
 def test_parallel_rows_share_a_group_and_others_do_not(given):
     for name, parallel in (("xnli", True), ("xcopa", True), ("xquad", True), ("panx", False), ("tatoeba", False)):
-        rows = convert.rows(cards.data_card(name)).to_pandas()
+        rows = convert.rows(catalogue.data_card(name)).to_pandas()
         shared = rows[(rows["split"] == "test") & (rows["language"] != "en")].groupby("group")["language"].nunique()
         assert (shared.max() > 5) == parallel, name
 
 
 def test_equal_rows_of_one_source_are_on_one_side(given):
-    rows = convert.rows(cards.data_card("covidqa")).to_pandas()
+    rows = convert.rows(catalogue.data_card("covidqa")).to_pandas()
     assert set(rows["split"]) == {"train", "dev"}
     sides = rows.groupby("article")["split"].nunique()
     assert len(sides) == 80 and sides.max() == 1
 
 
 def test_where_the_right_choice_stands_is_drawn(given):
-    rows = convert.rows(cards.data_card("sciq")).to_pandas()
+    rows = convert.rows(catalogue.data_card("sciq")).to_pandas()
     assert all(len(set(row)) == 4 for row in rows["choices"])
     assert rows["answer"].nunique() == 4  # the source has it first, always
 
@@ -441,9 +442,9 @@ def test_a_layout_of_other_names_is_found(given, monkeypatch, tmp_path):
     source = given / "hub" / "Rowan" / "hellaswag" / "default"
     for split in ("train", "validation"):
         shutil.copyfile(source / split / "0000.parquet", pushed / f"{split}-00000-of-00001.parquet")
-    expected = convert.rows(cards.data_card("hellaswag"))
+    expected = convert.rows(catalogue.data_card("hellaswag"))
     monkeypatch.setenv(places.HUB, str(hub))
-    assert convert.rows(cards.data_card("hellaswag")).equals(expected)
+    assert convert.rows(catalogue.data_card("hellaswag")).equals(expected)
 
 
 def _copied(given, monkeypatch, tmp_path, repository):
@@ -460,14 +461,14 @@ def test_what_is_not_here_is_one_line_that_says_where_it_was_looked_for(given, m
     shutil.rmtree(repository / "qu")
     monkeypatch.delenv("XLSCALE_XTREME")
     with pytest.raises(XlscaleError) as error:
-        convert.make(cards.data_card("xcopa"))
+        convert.make(catalogue.data_card("xcopa"))
     message = str(error.value)
     assert "\n" not in message and "test, language 'qu': not on this machine" in message
     assert "cambridgeltl/xcopa/qu/test/*.parquet below $XLSCALE_HUB" in message
     assert "$XLSCALE_XTREME/xcopa/test-qu.jsonl with $XLSCALE_LABELS/xcopa/test-qu.jsonl" in message
     monkeypatch.delenv("XLSCALE_CCG")
     with pytest.raises(XlscaleError, match=r"expected \$XLSCALE_CCG/train.tsv; CCGbank is licensed .*a word, a tab"):
-        convert.make(cards.data_card("ccg"))
+        convert.make(catalogue.data_card("ccg"))
 
 
 @pytest.mark.parametrize(
@@ -488,40 +489,40 @@ def test_a_file_of_another_schema_is_one_line(given, monkeypatch, tmp_path, chan
     path = _copied(given, monkeypatch, tmp_path, "Rowan/hellaswag") / "default" / "train" / "0000.parquet"
     pq.write_table(change(pq.read_table(path)), path)
     with pytest.raises(XlscaleError, match=r"hellaswag: .*0000\.parquet, record 1: ") as error:
-        convert.make(cards.data_card("hellaswag"))
+        convert.make(catalogue.data_card("hellaswag"))
     assert message in str(error.value) and "\n" not in str(error.value)
-    assert not cards.lock_path("hellaswag").exists()
+    assert not catalogue.lock_path("hellaswag").exists()
 
 
 def test_a_truncated_file_is_one_line(given, monkeypatch, tmp_path):
     path = _copied(given, monkeypatch, tmp_path, "Rowan/hellaswag") / "default" / "train" / "0000.parquet"
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(XlscaleError, match=r"0000\.parquet: expected a whole Parquet file"):
-        convert.make(cards.data_card("hellaswag"))
+        convert.make(catalogue.data_card("hellaswag"))
 
 
 def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     path = _copied(given, monkeypatch, tmp_path, "Rowan/hellaswag") / "default" / "train" / "0000.parquet"
-    unlocked = cards.data_card("hellaswag")
+    unlocked = catalogue.data_card("hellaswag")
     with pytest.raises(XlscaleError, match=r"hellaswag: not fetched, expected .*hellaswag.json; run `make data-fetch"):
-        corpora.load(unlocked)
+        load.load(unlocked)
     lock = convert.make(unlocked)
-    card = cards.data_card("hellaswag")
+    card = catalogue.data_card("hellaswag")
     assert card.sha256 == lock.sha256 != unlocked.sha256
-    first = corpora.table(card)
+    first = load.table(card)
     card.path.unlink()
-    assert corpora.table(card).equals(first)  # made again, and the same
+    assert load.table(card).equals(first)  # made again, and the same
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
-    assert corpora.table(card).equals(first)  # the cache is what the lock says
+    assert load.table(card).equals(first)  # the cache is what the lock says
     card.path.unlink()
     with pytest.raises(XlscaleError, match=r"0000\.parquet: sha256: expected [0-9a-f]{64} as in .*hellaswag.json, got"):
-        corpora.load(card)
+        load.load(card)
 
 
 def test_another_mapping_does_not_pass_for_what_was_locked(given):
-    convert.make(cards.data_card("hellaswag"))
-    card = cards.data_card("hellaswag")
+    convert.make(catalogue.data_card("hellaswag"))
+    card = catalogue.data_card("hellaswag")
     card.path.unlink()
     other = card.source.model_copy(update={"columns": card.source.columns | {"text": "ctx_a"}})
     with pytest.raises(XlscaleError, match=r"hellaswag: sha256: expected .* made [0-9a-f]{64}; the bytes depend"):
@@ -529,11 +530,11 @@ def test_another_mapping_does_not_pass_for_what_was_locked(given):
 
 
 def test_a_broken_lock_is_one_line(given):
-    path = cards.lock_path("sciq")
+    path = catalogue.lock_path("sciq")
     path.parent.mkdir(parents=True)
     path.write_text('{"card": "sciq"}')
     with pytest.raises(XlscaleError, match=r"sciq.json: sha256: Field required"):
-        cards.data_card("sciq")
+        catalogue.data_card("sciq")
 
 
 @pytest.fixture
@@ -552,53 +553,53 @@ def shards(given, tmp_path):
 
 def test_a_fetch_takes_what_is_missing_at_one_commit_and_locks_it(given, monkeypatch, capsys):
     hub = Hub(given / "hub", monkeypatch, branch="refs/convert/parquet")
-    assert command.main(["fetch", "sciq"]) == 0
+    assert data.main(["fetch", "sciq"]) == 0
     assert hub.given == [("default/train/0000.parquet", "c" * 40), ("default/validation/0000.parquet", "c" * 40)]
-    assert cards.locked("sciq").revisions == {"allenai/sciq": "c" * 40}
+    assert catalogue.locked("sciq").revisions == {"allenai/sciq": "c" * 40}
     assert "sciq: 22 rows from 2 files" in capsys.readouterr().out
     hub.asked.clear()
-    assert command.main(["fetch", "sciq"]) == 0 and len(hub.given) == 2 and not hub.asked
-    cards.data_card("sciq").path.unlink()
-    assert len(corpora.table(cards.data_card("sciq"))) == 22 and not hub.asked  # made again of what is in the cache
+    assert data.main(["fetch", "sciq"]) == 0 and len(hub.given) == 2 and not hub.asked
+    catalogue.data_card("sciq").path.unlink()
+    assert len(load.table(catalogue.data_card("sciq"))) == 22 and not hub.asked  # made again of what is in the cache
 
 
 def test_an_interrupted_fetch_is_not_taken_for_a_whole_one(shards, monkeypatch, capsys):
     hub = Hub(shards, monkeypatch, broken="data/train-00001-of-00002.parquet")
-    assert command.main(["fetch", "sciq"]) == 1 and cards.lock("sciq") is None
+    assert data.main(["fetch", "sciq"]) == 1 and catalogue.lock("sciq") is None
     assert "train-00001-of-00002.parquet: could not be downloaded (reset by peer)" in capsys.readouterr().err
     with pytest.raises(XlscaleError, match="not on this machine"):
-        convert.rows(places.at(cards.data_card("sciq"), {"allenai/sciq": "c" * 40}))
+        convert.rows(places.at(catalogue.data_card("sciq"), {"allenai/sciq": "c" * 40}))
     hub.broken = ""
-    assert command.main(["fetch", "sciq"]) == 0
+    assert data.main(["fetch", "sciq"]) == 0
     assert len(hub.given) == 3  # the first file is still there, and of the same commit
-    assert cards.locked("sciq").splits == {"train": {"en": 16}, "dev": {"en": 6}}
+    assert catalogue.locked("sciq").splits == {"train": {"en": 16}, "dev": {"en": 6}}
 
 
 def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
     hub = Hub(shards, monkeypatch, broken="data/train-00001-of-00002.parquet")
-    assert command.main(["fetch", "sciq"]) == 1
+    assert data.main(["fetch", "sciq"]) == 1
     hub.broken = ""
     hub.moves_on("d" * 40)
-    assert command.main(["fetch", "sciq"]) == 0
+    assert data.main(["fetch", "sciq"]) == 0
     assert {commit for _, commit in hub.given} == {"d" * 40} and len(hub.given) == 3
-    assert cards.locked("sciq").revisions == {"allenai/sciq": "d" * 40}
+    assert catalogue.locked("sciq").revisions == {"allenai/sciq": "d" * 40}
     # A lock holds its commit, whatever is newest; without it the newest is fetched, not what is in the cache.
     hub.moves_on("e" * 40)
-    assert command.main(["fetch", "sciq"]) == 0 and not hub.given
-    cards.lock_path("sciq").unlink()
-    cards.forget()
-    assert command.main(["fetch", "sciq"]) == 0 and len(hub.given) == 3
-    assert cards.locked("sciq").revisions == {"allenai/sciq": "e" * 40}
+    assert data.main(["fetch", "sciq"]) == 0 and not hub.given
+    catalogue.lock_path("sciq").unlink()
+    catalogue.forget()
+    assert data.main(["fetch", "sciq"]) == 0 and len(hub.given) == 3
+    assert catalogue.locked("sciq").revisions == {"allenai/sciq": "e" * 40}
 
 
 def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
-    card = cards.data_card("sciq")
+    card = catalogue.data_card("sciq")
     claimed = card.source.origins["sciq"].model_copy(update={"revision": "d" * 40, "status": "verified"})
     verified = card.model_copy(update={"source": card.source.model_copy(update={"origins": {"sciq": claimed}})})
     assert convert.make(verified, download.fetch(verified)).revisions == {"allenai/sciq": None}
-    lock = cards.lock_path("sciq")
+    lock = catalogue.lock_path("sciq")
     lock.write_text(lock.read_text().replace('"allenai/sciq": null', f'"allenai/sciq": "{"e" * 40}"'))
-    cards.forget()
+    catalogue.forget()
     message = f"sciq: revision: expected {'d' * 40} of allenai/sciq as in the card, got {'e' * 40} in .*delete the lock"
     for refused in (download.fetch, convert.make, convert.ensure):
         with pytest.raises(XlscaleError, match=message):
@@ -614,14 +615,14 @@ def test_half_a_repository_of_the_user_s_own_is_not_filled_up(given, monkeypatch
     shutil.rmtree(own / "allenai" / "sciq" / "default" / "train")
     monkeypatch.setenv(places.HUB, str(own))
     with pytest.raises(XlscaleError, match=r"allenai/sciq: expected all of its files below \$XLSCALE_HUB or none"):
-        download.fetch(cards.data_card("sciq"))
+        download.fetch(catalogue.data_card("sciq"))
     assert not hub.given
 
 
 def test_files_that_the_lock_does_not_know_are_not_as_locked(given, monkeypatch, tmp_path):
     repository = _copied(given, monkeypatch, tmp_path, "allenai/sciq")
-    convert.make(cards.data_card("sciq"))
-    card = cards.data_card("sciq")
+    convert.make(catalogue.data_card("sciq"))
+    card = catalogue.data_card("sciq")
     card.path.unlink()
     shutil.copyfile(repository / "default/train/0000.parquet", repository / "default/train/0001.parquet")
     message = (
@@ -639,11 +640,11 @@ def test_files_that_the_lock_does_not_know_are_not_as_locked(given, monkeypatch,
 
 
 def test_what_was_not_compared_does_not_agree(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cards, "CACHE", tmp_path)
-    unbuilt = next(name for name in cards.names("data") if not cards.data_card(name).bundled)
-    found = check.table([cards.model_card("e5_small"), cards.data_card(unbuilt), cards.data_card("topic")])
+    monkeypatch.setattr(schema, "CACHE", tmp_path)
+    unbuilt = next(name for name in catalogue.names("data") if not catalogue.data_card(name).bundled)
+    found = check.table([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt), catalogue.data_card("topic")])
     assert list(found["verdict"]) == ["not checked", "not built", "agrees"]
-    assert command._check([cards.model_card("e5_small"), cards.data_card(unbuilt)]) == 0
+    assert data._check([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt)]) == 0
     assert "not checked" in capsys.readouterr().out
 
 
@@ -655,8 +656,8 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     monkeypatch.setattr(download, "api", lambda: type("Api", (), {"repo_info": staticmethod(_offline)}))
     download.commit.cache_clear()
     check._asked.cache_clear()
-    convert.make(cards.data_card("sciq"))
-    assert command.main(["check", "sciq", "scitail", "ccg"]) == 1
+    convert.make(catalogue.data_card("sciq"))
+    assert data.main(["check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()
     table = {line.split()[0]: line for line in out.splitlines()[1:]}
     assert " no " in table["sciq"] and "as locked" in table["sciq"] and "train 16" in table["sciq"]
@@ -666,4 +667,4 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     assert "allenai/sciq: revision main: the hub does not give it (Name or service not known)" in err
     assert "train, en: expected 11679 rows as in the card, got 16 (and 1 more)" in err
     assert "ccg: not fetched: there is no lock" in err
-    assert command.main(["check"]) == 1 and "expected the name of a study or of a card" in capsys.readouterr().err
+    assert data.main(["check"]) == 1 and "expected the name of a study or of a card" in capsys.readouterr().err

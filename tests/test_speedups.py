@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from xlscale import evaluation, machine, tasks, training
-from xlscale.batches import Encoded, collate, training_order
-from xlscale.cards import data_card
-from xlscale.data import corpora
+from xlscale import tasks
+from xlscale.cards.catalogue import data_card
+from xlscale.core import machine
+from xlscale.data import load
+from xlscale.data.batches import Encoded, collate, training_order
 from xlscale.models import ladder
-from xlscale.precision import MasterWeights
+from xlscale.training import evaluate, loop
+from xlscale.training.backends.cpu import MasterWeights
 
 EPOCHS, BATCH, RATE = 2, 16, 2e-3
 
@@ -17,7 +19,7 @@ EPOCHS, BATCH, RATE = 2, 16, 2e-3
 @pytest.fixture(scope="module", params=["topic", "squad_wiki"])
 def work(request, e5):
     torch.set_num_threads(machine.THREADS)
-    task, rows = tasks.of(data_card(request.param)), corpora.load(data_card(request.param))
+    task, rows = tasks.of(data_card(request.param)), load.load(data_card(request.param))
     tokenizer = ladder.tokenizer(e5)
     train = task.encode(rows["train"].select(range(64)), tokenizer, e5.prefix, 64)
     dev = rows["dev"].select(range(40))
@@ -33,11 +35,11 @@ def _fast(e5, work, dtype):
     task, train, dev, encoded = work
     encoder, head = _fresh(e5, task)
     generator = np.random.default_rng(0)
-    log = training.finetune(
+    log = loop.finetune(
         encoder, head, task, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, dtype=dtype,
         generator=generator,
     )  # fmt: skip
-    return log.losses, task.predictions(dev, encoded, evaluation.run(encoder, head, task, encoded, dtype))
+    return log.losses, task.predictions(dev, encoded, evaluate.run(encoder, head, task, encoded, dtype))
 
 
 def _order(train: Encoded):
@@ -65,12 +67,12 @@ def _plain_float32(e5, work):
     losses = []
     for step, index in enumerate(order):
         batch = _padded(train, index, encoder.config.pad_token_id)
-        optimizer.param_groups[0]["lr"] = RATE * training.schedule(step, len(order))
+        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order))
         hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
         loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
         encoder.zero_grad(), head.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, training.CLIP)
+        torch.nn.utils.clip_grad_norm_(trained, loop.CLIP)
         optimizer.step()
         losses.append(loss.item())
     with torch.inference_mode():
@@ -112,7 +114,7 @@ def _plain_bfloat16(e5, work):
     order, losses = _order(train), []
     for step, index in enumerate(order):
         batch = collate(train, index, encoder.config.pad_token_id)
-        optimizer.param_groups[0]["lr"] = RATE * training.schedule(step, len(order))
+        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order))
         used = {name: p.detach().clone() for name, p in parameters.items()}
         used = {name: p.bfloat16() if name.rpartition(".")[0] in linear else p for name, p in used.items()}
         used = {name: p.requires_grad_() for name, p in used.items()}
@@ -123,12 +125,12 @@ def _plain_bfloat16(e5, work):
         loss.backward()
         for name, parameter in parameters.items():
             parameter.grad = None if used[name].grad is None else used[name].grad.float()
-        torch.nn.utils.clip_grad_norm_([*parameters.values(), *head.parameters()], training.CLIP)
+        torch.nn.utils.clip_grad_norm_([*parameters.values(), *head.parameters()], loop.CLIP)
         optimizer.step()
         losses.append(loss.item())
     for module in encoder.modules():
         module.__dict__.pop("forward", None)
-    outputs = evaluation.run(encoder, head, task, encoded, torch.bfloat16)
+    outputs = evaluate.run(encoder, head, task, encoded, torch.bfloat16)
     return losses, task.predictions(dev, encoded, outputs)
 
 
@@ -142,14 +144,14 @@ def test_bfloat16_with_master_weights_is_the_plain_loop_bit_for_bit(e5, work):
 def test_bfloat16_moves_every_parameter_as_float32_does(e5):
     # With layer norms rounded too, their weights and biases went astray by 6 to 14%, and retrieval suffered.
     task = tasks.of(data_card("squad_wiki"))
-    rows = corpora.load(task.card)["train"].select(range(160))
+    rows = load.load(task.card)["train"].select(range(160))
     train = task.encode(rows, ladder.tokenizer(e5), "", 64)
     train = task.training_inputs(train, np.random.default_rng(0))
     trained = []
     for dtype in (torch.float32, torch.bfloat16):
         encoder = ladder.load(e5, 1)
         head = task.head(384, torch.Generator().manual_seed(0))
-        training.finetune(
+        loop.finetune(
             encoder, head, task, train, epochs=3, learning_rate=1e-3, batch_size=8, dtype=dtype,
             generator=np.random.default_rng(0),
         )  # fmt: skip

@@ -6,9 +6,10 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats as ss
 
-from xlscale import record
-from xlscale.files import XlscaleError
-from xlscale.stats import agreement, describe, groups, simulate, slopes
+from xlscale.core.files import XlscaleError
+from xlscale.record import store
+from xlscale.report import describe
+from xlscale.stats import agreement, groups, simulate, slopes
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_several_models_are_refused_with_one_line(cells):
 
 
 def test_nothing_recorded_yet_is_no_error_when_comparing(cells):
-    table = agreement.compare(record.table({}), cells.head(2))
+    table = agreement.compare(store.table({}), cells.head(2))
     assert list(table["verdict"]) == ["not in the record"] * 2 and not table["agrees"].any()
 
 

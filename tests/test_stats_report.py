@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import cards, paper, record, studies
-from xlscale.files import XlscaleError
-from xlscale.stats import agreement, checks, describe, report, simulate, slopes
+from xlscale.core import strict
+from xlscale.core.files import XlscaleError
+from xlscale.experiment import studies
+from xlscale.record import store
+from xlscale.report import describe, typeset
+from xlscale.report.sections import checks, results
+from xlscale.stats import agreement, simulate, slopes
 
 
 @pytest.fixture
@@ -17,8 +21,8 @@ def cells():
 
 def test_a_rung_without_runs_is_missing_at_the_end_of_the_ladder_and_not_replaced_by_the_next(cells):
     cells.loc[cells["layers"] == 12, ["status", "value"]] = ["missing", np.nan]
-    numbers = paper.Numbers("04_scaling")
-    report.add_gains(numbers, cells)
+    numbers = typeset.Numbers("04_scaling")
+    results.add_gains(numbers, cells)
     texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
     assert texts["gain_topic_squad_wiki_largest"] == "missing" != texts["gain_topic_squad_wiki_smallest"]
     assert texts["gain_topic_squad_wiki_largest_word"] == "cannot be compared"
@@ -40,18 +44,18 @@ def test_learning_rates_are_printed_with_their_rungs(cells):
 
 def test_only_computed_tests_count_in_the_family(cells):
     cells.loc[(cells["target"] == "udhr") & (cells["layers"] > 2), ["status", "value"]] = ["missing", np.nan]
-    adjusted = report.holm_family(slopes.slopes(cells), slopes.gamma(cells))
+    adjusted = results.holm_family(slopes.slopes(cells), slopes.gamma(cells))
     assert adjusted.notna().sum() == 3 and adjusted["udhr"].isna().all()
 
 
 def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked(cells):
     marked = cells.assign(doubles=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
-    adjusted = report.holm_family(slopes.slopes(marked), slopes.gamma(marked))
+    adjusted = results.holm_family(slopes.slopes(marked), slopes.gamma(marked))
     assert ("topic", "squad_wiki") not in adjusted.index and ("udhr", "squad_wiki") in adjusted.index
     assert list(adjusted.dropna().index.get_level_values("target")) == ["topic", "udhr", "udhr", "udhr"]
-    numbers = paper.Numbers("05_significance")
-    report.add_slopes(numbers, marked)
-    report.add_results(numbers, marked)
+    numbers = typeset.Numbers("05_significance")
+    results.add_slopes(numbers, marked)
+    results.add_results(numbers, marked)
     checks.add_english(numbers, marked)
     shown = {name: [" ".join(row) for row in table["rows"]] for name, table in numbers.tables.items()}
     topic, wiki = map(describe.title, ("topic", "squad_wiki"))
@@ -64,8 +68,8 @@ def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked
 
 
 def test_a_null_says_what_it_would_have_detected(cells):
-    numbers = paper.Numbers("05_significance")
-    report.add_slopes(numbers, cells)
+    numbers = typeset.Numbers("05_significance")
+    results.add_slopes(numbers, cells)
     for key in (key.removesuffix("_summary") for key in numbers.numbers if key.endswith("_summary")):
         null = "detectab" in numbers.numbers[f"{key}_word"]["text"]
         detectable = numbers.numbers[f"{key}_detectable"]["text"]
@@ -74,18 +78,18 @@ def test_a_null_says_what_it_would_have_detected(cells):
 
 
 def test_what_was_learned_is_printed_beside_its_control(cells):
-    numbers = paper.Numbers("04_scaling")
+    numbers = typeset.Numbers("04_scaling")
     second = simulate.intermediate(cells, np.random.default_rng(3))
     checks.add_manipulation(numbers, pd.concat([cells, second], ignore_index=True))
     assert [row[0].endswith("shuffled labels") for row in numbers.tables["learned"]["rows"]] == [False, True] * 2
     assert "larger at the largest rung" in numbers.numbers["learned_squad_wiki_change_word"]["text"]
-    nothing = paper.Numbers("04_scaling")
+    nothing = typeset.Numbers("04_scaling")
     checks.add_manipulation(nothing, cells)
     assert nothing.numbers["learned_squad_wiki_change"]["text"] == "missing"
 
 
 def test_runs_that_collapsed_are_counted_and_named(cells):
-    clean, broken = paper.Numbers("04_scaling"), paper.Numbers("04_scaling")
+    clean, broken = typeset.Numbers("04_scaling"), typeset.Numbers("04_scaling")
     checks.add_collapsed(clean, cells)
     assert (clean.numbers["collapsed"]["value"], clean.numbers["collapsed_where"]["text"]) == (0, "none")
     one = cells.index[(cells["target"] == "topic") & (cells["layers"] == 12) & (cells["condition"] == "squad_wiki")][0]
@@ -95,7 +99,7 @@ def test_runs_that_collapsed_are_counted_and_named(cells):
 
 
 def test_how_the_rates_were_chosen_is_counted():
-    numbers = paper.Numbers("04_scaling")
+    numbers = typeset.Numbers("04_scaling")
     checks.add_tuning(numbers, studies.load("pilot"))
     texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
     assert (texts["tuning_seed"], texts["tuning_choices"], texts["tuning_single"]) == ("99", "8", "3")
@@ -107,13 +111,13 @@ def test_every_value_that_was_tried_has_a_score():
     tuning = studies.load("pilot").tuning.model_dump()
     tuning["scores"]["target"][1] = [0.5]
     with pytest.raises(XlscaleError, match="expected one score for each value tried"):
-        cards.parse(studies.Tuning, tuning, "study")
+        strict.parse(studies.Tuning, tuning, "study")
 
 
 def test_the_printed_tolerance_for_all_cells_is_that_of_a_comparison_of_all(cells):
     everything = pd.concat([cells, simulate.intermediate(cells, np.random.default_rng(3))], ignore_index=True)
-    numbers = paper.Numbers("05_significance")
-    report.add_tolerances(numbers, everything)
+    numbers = typeset.Numbers("05_significance")
+    results.add_tolerances(numbers, everything)
     again = agreement.compare(everything, everything.assign(machine="another"))
     for outcome, limit in again.groupby("outcome")["tolerance"].first().items():
         assert numbers.numbers[f"tolerance_{outcome}"]["value"] == pytest.approx(limit)
@@ -121,7 +125,7 @@ def test_the_printed_tolerance_for_all_cells_is_that_of_a_comparison_of_all(cell
 
 def test_empty_record_is_one_clear_line():
     with pytest.raises(XlscaleError, match=r"results: no complete cell .* expected a record"):
-        describe.require(record.table({}), "results")
+        describe.require(store.table({}), "results")
 
 
 @pytest.mark.parametrize(

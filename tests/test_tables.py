@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale import predictions, record, tables
-from xlscale.cards import data_card
-from xlscale.data import corpora
-from xlscale.files import RESULTS, XlscaleError
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import RESULTS, XlscaleError
+from xlscale.data import load
+from xlscale.metrics import predictions
+from xlscale.record import aggregate, store
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def folder(tmp_path_factory):
     """A record of six target cells of the committed one, three of each target; two of them with an F1."""
     folder = tmp_path_factory.mktemp("record")
     (folder / "predictions").mkdir()
-    known = record.results()
+    known = store.results()
     complete = [result for result in known.values() if result.phase == "target" and result.status == "complete"]
     topic, udhr = ([r for r in complete if r.parameters["target"] == name][:3] for name in ("topic", "udhr"))
     chosen = [*topic, *udhr]
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
             items["f1"] = np.linspace(0, 1, len(items), dtype=np.float32)
         items.to_parquet(folder / "predictions" / name, index=False)
     others = [result for result in known.values() if result.phase != "target"]
-    record._write({result.id: result for result in [*chosen, *others]}, folder / "cells.parquet")
+    store._write({result.id: result for result in [*chosen, *others]}, folder / "cells.parquet")
     return folder
 
 
@@ -44,15 +45,15 @@ def _everything(folder) -> pd.DataFrame:
     """All items of a record with their groups, as one table."""
     parts = []
     for path in sorted((folder / "predictions").glob("target-*")):
-        result = record.results(folder)[path.stem]
-        items = corpora.gold(data_card(result.parameters["target"]))
+        result = store.results(folder)[path.stem]
+        items = load.gold(data_card(result.parameters["target"]))
         own = pd.read_parquet(path).merge(items, on=["language", "item"], validate="1:1")
         parts.append(own.assign(cell=result.id, target=result.parameters["target"]))
     return pd.concat(parts, ignore_index=True)
 
 
 @pytest.mark.parametrize("target", [None, "udhr"])
-@pytest.mark.parametrize(("key", "table"), [("language", tables.by_language), ("group", tables.by_group)])
+@pytest.mark.parametrize(("key", "table"), [("language", aggregate.by_language), ("group", aggregate.by_group)])
 def test_sums_are_those_of_all_items_at_once(folder, key, table, target):
     items = _everything(folder)
     items = items if target is None else items[items["target"] == target]
@@ -71,24 +72,24 @@ def test_sums_are_those_of_all_items_at_once(folder, key, table, target):
 
 
 def test_the_languages_of_the_results_are_those_of_their_predictions():
-    found = tables.by_language().astype({"cell": object, "language": object})
-    recorded = record.languages().sort_values(["cell", "language"], ignore_index=True)
-    cells = record.cells().set_index("cell")
+    found = aggregate.by_language().astype({"cell": object, "language": object})
+    recorded = store.languages().sort_values(["cell", "language"], ignore_index=True)
+    cells = store.cells().set_index("cell")
     tested = [cell for cell in cells.index if cells["phase"][cell] == "target" and cells["split"][cell] != "dev"]
     assert len(tested) < (cells["phase"] == "target").sum(), "some cells were evaluated on development rows"
-    assert {*tables.by_group()["cell"]} == {*tested}
+    assert {*aggregate.by_group()["cell"]} == {*tested}
     recorded = recorded[recorded["cell"].isin(tested)].reset_index(drop=True)
     assert (found[["cell", "language", "n"]] == recorded[["cell", "language", "n"]]).all(axis=None)
-    np.testing.assert_allclose(found["correct"] / found["n"], recorded["value"], atol=record.ROUNDING)
+    np.testing.assert_allclose(found["correct"] / found["n"], recorded["value"], atol=store.ROUNDING)
 
 
 def test_without_a_record_the_tables_are_empty(tmp_path):
-    for table in (tables.by_language, tables.by_group):
+    for table in (aggregate.by_language, aggregate.by_group):
         assert table(tmp_path).empty
         assert {"cell", "n", "correct", "f1"} <= set(table(tmp_path).columns)
 
 
-@pytest.mark.parametrize("table", [tables.by_language, tables.by_group])
+@pytest.mark.parametrize("table", [aggregate.by_language, aggregate.by_group])
 def test_a_file_that_is_not_whole_is_one_line(spoilt, table):
     folder, path = spoilt
     whole = path.read_bytes()
@@ -107,9 +108,13 @@ def test_a_file_that_is_not_whole_is_one_line(spoilt, table):
 @pytest.mark.parametrize(
     ("table", "change", "message"),
     [
-        (tables.by_language, {"language": "xx"}, "language: expected one of cs, da, .*, got xx"),
-        (tables.by_group, {"item": "none/such"}, "item: expected one of the data set's test split, got .*'none/such'"),
-        (tables.by_group, {"correct": None}, "column 'correct' is missing"),
+        (aggregate.by_language, {"language": "xx"}, "language: expected one of cs, da, .*, got xx"),
+        (
+            aggregate.by_group,
+            {"item": "none/such"},
+            "item: expected one of the data set's test split, got .*'none/such'",
+        ),
+        (aggregate.by_group, {"correct": None}, "column 'correct' is missing"),
     ],
 )
 def test_predictions_of_something_else_are_one_line(spoilt, table, change, message):

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 
-from xlscale import metrics, predictions, record, tasks
-from xlscale.batches import Batch, collate
-from xlscale.cards import data_card
-from xlscale.cells import Result, Score
-from xlscale.data import corpora, words
-from xlscale.files import XlscaleError
+from xlscale import tasks
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import XlscaleError
+from xlscale.data import load, words
+from xlscale.data.batches import Batch, collate
+from xlscale.experiment.results import Result, Score
+from xlscale.metrics import answers, predictions
 from xlscale.models import ladder
+from xlscale.record import store
 from xlscale.tasks.tagging import ABSENT, IGNORED
 
 
@@ -32,7 +34,7 @@ def tokenizer(e5):
 @pytest.fixture(scope="module")
 def rows(card):
     """A tenth of the test rows, of every language."""
-    test = corpora.load(card)["test"]
+    test = load.load(card)["test"]
     return test.select(range(0, len(test), 10))
 
 
@@ -90,7 +92,7 @@ def test_words_that_do_not_fit_are_counted_and_predicted_outside(card, rows, tok
 
 def test_the_placebo_keeps_inputs_and_tags_and_breaks_the_tie(card, tokenizer):
     task = tasks.of(card)
-    encoded = task.encode(corpora.load(card)["train"].select(range(400)), tokenizer, "query: ", 96)
+    encoded = task.encode(load.load(card)["train"].select(range(400)), tokenizer, "query: ", 96)
     placebo = task.shuffled(encoded, np.random.default_rng(0))
     true, fake = encoded.targets["tag"], placebo.targets["tag"]
     assert np.array_equal(encoded.ids, placebo.ids) and np.array_equal(
@@ -186,7 +188,7 @@ def _independent(tags):
 def test_span_f1_equals_seqeval_and_an_independent_count(pairs):
     predicted, gold = map(list, zip(*pairs, strict=True))
     assert all(set(words.spans(tags)) == _independent(tags) for tags in [*predicted, *gold])
-    f1, precision, recall = metrics.span_f1(predicted, gold)
+    f1, precision, recall = answers.span_f1(predicted, gold)
     assert f1 == pytest.approx(f1_score(gold, predicted))
     assert precision == pytest.approx(precision_score(gold, predicted))
     assert recall == pytest.approx(recall_score(gold, predicted))
@@ -222,7 +224,7 @@ def _recorded(folder, table, scores, **changes):
         predictions_sha256=predictions.digest(table),
     ).model_copy(update=changes)
     path = folder / "target-x.parquet"
-    table[[name for name in record.SMALL if name in table]].to_parquet(path, index=False)
+    table[[name for name in store.SMALL if name in table]].to_parquet(path, index=False)
     return result, path
 
 
@@ -231,17 +233,17 @@ def test_the_record_holds_span_f1_to_its_predictions(card, rows, tokenizer, tmp_
     encoded = task.encode(rows, tokenizer, "query: ", 32)
     table = task.predictions(rows, encoded, _oracle(task, encoded))
     scores = task.scores(table)
-    record._check_predictions(*_recorded(tmp_path, table, scores))
+    store._check_predictions(*_recorded(tmp_path, table, scores))
     stored = pd.read_parquet(tmp_path / "target-x.parquet")
     assert stored.columns.tolist() == ["language", "item", "prediction", "score", "correct", "matches", "spans"]
     mean = float(table.loc[table["language"] == "de", "correct"].mean())
     wrong = scores | {"de": Score(items=scores["de"].items, value=mean, others={})}
     with pytest.raises(XlscaleError, match="languages: expected scores of target-x that follow from its predictions"):
-        record._check_predictions(*_recorded(tmp_path, table, wrong))
+        store._check_predictions(*_recorded(tmp_path, table, wrong))
     result, path = _recorded(tmp_path, table, scores)
     table.assign(matches=table["spans"]).to_parquet(path)
     with pytest.raises(XlscaleError, match="predictions_sha256: expected"):
-        record._check_predictions(result, path)
+        store._check_predictions(result, path)
     lacking = table.drop(columns=["matches", "spans"])
     with pytest.raises(XlscaleError, match="column 'matches' is missing, expected by the metric span_f1"):
-        record._check_predictions(*_recorded(tmp_path, lacking, scores))
+        store._check_predictions(*_recorded(tmp_path, lacking, scores))

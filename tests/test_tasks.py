@@ -7,10 +7,10 @@ import torch
 from datasets import Dataset
 
 from xlscale import tasks
-from xlscale.batches import Batch
-from xlscale.cards import data_card
-from xlscale.data import corpora
-from xlscale.files import XlscaleError
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import XlscaleError
+from xlscale.data import load
+from xlscale.data.batches import Batch
 from xlscale.models import ladder
 from xlscale.tasks.span_qa import LONGEST_ANSWER, NO_SPAN
 
@@ -22,7 +22,7 @@ def tokenizer(e5):
 
 @pytest.fixture(scope="module")
 def questions():
-    return corpora.load(data_card("squad_wiki"))["train"].select(range(60))
+    return load.load(data_card("squad_wiki"))["train"].select(range(60))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_the_placebo_keeps_inputs_and_lengths_and_breaks_the_tie_to_the_answer(w
 
 def test_classification_placebo_permutes_labels_only(tokenizer):
     task = tasks.of(data_card("topic"))
-    rows = corpora.load(data_card("topic"))["train"].select(range(200))
+    rows = load.load(data_card("topic"))["train"].select(range(200))
     encoded = task.encode(rows, tokenizer, "query: ", 32)
     placebo = task.shuffled(encoded, np.random.default_rng(0))
     assert sorted(placebo.targets["label"]) == sorted(encoded.targets["label"])
@@ -169,13 +169,13 @@ def test_retrieval_without_an_english_row_is_one_line():
 
 
 def test_at_most_keeps_parallel_items_together():
-    rows = corpora.load(data_card("topic"))["test"]
+    rows = load.load(data_card("topic"))["test"]
     cut = rows.select(tasks.of(data_card("topic")).test_rows(rows, 50)).to_pandas()
     assert (cut.groupby("language").size() <= 50).all()
     whole = rows.to_pandas()
     share = lambda table: len(set(table[table.language == "da"].group) & set(table[table.language == "it"].group))  # noqa: E731
     assert share(cut) / 50 >= 0.5 * share(whole) / 300
-    paragraphs = corpora.load(data_card("udhr"))["test"]
+    paragraphs = load.load(data_card("udhr"))["test"]
     udhr = paragraphs.select(tasks.of(data_card("udhr")).test_rows(paragraphs, 10)).to_pandas()
     sizes = udhr.groupby("language").size()
     assert sizes["en"] == 50

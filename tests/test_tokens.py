@@ -3,21 +3,22 @@
 import numpy as np
 import pytest
 
-from xlscale import tasks, tokens
-from xlscale.cards import data_card
-from xlscale.data import corpora
+from xlscale import tasks
+from xlscale.cards.catalogue import data_card
+from xlscale.data import load
 from xlscale.models import ladder
+from xlscale.training import token_cache
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "FOLDER", tmp_path)
+    monkeypatch.setattr(token_cache, "FOLDER", tmp_path)
     return tmp_path
 
 
 def _same(a, b):
     assert a.targets.keys() == b.targets.keys()
-    for name in tokens.FIELDS:
+    for name in token_cache.FIELDS:
         one, other = getattr(a, name), getattr(b, name)
         assert (one is None and other is None) or np.array_equal(one, other), name
         assert one is None or one.dtype == other.dtype, name
@@ -26,30 +27,30 @@ def _same(a, b):
 
 @pytest.mark.parametrize(("name", "split"), [("topic", "dev"), ("udhr", "test"), ("squad_wiki", "dev")])
 def test_read_tokens_equal_fresh_ones_and_need_no_tokenizer(e5, folder, monkeypatch, name, split):
-    task, rows = tasks.of(data_card(name)), corpora.load(data_card(name))
+    task, rows = tasks.of(data_card(name)), load.load(data_card(name))
     expected = task.encode(rows[split], ladder.tokenizer(e5), e5.prefix, 96)
-    _same(tokens.encoded(task, rows, split, e5, 96), expected)
+    _same(token_cache.encoded(task, rows, split, e5, 96), expected)
     monkeypatch.setattr(ladder, "tokenizer", lambda card: pytest.fail("tokenised again"))
-    _same(tokens.encoded(task, rows, split, e5, 96), expected)
+    _same(token_cache.encoded(task, rows, split, e5, 96), expected)
 
 
 def test_what_tokens_follow_from_is_in_the_name_of_the_file(e5, folder, monkeypatch):
-    task, rows = tasks.of(data_card("topic")), corpora.load(data_card("topic"))
-    tokens.encoded(task, rows, "dev", e5, 32)
+    task, rows = tasks.of(data_card("topic")), load.load(data_card("topic"))
+    token_cache.encoded(task, rows, "dev", e5, 32)
     others = [(task, e5, 16), (task, e5.model_copy(update={"prefix": "passage: "}), 32)]
     others += [(tasks.of(task.card.model_copy(update={"sha256": "0" * 64})), e5, 32)]
     for number, (other, model, length) in enumerate(others, 2):
-        tokens.encoded(other, rows, "dev", model, length)
+        token_cache.encoded(other, rows, "dev", model, length)
         assert len(list(folder.iterdir())) == number
-    monkeypatch.setattr(tokens.fingerprint, "of_modules", lambda modules: "other code")
-    tokens.encoded(task, rows, "dev", e5, 32)
+    monkeypatch.setattr(token_cache.fingerprint, "of_modules", lambda modules: "other code")
+    token_cache.encoded(task, rows, "dev", e5, 32)
     assert len(list(folder.iterdir())) == 5
 
 
 def test_a_broken_file_is_made_again(e5, folder):
-    task, rows = tasks.of(data_card("topic")), corpora.load(data_card("topic"))
-    expected = tokens.encoded(task, rows, "dev", e5, 32)
+    task, rows = tasks.of(data_card("topic")), load.load(data_card("topic"))
+    expected = token_cache.encoded(task, rows, "dev", e5, 32)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:1000])
-    _same(tokens.encoded(task, rows, "dev", e5, 32), expected)
-    _same(tokens._read(path), expected)
+    _same(token_cache.encoded(task, rows, "dev", e5, 32), expected)
+    _same(token_cache._read(path), expected)

@@ -8,19 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlscale import evaluation, machine, tasks, training
-from xlscale.batches import Encoded
-from xlscale.cards import data_card
-from xlscale.data import corpora
-from xlscale.files import XlscaleError
+from xlscale import tasks
+from xlscale.cards.catalogue import data_card
+from xlscale.core import machine
+from xlscale.core.files import XlscaleError
+from xlscale.data import load
+from xlscale.data.batches import Encoded
+from xlscale.metrics.predictions import zero_shot_mean
 from xlscale.models import ladder
-from xlscale.predictions import zero_shot_mean
+from xlscale.training import evaluate, loop
 
 
 @pytest.fixture(scope="module")
 def prepared(e5):
     task = tasks.of(data_card("topic"))
-    rows = corpora.load(data_card("topic"))
+    rows = load.load(data_card("topic"))
     tokenizer = ladder.tokenizer(e5)
     train = task.encode(rows["train"].select(range(160)), tokenizer, e5.prefix, 32)
     dev = rows["dev"].select(range(60))
@@ -32,11 +34,11 @@ def _train(e5, prepared, dtype, learning_rate=1e-3, layers=1, epochs=2, seed=0):
     torch.set_num_threads(machine.THREADS)
     encoder = ladder.load(e5, layers)
     head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
-    log = training.finetune(
+    log = loop.finetune(
         encoder, head, task, train, epochs=epochs, learning_rate=learning_rate, batch_size=16, dtype=dtype,
         generator=np.random.default_rng(seed),
     )  # fmt: skip
-    return log, task.predictions(dev, encoded, evaluation.run(encoder, head, task, encoded, dtype)), encoder
+    return log, task.predictions(dev, encoded, evaluate.run(encoder, head, task, encoded, dtype)), encoder
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -84,23 +86,23 @@ def test_tokens_are_counted_and_hardly_any_is_padding(e5, prepared):
 
 
 def test_an_exploding_run_is_reported_with_its_step(e5, prepared):
-    with pytest.raises(training.Diverged, match=r"loss .* at step \d+ of 20"):
+    with pytest.raises(loop.Diverged, match=r"loss .* at step \d+ of 20"):
         _train(e5, prepared, torch.float32, learning_rate=0.9)
 
 
 def test_schedule_warms_up_and_decays_to_nearly_zero():
-    factors = [training.schedule(step, 100) for step in range(100)]
+    factors = [loop.schedule(step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([i / 10 for i in range(1, 11)])
     assert np.argmax(factors) in (9, 10)
     assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert 0 < factors[-1] < 0.02
-    assert training.schedule(0, 1) == 1
+    assert loop.schedule(0, 1) == 1
 
 
 def test_sample_is_a_subset_without_repetition():
-    chosen = training.sample(100, 30, np.random.default_rng(0))
+    chosen = loop.sample(100, 30, np.random.default_rng(0))
     assert len(set(chosen)) == 30
-    assert len(training.sample(10, 30, np.random.default_rng(0))) == 10
+    assert len(loop.sample(10, 30, np.random.default_rng(0))) == 10
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 400))
@@ -108,12 +110,12 @@ def test_rows_up_to_a_number_of_tokens(lengths, inputs, tokens):
     ids = [[7] * length for length in lengths for _ in range(inputs)]  # a row is this many inputs
     encoded = Encoded.of(ids, np.repeat(np.arange(len(lengths)), inputs))
     held = inputs * sum(lengths)
-    assert training.up_to(encoded, None, np.random.default_rng(1)) is encoded
+    assert loop.up_to(encoded, None, np.random.default_rng(1)) is encoded
     if tokens > held:
         with pytest.raises(XlscaleError, match=f"intermediate_tokens: expected at most {held}, .*, got {tokens}"):
-            training.up_to(encoded, tokens, np.random.default_rng(1))
+            loop.up_to(encoded, tokens, np.random.default_rng(1))
         return
-    found = training.up_to(encoded, tokens, np.random.default_rng(1))
+    found = loop.up_to(encoded, tokens, np.random.default_rng(1))
     assert set(np.bincount(found.row)) == {inputs}, "rows are taken whole"
     longest = inputs * max(lengths)
     assert tokens - longest < found.lengths.sum() <= max(tokens, longest)
@@ -123,9 +125,9 @@ def test_evaluation_does_not_depend_on_the_company_an_input_keeps(e5, prepared):
     task, train, _, _ = prepared
     encoder = ladder.load(e5, 2)
     head = task.head(384, torch.Generator().manual_seed(0))
-    together = evaluation.run(encoder, head, task, train, torch.float32)
+    together = evaluate.run(encoder, head, task, train, torch.float32)
     alone = train.take(np.array([3]))
-    assert np.allclose(together[3], evaluation.run(encoder, head, task, alone, torch.float32)[0], atol=1e-4)
+    assert np.allclose(together[3], evaluate.run(encoder, head, task, alone, torch.float32)[0], atol=1e-4)
 
 
 def test_zero_shot_mean_leaves_english_out():

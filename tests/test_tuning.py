@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from xlscale import cells, studies, tuning
-from xlscale.files import ROOT, STUDIES, XlscaleError, read_json
-from xlscale.paper import Numbers
-from xlscale.stats import preparation
+from xlscale.core.files import ROOT, STUDIES, XlscaleError, read_json
+from xlscale.experiment import cells, studies
+from xlscale.record import tuning
+from xlscale.report.sections import preparation
+from xlscale.report.typeset import Numbers
 
 
 def _cells(rows):

@@ -9,11 +9,12 @@ from collections import Counter
 
 import pytest
 
-from xlscale import cards
-from xlscale.data import catalogues, corpora, lexicon, registers, symbol_group, unlabelled
-from xlscale.data.held import Held
-from xlscale.data.registers import Text
-from xlscale.files import XlscaleError
+from data_manifest.builders import catalogues, lexicon, registers, symbol_group, unlabelled
+from data_manifest.builders.held import Held
+from data_manifest.builders.registers import Text
+from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError
+from xlscale.data import load
 
 CLDR = "cldr-annotations-full-48.2.0.tgz"
 
@@ -32,7 +33,7 @@ def deb(path, members):
     return path
 
 
-def catalogue(pairs, order="<"):
+def mo_file(pairs, order="<"):
     """A .mo file as msgfmt writes it, without the hash table."""
     keys, texts = ([side.encode() for side in sides] for sides in zip(*sorted(pairs.items()), strict=True))
     start = 28 + 16 * len(keys)
@@ -47,7 +48,7 @@ def catalogue(pairs, order="<"):
 
 @pytest.mark.parametrize("order", "<>")
 def test_messages_of_a_gettext_catalogue(tmp_path, order):
-    raw = catalogue({"": "Language: sw", "menu\x04Open": "Fungua", "A file\x00%d files": "Faili\x00Faili %d"}, order)
+    raw = mo_file({"": "Language: sw", "menu\x04Open": "Fungua", "A file\x00%d files": "Faili\x00Faili %d"}, order)
     path = deb(tmp_path / "thing.deb", {"usr/locale/sw/thing.mo": raw, "usr/locale/xx/thing.mo": raw})
     found = catalogues.gettext(path, r"usr/locale/(.+)/thing\.mo", {"sw": "sw"})
     assert sorted(found["sw"].values()) == [("Faili", "A file"), ("Fungua", "Open")] and set(found) == {"sw"}
@@ -55,7 +56,7 @@ def test_messages_of_a_gettext_catalogue(tmp_path, order):
 
 @pytest.mark.parametrize("cut", [3, 10, 40, -3])
 def test_a_damaged_gettext_catalogue(tmp_path, cut):
-    path = deb(tmp_path / "thing.deb", {"sw.mo": catalogue({"Open the file": "Fungua faili"})[:cut]})
+    path = deb(tmp_path / "thing.deb", {"sw.mo": mo_file({"Open the file": "Fungua faili"})[:cut]})
     with pytest.raises(XlscaleError, match=r"thing\.deb: sw\.mo: expected a whole gettext catalogue \(\.mo\)$"):
         catalogues.gettext(path, r"(sw)\.mo", {"sw": "sw"})
 
@@ -147,11 +148,11 @@ def test_a_group_is_on_one_side_in_all_languages():
 
 @pytest.fixture(scope="module")
 def rows():
-    return corpora.table(cards.data_card("unlabelled")).to_pandas()
+    return load.table(catalogue.data_card("unlabelled")).to_pandas()
 
 
 def test_every_language_of_the_targets_is_there(rows):
-    targets = [card for card in map(cards.data_card, cards.names("data")) if card.role == "target"]
+    targets = [card for card in map(catalogue.data_card, catalogue.names("data")) if card.role == "target"]
     assert set(registers.LANGUAGES) == {"en"}.union(*(card.languages for card in targets))
     assert set(rows.loc[rows["split"] == "dev", "language"]) == set(registers.LANGUAGES)
     trained = set(rows.loc[rows["split"] == "train", "language"])
@@ -182,16 +183,16 @@ def test_texts_are_of_the_stated_length(rows):
 
 
 def test_the_lexicon_holds_nothing_of_a_tested_family():
-    pairs = corpora.table(cards.data_card("lexicon")).to_pandas()
-    task = corpora.table(cards.data_card("symbol_group")).to_pandas()
+    pairs = load.table(catalogue.data_card("lexicon")).to_pandas()
+    task = load.table(catalogue.data_card("symbol_group")).to_pandas()
     assert not set(pairs["item"]) & set(task.loc[task["split"] != "train", "item"])
     assert not (pairs["source"].str.casefold() == pairs["text"].str.casefold()).any()
-    assert set(pairs["language"]) == set(cards.data_card("symbol_group").languages)
+    assert set(pairs["language"]) == set(catalogue.data_card("symbol_group").languages)
 
 
 def test_free_symbols_are_those_of_families_that_are_not_held(monkeypatch):
     names = {"🦁": "lion", "🐯": "tiger", "🐅": "tiger face", "🚌": "bus"}
     texts = {"en": {symbol: symbol_group.Annotation(name, (f"{name}s",)) for symbol, name in names.items()}}
-    task = corpora.table(cards.data_card("symbol_group")).to_pandas().iloc[:1].assign(item="🐯", split="test")
+    task = load.table(catalogue.data_card("symbol_group")).to_pandas().iloc[:1].assign(item="🐯", split="test")
     monkeypatch.setattr(lexicon, "_task", lambda: task)
     assert lexicon.free(texts) == sorted(["🦁", "🚌"])

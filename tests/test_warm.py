@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import forked, processes, start, wait, xlscale
 
-from xlscale import runner, warm
-from xlscale.cells import Cell
+from xlscale.engine import runner, warm
+from xlscale.experiment import results
+from xlscale.experiment.cells import Cell
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a sweep has a warm process on Linux only")
 
@@ -37,7 +38,7 @@ def test_a_cell_is_the_same_cold_and_warm(smoke_runs, smoke_cells, tmp_path):
     for parent in cell.lineage()[:-1]:
         shutil.copytree(smoke_runs / parent.id, tmp_path / parent.id)
     xlscale("run", cell.id, runs=tmp_path)
-    cold, warmed = runner.result_of(cell, tmp_path), runner.result_of(cell, smoke_runs)
+    cold, warmed = results.result_of(cell, tmp_path), results.result_of(cell, smoke_runs)
     own = {"seconds", "peak_memory_gb"}
     assert cold.model_dump(exclude=own) == warmed.model_dump(exclude=own)
     assert _shown(tmp_path, cell) == _shown(smoke_runs, cell)
@@ -57,9 +58,9 @@ def test_a_sweep_goes_on_cold_when_its_server_is_killed(smoke_runs, smoke_cells,
     wait(lambda: processes("ipykernel_launcher", tmp_path))  # the second cell imports for itself
     assert process.wait(120) == 0
     for cell in wanted:
-        found, known = runner.result_of(cell, tmp_path), runner.result_of(cell, smoke_runs)
+        found, known = results.result_of(cell, tmp_path), results.result_of(cell, smoke_runs)
         assert found.predictions_sha256 == known.predictions_sha256
-    assert not processes("xlscale.warm", tmp_path)
+    assert not processes("xlscale.engine.warm", tmp_path)
 
 
 def test_a_server_that_is_not_there_or_does_not_answer_leaves_the_cell_to_its_client(tmp_path, monkeypatch):

@@ -13,15 +13,18 @@ import pytest
 import yaml
 from conftest import FIXTURES
 
-from xlscale import cards, record, studies, tasks
-from xlscale.cells import Result
-from xlscale.data.sources import check
-from xlscale.files import ROOT, XlscaleError
-from xlscale.predictions import VALUE
-from xlscale.score import benchmark
+from xlscale import tasks
+from xlscale.cards import catalogue
+from xlscale.commands import check
+from xlscale.core.files import ROOT, XlscaleError
+from xlscale.experiment import studies
+from xlscale.experiment.results import Result
+from xlscale.metrics.predictions import VALUE
+from xlscale.record import store
+from xlscale.xtreme import benchmark
 
 STUDY = yaml.safe_load((FIXTURES / "studies" / "xtreme_r_fixture.yaml").read_text(encoding="utf-8"))
-SOURCES = {name: cards.documented(name) for name in cards.names(cards.SOURCES)}
+SOURCES = {name: catalogue.documented(name) for name in catalogue.names(catalogue.SOURCES)}
 TOKEN_MATCHED = "token_matched_fixture"
 MODELS = sorted(STUDY["models"])
 
@@ -143,7 +146,7 @@ def test_targets_and_languages_are_those_that_are_scored(name):
 
 def test_cards_say_what_a_reader_needs():
     for card in SOURCES.values():
-        assert card.name not in cards.names("data"), "a name is that of one set"
+        assert card.name not in catalogue.names("data"), "a name is that of one set"
         for origin in card.source.origins.values():
             assert origin.schema_read, card.name
         assert all(stage in SOURCES for stage in card.stages)
@@ -169,12 +172,12 @@ def test_a_cell_says_whether_its_set_holds_data_of_its_target():
     def doubles(intermediate, target):
         parameters = {"model": "m", "layers": 1, "intermediate": intermediate, "target": target, "placebo": True}
         about = {"id": "a", "phase": "target", "parent": None, "reads": {}, "status": "failed", "reason": "none"}
-        return record.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["doubles"]
+        return store.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["doubles"]
 
     assert doubles("squad_v1", "xquad") and doubles("squad", "xquad") and doubles("social_iqa", "xcopa")
     assert not any(doubles(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
     assert not doubles("squad_v1", "topic") and not doubles("squad_v1", None)
-    known = {name: cards.data_card(name) for name in cards.names("data")} | SOURCES
+    known = {name: catalogue.data_card(name) for name in catalogue.names("data")} | SOURCES
     assert all(known[target].role == "target" for card in known.values() for target in card.doubles)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from xlscale import warm
+from xlscale.engine import warm
 
 if TYPE_CHECKING:
     import argparse
@@ -68,7 +68,7 @@ def _default_jobs() -> int:
 def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
     # Imported late, so that help and bad options are answered at once.
     if options.verb == "run":
-        from xlscale import runner
+        from xlscale.engine import runner
 
         if not forked:
             runner.die_with_parent()
@@ -79,12 +79,12 @@ def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
 
         print(sources.add(options.file))
         return True
-    from xlscale import reproduce
+    from xlscale.commands import reproduce
 
     if "jobs" in options and options.jobs is None:
         options.jobs = _default_jobs()
     if options.verb == "heal":
-        from xlscale import healing
+        from xlscale.training import healing
 
         healing.main(options.model, options.jobs)
         return True
@@ -118,7 +118,7 @@ def main(arguments: list[str], forked: bool = False) -> int:
         code = warm.ask(arguments)
         if code is not None:
             return code
-    from xlscale import files
+    from xlscale.core import files
 
     options = _parser().parse_args(arguments)
     try:

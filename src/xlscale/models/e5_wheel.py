@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from xlscale.cards import ModelCard
-from xlscale.files import XlscaleError, relative
+from xlscale.cards.schema import ModelCard
+from xlscale.core.files import XlscaleError, relative
 
 MAGIC = b"E5S1"
 BLOCK = 32  # weights that share one scale

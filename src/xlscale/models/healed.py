@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from xlscale.files import XlscaleError, atomic, relative
+from xlscale.core.files import XlscaleError, atomic, relative
 
 if TYPE_CHECKING:
     from transformers import BertModel

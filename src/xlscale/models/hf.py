@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlscale.cards import ModelCard, lock_path, locked
-from xlscale.data.sources import places
-from xlscale.files import XlscaleError, read_json, relative, sha256_file
+from xlscale.cards import places
+from xlscale.cards.catalogue import lock_path, locked
+from xlscale.cards.schema import ModelCard
+from xlscale.core.files import XlscaleError, read_json, relative, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlscale.cards import ModelCard, verify
-from xlscale.files import XlscaleError, atomic, relative
+from xlscale.cards.schema import ModelCard
+from xlscale.core.files import XlscaleError, atomic, relative, verify
 from xlscale.models import healed, hf, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them

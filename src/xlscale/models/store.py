@@ -17,9 +17,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from xlscale.cards import ModelCard
-from xlscale.data import packages
-from xlscale.files import CACHE, XlscaleError, read_json, write_json
+from xlscale.acquire import packages
+from xlscale.cards.schema import ModelCard
+from xlscale.core.files import CACHE, XlscaleError, read_json, write_json
 
 FORMAT = 1  # to be raised when a conversion changes what it writes
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from xlscale.cards import Name, Strict, parse, read_yaml
-from xlscale.cells import SHUFFLED
-from xlscale.files import PAPER, XlscaleError, relative
-from xlscale.stats.describe import listing, percent, signed
+from xlscale.core.files import PAPER, XlscaleError, relative
+from xlscale.core.strict import Name, Strict, parse, read_yaml
+from xlscale.experiment.cells import SHUFFLED
+from xlscale.report.describe import listing, percent, signed
 
 if TYPE_CHECKING:
-    from xlscale.paper import Numbers
+    from xlscale.report.typeset import Numbers
 
 FILE = PAPER / "claims.yaml"
 SUPPORTED = "supported by published numbers"

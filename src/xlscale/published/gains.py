@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.cells import SHUFFLED
+from xlscale.experiment.cells import SHUFFLED
 from xlscale.published import scores as sc
 from xlscale.published.tables import UNKNOWN_ORDER
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from xlscale import kept
+from xlscale.core import cache
 from xlscale.stats.groups import LEVEL
 
 CENTRE = 7e9**0.5 * 70e9**0.5  # the middle of 7B to 70B on the log scale
@@ -137,7 +137,7 @@ def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 def _kept(name: str, rows: pd.DataFrame, value: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     used = [*_BY, *SERIES, "size", "task", "language", "type", "secondary", value]
     content = hashlib.sha256(rows[used].to_csv(index=False).encode()).hexdigest()
-    return kept.table(f"{name}-{value}", content, ["published.regression", "stats.groups"], make)
+    return cache.table(f"{name}-{value}", content, ["published.regression", "stats.groups"], make)
 
 
 def _regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlscale.files import XlscaleError
+from xlscale.core.files import XlscaleError
 from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xlscale.files import XlscaleError, atomic
+from xlscale.core.files import XlscaleError, atomic
 from xlscale.published import rows
 from xlscale.published.tables import FOLDER, HEADERS, STORED, Layer, load, write_results
 

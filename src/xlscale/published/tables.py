@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.files import MANIFEST, XlscaleError, relative
+from xlscale.core.files import MANIFEST, XlscaleError, relative
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (

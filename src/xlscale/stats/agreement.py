@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from xlscale.cells import TargetParameters
-from xlscale.stats import groups as g
+from xlscale.experiment.cells import TargetParameters
+from xlscale.stats import groups
 
 COVERAGE = 0.999
 EXPLANATION = (
@@ -56,7 +56,7 @@ def tolerances(recorded: pd.DataFrame, comparisons: int, coverage: float = COVER
     done = recorded[(recorded["status"] == "complete") & recorded["value"].notna()]
     rows = []
     for name, cells in done.groupby(outcome(done)):
-        pooled = g.Pooled.of(g.means(cells, [name for name in RECIPE if name in cells]))
+        pooled = groups.Pooled.of(groups.means(cells, [name for name in RECIPE if name in cells]))
         limit = tolerance(pooled.sd, pooled.df, comparisons, coverage)
         if pooled.df:
             note = f"{coverage:.1%} prediction interval over {comparisons} cells, {pooled.df} degrees of freedom"

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from xlscale.cells import NONE, SHUFFLED
-from xlscale.files import XlscaleError
-from xlscale.stats import groups as g
+from xlscale.core.files import XlscaleError
+from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.stats import groups
 
 KEYS = ["condition", "layers"]
 # Two rungs give a difference, not a slope.
@@ -32,7 +32,7 @@ NO_CONTRAST = "γ is not estimated: no data set is {kinds}."
 
 def targets(cells: pd.DataFrame) -> list[str]:
     """Targets with at least one complete cell, sorted."""
-    return sorted(g.completed(cells)["target"].unique())
+    return sorted(groups.completed(cells)["target"].unique())
 
 
 def rungs_of(cells: pd.DataFrame, target: str) -> list[int]:
@@ -64,11 +64,11 @@ class Ladder:
     """The groups of one target: means by (condition, layers), x by layers, seed variance by layers."""
 
     def __init__(self, cells: pd.DataFrame, target: str, scale: str = "accuracy"):
-        own = g.completed(cells, target)
+        own = groups.completed(cells, target)
         if own["model"].nunique() > 1:
             raise XlscaleError(f"{target}: cells of several models: expected one ladder; select a model first")
-        self.groups = g.means(own, KEYS, scale)
-        self.variances = g.variances(self.groups, "layers")
+        self.groups = groups.means(own, KEYS, scale)
+        self.variances = groups.variances(self.groups, "layers")
         self.x = sizes(own)
 
     def rungs(self, names: Iterable[str]) -> list[int]:
@@ -84,20 +84,20 @@ class Ladder:
         entries = {(name, k): sign * slope[k] for name, sign in signs.items() for k in rungs}
         return pd.Series(entries, index=pd.MultiIndex.from_tuples(entries, names=KEYS))
 
-    def slope(self, signs: dict[str, float]) -> tuple[g.Estimate, list[int]]:
+    def slope(self, signs: dict[str, float]) -> tuple[groups.Estimate, list[int]]:
         """Slope of ``sum(sign * mean)`` and the rungs it rests on; missing with fewer than ``FEWEST_RUNGS``."""
         rungs = self.rungs(signs)
         if len(rungs) < FEWEST_RUNGS:
-            return g.MISSING, rungs
-        return g.contrast(self.groups, self.weights(signs, rungs), self.variances), rungs
+            return groups.MISSING, rungs
+        return groups.contrast(self.groups, self.weights(signs, rungs), self.variances), rungs
 
-    def difference(self, condition: str, baseline: str, layers: int) -> g.Estimate:
+    def difference(self, condition: str, baseline: str, layers: int) -> groups.Estimate:
         """Mean of a condition minus that of its baseline, at one rung."""
         keys = [(condition, layers), (baseline, layers)]
         if not set(keys) <= set(self.groups.index):
-            return g.MISSING
+            return groups.MISSING
         weights = pd.Series([1.0, -1.0], index=pd.MultiIndex.from_tuples(keys, names=KEYS))
-        return g.contrast(self.groups, weights, self.variances)
+        return groups.contrast(self.groups, weights, self.variances)
 
 
 def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
@@ -107,7 +107,7 @@ def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
     those of ``groups.Estimate``. The unit is the scale's (accuracy: 0..1) per factor of ten in non-embedding
     parameters.
     """
-    return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(g.MISSING)])
+    return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(groups.MISSING)])
 
 
 _COLUMNS = ["target", "condition", "type", "doubles", "quantity", "rungs"]
@@ -139,7 +139,7 @@ def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
             for layers in rungs_of(cells, target):
                 about = {"target": target, "condition": condition, "layers": layers}
                 rows.append(about | asdict(ladder.difference(condition, other, layers)))
-    return pd.DataFrame(rows, columns=["target", "condition", "layers", *asdict(g.MISSING)])
+    return pd.DataFrame(rows, columns=["target", "condition", "layers", *asdict(groups.MISSING)])
 
 
 def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
@@ -153,18 +153,18 @@ def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
     rows = []
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
-        own = g.completed(cells, target)
+        own = groups.completed(cells, target)
         real = own[~own["placebo"].astype(bool)]
         doubled = real["doubles"].astype(bool)
         left_out, real = sorted(real.loc[doubled, "condition"].unique()), real[~doubled]
         sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}
-        estimate, rungs = g.MISSING, []
+        estimate, rungs = groups.MISSING, []
         if all(sets.values()):
             estimate, rungs = ladder.slope(_gamma_signs(sets, baseline))
         about = {"target": target, "domain": sets["domain"], "general": sets["general"], "rungs": rungs}
         about["note"] = _note(sets) + (LEFT_OUT.format(sets=", ".join(left_out)) if left_out else "")
         rows.append(about | asdict(estimate))
-    return pd.DataFrame(rows, columns=["target", "domain", "general", "rungs", "note", *asdict(g.MISSING)])
+    return pd.DataFrame(rows, columns=["target", "domain", "general", "rungs", "note", *asdict(groups.MISSING)])
 
 
 _TYPES = {"domain": 1.0, "general": -1.0}

@@ -3,7 +3,7 @@
 One module per family. A task of an existing family is a card and a file, no code.
 """
 
-from xlscale.cards import DataCard
+from xlscale.cards.schema import DataCard
 from xlscale.tasks.classification import Classification
 from xlscale.tasks.mining import Mining
 from xlscale.tasks.multiple_choice import MultipleChoice

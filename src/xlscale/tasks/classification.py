@@ -10,11 +10,11 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale import metrics
-from xlscale.batches import Batch, Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.predictions import COLUMNS
+from xlscale.cards.schema import DataCard
+from xlscale.data.batches import Batch, Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics import answers
+from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices, tokenized
 
 
@@ -80,7 +80,7 @@ class Classification:
         return per_language(
             predictions,
             lambda part: (
-                metrics.accuracy(part["prediction"], part["gold"]),
-                {"macro_f1": metrics.macro_f1(part["prediction"], part["gold"])},
+                answers.accuracy(part["prediction"], part["gold"]),
+                {"macro_f1": answers.macro_f1(part["prediction"], part["gold"])},
             ),
         )

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 
-from xlscale.cells import Score
+from xlscale.experiment.results import Score
 
 SLICE = 256  # rows that are tokenised at a time: the tokenizer's offsets of a whole split would take a lot of memory
 

@@ -17,14 +17,14 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.batches import Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.files import XlscaleError
-from xlscale.predictions import COLUMNS
-from xlscale.score.pairs import best_threshold
-from xlscale.search import Chosen, top_k
+from xlscale.cards.schema import DataCard
+from xlscale.core.files import XlscaleError
+from xlscale.data.batches import Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics.predictions import COLUMNS
+from xlscale.metrics.retrieval import Chosen, top_k
 from xlscale.tasks.common import at_most, frame, mean_pool, per_language, tokenized
+from xlscale.xtreme.pairs import best_threshold
 
 NEIGHBOURS = 4  # as in the paper
 NOTHING = ""  # gold of a sentence without a translation, and prediction below the threshold

@@ -15,11 +15,11 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale import metrics
-from xlscale.batches import Batch, Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.predictions import COLUMNS
+from xlscale.cards.schema import DataCard
+from xlscale.data.batches import Batch, Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics import answers as metrics
+from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case

@@ -14,14 +14,14 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.batches import Batch, Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.files import XlscaleError
-from xlscale.predictions import COLUMNS
-from xlscale.score.ranking import average_precision
-from xlscale.search import Chosen, top_k
+from xlscale.cards.schema import DataCard
+from xlscale.core.files import XlscaleError
+from xlscale.data.batches import Batch, Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics.predictions import COLUMNS
+from xlscale.metrics.retrieval import Chosen, top_k
 from xlscale.tasks.common import SLICE, at_most, frame, mean_pool, per_language, slices
+from xlscale.xtreme.ranking import average_precision
 
 DEPTH = 20  # the k of mAP@k
 SCALE = 20.0  # on cosines, before the softmax; the reference learns it from 100 on, where a small model diverges

@@ -11,12 +11,12 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale import metrics
-from xlscale.batches import Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.files import XlscaleError
-from xlscale.predictions import COLUMNS
+from xlscale.cards.schema import DataCard
+from xlscale.core.files import XlscaleError
+from xlscale.data.batches import Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics import answers
+from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.common import at_most, frame, mean_pool, per_language, tokenized
 
 
@@ -57,7 +57,7 @@ class Retrieval:
         if missing := sorted(set(queries["group"]) - set(place)):
             raise XlscaleError(f"{self.card.file}: group: expected an English row for {missing[0]!r}, found none")
         gold = queries["group"].map(place).to_numpy()
-        _, best, cosine = metrics.precision_at_1(vectors[~english], vectors[english], gold)
+        _, best, cosine = answers.precision_at_1(vectors[~english], vectors[english], gold)
         queries["gold"] = queries["group"]
         queries["prediction"] = np.array(candidates)[best]
         queries["score"] = cosine.astype(np.float32)

@@ -15,13 +15,13 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale import metrics
-from xlscale.batches import Batch, Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
-from xlscale.predictions import COLUMNS
-from xlscale.score.answers import match, normalise_mlqa
+from xlscale.cards.schema import DataCard
+from xlscale.data.batches import Batch, Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics import answers as metrics
+from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.common import SLICE, at_most, frame, linear_head, per_language, slices
+from xlscale.xtreme.answers import match, normalise_mlqa
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context

@@ -17,12 +17,12 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale import metrics
-from xlscale.batches import Batch, Encoded
-from xlscale.cards import DataCard
-from xlscale.cells import Score
+from xlscale.cards.schema import DataCard
 from xlscale.data import words
-from xlscale.predictions import COLUMNS
+from xlscale.data.batches import Batch, Encoded
+from xlscale.experiment.results import Score
+from xlscale.metrics import answers
+from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language
 
 IGNORED = -100  # a tag that is not learnt from: of a word without a subword of its own, or of no word
@@ -157,20 +157,20 @@ class Tagging:
 
 def _plain_scores(part: pd.DataFrame) -> tuple[float, dict[str, float]]:
     predicted, gold = ([tag for text in part[name] for tag in text.split(" ")] for name in ("prediction", "gold"))
-    value = metrics.accuracy(predicted, gold)
+    value = answers.accuracy(predicted, gold)
     # With one tag per word, micro-F1 is accuracy. XTREME's F1, which merges neighbours, is the scorer's business.
     cut = float(part["cut"].sum() / len(gold))
-    return value, {"micro_f1": value, "macro_f1": metrics.macro_f1(predicted, gold), "words_cut": cut}
+    return value, {"micro_f1": value, "macro_f1": answers.macro_f1(predicted, gold), "words_cut": cut}
 
 
 def _scores(part: pd.DataFrame) -> tuple[float, dict[str, float]]:
     predicted, gold = ([text.split(" ") for text in part[name]] for name in ("prediction", "gold"))
-    f1, precision, recall = metrics.span_f1(predicted, gold)
+    f1, precision, recall = answers.span_f1(predicted, gold)
     flat = [[tag for tags in side for tag in tags] for side in (predicted, gold)]
     return f1, {
         "precision": precision,
         "recall": recall,
-        "token_accuracy": metrics.accuracy(*flat),
+        "token_accuracy": answers.accuracy(*flat),
         "words_cut": float(part["cut"].sum() / len(flat[1])),
     }
 

@@ -1,0 +1,115 @@
+"""Rebuild the bundled files from their packages and compare them with their cards; then prove that nothing that is
+tested is trained on: ``python -m xlscale.data``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from data_manifest.builders import intermediate
+from xlscale.acquire import datasets
+from xlscale.acquire.datasets import rebuild
+from xlscale.cards import catalogue, schema
+from xlscale.core import files, strict
+from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
+from xlscale.data import contamination
+from xlscale.data import schema as bundles
+
+# After all tasks, which these keep away from; lexicons keep away from unlabelled text, too.
+LAST = {"unlabelled": 1, "lexicon": 2}
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Data sets in an order in which every set comes after those whose bundled files it is built from or against.
+
+    Tasks stand as in ``intermediate.ORDER``, those that it does not name by name behind them (they keep away from
+    nothing); then unlabelled text, then lexicons.
+    """
+    places = {name: place for place, name in enumerate(intermediate.ORDER)}
+    return sorted(names, key=lambda name: (LAST.get(catalogue.data_card(name).role, 0), places.get(name, 1000), name))
+
+
+def check(card: schema.DataCard, rows: pa.Table) -> str:
+    """Say that ``rows`` give the very file that the card describes, and put it in place where it is not bundled.
+
+    Raises XlscaleError when they do not.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "rows.parquet"
+        bundles.write(rows, path, card.canary)
+        sha256 = sha256_file(path)
+    if sha256 == card.sha256:
+        if not card.bundled:
+            bundles.write(rows, card.path, card.canary)
+        return f"{card.name}: {len(rows)} rows, sha256 as in the card"
+    same = card.path.exists() and bundles.read(card.path).equals(rows)
+    why = "; the rows are the same, so pyarrow writes other bytes than the pinned version" if same else ""
+    raise XlscaleError(f"{card.name}: sha256: expected {card.sha256}, rebuilt {sha256}{why}")
+
+
+def update(card: schema.DataCard, rows: pa.Table) -> str:
+    """Write the bundle, and its sha256 and numbers of rows into the card."""
+    bundles.write(rows, card.path, card.canary)
+    path = MANIFEST / "data" / f"{card.name}.yaml"
+    fields = strict.read_yaml(path) | {"sha256": sha256_file(card.path), "splits": bundles.counts(rows)}
+    write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))
+    catalogue.forget()
+    return f"{card.name}: wrote {relative(card.path)} ({len(rows)} rows, {card.path.stat().st_size} bytes)"
+
+
+def prove() -> int:
+    """Print the short form of the leak proof over all cards, and a line per pair that leaks; how many these are.
+
+    Sets that are not bundled are compared where they have been built on this machine. Raises XlscaleError when a file
+    is not what its card says.
+    """
+    known = [catalogue.data_card(name) for name in ordered(catalogue.names("data"))]
+    proofs = contamination.find([card for card in known if card.bundled or datasets.here(card)])
+    print(contamination.summary(proofs).to_string(index=False, float_format="{:.2f}".format))
+    if absent := [card.name for card in known if not card.bundled and not datasets.here(card)]:
+        print(f"not compared, as they were not built on this machine: {', '.join(absent)}")
+    print(f"{len(proofs)} pairs of splits compared, {int(proofs['leak'].sum())} leak", flush=True)
+    for line in contamination.lines(proofs):
+        print(f"error: {line}", file=sys.stderr)
+    return int(proofs["leak"].sum())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Rebuild and check every bundled file and prove that nothing leaks, or rebuild and check the named ones; 0 if all
+    agree with their cards and nothing leaks."""
+    parser = argparse.ArgumentParser(prog="python -m xlscale.data", description=__doc__)
+    parser.add_argument("names", nargs="*", help="data sets (default: all)")
+    parser.add_argument("--packages", type=Path, help="folder with package files (default: $XLSCALE_PACKAGES)")
+    parser.add_argument("--update", action="store_true", help="write the bundles and their cards instead of checking")
+    parser.add_argument("--proof", action="store_true", help="build nothing, only prove that nothing leaks")
+    options = parser.parse_args(arguments)
+    failed = 0
+    for name in [] if options.proof else options.names or ordered(catalogue.names("data")):
+        try:
+            card = catalogue.data_card(name)
+            if card.builder is None:
+                files.verify(card.path, card.sha256, f"data set {name}")
+                print(f"{name}: no builder, the file has the card's sha256")
+                continue
+            rows = rebuild(card, options.packages)
+            print(update(card, rows) if options.update else check(card, rows), flush=True)
+        except XlscaleError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    if options.proof or not options.names:
+        try:
+            failed += prove()
+        except XlscaleError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""From a card's source to the one Parquet file that everything else reads, and the lock that pins it.
+
+The first conversion writes the lock: hashes of what was read, hash and numbers of rows of what was made. Every later
+one, on any machine, has to agree with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from xlscale.acquire.external import columns, readers
+from xlscale.cards import catalogue, places
+from xlscale.cards.schema import DataCard
+from xlscale.cards.sources import Lock, Origin, Part
+from xlscale.core.files import CACHE, XlscaleError, atomic, relative, sha256_file, write_json
+from xlscale.data import schema as bundles
+
+CHUNK = 10_000  # rows that are plain Python at a time
+ROW_GROUP, LEVEL = 50_000, 1  # of the Parquet file and its compression: these files may be large
+MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
+
+
+def ensure(card: DataCard) -> Path:
+    """The Parquet file of a locked card, made now if it is not there. Raises XlscaleError without a lock."""
+    catalogue.locked(card.name)
+    places.origins(card)  # raises where the lock is not of the card's commits
+    if not (card.path.exists() and sha256_file(card.path) == card.sha256):
+        make(card)
+    return card.path
+
+
+def make(card: DataCard, commits: dict[str, str] | None = None) -> Lock:
+    """Convert what is on this machine, and return the lock, which is written if there was none.
+
+    ``commits``: of the repositories that were downloaded. Raises XlscaleError when a file is missing, is not the one
+    that the lock pins, has not the records that the card expects, or gives other rows than those locked.
+    """
+    folder = CACHE / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{card.name}.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        here, dropped = places.at(card, commits or {}), []
+        seen, table = hashes(here), rows(here, dropped)
+        made = folder / f"{card.name}.parquet"
+        with atomic(made) as temporary:
+            bundles.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
+            found = Lock(
+                card=card.name,
+                sha256=sha256_file(temporary),
+                splits=bundles.counts(table),
+                labels=_labels(card, table),
+                dropped=len(dropped),
+                revisions={o.repository: None for o in card.source.origins.values() if o.repository} | (commits or {}),
+                files=seen,
+            )
+            found = _agreed(found)
+        made.replace(catalogue.data_card(card.name).path)
+    return found
+
+
+def _agreed(found: Lock) -> Lock:
+    """The lock: the one that is there, if ``found`` agrees with it, else ``found``, written."""
+    where = catalogue.lock_path(found.card)
+    if known := catalogue.lock(found.card):
+        if known.sha256 != found.sha256:
+            raise XlscaleError(
+                f"{found.card}: sha256: expected {known.sha256} as in {relative(where)}, made {found.sha256}; "
+                f"the bytes depend on pyarrow's version, on the card and on the files it names"
+            )
+        return known
+    write_json(where, found.model_dump())
+    catalogue.forget()
+    return found
+
+
+def files(card: DataCard) -> Iterator[tuple[str, Path]]:
+    """Name in the lock and path of every file that a card's rows are made of, on this machine. Raises XlscaleError."""
+    origins = places.origins(card)
+    for part in card.source.parts:
+        for code in part.named():
+            place, paths = places.first(origins, part, code)
+            yield from ((places.key(origins[place.origin], path), path) for path in paths)
+            if beside := places.labels(place, code, part.named()[code]):
+                yield places.label_key(beside), beside
+
+
+def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
+    """Bytes and sha256 of the files. Raises XlscaleError when they are not all that the lock pins, and no others."""
+    known, where = catalogue.lock(card.name), relative(catalogue.lock_path(card.name))
+    here = dict(sorted(files(card)))
+    if known and (names := here.keys() ^ known.files.keys()):
+        one = min(names)
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        said = f"{one} is here and not there" if one in here else f"{one} is there and not here"
+        raise XlscaleError(f"{card.name}: files: expected those of {where}, {said}{more}")
+    found: dict[str, tuple[int, str]] = {}
+    for key, path in tqdm(here.items(), desc=f"{card.name}: hashes", unit="file", mininterval=5, disable=None):
+        found[key] = path.stat().st_size, sha256_file(path)
+        if known and known.files[key] != found[key]:
+            raise XlscaleError(
+                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1]}"
+            )
+    return found
+
+
+def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
+    """All rows, in the schema of the family, by split and language. Raises XlscaleError naming file and field.
+
+    Rows whose answers are not in their context are left out; ``dropped`` gets a line for each.
+    """
+    schema = _schema(card)
+    dropped = [] if dropped is None else dropped
+    progress = iter(tqdm(_rows(card, dropped), desc=f"{card.name}: rows", unit="row", mininterval=5, disable=None))
+    chunks = []
+    while chunk := list(islice(progress, CHUNK)):
+        chunks.append(_table(card, chunk, schema))
+    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
+    if len(dropped) > MOST_DROPPED * (len(table) + len(dropped)):
+        raise XlscaleError(
+            f"{dropped[0]}; expected at most {MOST_DROPPED:.0%} of rows like that, got {len(dropped)} of "
+            f"{len(table) + len(dropped)}"
+        )
+    place = pc.index_in(table["split"], pa.array(bundles.SPLITS))
+    table = table.take(
+        pc.sort_indices(table.append_column("place", place), [("place", "ascending"), ("language", "ascending")])
+    )
+    # Splits are read apart from each other, and may share items: XQuAD's are questions of SQuAD's development set.
+    counted = table.group_by(["split", "language", "item"]).aggregate([([], "count_all")])
+    twice = counted.filter(pc.greater(counted["count_all"], 1))
+    if len(twice):
+        one = twice.slice(0, 1).to_pylist()[0]
+        raise XlscaleError(
+            f"{card.name}: item: {one['item']!r} occurs more than once in split {one['split']}, language "
+            f"{one['language']!r}, expected once"
+        )
+    if missing := [code for code in card.languages if code not in bundles.counts(table).get("test", {})]:
+        raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
+    return table
+
+
+def _table(card: DataCard, chunk: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(chunk, schema=schema)
+    except (pa.ArrowException, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise XlscaleError(
+            f"{card.name}: columns: expected values of the types of family {card.family} ({reason})"
+        ) from None
+
+
+def _schema(card: DataCard) -> pa.Schema:
+    given = {name for part in card.source.parts for place in part.places for name in place.columns}
+    given |= set(card.source.columns)
+    schema = bundles.COLUMNS[card.family]
+    for field in bundles.OPTIONAL.get(card.family, []):
+        schema = schema.append(field) if field.name in given else schema
+    return schema
+
+
+def _rows(card: DataCard, dropped: list[str]) -> Iterator[dict[str, Any]]:
+    origins = places.origins(card)
+    for number, part in enumerate(card.source.parts):
+        for code in part.named():
+            yield from _part(card, origins, part, code, number, dropped)
+
+
+def _part(
+    card: DataCard, origins: dict[str, Origin], part: Part, code: str, number: int, dropped: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of one language of one part; a line into ``dropped`` for each that is left out."""
+    place, paths = places.first(origins, part, code)
+    name = part.named()[code]
+    specs = {"item": "{@part}-{@row}", "group": "{@part}-{@row}"} | card.source.columns | place.columns
+    records = readers.read(place.reader, paths, places.labels(place, code, name))
+    for count, record in enumerate(records):
+        record |= {"@code": code, "@language": name, "@row": count, "@part": number}
+        where = f"{card.name}: {relative(paths[0])}, record {count + 1}"
+        try:
+            if columns.kept(place.where, record) and _on_this_side(card, part, record):
+                language = columns.filled(part.language, record) if part.language else code
+                row = {column: columns.make(spec, record) for column, spec in specs.items()}
+                yield _finished(card, row | {"split": part.split, "language": language})
+        except columns.Misplaced as error:
+            dropped.append(f"{where}: {error}")
+        except XlscaleError as error:
+            raise XlscaleError(f"{where}: {error}") from None
+
+
+def _on_this_side(card: DataCard, part: Part, record: dict[str, Any]) -> bool:
+    """Whether a record is in train, or in dev, where both are dealt from one split of the source."""
+    if part.held_out is None:
+        return True
+    value = str(columns.field(record, part.held_out.field))
+    return bundles.drawn(value, card.name, part.held_out.share) == (part.split == "dev")
+
+
+def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
+    """A row in the family's own terms. Raises XlscaleError where it cannot be one."""
+    row["item"], row["group"] = str(row["item"]), str(row["group"])
+    if card.family == "multiple_choice":
+        if "wrong" in row:
+            dealt = bundles.shuffled([row["right"], *row.pop("wrong")], row["item"])
+            row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
+        if not str(row["answer"]).isdigit():
+            raise XlscaleError(f"answer: expected the place of a choice, got {row['answer']!r}")
+        row["answer"] = int(row["answer"])
+        if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
+            raise XlscaleError(
+                f"answer: expected the place of one of {len(row['choices'])} choices, got {row['answer']}"
+            )
+    elif card.family == "tagging":
+        if len(row["tokens"]) != len(row["tags"]):
+            raise XlscaleError(f"tags: expected {len(row['tokens'])}, one per token, got {len(row['tags'])}")
+        known = set(card.labels or row["tags"]) | {f"{p}-{label}" for label in card.labels or [] for p in "BI"} | {"O"}
+        if unknown := set(row["tags"]) - known:
+            raise XlscaleError(f"tags: expected one of {', '.join(sorted(known))}, got {min(unknown)!r}")
+    elif card.family == "classification" and card.labels and row["label"] not in card.labels:
+        raise XlscaleError(f"label: expected one of {', '.join(card.labels)}, got {row['label']!r}")
+    elif card.family == "span_qa":
+        _place_answers(card, row)
+    return row
+
+
+def _place_answers(card: DataCard, row: dict[str, Any]) -> None:
+    """Move every answer to where it stands. Raises columns.Misplaced where one is not there."""
+    answers, starts = row["answers"], row["answer_starts"]
+    if not isinstance(answers, list) or not isinstance(starts, list):
+        raise XlscaleError("answers, answer_starts: expected a list each")
+    if len(answers) != len(starts):
+        raise XlscaleError(f"answer_starts: expected {len(answers)}, one per answer, got {len(starts)}")
+    if not answers and not card.unanswerable:
+        raise XlscaleError("answers: expected at least one")
+    row["article"] = row.get("article") or ""
+    found = [columns.answer(row["context"], text, start) for text, start in zip(answers, starts, strict=True)]
+    row["answers"], row["answer_starts"] = [text for text, _ in found], [start for _, start in found]
+
+
+def _labels(card: DataCard, table: pa.Table) -> list[str] | None:
+    """The classes of a set whose card lists none: those of its training split, sorted, as the first lock has them."""
+    if known := catalogue.lock(card.name):
+        return known.labels
+    if card.labels or card.family not in ("classification", "tagging"):
+        return None
+    column = table.filter(pc.equal(table["split"], "train"))["label" if card.family == "classification" else "tags"]
+    values = pc.list_flatten(column) if card.family == "tagging" else column
+    return sorted(pc.unique(values).to_pylist())

@@ -1,0 +1,48 @@
+"""LAReQA's files (Roy et al. 2020): SQuAD's JSON with ``sentence_breaks``, the character ranges of sentences.
+
+One candidate is one sentence with its paragraph, named ``<language>_<paragraph>_<sentence>`` as the benchmark's own
+code does. A question is answered, in any language, by the sentence that holds the start of its answer there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xlscale.core.files import XlscaleError, relative
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """A record per question (``role`` query: id, text) and per sentence (``role`` candidate: id, text, answers).
+
+    ``answers`` are the ids of the questions that a sentence answers. The language is the file's name. Raises
+    XlscaleError for another structure.
+    """
+    language = path.stem
+    try:
+        paragraphs = [
+            p for article in json.loads(path.read_text(encoding="utf-8"))["data"] for p in article["paragraphs"]
+        ]
+        for number, paragraph in enumerate(paragraphs, 1):
+            yield from _paragraph(paragraph, f"{language}_{number}")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())[:160]
+        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON with sentence_breaks ({message})") from None
+
+
+def _paragraph(paragraph: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    context = paragraph["context"]
+    breaks = [(start, end) for start, end in paragraph["sentence_breaks"]]
+    answered: dict[int, list[str]] = {place: [] for place in range(len(breaks))}
+    for question in paragraph["qas"]:
+        begins = question["answers"][0]["answer_start"]
+        place = next((i for i, (start, end) in enumerate(breaks) if start <= begins < end), None)
+        if place is not None:  # an answer between sentences has no right candidate, and its question is left out
+            answered[place].append(question["id"])
+            yield {"role": "query", "id": question["id"], "text": question["question"], "answers": []}
+    for place, (start, end) in enumerate(breaks):
+        # One after the other, as in the reference: what answers, then where it stands.
+        text = f"{context[start:end]} {context}".replace("\n", "")
+        yield {"role": "candidate", "id": f"{name}_{place}", "text": text, "answers": answered[place]}

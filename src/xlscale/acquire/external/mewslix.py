@@ -1,0 +1,72 @@
+"""Mewsli-X's files (Botha et al. 2020; Ruder et al. 2021): mentions in news text, entities with descriptions.
+
+The texts are those of the baseline of XTREME-R: the mention, a colon, and the sentence around it with the mention
+between braces; an entity is the sentences of its description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xlscale.acquire.external import readers
+from xlscale.core.files import XlscaleError, relative
+
+_BRACES = re.compile(r"\{(.*?)\}")
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """A record per entity (``role`` candidate), mention (query) or pair (pair): id, text, entity, language, second.
+
+    Which of the three a line is follows from its fields: an entity, a context with mentions, or a mention with its
+    entity. Raises XlscaleError for another structure, and for a mention without an entity.
+    """
+    for number, line in enumerate(readers.jsonl(path), 1):
+        try:
+            yield from _records(line)
+        except (KeyError, TypeError, StopIteration) as error:
+            message = f"expected an entity, a mention or a pair of Mewsli-X, without {error}"
+            raise XlscaleError(f"{relative(path)}, line {number}: {message}") from None
+        except ValueError as error:
+            raise XlscaleError(f"{relative(path)}, line {number}: {error}") from None
+
+
+def _records(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "description" in line:
+        name, language = line["entity_id"], line["description_language"]
+        yield _record("candidate", name, described(line), name, language)
+    elif "contextual_mention" in line:
+        context, mention = (line["contextual_mention"][part] for part in ("context", "mention"))
+        pair = _record("pair", mention["example_id"], told(context, mention), mention["entity_id"], context["language"])
+        yield pair | {"second": described(line["entity"])}
+    else:
+        for mention in line["mentions"]:
+            text = told(line["context"], mention)
+            yield _record("query", mention["example_id"], text, mention["entity_id"], line["context"]["language"])
+
+
+def _record(role: str, name: str, text: str, entity: str, language: str) -> dict[str, Any]:
+    if not entity:
+        raise ValueError(f"example {name!r}: expected an entity_id{readers.EMPTIED}")
+    return {"role": role, "id": name, "text": text, "entity": entity, "language": language, "second": None}
+
+
+def described(entity: dict[str, Any]) -> str:
+    """The sentences of an entity's description, one after another."""
+    return _plain(" ".join(entity["description"][span["start"] : span["end"]] for span in entity["sentence_spans"]))
+
+
+def told(context: dict[str, Any], mention: dict[str, Any]) -> str:
+    """``mention: sentence with { mention } in it``; braces that the sentence has itself become parentheses."""
+    text, span = context["text"], mention["mention_span"]
+    start, end = span["start"], span["end"]
+    inside = (s for s in context["sentence_spans"] if s["start"] <= start and end <= s["end"])
+    around = next(inside, {"start": 0, "end": len(text)})
+    left, right = (_BRACES.sub(r"(\1)", part) for part in (text[around["start"] : start], text[end : around["end"]]))
+    return _plain(f"{span['text']}: {left} {{ {span['text']} }} {right}")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.splitlines()).replace("  ", " ").strip()

@@ -1,0 +1,197 @@
+"""Records from files, one reader per format. A record is a dictionary; what its fields mean is the card's business.
+
+``read(name, paths, labels)`` is all that others call. A reader raises XlscaleError naming file and line. Formats that
+belong to one data set have a module of their own: ``bucc``, ``conllu``, ``lareqa``, ``mewslix``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xlscale.core.files import XlscaleError, relative
+
+Record = dict[str, Any]
+EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
+
+
+def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[Record]:
+    """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
+    from xlscale.acquire.external import bucc, conllu, lareqa, mewslix
+
+    readers = {
+        "parquet": parquet,
+        "jsonl": jsonl,
+        "tsv": tsv,
+        "tags": tags,
+        "conllu": conllu.read,
+        "squad": squad,
+        "bucc": bucc.read,
+        "lines": lines,
+        "lareqa": lareqa.read,
+        "mewslix": mewslix.read,
+    }
+    for path in paths:
+        yield from readers[reader](path, labels) if labels else readers[reader](path)
+
+
+def parquet(path: Path) -> Iterator[Record]:
+    """The rows of a Parquet file, a batch at a time."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=2048):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({_line(error)})") from None
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, without their ends, and without the empty lines after the last other one."""
+    empty = 0
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            for line in (line.rstrip("\r\n") for line in file):
+                if not line:
+                    empty += 1
+                    continue
+                yield from [""] * empty
+                yield line
+                empty = 0
+    except (UnicodeDecodeError, OSError) as error:
+        raise XlscaleError(f"{relative(path)}: expected UTF-8 text ({_line(error)})") from None
+
+
+def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
+    """``text`` of every line, and its ``label`` from the other file."""
+    if labels is None:
+        yield from ({"text": line} for line in text_lines(path))
+    else:
+        yield from ({"text": text, "label": label} for text, label in beside(path, text_lines(path), labels))
+
+
+def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
+    """Fields ``c0``, ``c1``, ... of every line, and ``label`` from the other file.
+
+    Quoted as Python's csv writes it, which is how XTREME's files are made: a field with a quote is in quotes, and no
+    field goes over the end of a line. Raises XlscaleError for a quote that is not closed in its line.
+    """
+    fields = (_fields(path, number, line) for number, line in enumerate(text_lines(path), 1))
+    if labels is None:
+        yield from fields
+    else:
+        yield from (row | {"label": label} for row, label in beside(path, fields, labels))
+
+
+def _fields(path: Path, number: int, line: str) -> Record:
+    try:
+        return {f"c{i}": value for i, value in enumerate(next(csv.reader([line], delimiter="\t", strict=True)))}
+    except csv.Error as error:
+        raise XlscaleError(
+            f"{relative(path)}, line {number}: expected fields with tabs between, quotes closed and doubled ({error})"
+        ) from None
+
+
+def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
+    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where every line of both has
+    one, else of the same line."""
+    if labels is None:
+        yield from objects(path)
+        return
+    rows, given = [*objects(path)], [*objects(labels)]
+    if number := next((i for i, one in enumerate(given, 1) if "label" not in one), None):
+        raise XlscaleError(f"{relative(labels)}, line {number}: expected a label")
+    if all(isinstance(one.get("idx"), int | str) for one in (*rows, *given)):
+        known = {one["idx"]: one["label"] for one in given}
+        if len(known) < len(given):
+            raise XlscaleError(f"{relative(labels)}: idx: expected another one in every line")
+        for row in rows:
+            if row["idx"] not in known:
+                raise XlscaleError(f"{relative(labels)}: expected a label for idx {row['idx']!r}")
+            yield row | {"label": known[row["idx"]]}
+    else:
+        if len(rows) != len(given):
+            raise XlscaleError(
+                f"{relative(labels)}: expected {len(rows)} lines as in {relative(path)}, got {len(given)}"
+            )
+        yield from (row | {"label": one["label"]} for row, one in zip(rows, given, strict=True))
+
+
+def objects(path: Path) -> Iterator[Record]:
+    """The JSON object of every line."""
+    for number, line in enumerate(text_lines(path), 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise XlscaleError(f"{relative(path)}, line {number}: not valid JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise XlscaleError(f"{relative(path)}, line {number}: expected a JSON object, got {line[:40]}")
+        yield record
+
+
+def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
+    """Rows with the lines of ``labels``. Raises XlscaleError when there are more of one than of the other."""
+    for number, (row, label) in enumerate(zip_longest(rows, text_lines(labels)), 1):
+        if row is None or label is None:
+            raise XlscaleError(f"{relative(labels)}, line {number}: expected a line for each of {relative(path)}")
+        yield row, label
+
+
+def tags(path: Path, labels: Path | None = None) -> Iterator[Record]:
+    """``tokens`` and ``tags`` of every sentence: a word and its tag per line, an empty line between sentences.
+
+    Raises XlscaleError for a line that has a word or a tag alone; white space is no word.
+    """
+    sentence: list[tuple[str, str]] = []
+    # Of a word, tab and tag, or of a word alone and of the other file's tag.
+    rows = (line.partition("\t")[::2] for line in text_lines(path))
+    if labels is not None:
+        rows = ((word, tag) for (word, _), tag in beside(path, rows, labels))
+    for number, (word, tag) in enumerate(rows, 1):
+        if word.strip() and tag.strip():
+            sentence.append((word.strip(), tag.strip()))
+        elif word.strip():
+            where = f"{relative(labels or path)}, line {number}"
+            raise XlscaleError(f"{where}: expected a tag{'' if labels else ' after a tab'}, got none{EMPTIED}")
+        elif word or tag:
+            raise XlscaleError(f"{relative(path)}, line {number}: expected a word, got {word!r} with tag {tag!r}")
+        elif sentence:
+            yield _sentence(sentence)
+            sentence = []
+    if sentence:
+        yield _sentence(sentence)
+
+
+def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
+    return {"tokens": [word for word, _ in pairs], "tags": [tag for _, tag in pairs]}
+
+
+def squad(path: Path) -> Iterator[Record]:
+    """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    answers = question.get("answers", [])
+                    if any(not answer["text"] for answer in answers):
+                        raise XlscaleError(f"{relative(path)}: id {question['id']!r}: no true answer{EMPTIED}")
+                    yield {
+                        "id": question["id"],
+                        "title": article.get("title", ""),
+                        "question": question["question"],
+                        "context": paragraph["context"],
+                        "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
+                    }
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,134 @@
+"""Files from the Hugging Face hub: which revision, which files, into the cache. Parquet and plain files; no scripts.
+
+A fetch finds out first at which commit and which files: the commit that card or lock names, else the newest, which the
+lock then pins. Then it downloads those of them that are missing. What an interrupted fetch has left is of one commit,
+and counts when all of it is there. The hub's own conversion to Parquet (branch refs/convert/parquet) serves
+repositories that hold nothing but a loading script.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xlscale.cards import places
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.sources import Origin
+from xlscale.core.files import XlscaleError, write_json
+
+BRANCHES = ("main", "refs/convert/parquet")
+TIMEOUT = 10  # seconds, of a question; a download may take as long as it does
+
+
+def api() -> Any:
+    """The hub's client, allowed to use the network."""
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import HfApi, constants
+
+    constants.HF_HUB_OFFLINE = False  # read once, at import, which a notebook's kernel may have done before
+    return HfApi()
+
+
+@cache
+def commit(origin: Origin, revision: str, kind: str = "dataset") -> tuple[str, list[str]]:
+    """The commit that ``revision`` of a repository is now, and the paths in it. Raises XlscaleError with one line."""
+    try:
+        info = api().repo_info(
+            origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT, files_metadata=False
+        )
+    except Exception as error:  # whatever the client, the network or the hub raises
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise XlscaleError(f"{origin.repository}: revision {revision}: the hub does not give it ({reason})") from None
+    return info.sha, [one.rfilename for one in info.siblings or []]
+
+
+def fetch(card: DataCard) -> dict[str, str]:
+    """Download what is missing on this machine; the commits of all that was downloaded, now or before, by repository.
+
+    A part that is here, at any of its places, is not asked for. Of the others the first place on the hub is
+    downloaded. Raises XlscaleError; also where a part of a repository is below XLSCALE_HUB and another is not.
+    """
+    origins = places.origins(card)
+    needed: dict[str, list[list[str]]] = {}  # repository -> patterns of each set of files
+    used: dict[str, str] = {}
+    users: set[str] = set()  # repositories that the user provides
+    for part in card.source.parts:
+        for code, name in part.named().items():
+            place = next((p for p in part.places if places.found(origins[p.origin], p, code, name)), None)
+            here = place is not None
+            place = place or next((p for p in part.places if origins[p.origin].kind == "hub"), None)
+            if place is None:
+                places.first(origins, part, code)  # raises, and says what the user has to provide
+            origin = origins[place.origin]
+            if not here:
+                needed.setdefault(origin.repository, []).append(places.patterns(place, code, name))
+            elif origin.kind == "hub" and places.own(origin):
+                users.add(origin.repository)
+            elif origin.kind == "hub":
+                used[origin.repository] = origin.revision
+    known = {origin.repository: origin for origin in origins.values()}
+    for repository, patterns in needed.items():
+        if repository in users:
+            raise XlscaleError(
+                f"{repository}: expected all of its files below ${places.HUB} or none, {patterns[0][0]} is not there"
+            )
+        used[repository] = _get(known[repository], patterns)
+    return used
+
+
+def fetch_model(card: ModelCard) -> dict[str, str]:
+    """Download what is missing of a model's config, tokenizer and safetensors; its commit, by repository.
+
+    Nothing is downloaded, and no commit known, where the user has the model. Raises XlscaleError.
+    """
+    from xlscale.models import hf
+
+    origin = places.pinned(card.name, card.source)
+    own = places.own(origin)
+    if origin.kind == "folder" or (own and hf.files(own)):
+        return {}
+    needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
+    return {origin.repository: _get(origin, needed, more, "model")}
+
+
+def _get(origin: Origin, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
+    """Download what is missing of ``needed`` and, where the repository has it, of ``more``; the commit."""
+    origin, paths = _resolved(origin, needed, kind)
+    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching(paths, patterns))
+    folder = places.fetched(origin)
+    for path in wanted:
+        if not (folder / path).is_file():
+            _download(origin, path, folder, kind)
+    return origin.revision
+
+
+def _resolved(origin: Origin, needed: list[list[str]], kind: str) -> tuple[Origin, list[str]]:
+    """The origin at the commit to be fetched, and the paths there, which are written beside the files.
+
+    Without a commit in card or lock it is that of the first branch that has all that is needed. Raises XlscaleError.
+    """
+    branches = BRANCHES if kind == "dataset" else BRANCHES[:1]
+    revisions = [origin.revision] if origin.revision else branches
+    for revision in revisions:
+        known = places.listing(origin)
+        sha, paths = (revision, known) if known else commit(origin, revision, kind)
+        missing = next((patterns for patterns in needed if not places.matching(paths, patterns)), None)
+        if missing is None:
+            found = origin.model_copy(update={"revision": sha})
+            if not known:
+                write_json(places.listing_path(found), {"files": sorted(paths)})
+            return found, paths
+    raise XlscaleError(f"{origin.repository}: expected {missing[0]} in {' or '.join(revisions)}, found no such file")
+
+
+def _download(origin: Origin, path: str, folder: Path, kind: str) -> None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(origin.repository, path, repo_type=kind, revision=origin.revision, local_dir=folder)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise XlscaleError(f"{origin.repository}: {path}: could not be downloaded ({reason})") from None

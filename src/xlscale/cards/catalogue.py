@@ -1,0 +1,102 @@
+"""The cards of this checkout by name, and the locks beside them.
+
+Belongs here: finding, reading and remembering cards and locks. What they hold: ``schema`` and ``sources``.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.sources import Lock
+from xlscale.core.files import MANIFEST, XlscaleError, digest, read_json, relative
+from xlscale.core.strict import Schema, parse, read_yaml
+
+# Cards of data that are not in this repository; where what was first fetched of them is pinned.
+SOURCES = "sources"
+LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
+
+
+@cache
+def _load(schema: type[Schema], folder: str, name: str) -> Schema:
+    path = MANIFEST / folder / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
+        raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
+    card = parse(schema, read_yaml(path), relative(path))
+    if card.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
+    return card
+
+
+def lock_path(name: str) -> Path:
+    """Where the lock of a card is, once something was fetched for it."""
+    return LOCKS / f"{name}.json"
+
+
+@cache
+def lock(name: str) -> Lock | None:
+    """The lock of a card, None before the first fetch. Raises XlscaleError for a broken one."""
+    path = lock_path(name)
+    if not path.exists():
+        return None
+    values = read_json(path)
+    if isinstance(values, dict) and isinstance(values.get("files"), dict):  # JSON has lists only
+        values |= {"files": {key: tuple(found) for key, found in values["files"].items() if isinstance(found, list)}}
+    return parse(Lock, values, relative(path))
+
+
+def documented(name: str) -> DataCard:
+    """A card with a source as it is written, with the numbers of rows that were read, whatever its lock says."""
+    return _load(DataCard, SOURCES, name)
+
+
+def _pinned(name: str) -> DataCard:
+    """A card with a source, with what its lock says about it."""
+    card, found = documented(name), lock(name)
+    if found is None:
+        described = digest(["not fetched", card.source.model_dump()])
+        return card.model_copy(update={"sha256": described, "file": f"{name}.parquet"})
+    # A file of its own for every content: fixtures and the real thing do not meet.
+    pinned = {"sha256": found.sha256, "splits": found.splits, "file": f"{name}-{found.sha256[:12]}.parquet"}
+    return card.model_copy(update=pinned | ({"labels": found.labels} if found.labels else {}))
+
+
+def forget() -> None:
+    """Read every card anew from its file when it is next asked for: some were rewritten."""
+    for known in (_load, lock, model_card, data_card):
+        known.cache_clear()
+
+
+def names(folder: Literal["data", "models", "sources"]) -> list[str]:
+    """Names of all cards of a kind, sorted: "data" is in this repository or built from packages, "sources" is not."""
+    return sorted(path.stem for path in (MANIFEST / folder).glob("*.yaml"))
+
+
+def locked(name: str) -> Lock:
+    """The lock of a card with a source. Raises XlscaleError where nothing was fetched: only what is pinned is used."""
+    if (found := lock(name)) is None:
+        raise XlscaleError(
+            f"{name}: not fetched, expected {relative(lock_path(name))}; run `make data-fetch CARD={name}`"
+        )
+    return found
+
+
+@cache
+def model_card(name: str) -> ModelCard:
+    """The card of a model. Raises XlscaleError for an unknown name or a broken card."""
+    card = _load(ModelCard, "models", name)
+    if card.source is None:
+        return card
+    found = lock(name)
+    sha256 = found.sha256 if found else digest(["not fetched", card.source.model_dump()])
+    return card.model_copy(update={"member_sha256": sha256})
+
+
+@cache
+def data_card(name: str) -> DataCard:
+    """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
+    return _pinned(name) if (MANIFEST / SOURCES / f"{name}.yaml").exists() else _load(DataCard, "data", name)

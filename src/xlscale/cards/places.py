@@ -1,0 +1,165 @@
+"""Where the files of a source are on this machine: no network here.
+
+A repository of the hub is looked for below the folder that XLSCALE_HUB names, as ``<owner>/<name>/<path in the
+repository>``, then in the cache, where ``download`` puts it: ``<owner>/<name>/<commit>/<path>``, and beside it
+``<commit>.json``, the paths that the repository has at that commit. A folder is what its own variable names. Labels
+that are kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
+"""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TypeVar
+
+from xlscale.cards import catalogue
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.sources import Origin, Part, Place
+from xlscale.core.files import CACHE, XlscaleError, read_json, relative
+
+HUB, LABELS = "XLSCALE_HUB", "XLSCALE_LABELS"
+FETCHED = CACHE / "hub"
+# How repositories lay out Parquet: as the hub converts them, then as ``datasets`` pushes them.
+LAYOUTS = ("{config}/{split}/*.parquet", "{config}/{split}-*.parquet", "data/{split}-*.parquet", "{split}-*.parquet")
+ONLY = "default"  # the configuration of a repository that has one: only there may its name be left out of a path
+
+
+AnyCard = TypeVar("AnyCard", DataCard, ModelCard)
+
+
+def pinned(name: str, origin: Origin) -> Origin:
+    """An origin of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
+
+    Raises XlscaleError where card and lock name different ones.
+    """
+    lock = catalogue.lock(name)
+    locked = lock.revisions.get(origin.repository) if lock else None
+    if origin.revision and locked and origin.revision != locked:
+        raise XlscaleError(
+            f"{name}: revision: expected {origin.revision} of {origin.repository} as in the card, got {locked} in "
+            f"{relative(catalogue.lock_path(name))}; to accept the card's, delete the lock"
+        )
+    return origin.model_copy(update={"revision": origin.revision or locked})
+
+
+def origins(card: DataCard) -> dict[str, Origin]:
+    """The origins of a card, each with the commit to be read. Raises XlscaleError as ``pinned`` does."""
+    return {key: pinned(card.name, origin) for key, origin in card.source.origins.items()}
+
+
+def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
+    """The card with these commits of its repositories, where it names none itself."""
+
+    def moved(origin: Origin) -> Origin:
+        return origin.model_copy(update={"revision": origin.revision or commits.get(origin.repository)})
+
+    if isinstance(card, ModelCard):
+        return card.model_copy(update={"source": moved(card.source)})
+    known = {key: moved(origin) for key, origin in card.source.origins.items()}
+    return card.model_copy(update={"source": card.source.model_copy(update={"origins": known})})
+
+
+def own(origin: Origin) -> Path | None:
+    """The folder of the user's with an origin's files, if there is one."""
+    given = os.environ.get(HUB if origin.kind == "hub" else origin.variable)
+    folder = Path(given) / (origin.repository or "") if given else None
+    return folder if folder and folder.is_dir() else None
+
+
+def fetched(origin: Origin) -> Path | None:
+    """Where a repository's files of its commit are downloaded to; None without a commit."""
+    return FETCHED / origin.repository / origin.revision if origin.kind == "hub" and origin.revision else None
+
+
+def listing_path(origin: Origin) -> Path:
+    """The file with the paths that a repository has at its commit."""
+    return FETCHED / origin.repository / f"{origin.revision}.json"
+
+
+def listing(origin: Origin) -> list[str]:
+    """The paths that a repository has at its commit; none where ``download`` has not asked for them."""
+    path = listing_path(origin)
+    return read_json(path)["files"] if origin.revision and path.exists() else []
+
+
+def matching(paths: list[str], patterns: list[str]) -> list[str]:
+    """The paths that match the first pattern that any of them matches; ``*`` does not go over a slash."""
+    for pattern in patterns:
+        found = [path for path in paths if path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)]
+        if found:
+            return sorted(found)
+    return []
+
+
+def patterns(place: Place, code: str, name: str) -> list[str]:
+    """Patterns of paths, below the repository or folder, in the order in which they are tried."""
+    if place.files is not None:
+        return [_filled(place.files, code, name)]
+    config = _filled(place.config, code, name)
+    layouts = [layout for layout in LAYOUTS if "{config}" in layout or config == ONLY]
+    return [layout.format(config=config, split=place.split) for layout in layouts]
+
+
+def _filled(text: str, code: str, name: str) -> str:
+    return text.replace("{language}", name).replace("{code}", code)
+
+
+def below(origin: Origin) -> str:
+    """What the paths of an origin begin with, in messages and locks."""
+    return f"{origin.repository}/" if origin.kind == "hub" else f"${origin.variable}/"
+
+
+def labels(place: Place, code: str, name: str) -> Path | None:
+    """The file with the labels of a place that keeps them apart; None where that is not on this machine."""
+    given = os.environ.get(LABELS)
+    path = Path(given) / _filled(place.labels, code, name) if given and place.labels else None
+    return path if path and path.is_file() else None
+
+
+def label_key(path: Path) -> str:
+    """The name in a lock of a file of labels."""
+    return f"${LABELS}/{path.relative_to(os.environ[LABELS]).as_posix()}"
+
+
+def found(origin: Origin, place: Place, code: str, name: str) -> list[Path]:
+    """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine.
+
+    Of what was downloaded all files count that the repository has at that commit, or none.
+    """
+    if place.labels and not labels(place, code, name):
+        return []
+    wanted = patterns(place, code, name)
+    if base := own(origin):
+        for pattern in wanted:
+            if paths := sorted(path for path in base.glob(pattern) if path.is_file()):
+                return paths
+    if base := fetched(origin):
+        paths = [base / path for path in matching(listing(origin), wanted)]
+        return paths if all(path.is_file() for path in paths) else []
+    return []
+
+
+def key(origin: Origin, path: Path) -> str:
+    """A file's name in a lock: its path below its origin."""
+    base = next(base for base in (own(origin), fetched(origin)) if base and path.is_relative_to(base))
+    return below(origin) + path.relative_to(base).as_posix()
+
+
+def first(origins: dict[str, Origin], part: Part, code: str) -> tuple[Place, list[Path]]:
+    """The first place of a part that is here, and its files. Raises XlscaleError saying what was looked for."""
+    name = part.named()[code]
+    for place in part.places:
+        if paths := found(origins[place.origin], place, code, name):
+            return place, paths
+    looked = [
+        f"{below(origins[place.origin])}{patterns(place, code, name)[0]}"
+        + (f" below ${HUB}" if origins[place.origin].kind == "hub" else "")
+        + (f" with ${LABELS}/{_filled(place.labels, code, name)}" if place.labels else "")
+        for place in part.places
+    ]
+    how = " ".join(dict.fromkeys(origins[place.origin].how for place in part.places if origins[place.origin].how))
+    raise XlscaleError(
+        f"{part.split}, language {part.language or code!r}: not on this machine, expected {', or '.join(looked)}"
+        + (f"; {how}" if how else "")
+    )

@@ -1,0 +1,143 @@
+"""Where data and models outside this repository come from: the part of a card that says it, as a schema.
+
+A data card with a ``source`` is read from files of the Hugging Face hub, of XTREME's own download, or of a folder that
+the user has. ``data.sources`` interprets it. What a place calls a column, a label, a language or a split stands here,
+as data; what a family calls it stands in ``data.bundles``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.core.strict import Name, Sha256, Strict
+
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Split = Literal["train", "dev", "test"]
+OPERATIONS = {"of", "map", "join", "sentence", "constant"}  # of ``data.sources.columns``
+
+
+class Origin(Strict):
+    """A repository of the hub, or a folder that an environment variable names.
+
+    ``verified`` means that a person has fetched these files; then the revision is pinned. Until then it is null, and
+    what was fetched first is pinned by the lock. ``schema_read`` says where columns and splits were read.
+    """
+
+    kind: Literal["hub", "folder"]
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    revision: Revision | None = None
+    status: Literal["verified", "unverified"] = "unverified"
+    variable: Annotated[str, Field(pattern=r"^XLSCALE_[A-Z]+$")] | None = None
+    schema_read: str
+    how: str = ""  # to come by the folder
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Origin:
+        if (self.kind == "hub") != (self.repository is not None) or (self.kind == "folder") != bool(self.variable):
+            raise ValueError("kind: a hub has a repository, a folder has a variable that names it")
+        if (self.status == "verified") != (self.revision is not None):
+            raise ValueError("revision: a verified origin has one, an unverified one has null")
+        return self
+
+
+class Place(Strict):
+    """Files of one origin. In a repository of Parquet: those of ``config`` and ``split``; else those of ``files``.
+
+    ``{language}`` stands for what the place calls a language, ``{code}`` for our code. ``labels`` is a file beside,
+    with the labels that a benchmark keeps apart (XTREME's layout of predictions and labels).
+    """
+
+    origin: Name
+    config: str | None = None
+    split: str | None = None
+    files: str | None = None
+    reader: Literal["parquet", "jsonl", "tsv", "squad", "tags", "conllu", "bucc", "lareqa", "mewslix", "lines"] = (
+        "parquet"
+    )
+    labels: str | None = None
+    columns: dict[str, Any] = {}  # instead of the source's, or beside them
+    where: dict[str, Any] = {}  # keep rows whose field is one of a list, or matches a pattern
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Place:
+        if (self.files is None) == (self.config is None) or (self.config is None) != (self.split is None):
+            raise ValueError("files: a place has either files, or config and split")
+        return self
+
+
+class HeldOut(Strict):
+    """Of a source that has no development split: all rows with the same ``field`` go to train or to dev together."""
+
+    field: str
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the field's values, to dev
+
+
+class Part(Strict):
+    """Rows of one split, from the first of ``places`` that is on this machine. One set of files per language."""
+
+    split: Split
+    languages: list[str] | dict[str, str]  # our codes, with the place's names where these are others
+    language: str | None = None  # what all rows count as, whatever file they are from
+    held_out: HeldOut | None = None
+    places: Annotated[list[Place], Field(min_length=1)]
+
+    def named(self) -> dict[str, str]:
+        """Our code of a language -> the place's name."""
+        known = self.languages
+        return known if isinstance(known, dict) else {code: code for code in known}
+
+
+class Source(Strict):
+    """How the rows of a data set are made from files of other people."""
+
+    origins: dict[Name, Origin]
+    columns: dict[str, Any]  # of the family -> how to make it; see ``data.sources.columns``
+    parts: Annotated[list[Part], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _known(self) -> Source:
+        for place in (place for part in self.parts for place in part.places):
+            if place.origin not in self.origins:
+                raise ValueError(f"parts: origin: expected one of {', '.join(self.origins)}, got {place.origin!r}")
+            for spec in (*self.columns.values(), *place.columns.values()):
+                _check(spec)
+        return self
+
+
+def _check(spec: Any) -> None:
+    if isinstance(spec, list):
+        for one in spec:
+            _check(one)
+    elif isinstance(spec, dict):
+        if unknown := set(spec) - OPERATIONS:
+            raise ValueError(f"columns: expected one of {', '.join(sorted(OPERATIONS))}, got {min(unknown)!r}")
+    elif not isinstance(spec, str):
+        raise ValueError(f"columns: expected a field, a template, a list or an operation, got {spec!r}")
+
+
+class Reference(Strict):
+    """The hyperparameters that the benchmark's authors, or the first paper that trained on a set, used."""
+
+    learning_rate: float
+    large_learning_rate: float | None = None  # of large models, where it differs
+    epochs: int
+    batch_size: int
+    max_length: int | None = None  # None: it was not read
+    warmup_steps: int | None = None
+    weight_decay: float | None = None
+    read: str  # where
+    notes: str = ""
+
+
+class Lock(Strict):
+    """What the first fetch of a source found, to be committed: ``data_manifest/locks/<card>.json``."""
+
+    card: Name
+    sha256: Sha256  # of the Parquet file that was made of it; of a model, of its files
+    splits: dict[str, dict[str, int]] = {}
+    labels: list[str] | None = None  # of a data set whose classes are those of its training split
+    dropped: int = 0  # rows left out since their answers are not where they are said to be
+    revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
+    files: dict[str, tuple[int, Sha256]]  # path below its origin -> bytes, hash

@@ -1,0 +1,141 @@
+"""Is what a study reads reachable, and of the revision, hash and size that cards and locks say: ``make data-check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+import pandas as pd
+from tqdm import tqdm
+
+from xlscale.acquire import datasets, hub
+from xlscale.acquire.external import convert
+from xlscale.cards import catalogue, places
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.sources import Origin
+from xlscale.core import files
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.experiment import studies
+from xlscale.experiment.cells import NONE
+
+COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
+NOT_CHECKED, NOT_BUILT = "not checked", "not built"  # of what is verified when it is first used
+FINE = ("agrees", NOT_CHECKED, NOT_BUILT)
+
+
+def overview(role: str) -> str:
+    """A Markdown table of all cards with a source and of one role, as the README has it."""
+    head = {
+        "target": ("task", "family", "languages", "score"),
+        "intermediate": ("set", "family", "type", "second dose of"),
+    }
+    rows = [(*head[role], "from", "status")]
+    rows.append(("---",) * len(rows[0]))
+    for card in map(catalogue.documented, catalogue.names(catalogue.SOURCES)):
+        if card.role == role:
+            origins = card.source.origins.values()
+            english = "en" in card.splits.get("test", {}) and card.family not in ("retrieval", "mining")
+            about = (str(len(card.languages) + english), card.metric)
+            about = about if role == "target" else (card.type, ", ".join(card.doubles) or "-")
+            where = ", ".join(dict.fromkeys(o.repository or f"`{o.variable}`" for o in origins))
+            status = "verified" if all(o.status == "verified" for o in origins) else "runs on its fixture; unverified"
+            rows.append((f"`{card.name}` {card.title}", card.family, *about, where, status))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
+    """The data sets that a study reads, stages included, and its models. Raises XlscaleError."""
+    study = studies.load(name)
+    wanted = [one for one in (*study.intermediate, *study.targets) if one != NONE]
+    wanted += [stage for one in study.targets for stage in catalogue.data_card(one).stages]
+    return [catalogue.data_card(one) for one in dict.fromkeys(wanted)], [
+        catalogue.model_card(one) for one in study.models
+    ]
+
+
+def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
+    """A row per card: what COLUMNS say; the verdict is one of FINE, or what does not agree."""
+    progress = tqdm(found, desc="data-check", unit="card", mininterval=1, disable=None)
+    return pd.DataFrame([_row(card) for card in progress], columns=COLUMNS)
+
+
+def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
+    if card.source:
+        return _sourced(card)
+    if isinstance(card, ModelCard):
+        return card.name, f"{card.package.client} {card.package.name}", "-", card.package.version, "-", "-", NOT_CHECKED
+    if not card.path.exists():
+        return card.name, "packages", "-", "-", "-", _counted(card.splits), NOT_BUILT
+    try:
+        files.verify(card.path, card.sha256, f"data set {card.name}")
+        return card.name, "bundled" if card.bundled else "packages", "-", "-", "agrees", _counted(card.splits), "agrees"
+    except XlscaleError as error:
+        return card.name, "bundled", "-", "-", "differs", "-", str(error)
+
+
+def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
+    origins = [card.source] if isinstance(card, ModelCard) else [*card.source.origins.values()]
+    known, problems = catalogue.lock(card.name), []
+    reachable, revisions = [], []
+    for origin in origins:
+        if origin.kind == "hub":
+            try:
+                pinned = places.pinned(card.name, origin).revision
+            except XlscaleError:  # which ``_hash`` meets too, and says
+                pinned = origin.revision
+            answer = _asked(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
+            reachable.append("no" if answer else "yes")
+            revisions.append(f"{pinned[:10]}" if pinned else "unverified")
+            problems += [answer] if answer else []
+    where = ", ".join(origin.repository or f"${origin.variable}" for origin in origins)
+    try:
+        hashed = _hash(card)
+        problems += [] if known else ["not fetched: there is no lock"]
+    except XlscaleError as error:
+        hashed = "no"
+        problems.append(str(error))
+    other = _other_sizes(card) if isinstance(card, DataCard) and known else ""
+    problems += [other] if other else []
+    rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
+    shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
+    return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"
+
+
+@cache
+def _asked(origin: Origin, revision: str, kind: str) -> str:
+    """Why the hub does not give a revision; nothing if it does."""
+    try:
+        hub.commit(origin, revision, kind)
+        return ""
+    except XlscaleError as error:
+        return str(error)
+
+
+def _hash(card: DataCard | ModelCard) -> str:
+    """Whether the files here are those of the lock. Raises XlscaleError where one is not, or is missing."""
+    if isinstance(card, ModelCard):
+        from xlscale.models import hf
+
+        hf.checked(card)
+        return "as locked"
+    places.origins(card)  # raises where card and lock name different commits
+    if catalogue.lock(card.name) and datasets.here(card) and sha256_file(card.path) == card.sha256:
+        return "as locked"
+    convert.hashes(card)
+    return "as locked" if catalogue.lock(card.name) else "not locked"
+
+
+def _other_sizes(card: DataCard) -> str:
+    """The first split whose number of rows is not what was read about the source, and how many more there are."""
+    found = []
+    for split, languages in catalogue.documented(card.name).splits.items():
+        for language, rows in languages.items():
+            here = card.splits.get(split, {}).get(language)
+            if rows is not None and rows != here:
+                found.append(f"{split}, {language}: expected {rows} rows as in the card, got {here}")
+    return "".join(found[:1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
+def _counted(splits: dict[str, dict[str, int | None]]) -> str:
+    sums = {split: [*languages.values()] for split, languages in splits.items()}
+    return ", ".join(f"{split} {'?' if None in rows else sum(rows)}" for split, rows in sums.items())

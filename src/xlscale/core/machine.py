@@ -1,0 +1,83 @@
+"""What this machine is and how it computes: precision, threads, peak memory, package versions, commit."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from xlscale.core.files import ROOT
+
+PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermill"]
+# One thread per cell: several cells run side by side, and a result does not depend on how many cores there are.
+THREADS = 1
+# What commands write into the checkout.
+COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
+
+
+def native_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def precision(wanted: str) -> torch.dtype:
+    """``auto``, ``bf16`` or ``float32`` -> the dtype of matrix products. Weights and updates stay float32."""
+    use = native_bf16() if wanted == "auto" else wanted == "bf16"
+    return torch.bfloat16 if use else torch.float32
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name, family and model as the operating system gives them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in facts.items()}
+        return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+def machine_type(dtype: torch.dtype) -> str:
+    """What has to be equal for predictions to be expected equal bit for bit."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    kind = str(dtype).removeprefix("torch.")
+    return f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread"
+
+
+def environment(dtype: torch.dtype) -> dict[str, Any]:
+    """Machine type, package versions and commit, for a result's record."""
+    return {
+        "machine": machine_type(dtype),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        **commit(),
+    }
+
+
+def commit() -> dict[str, Any]:
+    """The checkout's commit and whether the tree differed from it; None where there is no git.
+
+    What is computed (the record, the paper's generated files) does not count: a sweep adds to it while it runs.
+    """
+    try:
+        call = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
+        head = subprocess.run(["git", "rev-parse", "HEAD"], **call).stdout.strip()
+        state = ["git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in COMPUTED)]
+        dirty = bool(subprocess.run(state, **call).stdout.strip())
+        return {"commit": head, "dirty": dirty}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def peak_memory_gb() -> float:
+    """Largest resident size of this process so far, in GB (10^9 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -1,0 +1,124 @@
+"""Runs many cells through Snakemake and shows how far they are: done, running, left, estimated time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json
+from xlscale.engine import runner, warm
+from xlscale.experiment.cells import Cell
+
+POLL = 1.0  # seconds between looks at the cells
+LINE = 30.0  # seconds after which a line is printed although nothing has ended
+
+
+def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
+    """Bring ``cells`` (of ``study``) and their ancestors to completion, ``jobs`` at a time.
+
+    Raises XlscaleError with one line per crashed cell. Complete cells are not run again.
+    """
+    wanted = {member.id: member for cell in cells for member in cell.lineage()}
+    todo = [cell for cell in wanted.values() if not _done(cell, runs)]
+    if not todo:
+        return
+    for cell in todo:
+        (runs / cell.id).mkdir(parents=True, exist_ok=True)
+        (runs / cell.id / "error.txt").unlink(missing_ok=True)
+        # Else each cell would look for itself through all studies.
+        write_json(runs / cell.id / "spec.json", cell.spec())
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+    command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
+    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), runner.WATCHED: "1"}
+    log = runs / "snakemake.log"
+    with (
+        open(log, "ab") as output,
+        warm.serving(_warm(environment), output) as address,
+        NamedTemporaryFile("w", prefix="xlscale-", suffix=".txt") as only,
+    ):
+        only.write("\n".join(cell.id for cell in todo))
+        only.flush()
+        command += ["--config", f"study={study}", f"only={only.name}"]
+        engine = subprocess.Popen(
+            command, cwd=ROOT, env=environment | address, stdout=output, stderr=output, start_new_session=True
+        )
+        previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
+        try:
+            _watch(engine, list(wanted.values()), runs)
+        finally:
+            for sign, handler in previous.items():
+                signal.signal(sign, handler)
+            if engine.poll() is None:
+                # The whole group: Snakemake alone would first wait for its running cells to end.
+                os.killpg(engine.pid, signal.SIGTERM)
+                engine.wait()
+    _report(engine.returncode, todo, runs, log)
+
+
+def _warm(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of the warm process: what libraries read from it while they are imported is as in a kernel."""
+    inline = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it
+    own = {"HF_HOME": str(CACHE / "huggingface"), "MPLBACKEND": inline}  # the first as in data/corpora.py
+    return own | environment | runner.KERNEL
+
+
+def _leave(sign: int, frame: object) -> None:
+    sys.exit(128 + sign)
+
+
+def _done(cell: Cell, runs: Path) -> bool:
+    return (runs / cell.id / "result.json").exists()
+
+
+def _report(code: int, todo: list[Cell], runs: Path, log: Path) -> None:
+    errors = [runs / cell.id / "error.txt" for cell in todo]
+    lines = [path.read_text(encoding="utf-8").strip() for path in errors if path.exists()]
+    if lines:
+        raise XlscaleError("\n".join(lines))
+    if code or not all(_done(cell, runs) for cell in todo):
+        left = sum(not _done(cell, runs) for cell in todo)
+        raise XlscaleError(f"{relative(log)}: {left} cells were not run (snakemake exit code {code})")
+
+
+def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
+    began, printed, shown, spent = time.monotonic(), 0.0, None, 0.0
+    left = [cell for cell in cells if not _done(cell, runs)]
+    while _running(engine):
+        ended = {cell.id for cell in left if _done(cell, runs)}
+        spent += sum(cost(cell) for cell in left if cell.id in ended)
+        left = [cell for cell in left if cell.id not in ended]
+        running = [cell.id for cell in left if runner.running(cell, runs)]
+        now, done = time.monotonic(), len(cells) - len(left)
+        state = (done, tuple(running))
+        if running and (state != shown or now - printed > LINE):
+            rest = sum(cost(cell) for cell in left)
+            print(progress_line(done, running, len(cells), now - began, spent, rest), flush=True)
+            printed, shown = now, state
+
+
+def _running(engine: subprocess.Popen) -> bool:
+    """Whether Snakemake runs, told after POLL seconds or as soon as it has ended."""
+    try:
+        engine.wait(POLL)
+        return False
+    except subprocess.TimeoutExpired:
+        return True
+
+
+def cost(cell: Cell) -> float:
+    """Expected cost of a cell in arbitrary units, for the estimate of the time left: overhead plus depth."""
+    return {"pretrained": 8.0, "intermediate": 10.0, "target": 10.0}[cell.phase] + 9.0 * cell.parameters.layers
+
+
+def progress_line(done: int, running: list[str], total: int, seconds: float, spent: float, left: float) -> str:
+    """One line of progress; the time left is known only when something has ended."""
+    estimate = f"about {max(1, round(seconds * left / spent / 60))} min left" if spent else "time left not known yet"
+    return (
+        f"[{seconds / 60:5.1f} min] cells: {done} done, {len(running)} running, {total - done - len(running)} waiting, "
+        f"{estimate}; running {', '.join(running)}"
+    )

@@ -1,0 +1,201 @@
+"""A study: models x intermediate tasks x targets x seeds, written in YAML and expanded into cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.cards.catalogue import data_card
+from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
+from xlscale.core.strict import Name, Strict, parse, read_yaml
+from xlscale.experiment import cells
+from xlscale.experiment.cells import NONE, Cell
+
+LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
+ALL = 10_000_000  # items: more than any target has
+TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
+
+
+class Recipe(Strict):
+    """Hyperparameters of a training phase; which of them a phase needs is checked cell by cell."""
+
+    examples: int | None = None
+    tokens: int | None = None  # the token-matched arm of intermediate training: see ``training.up_to``
+    epochs: int | None = None
+    # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
+    learning_rate: float | list[float] | dict[int, float | list[float]] | Literal["tuned"] | None = None
+    batch_size: int | None = None
+    max_length: int
+    test_items: int
+
+    def at(self, model: str, layers: int, phase: Literal["intermediate", "target"], where: str) -> list[dict[str, Any]]:
+        """The values for one rung, once per learning rate. Raises XlscaleError when the rung has no learning rate."""
+        rate = self.learning_rate
+        if rate == "tuned":
+            rate = tuned().get(phase, {}).get(model, {})
+        if isinstance(rate, dict) and layers not in rate:
+            raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
+        rates = rate[layers] if isinstance(rate, dict) else rate
+        values = self.model_dump(exclude={"tokens"} if self.tokens is None else None)
+        return [values | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
+
+
+def reference(target: str, layers: int, where: str) -> Recipe:
+    """The recipe of a target's card for a model with ``layers`` layers, on all training and test rows.
+
+    Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
+    """
+    known, rows = data_card(target).recipe, cells.training_rows(target)
+    if known is None or rows is None:
+        raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
+    return Recipe(
+        examples=rows,
+        epochs=known.epochs,
+        learning_rate=(layers >= LARGE and known.large_learning_rate) or known.learning_rate,
+        batch_size=known.batch_size,
+        max_length=known.max_length,
+        test_items=ALL,
+    )
+
+
+class Tuning(Strict):
+    """How the learning rates were chosen: what was tried, with one seed, and how it scored in development (0 to 1).
+
+    ``tried`` and ``scores`` go by phase ("intermediate", "target") and number of layers, and have one shape.
+    """
+
+    seed: int
+    intermediate: Name  # the set that the rates of all intermediate sets were tried on
+    target: Name
+    examples: dict[int, int]  # by number of layers
+    tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    note: str = ""  # what the choice rests on besides these scores; printed in the paper
+
+    @model_validator(mode="after")
+    def _same_shape(self) -> Tuning:
+        shapes = [
+            {phase: {k: len(values) for k, values in rungs.items()} for phase, rungs in table.items()}
+            for table in (self.tried, self.scores)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError("scores: expected one score for each value tried")
+        if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
+            raise ValueError("examples: expected a number for each rung tried")
+        return self
+
+
+class Study(Strict):
+    """One file in ``studies/``."""
+
+    name: Name
+    title: str
+    models: Annotated[dict[Name, Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]  # model -> rungs
+    intermediate: Annotated[list[Name], Field(min_length=1)]  # 'none' is the control
+    placebo: bool = False  # every intermediate set also with shuffled labels
+    targets: list[Name]  # none: phase 2 is the last
+    split: Literal["test", "dev"] = "test"  # of the targets
+    seeds: Annotated[list[int], Field(min_length=1)]
+    intermediate_recipe: Recipe
+    target_recipes: dict[Name, Recipe | Literal["reference"]]  # reference: as the target's card has it, on all rows
+    only: list[dict[str, Any]] = []  # leave out what matches none of these and is no ancestor of what does
+    tuning: Tuning | None = None  # where it is not recorded, the paper says so
+    recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
+    canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
+
+    def cells(self) -> list[Cell]:
+        """All cells, parents before children, each once; they are made at the first call and kept.
+
+        Raises XlscaleError with one line for a faulty study.
+        """
+        return list(self._expanded)
+
+    @cached_property
+    def _expanded(self) -> list[Cell]:
+        found: dict[str, Cell] = {}
+        made: dict[cells.Parameters, Cell] = {}
+        where = f"studies/{self.name}.yaml"
+        rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
+        for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
+            values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
+            for recipe in self.intermediate_recipe.at(model, layers, "intermediate", where):
+                second = values | {f"intermediate_{name}": value for name, value in recipe.items()}
+                last = [("intermediate", second)] if condition != NONE and not self.targets else []
+                last += [("target", third) for third in self._targets(second, where)]
+                for phase, given in last:
+                    for cell in cells.make(phase, given, where, made).lineage():
+                        found.setdefault(cell.id, cell)
+        if self.only:
+            found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
+        order = list(cells.PARAMETERS)
+        return sorted(found.values(), key=lambda cell: order.index(cell.phase))
+
+    def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+        for target in self.targets:
+            if target not in self.target_recipes:
+                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
+            given = self.target_recipes[target]
+            recipe = reference(target, values["layers"], where) if given == "reference" else given
+            for third in recipe.at(values["model"], values["layers"], "target", where):
+                yield values | {"target": target, "split": self.split} | third
+
+    def _conditions(self) -> list[tuple[str, bool]]:
+        true = [(name, False) for name in self.intermediate]
+        return true + [(name, True) for name in self.intermediate if self.placebo and name != NONE]
+
+    def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
+        """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
+        return self._matching(self._expanded, patterns)
+
+    def _matching(self, among: Iterable[Cell], patterns: list[dict[str, Any]]) -> list[Cell]:
+        known = {"phase", *cells.TargetParameters.model_fields}
+        rows = [(cell, {"phase": cell.phase, **cell.parameters.model_dump()}) for cell in among]
+        for pattern in patterns:
+            if unknown := set(pattern) - known:
+                raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
+            if not any(_matches(facts, pattern) for _, facts in rows):
+                raise XlscaleError(f"studies/{self.name}.yaml: {pattern}: expected a pattern that matches some cell")
+        return [cell for cell, facts in rows if any(_matches(facts, pattern) for pattern in patterns)]
+
+
+def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
+    absent = object()
+    return all(facts.get(k, absent) in (v if isinstance(v, list) else [v]) for k, v in pattern.items())
+
+
+def tuned() -> dict[str, dict[str, dict[int, float]]]:
+    """The learning rates that tuning chose: phase -> model -> layers -> rate. Raises XlscaleError without the file."""
+    chosen = read_json(STUDIES / TUNED)["rates"]
+    return {
+        phase: {model: {int(k): rate for k, rate in rungs.items()} for model, rungs in models.items()}
+        for phase, models in chosen.items()
+    }
+
+
+def names() -> list[str]:
+    """Names of all studies, sorted."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def load(name: str) -> Study:
+    """Read and check ``studies/<name>.yaml``; raises XlscaleError with one line naming file and field."""
+    path = STUDIES / f"{name}.yaml"
+    if not path.exists():
+        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}")
+    study = parse(Study, read_yaml(path), relative(path))
+    if study.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
+    return study
+
+
+def find(cell_id: str) -> Cell:
+    """The cell with this id in any study. Raises XlscaleError when no study holds it."""
+    for name in names():
+        for cell in load(name).cells():
+            if cell.id == cell_id:
+                return cell
+    raise XlscaleError(f"ID={cell_id}: expected the id of a cell of one of the studies {', '.join(names())}")

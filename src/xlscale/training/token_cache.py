@@ -1,0 +1,64 @@
+"""Tokenised data on disk: every split of a data set is tokenised once per tokenizer, prefix and length.
+
+A cell that finds its tokens here loads no tokenizer, which takes longer to load than a small cell's data to tokenise.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from datasets import DatasetDict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from xlscale.cards.schema import ModelCard
+from xlscale.core import fingerprint
+from xlscale.core.files import CACHE, atomic, digest
+from xlscale.data.batches import Encoded
+from xlscale.models import ladder
+
+FOLDER = CACHE / "tokens"
+FIELDS = ("ids", "offsets", "row", "spans")
+TARGET = "target."  # what the names of targets begin with in a file
+
+
+def encoded(task, rows: DatasetDict, split: str, model: ModelCard, max_length: int) -> Encoded:
+    """What ``task.encode`` makes of all rows of a split of the task's data set, whose splits are ``rows``.
+
+    A file that cannot be read is made again.
+    """
+    card = task.card
+    # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
+    code = [
+        "batches",
+        "tasks.common",
+        "data.words",
+        f"tasks.{card.family}",
+        "models.ladder",
+        "models.store",
+        f"models.{model.reader}",
+    ]
+    identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, max_length]
+    identity += [fingerprint.of_modules(code), version("tokenizers")]
+    path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
+    try:
+        return _read(path)
+    except (FileNotFoundError, SafetensorError, KeyError):
+        found = task.encode(rows[split], ladder.tokenizer(model), model.prefix, max_length)
+    _write(found, path)
+    return found
+
+
+def _read(path: Path) -> Encoded:
+    tensors = load_file(path)
+    targets = {name.removeprefix(TARGET): values for name, values in tensors.items() if name.startswith(TARGET)}
+    return Encoded(*(tensors[name] for name in FIELDS[:3]), targets, tensors.get("spans"))
+
+
+def _write(found: Encoded, path: Path) -> None:
+    tensors = {name: getattr(found, name) for name in FIELDS if getattr(found, name) is not None}
+    tensors |= {TARGET + name: values for name, values in found.targets.items()}
+    with atomic(path) as temporary:
+        save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, temporary)

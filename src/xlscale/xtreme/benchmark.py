@@ -1,0 +1,93 @@
+"""What a benchmark scores: tasks, groups, languages, file formats and metrics, read from data_manifest/benchmarks/.
+
+A task more, or a language more, is a line of YAML; only a file format that is not there yet needs code.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.core.files import MANIFEST, XlscaleError, relative
+from xlscale.core.strict import Name, Strict, parse, read_yaml
+
+# What can be computed from the files of each format; all are percentages.
+METRICS = {
+    "labels": r"accuracy",
+    "json_labels": r"accuracy",
+    "indices": r"accuracy",
+    "tags": r"f1|precision|recall|accuracy",
+    "answers": r"(mlqa_)?(exact_match|f1)",
+    "pairs": r"f1|precision|recall",
+    "ranking": r"map@[1-9]\d*",
+}
+
+
+class Task(Strict):
+    """One task: a folder of its name in the predictions and in the labels, with a file per language in each."""
+
+    name: Name
+    title: str
+    group: Name
+    format: Literal["labels", "json_labels", "indices", "tags", "answers", "pairs", "ranking"]
+    file: str = Field(pattern=r"^[^/{}]*\{language\}[^/{}]*$")
+    development: str | None = Field(default=None, pattern=r"^[^/{}]*\{language\}[^/{}]*$")  # pairs: sets the threshold
+    labels: list[str] | None = None  # every label that may occur
+    metrics: list[str] = Field(min_length=1)  # what is shown
+    score: list[str] = Field(min_length=1)  # the metrics whose mean is the task's score
+    languages: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        for metric in self.metrics:
+            if not re.fullmatch(METRICS[self.format], metric):
+                raise ValueError(f"metrics: {metric!r} cannot be computed from files of format {self.format!r}")
+        if not set(self.score) <= set(self.metrics):
+            raise ValueError("score: expected some of the metrics")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError("languages: expected each once")
+        if (self.labels is not None) != (self.format in ("labels", "json_labels", "tags")):
+            raise ValueError("labels: expected for labels, json_labels and tags, and for nothing else")
+        if (self.development is not None) != (self.format == "pairs"):
+            raise ValueError("development: expected for pairs, and for nothing else")
+        return self
+
+
+class Benchmark(Strict):
+    """The tasks of a benchmark, in the order in which they are printed."""
+
+    name: str
+    title: str
+    citation: str
+    tasks: list[Task] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        if len({task.name for task in self.tasks}) < len(self.tasks):
+            raise ValueError("tasks: expected each name once")
+        return self
+
+    def groups(self) -> dict[str, list[str]]:
+        """Names of the tasks of each group; a task is in one group."""
+        found: dict[str, list[str]] = {}
+        for task in self.tasks:
+            found.setdefault(task.group, []).append(task.name)
+        return found
+
+
+def names() -> list[str]:
+    """Names of the benchmarks that are described, sorted."""
+    return sorted(path.stem.replace("_", "-") for path in (MANIFEST / "benchmarks").glob("*.yaml"))
+
+
+def load(name: str) -> Benchmark:
+    """Read a benchmark's description. Raises XlscaleError for an unknown name or a broken description."""
+    if name not in names():
+        raise XlscaleError(f"unknown benchmark {name!r}: expected one of {', '.join(names())}")
+    path = MANIFEST / "benchmarks" / f"{name.replace('-', '_')}.yaml"
+    found = parse(Benchmark, read_yaml(path), relative(path))
+    if found.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {found.name!r}")
+    return found

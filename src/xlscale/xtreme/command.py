@@ -1,0 +1,42 @@
+"""The command line: ``python -m xlscale.score``. A fault ends in one line and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from xlscale.core.files import XlscaleError, write_json
+from xlscale.xtreme import benchmark, report
+from xlscale.xtreme.folders import score_folders
+
+
+def main(arguments: list[str]) -> int:
+    """Score, print the table, write the JSON; 0 if all is well, 1 after a fault."""
+    parser = argparse.ArgumentParser(prog="xlscale.score", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--predictions", type=Path, required=True, help="folder with <task>/test-<language>.<ext>")
+    parser.add_argument("--labels", type=Path, required=True, help="the same with the true labels")
+    parser.add_argument("--benchmark", choices=benchmark.names(), default="xtreme-r")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="some tasks (default: all)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all scores, unrounded, to this file")
+    parser.add_argument("--allow-missing", action="store_true", help="mark missing files instead of stopping")
+    options = parser.parse_args(arguments)
+    try:
+        description = benchmark.load(options.benchmark)
+        scores = score_folders(
+            description, options.predictions, options.labels, options.tasks, allow_missing=options.allow_missing
+        )
+        if options.json:
+            write_json(options.json, report.document(scores))
+    except XlscaleError as error:
+        print(f"xlscale.score: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"xlscale.score: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(report.table(scores), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

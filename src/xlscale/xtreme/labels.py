@@ -1,0 +1,89 @@
+"""A label or an index per line: XNLI, PAWS-X and XCOPA classify, Tatoeba gives the index of the sentence found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xlscale.metrics.answers import accuracy
+from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.source import Source, shortened
+
+MANY = 100  # from so many items on, labels that are all the same are not labels
+
+
+def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
+    """Accuracy, 0 to 100, of a label per line. Raises XlscaleError for another number of lines, an unknown label."""
+    table = {label: code for code, label in enumerate(task.labels)}
+    gold, given = (source.codes(source.lines(), table) for source in (labels, predictions))
+    _several(gold, labels)
+    return _accuracy(predictions, given, labels, gold)
+
+
+def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
+    """Accuracy, 0 to 100, of an index per line. Raises XlscaleError for another number of lines, a bad index."""
+    gold, given = (_indices(source) for source in (labels, predictions))
+    return _accuracy(predictions, given, labels, gold)
+
+
+def score_json_labels(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
+    """Accuracy, 0 to 100, of a JSON object with ``label`` per line.
+
+    Where every line of both files has an ``idx``, that is the id and the order of lines does not matter. Raises
+    XlscaleError for broken JSON, an unknown label, an ``idx`` twice or not among the labels', another number of lines.
+    """
+    ids, gold = _objects(labels, task.labels)
+    own, given = _objects(predictions, task.labels)
+    _several(gold, labels)
+    if ids and own and len(ids) == len(own):
+        places = {key: place for place, key in enumerate(ids)}
+        for line, key in enumerate(own, 1):
+            if key not in places:
+                raise predictions.fault(f"unknown idx {key!r}: expected those of {labels.path}", line)
+        gold = gold[[places[key] for key in own]]
+    return _accuracy(predictions, given, labels, gold)
+
+
+def _accuracy(predictions: Source, given: np.ndarray, labels: Source, gold: np.ndarray) -> dict[str, float]:
+    if len(given) != len(gold):
+        line = min(len(given), len(gold)) + 1
+        raise predictions.fault(f"expected {len(gold)} lines as in {labels.path}, got {len(given)}", line)
+    return {"accuracy": 100 * accuracy(given, gold)}
+
+
+def _several(gold: np.ndarray, labels: Source) -> None:
+    """XTREME's own download replaces the labels of the test sets by one value: whoever scores against it sees it."""
+    if len(gold) >= MANY and (gold == gold[0]).all():
+        raise labels.fault(
+            "all labels are the same; XTREME's download removes them, here they have to be the true ones"
+        )
+
+
+def _indices(source: Source) -> np.ndarray:
+    rows = [row.strip() for row in source.lines()]
+    for line, row in enumerate(rows, 1):
+        if not (row.isascii() and row.isdigit() and len(row) < 16):
+            raise source.fault(f"expected an index, got {shortened(row)}", line)
+    return np.array(rows).astype(np.int64)
+
+
+def _objects(source: Source, known: list[str]) -> tuple[list[Any], np.ndarray]:
+    """The idx of each line (none if no line has one) and the codes of the labels."""
+    codes, ids = [], {}
+    for line, row in enumerate(source.lines(), 1):
+        value = source.parse(row, line=line)
+        label = value.get("label") if isinstance(value, dict) else None
+        if not isinstance(label, int) or isinstance(label, bool) or str(label) not in known:
+            expected = f'{{"label": {" or ".join(known)}}}'
+            raise source.fault(f"expected {expected}, got {shortened(row)}", line)
+        codes.append(known.index(str(label)))
+        if (key := value.get("idx")) is not None:
+            if not isinstance(key, int | str):
+                raise source.fault(f"idx: expected a number or a string, got {shortened(key)}", line)
+            if key in ids:
+                raise source.fault(f"duplicate idx {key!r}, first in line {ids[key]}", line)
+            ids[key] = line
+        if ids and len(ids) < line:
+            raise source.fault("expected an idx in every line or in none", line)
+    return list(ids), np.array(codes, np.int16)
