@@ -1,0 +1,51 @@
+"""The parts that are chosen by name: task families, objectives, methods, backends and readers of models.
+
+One line for each part: ``"module:Class"``, or a module alone. A part is imported when it is used and not before, and the
+code of a cell is fingerprinted with the parts that its parameters name and no others. To add a part: one file in its
+room, one name here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Literal
+
+from xlscale.core.files import XlscaleError
+
+Kind = Literal["task", "objective", "method", "backend", "reader"]
+PARTS: dict[Kind, dict[str, str]] = {
+    "task": {
+        "classification": "xlscale.tasks.classification:Classification",
+        "mining": "xlscale.tasks.mining:Mining",
+        "multiple_choice": "xlscale.tasks.multiple_choice:MultipleChoice",
+        "ranking": "xlscale.tasks.ranking:Ranking",
+        "retrieval": "xlscale.tasks.retrieval:Retrieval",
+        "span_qa": "xlscale.tasks.span_qa:SpanQA",
+        "tagging": "xlscale.tasks.tagging:Tagging",
+    },
+    "objective": {
+        "supervised": "xlscale.training.objectives.supervised:Supervised",
+        "distillation": "xlscale.training.objectives.distillation:Distillation",
+    },
+    "method": {"full": "xlscale.training.methods.full:Full"},
+    "backend": {"cpu": "xlscale.training.backends.cpu:CPU"},
+    "reader": {"e5_wheel": "xlscale.models.e5_wheel", "hf": "xlscale.models.hf"},
+}
+
+
+def module(kind: Kind, name: str) -> str:
+    """The module of a part. Raises XlscaleError with the known names for an unknown one."""
+    return _entry(kind, name).partition(":")[0]
+
+
+def get(kind: Kind, name: str) -> Any:
+    """The class of a part (of a reader, which is a module, the module), imported now. Raises as ``module`` does."""
+    path, _, attribute = _entry(kind, name).partition(":")
+    found = import_module(path)
+    return getattr(found, attribute) if attribute else found
+
+
+def _entry(kind: Kind, name: str) -> str:
+    if name not in PARTS[kind]:
+        raise XlscaleError(f"{kind}: expected one of {', '.join(PARTS[kind])}, got {name!r}")
+    return PARTS[kind][name]
