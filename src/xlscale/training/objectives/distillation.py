@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from xlscale.data.batches import Batch, Encoded
-from xlscale.tasks.common import mean_pool
+from xlscale.tasks.base import mean_pool
 from xlscale.training import evaluate
 
 TEMPERATURE = 0.02  # the teacher's cosines of unlike texts differ by some hundredths
