@@ -58,14 +58,14 @@ def ours(folder: Path, out: Path, *names: str) -> dict[str, float]:
 
 def theirs(folder: Path, out: Path, checkout: Path) -> dict[str, float]:
     """The reference, on the same files without the task that it cannot score."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         for side in ("predictions", "labels"):
-            (Path(place) / side).mkdir()
+            (Path(temporary) / side).mkdir()
             for task in (folder / side).iterdir():
                 if task.name != UNSCORED:  # links are not followed by its os.walk, but counted as folders
-                    (Path(place) / side / task.name).symlink_to(task.resolve())
+                    (Path(temporary) / side / task.name).symlink_to(task.resolve())
         command = [sys.executable, "evaluate.py", "--xtreme_version", BENCHMARK, "--output_file", str(out)]
-        command += ["--prediction_folder", f"{place}/predictions", "--label_folder", f"{place}/labels"]
+        command += ["--prediction_folder", f"{temporary}/predictions", "--label_folder", f"{temporary}/labels"]
         return run(command, cwd=checkout)
 
 
@@ -99,8 +99,8 @@ def measure(folder: Path, checkout: Path | None, rounds: int) -> dict[str, Any]:
     both = [task.name for task in description.tasks if task.name != UNSCORED]
     rows: dict[str, list[dict[str, float]]] = {}
     found: dict[str, Any] = {"rounds": rounds, "load": [os.getloadavg()[0]], **counts(folder)}
-    with tempfile.TemporaryDirectory() as place:
-        own, other = Path(place) / "own.json", Path(place) / "other.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        own, other = Path(temporary) / "own.json", Path(temporary) / "other.json"
         for _ in range(rounds):
             rows.setdefault("ours", []).append(ours(folder, own))
             rows.setdefault("ours_shared", []).append(ours(folder, own, *both))
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the random folders are or will be (default: temporary)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        found = measure(options.folder or Path(place), options.reference, options.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        found = measure(options.folder or Path(temporary), options.reference, options.rounds)
     import report
 
     (HERE / "score.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -66,9 +66,9 @@ def classified(tmp_path):
     cycle = ["games", "mail", "games", "web"]
 
     def text(i, label, language):
-        place = {"en": 0, "aa": 0, "bb": 1}[language]
+        index = {"en": 0, "aa": 0, "bb": 1}[language]
         filler = (FILLER if language == "en" else RUSSIAN)[i // 4 % 6]
-        return f"{filler} {names[label][place]}"
+        return f"{filler} {names[label][index]}"
 
     rows = [
         (split, language, {"text": text(i, cycle[i % 4], language), "label": cycle[i % 4]})

@@ -105,6 +105,6 @@ def test_rows_are_taken_with_all_their_inputs_in_the_order_asked_for(ids, data):
     expected = [i for row in rows for i in range(len(ids)) if owners[i] == row]
     assert found.targets["label"].tolist() == expected
     assert [rows[row] for row in found.row] == [owners[i] for i in expected]
-    for place, i in enumerate(expected):
-        assert found.ids_of(place).tolist() == ids[i]
-        assert found.spans_of(place)[:, 0].tolist() == ids[i]
+    for position, i in enumerate(expected):
+        assert found.ids_of(position).tolist() == ids[i]
+        assert found.spans_of(position)[:, 0].tolist() == ids[i]

@@ -117,7 +117,7 @@ def test_leak_across_data_sets_is_found(planted):
 
 
 @pytest.fixture
-def asked(tmp_path):
+def question_set(tmp_path):
     """A function that sets fields of one dev row of a small copy of a question set and returns the copy's card."""
     card = catalogue.data_card("squad_wiki")
     rows = load.table(card).to_pandas()
@@ -128,7 +128,7 @@ def asked(tmp_path):
         for column, value in values.items():
             copy.at[39, column] = value
         table = pa.Table.from_pandas(copy, schema=bundles.read(card.path).schema, preserve_index=False)
-        path = tmp_path / "asked.parquet"
+        path = tmp_path / "questions.parquet"
         bundles.write(table, path)
         return card.model_copy(update={"file": str(path), "sha256": sha256_file(path), "splits": bundles.counts(table)})
 
@@ -136,26 +136,28 @@ def asked(tmp_path):
     return change
 
 
-def test_a_shared_question_is_counted_and_is_no_leak_without_its_context(asked):
-    assert found(asked())["shared_questions"] == 0
-    proof = found(asked(question=asked.trained["question"].upper()))
+def test_a_shared_question_is_counted_and_is_no_leak_without_its_context(question_set):
+    assert found(question_set())["shared_questions"] == 0
+    proof = found(question_set(question=question_set.trained["question"].upper()))
     assert proof["shared_questions"] == 1 and not proof["leak"]
-    assert found(asked(context=asked.trained["context"], question=asked.trained["question"]))["leak"]
+    assert found(question_set(context=question_set.trained["context"], question=question_set.trained["question"]))[
+        "leak"
+    ]
 
 
-def test_a_question_that_is_a_tested_text_is_a_leak(planted, asked):
-    proofs = contamination.find([planted(), asked(question=planted.test["text"])])
+def test_a_question_that_is_a_tested_text_is_a_leak(planted, question_set):
+    proofs = contamination.find([planted(), question_set(question=planted.test["text"])])
     assert proofs.loc[proofs["leak"], "seen"].tolist() == ["squad_wiki/dev"]
     assert proofs.loc[proofs["leak"], "shared_texts"].tolist() == [1]
 
 
-def test_training_on_what_another_set_is_tuned_on_is_found(planted, asked):
-    proofs = contamination.find([planted(text=_dev_context(asked)), asked()])
+def test_training_on_what_another_set_is_tuned_on_is_found(planted, question_set):
+    proofs = contamination.find([planted(text=_dev_context(question_set)), question_set()])
     assert proofs.loc[proofs["leak"], ["seen", "unseen"]].values.tolist() == [["topic/train", "squad_wiki/dev"]]
 
 
-def _dev_context(asked):
-    return load.table(asked()).to_pandas()["context"].iloc[-1]
+def _dev_context(question_set):
+    return load.table(question_set()).to_pandas()["context"].iloc[-1]
 
 
 def test_a_leak_is_told_in_one_line(planted):

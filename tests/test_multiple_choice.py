@@ -65,9 +65,9 @@ def test_every_choice_is_read_with_its_text(rows, encoded, tokenizer):
     assert encoded.targets["answer"][::4].tolist() == rows["answer"]
     assert encoded.lengths.max() <= 96
     example = rows[5]
-    for place, choice in enumerate(example["choices"]):
+    for index, choice in enumerate(example["choices"]):
         whole = tokenizer(example["text"], choice)["input_ids"]
-        found = encoded.ids_of(4 * 5 + place).tolist()
+        found = encoded.ids_of(4 * 5 + index).tolist()
         assert found[:-1] == whole[: len(found) - 1]  # no prefix; the end is cut, if anything
 
 
@@ -192,15 +192,15 @@ def test_training_and_evaluation_with_an_encoder(task, rows, tokenizer, e5):
     assert log.losses[0] == pytest.approx(np.log(4), abs=0.2)
     outputs = evaluate.run(encoder, head, task, encoded, torch.float32)
     assert np.shape(outputs) == (48,)
-    assert task.predictions(rows, encoded, outputs)["correct"].mean() > 0.7  # so few can be learnt by heart
+    assert task.predictions(rows, encoded, outputs)["correct"].mean() > 0.7  # so few can be learned by heart
 
 
 def test_every_text_is_right_once_and_wrong_three_times(bundled):
     for _, part in bundled.groupby(["split", "language"]):
         right = [choices[answer] for choices, answer in zip(part["choices"], part["answer"], strict=True)]
-        told = pd.Series([choice for choices in part["choices"] for choice in choices])
-        assert len(set(right)) == len(right) and set(told) == set(right)
-        assert (told.value_counts() == 4).all()
+        shown = pd.Series([choice for choices in part["choices"] for choice in choices])
+        assert len(set(right)) == len(right) and set(shown) == set(right)
+        assert (shown.value_counts() == 4).all()
         assert all(len(set(choices)) == 4 for choices in part["choices"])
         assert part["answer"].value_counts().max() - part["answer"].value_counts().min() <= 1
 

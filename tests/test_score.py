@@ -44,10 +44,10 @@ def made(tmp_path_factory) -> Path:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     generated = importlib.import_module("prediction_folders")
     sys.path.remove(str(ROOT / "benchmarks"))
-    place = tmp_path_factory.mktemp("made")
+    root = tmp_path_factory.mktemp("made")
     for description in (XTREME_R, XTREME):
-        generated.make(description, place, np.random.default_rng(3), 60)
-    return place
+        generated.make(description, root, np.random.default_rng(3), 60)
+    return root
 
 
 def scored(folder: Path, task: str, language: str = "") -> dict[str, float]:

@@ -85,16 +85,16 @@ FAULTS = [
 ]  # fmt: skip
 
 
-def folder_of(task: str, place: Path, **changed: str) -> tuple[Path, str]:
-    """A folder with one good file per side, or with what is given in its place, and the file's name."""
+def folder_of(task: str, where: Path, **changed: str) -> tuple[Path, str]:
+    """A folder with one good file per side, or with what is given in its stead, and the file's name."""
     language = TASKS[task].languages[0]
     name = TASKS[task].file.format(language=language)
     texts = dict(zip(("labels", "predictions"), GOOD[task], strict=True)) | changed
-    return write(place, {f"{side}/{task}/{name}": text for side, text in texts.items()}), name
+    return write(where, {f"{side}/{task}/{name}": text for side, text in texts.items()}), name
 
 
-def score_one(task: str, place: Path, name: str) -> dict[str, float]:
-    sides = [Source(place / side / task / name, task, TASKS[task].languages[0]) for side in ("predictions", "labels")]
+def score_one(task: str, where: Path, name: str) -> dict[str, float]:
+    sides = [Source(where / side / task / name, task, TASKS[task].languages[0]) for side in ("predictions", "labels")]
     return FORMATS[TASKS[task].format](TASKS[task], *sides)
 
 
@@ -105,32 +105,32 @@ def test_the_files_are_good_before_they_are_broken(task, tmp_path):
 
 @pytest.mark.parametrize(("task", "side", "text", "line", "message"), FAULTS)
 def test_a_fault_names_file_line_and_language(task, side, text, line, message, tmp_path):
-    place, name = folder_of(task, tmp_path, **{side: text})
+    where, name = folder_of(task, tmp_path, **{side: text})
     with pytest.raises(XlscaleError) as caught:
-        score_one(task, place, name)
+        score_one(task, where, name)
     found = str(caught.value)
     assert "\n" not in found
     assert re.search(message, found)
     assert f" {task} in {TASKS[task].languages[0]}: " in found
     if line:
-        assert found.startswith(f"{place / side / task / name}:{line}: ")
+        assert found.startswith(f"{where / side / task / name}:{line}: ")
 
 
 def test_idx_that_the_labels_lack(tmp_path):
     rows = '{{"label": 0, "idx": {}}}\n{{"label": 1, "idx": {}}}\n'
-    place, name = folder_of("xcopa", tmp_path, labels=rows.format(0, 1), predictions=rows.format(0, 7))
+    where, name = folder_of("xcopa", tmp_path, labels=rows.format(0, 1), predictions=rows.format(0, 7))
     with pytest.raises(XlscaleError, match="xcopa/test-et.jsonl:2: xcopa in et: unknown idx 7"):
-        score_one("xcopa", place, name)
+        score_one("xcopa", where, name)
 
 
 def test_what_is_not_utf_8_and_what_comes_from_windows(tmp_path):
-    place, name = folder_of("xnli", tmp_path)
-    path = place / "predictions" / "xnli" / name
+    where, name = folder_of("xnli", tmp_path)
+    path = where / "predictions" / "xnli" / name
     path.write_bytes(b"neutral\nneutr\xe4l\n")
     with pytest.raises(XlscaleError, match=r"test-ar.tsv:2: xnli in ar: expected UTF-8, got byte 0xe4"):
-        score_one("xnli", place, name)
+        score_one("xnli", where, name)
     path.write_bytes(b"\xef\xbb\xbfneutral\r\nneutral \r\n\r\n")
-    assert score_one("xnli", place, name) == {"accuracy": 50}
+    assert score_one("xnli", where, name) == {"accuracy": 50}
 
 
 @pytest.fixture

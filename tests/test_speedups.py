@@ -88,7 +88,7 @@ def _plain_float32(e5, work):
 def test_float32_follows_the_plain_loop(e5, work):
     losses, predictions = _fast(e5, work, torch.float32)
     plain, expected = _plain_float32(e5, work)
-    assert np.mean(losses[:2]) > 1.02 * np.mean(losses[-2:])  # something was learnt
+    assert np.mean(losses[:2]) > 1.02 * np.mean(losses[-2:])  # something was learned
     assert losses == pytest.approx(plain, rel=1e-3)
     assert (predictions["prediction"] == expected["prediction"]).mean() > 0.96
     assert np.allclose(predictions["score"], expected["score"], rtol=1e-2, atol=1e-2)
