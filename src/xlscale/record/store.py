@@ -23,7 +23,6 @@ from xlscale.metrics.predictions import SCORES, by_language, digest, zero_shot_m
 from xlscale.record import canary
 
 SMALL = ["language", "item", "prediction", "score", *SCORES]  # gold and group are the data set's
-PROBE = "udhr"  # what phase 1 measures
 ROUNDING = 1e-6  # predictions are stored in float32
 FACTS = [
     "cell",
@@ -47,8 +46,7 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
     such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
     """
     found = _all(folder)
-    void = canary.void(folder)
-    gone = {result.id for result in found.values() if (result.phase, result.fingerprint) in void}
+    gone = canary.void(found, folder)
     for _ in cells_.PARAMETERS:  # as deep as lineages go
         gone |= {result.id for result in found.values() if result.parent in gone}
     return {name: result for name, result in found.items() if name not in gone}
@@ -145,7 +143,7 @@ def _check_predictions(result: Result, path: Path) -> None:
 
 def data_set(result: Result) -> str:
     """Name of the data set that a cell is evaluated on."""
-    return PROBE if result.phase == "pretrained" else result.parameters[result.phase]
+    return cells_.PROBE if result.phase == "pretrained" else result.parameters[result.phase]
 
 
 def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Table:

@@ -47,11 +47,6 @@ def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) ->
 def against_record(result: Result) -> pd.DataFrame:
     """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict."""
     found = table(store.results(), {result.id: result})
-    code = "same code" if result.fingerprint in _recorded_code(result) else "changed since the record"
-    return found.drop(columns="agrees").assign(code=code)
-
-
-def _recorded_code(result: Result) -> set[str]:
     recorded = store.results().get(result.id)
-    accepted = canary.accepted(result.phase)
-    return accepted if recorded and recorded.fingerprint in accepted else set()
+    code = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
+    return found.drop(columns="agrees").assign(code=code)
