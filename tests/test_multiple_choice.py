@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from conftest import debian_indexes
+from conftest import debian_indexes, recipe
 from datasets import Dataset
 
 from data_manifest.builders import summary_choice, topic
@@ -19,6 +19,8 @@ from xlscale.data.batches import Batch, training_order
 from xlscale.models import ladder
 from xlscale.report import samples
 from xlscale.training import evaluate, loop
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.model import Model
 
 CARD = catalogue.data_card("summary_choice")
 
@@ -183,14 +185,12 @@ def test_training_and_evaluation_with_an_encoder(task, rows, tokenizer, e5):
     torch.set_num_threads(machine.THREADS)
     encoder = ladder.load(e5, 1)
     head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
-    log = loop.finetune(
-        encoder, head, task, encoded, epochs=20, learning_rate=3e-3, batch_size=6, dtype=torch.float32,
-        generator=np.random.default_rng(0),
-    )  # fmt: skip
+    model = Model(encoder, CPU("float32"), task, head)
+    log = loop.finetune(model, encoded, recipe(epochs=20, learning_rate=3e-3, batch_size=6), np.random.default_rng(0))
     assert len(log.losses) == 40
     assert log.tokens == 20 * encoded.lengths.sum()
     assert log.losses[0] == pytest.approx(np.log(4), abs=0.2)
-    outputs = evaluate.run(encoder, head, task, encoded, torch.float32)
+    outputs = evaluate.run(model, encoded)
     assert np.shape(outputs) == (48,)
     assert task.predictions(rows, encoded, outputs)["correct"].mean() > 0.7  # so few can be learnt by heart
 

@@ -107,7 +107,7 @@ class OpenCell:
         return [*map(data_card, before), self.data] if self.data.trained else []
 
     def train(self, encoder: nn.Module) -> tuple[nn.Module | None, TrainingLog | None]:
-        """Train ``encoder`` in place by the recipe, on every training set in turn; the head, and what the training left.
+        """Train ``encoder`` in place by the recipe, on every training set in turn; gives the head and the log.
 
         After intermediate training the encoder's checkpoint is written. Both are None where nothing is trained. Raises
         Diverged.

@@ -27,4 +27,4 @@ class Method(ABC):
 
     @abstractmethod
     def load(self, card: ModelCard, layers: int, path: Path) -> nn.Module:
-        """The rung with ``layers`` layers with what ``save`` wrote. Raises XlscaleError for a file that does not fit."""
+        """The rung with ``layers`` layers with what ``save`` wrote. Raises XlscaleError for another file."""
