@@ -4,10 +4,11 @@ import ast
 import hashlib
 from functools import partial
 
+import pandas as pd
 import pytest
 
-from xlscale.cards.catalogue import data_card
 from xlscale.core import cache, fingerprint, registry
+from xlscale.core.files import XlscaleError
 from xlscale.experiment import cells
 
 TARGETS = {"topic": "classification", "summary_choice": "multiple_choice", "interface_tags": "tagging"}
@@ -54,8 +55,7 @@ def codes(target_parameters):
 
 @pytest.fixture(scope="module")
 def target_parameters():
-    flat = {prefix + name: 1 for prefix in cells.PREFIX.values() for name in cells.recipe.NEEDED}
-    return flat | {"model": "e5_small", "layers": 1, "intermediate": "squad_wiki", "target": "topic"}
+    return {"model": "e5_small", "layers": 1, "intermediate": "squad_wiki", "target": "topic"}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def noticed(codes):
     paths = [path.relative_to(fingerprint.PACKAGE.parent) for path in fingerprint.PACKAGE.rglob("*.py")]
     for module in {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fingerprint, "_code", lambda name, edited=module: real(name) + ("!" if name == edited else ""))
+            patch.setattr(
+                fingerprint, "_code", lambda name, edited=module: real(name) + ("!" if name == edited else "")
+            )
             found[module] = {key for key, cell in codes.items() if cells.code(*cell) != before[key]}
     return found
 
@@ -98,28 +100,30 @@ def test_a_phase_covers_its_own_notebook(codes):
 
 
 def test_an_unknown_part_is_one_line(target_parameters):
-    with pytest.raises(cells.XlscaleError, match="objective: expected one of supervised, distillation, got 'adversar'"):
+    with pytest.raises(XlscaleError, match="objective: expected one of supervised, distillation, got 'adversar'"):
         cells.code("target", target_parameters | {"objective": "adversar"})
 
 
-def test_the_code_of_a_table_follows_from_imports_and_versions(monkeypatch, tmp_path):
-    import pandas as pd
-
-    from xlscale.stats import groups
-
+def test_the_code_of_a_table_follows_from_imports_parts_and_versions(monkeypatch, tmp_path):
     made = []
 
-    def table(**changes):
-        make = partial(groups.__dict__.get("frame", pd.DataFrame), {"a": [1]})
-        return cache.table("t", 1, lambda: made.append(1) or make(), **changes)
+    def table(**parts):
+        return cache.table("counts", 1, partial(_count, made), **parts)
 
     monkeypatch.setattr(cache, "CACHE", tmp_path)
-    monkeypatch.setattr(fingerprint, "_path", fingerprint._path)
-    of_modules = fingerprint.of_modules
-    monkeypatch.setattr(cache.fingerprint, "of_modules", lambda names: of_modules([n for n in names if n != __name__]))
-    assert table().equals(table())
-    table(parts=[registry.module("task", data_card("topic").family)])
-    assert len(made) == 2
-    monkeypatch.setattr(fingerprint, "_version", lambda name: "another")
-    table(parts=[registry.module("task", data_card("topic").family)])
+    monkeypatch.setattr(_count, "__module__", "xlscale.stats.groups")
+    tasks = {"parts": [registry.module("task", "tagging")]}
+    assert table().equals(table()) and len(made) == 1
+    assert table(**tasks).equals(table(**tasks)) and len(made) == 2
+    real = fingerprint._code
+    monkeypatch.setattr(fingerprint, "_code", lambda name: "edited" if name == "xlscale.tasks.tagging" else real(name))
+    table(), table(**tasks)
     assert len(made) == 3
+    monkeypatch.setattr(fingerprint, "_version", lambda name: f"{name} 99")
+    table(), table(**tasks)
+    assert len(made) == 5
+
+
+def _count(made: list[int]) -> pd.DataFrame:
+    made.append(1)
+    return pd.DataFrame({"n": [1]})

@@ -147,8 +147,8 @@ def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -
     read = [PROBE] if phase == "pretrained" else [parameters[phase], *_stages(phase, parameters[phase])]
     found += [("task", data_card(name).family) for name in read]
     if phase != "pretrained" and data_card(parameters[phase]).trained:
-        chosen = recipe.of(parameters, PREFIX[phase])
-        found += [("objective", chosen.objective), ("method", chosen.method)]
+        for kind in ("objective", "method"):  # which a recipe from before there were others does not name
+            found.append((kind, parameters.get(PREFIX[phase] + kind, Recipe.model_fields[kind].default)))
     return tuple(sorted({registry.module(kind, name) for kind, name in found}))
 
 
