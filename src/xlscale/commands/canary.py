@@ -77,8 +77,8 @@ def _as_recorded(chosen: list[Cell], recorded: dict[str, Result]) -> dict[str, R
     for cell in chosen:
         if (there := recorded[cell.id].environment.get("machine", here)) != here:
             raise XlscaleError(
-                f"{cell.id}: machine: expected {there!r}, to compare bit for bit, this is {here!r}; with AGAINST=<commit> "
-                "the cells are run by the code of that commit, too"
+                f"{cell.id}: machine: expected {there!r}, to compare bit for bit, this is {here!r}; "
+                "with AGAINST=<commit> the cells are run by the code of that commit, too"
             )
     return {cell.id: recorded[cell.id] for cell in chosen}
 
