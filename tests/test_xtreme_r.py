@@ -13,10 +13,10 @@ import pytest
 import yaml
 from conftest import FIXTURES
 
-from xlscale import tasks
 from xlscale.cards import catalogue
 from xlscale.commands import check
 from xlscale.core.files import ROOT, XlscaleError
+from xlscale.core.registry import PARTS
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
 from xlscale.metrics.predictions import VALUE
@@ -151,7 +151,7 @@ def test_cards_say_what_a_reader_needs():
             assert origin.schema_read, card.name
         assert all(stage in SOURCES for stage in card.stages)
         assert card.translates is None or card.translates in SOURCES
-        assert card.family in tasks.FAMILIES and card.metric in VALUE, card.name
+        assert card.family in PARTS["task"] and card.metric in VALUE, card.name
     trained = {name for name, card in SOURCES.items() if card.role == "target" and card.trained}
     assert trained == {name for name, card in SOURCES.items() if card.role == "target" and card.recipe}
 

@@ -19,7 +19,7 @@ import numpy as np
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, containment, normal
+from xlscale.data.similarity import NEAR, containment, incidence, normal
 
 # Our code -> CLDR's locales, where they differ; what the first one leaves open the second one says.
 LOCALES = {"pt": ("pt-PT", "pt"), "tl": ("fil",)}
@@ -211,11 +211,7 @@ def families(texts: Mapping[str, Annotations]) -> Iterator[list[str]]:
 
 def _jaccard(texts: Sequence[str]) -> np.ndarray:
     """Shared words by all words of every two texts: shape (texts, texts), 0 to 1."""
-    words = [set(normal(text).split()) for text in texts]
-    known = {word: i for i, word in enumerate(sorted(set().union(*words)))}
-    holds = np.zeros((len(texts), len(known)), dtype=np.float32)
-    for i, own in enumerate(words):
-        holds[i, [known[word] for word in own]] = 1
+    holds = incidence([set(normal(text).split()) for text in texts], {}).toarray()
     shared, size = holds @ holds.T, holds.sum(axis=1)
     return shared / (size[:, None] + size - shared)
 

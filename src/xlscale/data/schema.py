@@ -30,12 +30,9 @@ COLUMNS: dict[str, pa.Schema] = {
         [
             *_COMMON,
             ("text", pa.string()),
-            ("role", pa.string()),  # query, candidate, or pair: a query with the text of its right candidate
+            ("role", pa.string()),  # query, candidate, or pair: a query with the text of its relevant candidate
             ("second", pa.string()),  # of a pair: that text
-            (
-                "right",
-                pa.list_(pa.string()),
-            ),  # items of the right candidates; of a pair the one, for telling equal ones
+            ("relevant", pa.list_(pa.string())),  # of a candidate: groups of the queries that it answers
         ]
     ),
     "retrieval": pa.schema([*_COMMON, ("text", pa.string())]),

@@ -13,6 +13,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import cache
 from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
+from xlscale.metrics import spans
 
 TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
 
@@ -52,7 +53,7 @@ def labels(card: DataCard) -> pd.DataFrame:
     """Rows (of a tagging set spans) per label (columns) in every split and language (rows)."""
     rows = load.table(card).to_pandas()
     if card.family == "tagging":
-        rows["label"] = [[kind for kind, _, _ in words.spans(tags)] for tags in rows["tags"]]
+        rows["label"] = [[kind for kind, _, _ in spans.of(tags)] for tags in rows["tags"]]
         rows = rows.explode("label", ignore_index=True)
     found = pd.crosstab([rows["split"], rows["language"]], rows["label"])
     return found.reindex(columns=card.labels, fill_value=0).reindex(schema.SPLITS, level="split")
@@ -125,7 +126,7 @@ def _marked(row: pd.Series) -> str:
     """The text of a tagged row with its spans marked, each with its type."""
     text, begins = row["text"], words.starts(row["text"], row["tokens"])
     parts, done = [], 0
-    for kind, first, last in words.spans(row["tags"]):
+    for kind, first, last in spans.of(row["tags"]):
         start, end = begins[first], begins[last - 1] + len(row["tokens"][last - 1])
         parts += [escape(text[done:start]), f"<mark>{escape(text[start:end])}</mark><sub>{kind}</sub>"]
         done = end
