@@ -42,7 +42,7 @@ def bundled():
 
 @pytest.fixture(scope="module")
 def rows():
-    return load.load(CARD)["train"].select(range(80))
+    return load.splits(CARD)["train"].select(range(80))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_all_choices_of_a_row_have_the_same_room(task, tokenizer):
 
 
 def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
-    test = load.load(CARD)["test"]
+    test = load.splits(CARD)["test"]
     test = test.select(np.flatnonzero(np.array(test["language"]) == "de"))
     encoded = task.encode(test, tokenizer, "", 64)
     right = encoded.targets["choice"] == encoded.targets["answer"]
@@ -113,7 +113,7 @@ def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
 
 def test_gold_is_what_the_corpus_says(task, tokenizer):
     gold = load.gold(CARD)
-    part = load.load(CARD)["test"].select(range(40))
+    part = load.splits(CARD)["test"].select(range(40))
     table = task.predictions(part, task.encode(part, tokenizer, "", 32), [np.float32(0)] * 160)
     assert table["gold"].tolist() == gold["gold"].head(40).tolist()
 
@@ -363,14 +363,14 @@ def test_a_short_choice_is_no_leak_unless_it_is_a_tested_text(copy):
 @pytest.mark.parametrize("answer", [4, -1])
 def test_an_answer_that_is_no_choice(copy, answer):
     with pytest.raises(XlscaleError, match=rf"copy\.parquet: answer: item .*: expected 0 to 3, .*, got {answer}$"):
-        load.load(copy(answer=answer))
+        load.splits(copy(answer=answer))
 
 
 def test_choices_that_are_none(copy):
     with pytest.raises(
         XlscaleError, match=r"copy\.parquet: choices: item .*: expected two texts or more, got \['a'\]$"
     ):
-        load.load(copy(choices=["a"], answer=0))
+        load.splits(copy(choices=["a"], answer=0))
 
 
 def test_what_the_notebook_shows(copy):

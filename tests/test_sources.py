@@ -366,7 +366,7 @@ def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
     assert set(lock.splits) == set(documented.splits)
     for split, languages in documented.splits.items():
         assert set(languages) <= set(lock.splits[split]), split
-    loaded = load.load(card)
+    loaded = load.splits(card)
     assert {split: len(rows) for split, rows in loaded.items()} == {
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
@@ -505,7 +505,7 @@ def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     path = _copied(given, monkeypatch, tmp_path, "Rowan/hellaswag") / "default" / "train" / "0000.parquet"
     unlocked = catalogue.data_card("hellaswag")
     with pytest.raises(XlscaleError, match=r"hellaswag: not fetched, expected .*hellaswag.json; run `make data-fetch"):
-        load.load(unlocked)
+        load.splits(unlocked)
     lock = convert.make(unlocked)
     card = catalogue.data_card("hellaswag")
     assert card.sha256 == lock.sha256 != unlocked.sha256
@@ -517,7 +517,7 @@ def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     assert load.table(card).equals(first)  # the cache is what the lock says
     card.path.unlink()
     with pytest.raises(XlscaleError, match=r"0000\.parquet: sha256: expected [0-9a-f]{64} as in .*hellaswag.json, got"):
-        load.load(card)
+        load.splits(card)
 
 
 def test_another_mapping_does_not_pass_for_what_was_locked(given):

@@ -1,4 +1,4 @@
-"""What a task costs, tokens and operations of every split, into its card: ``python -m xlscale.data.cost``."""
+"""What a task costs, tokens and operations of every split, into its card: ``python -m xlscale.commands.cost``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of(card: schema.DataCard) -> schema.Cost:
     """
     model = catalogue.model_card(MODEL)
     layers = max(model.rungs)
-    task, rows, encoder = tasks.of(card), load.load(card), ladder.empty(model, layers)
+    task, rows, encoder = tasks.of(card), load.splits(card), ladder.empty(model, layers)
     counts, operations = {}, {}
     for split in rows:
         inputs = token_cache.encoded(task, rows, split, model, LENGTH)

@@ -178,7 +178,7 @@ def describe(result: Result) -> dict[str, object]:
         "placebo": bool(values.get("placebo", False)),
         "condition": cells_.condition(values),
         "target": values.get("target"),
-        "doubles": bool(card) and values.get("target") in card.doubles,
+        "doubles": bool(card) and values.get("target") in card.overlaps_targets,
         "seed": values.get("seed", 0),
     }
 

@@ -14,6 +14,7 @@ from xlscale.core import cache
 from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
 from xlscale.metrics import spans
+from xlscale.data.describe import describe
 
 TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
 
@@ -33,11 +34,11 @@ def check(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """``corpora.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
+    """``data.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
     code, found = ["data.corpora", "data.overlap", "data.words"], []
     for card in cards:
-        describe, follows_from = partial(load.describe, card), [card.sha256, card.family]
-        found.append(cache.table(f"facts-{card.name}", follows_from, code, describe).assign(set=card.name))
+        make, follows_from = partial(describe, card), [card.sha256, card.family]
+        found.append(cache.table(f"facts-{card.name}", follows_from, code, make).assign(set=card.name))
     return pd.concat(found).set_index(["set", "split", "language"])
 
 
