@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, relative
+from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
 from xlscale.experiment.cells import NONE, Cell
@@ -219,6 +220,30 @@ def table(found: dict[str, Result], phase: str | None = None) -> pd.DataFrame:
 def cells(folder: Path = RESULTS, phase: str | None = None) -> pd.DataFrame:
     """``table`` of the record in ``folder``."""
     return table(results(folder), phase)
+
+
+def with_missing(cells: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
+    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" for what is not recorded."""
+    known = cells[cells["cell"].isin([cell.id for cell in expected])]
+    absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
+    if not absent:
+        return known.reset_index(drop=True)
+    missing = table(absent).assign(status=MISSING)
+    missing = missing.reindex(columns=cells.columns).astype(cells.dtypes.to_dict(), errors="ignore")
+    return pd.concat([known, missing], ignore_index=True)
+
+
+def _absent(cell: Cell) -> Result:
+    return Result(
+        id=cell.id,
+        phase=cell.phase,
+        parent=None,
+        parameters=cell.parameters.model_dump(),
+        reads=dict(cell.reads),
+        status="failed",
+        reason="not in the record",
+        fingerprint="0" * 64,
+    )
 
 
 def languages(folder: Path = RESULTS) -> pd.DataFrame:

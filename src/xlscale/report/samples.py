@@ -34,16 +34,16 @@ def check(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """``data.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
-    code, found = ["data.corpora", "data.overlap", "data.words"], []
+    """``data.describe`` of all sets, one table; cached for as long as a file and the code are the same."""
+    found = []
     for card in cards:
-        make, follows_from = partial(describe, card), [card.sha256, card.family]
-        found.append(cache.table(f"facts-{card.name}", follows_from, code, make).assign(set=card.name))
+        facts = cache.table(f"facts-{card.name}", [card.sha256, card.family], partial(describe, card))
+        found.append(facts.assign(set=card.name))
     return pd.concat(found).set_index(["set", "split", "language"])
 
 
 def costs(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """What all rows of every task cost, as its card states it: thousands of tokens and TFLOP by split."""
+    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens and TFLOP by split."""
     stated = [card for card in cards if card.cost]
     rows = [{f"{split} tokens (k)": n / 1000 for split, n in card.cost.tokens.items()} for card in stated]
     rows = [row | {f"{k} TFLOP": n for k, n in card.cost.tflop.items()} for row, card in zip(rows, stated, strict=True)]
