@@ -13,8 +13,8 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import cache
 from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
-from xlscale.metrics import spans
 from xlscale.data.describe import describe
+from xlscale.metrics import spans
 
 TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
 
@@ -43,7 +43,7 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def costs(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens and TFLOP by split."""
+    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens, and TFLOP."""
     stated = [card for card in cards if card.cost]
     rows = [{f"{split} tokens (k)": n / 1000 for split, n in card.cost.tokens.items()} for card in stated]
     rows = [row | {f"{k} TFLOP": n for k, n in card.cost.tflop.items()} for row, card in zip(rows, stated, strict=True)]
