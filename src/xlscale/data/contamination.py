@@ -87,18 +87,9 @@ def summary(proofs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for unseen, part in proofs.groupby("unseen", sort=False):
         nearest = part.loc[part["max_similarity"].idxmax()]
-        rows.append(
-            {
-                "unseen": unseen,
-                "seen_splits": len(part),
-                "seen_texts": int(part["seen_texts"].sum()),
-                "shared": int(part[SHARED].sum().sum()),
-                "max_similarity": float(nearest["max_similarity"]),
-                "seen": nearest["seen"] if nearest["max_similarity"] else "",
-                "nearest": nearest["nearest"],
-                "leaks": int(part["leak"].sum()),
-            }
-        )
+        similarity, seen = float(nearest["max_similarity"]), nearest["seen"] if nearest["max_similarity"] else ""
+        texts, shared, leaks = (int(part[names].to_numpy().sum()) for names in ("seen_texts", SHARED, "leak"))
+        rows.append((unseen, len(part), texts, shared, similarity, seen, nearest["nearest"], leaks))
     columns = ["unseen", "seen_splits", "seen_texts", "shared", "max_similarity", "seen", "nearest", "leaks"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,11 @@ class Task(ABC):
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens, and as targets what the loss needs."""
-        return Encoded.of(tokenized(rows, tokenizer, prefix, max_length))
+        ids: list[list[int]] = []
+        for _, part in slices(rows):
+            texts = [prefix + text for text in part["text"]]
+            ids += tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+        return Encoded.of(ids)
 
     def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Sentence vectors float32 (batch, width) of unit length, from the encoder's output (batch, tokens, width)."""
@@ -67,6 +71,8 @@ class Task(ABC):
 class TrainedTask(Task):
     """A task with a head and a loss."""
 
+    head_size: int  # outputs of the head for a vector
+
     @abstractmethod
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs with targets that say nothing about them, as much alike otherwise as can be."""
@@ -75,9 +81,14 @@ class TrainedTask(Task):
         """The inputs to train on, of all that were encoded."""
         return encoded
 
-    @abstractmethod
     def head(self, width: int, generator: torch.Generator) -> nn.Module:
-        """A fresh head on an encoder's output of ``width``."""
+        """A fresh linear head (width -> head_size), weights uniform within 1/sqrt(width) from ``generator``, bias 0."""
+        head = nn.Linear(width, self.head_size)
+        bound = 1 / math.sqrt(width)
+        with torch.no_grad():
+            head.weight.uniform_(-bound, bound, generator=generator)
+            head.bias.zero_()
+        return head
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -88,16 +99,6 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean of ``hidden`` (batch, tokens, width) where ``mask`` (batch, tokens) is True, in float32."""
     weights = mask.unsqueeze(-1).to(torch.float32)
     return (hidden.to(torch.float32) * weights).sum(1) / weights.sum(1)
-
-
-def linear_head(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A fresh linear head (width -> outputs), weights uniform within 1/sqrt(width) from ``generator``, bias zero."""
-    head = nn.Linear(width, outputs)
-    bound = 1 / math.sqrt(width)
-    with torch.no_grad():
-        head.weight.uniform_(-bound, bound, generator=generator)
-        head.bias.zero_()
-    return head
 
 
 def best_share(logits: np.ndarray) -> np.ndarray:
@@ -117,18 +118,11 @@ def subsample_per_language(rows: Dataset, items: int, whole: str | None = None) 
     return np.flatnonzero((position.sort_index() < items) | (table["language"] == whole))
 
 
-def slices(rows: int) -> Iterable[int]:
-    """The first row of every slice of SLICE rows, with a progress bar where tokenising takes long."""
-    return tqdm(range(0, rows, SLICE), desc="tokenisation", unit="slice", mininterval=5, delay=2, disable=None)
-
-
-def tokenized(rows: Dataset, tokenizer, prefix: str, max_length: int) -> list[list[int]]:
-    """Token ids of ``prefix`` and the text of every row, cut to ``max_length`` tokens."""
-    ids: list[list[int]] = []
-    for first in slices(len(rows)):
-        texts = [prefix + text for text in rows[first : first + SLICE]["text"]]
-        ids += tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    return ids
+def slices(rows: Dataset) -> Iterator[tuple[int, dict[str, list]]]:
+    """The columns of SLICE rows at a time and the index of the first, with a progress bar where it takes long."""
+    firsts = range(0, len(rows), SLICE)
+    for first in tqdm(firsts, desc="tokenisation", unit="slice", mininterval=5, delay=2, disable=None):
+        yield first, rows[first : first + SLICE]
 
 
 def frame(rows: Dataset, columns: list[str]) -> pd.DataFrame:

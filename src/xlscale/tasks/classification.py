@@ -14,7 +14,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.classification import macro_f1
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.base import SLICE, TrainedTask, best_share, frame, linear_head, mean_pool, slices, tokenized
+from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 
 class Classification(TrainedTask):
@@ -23,6 +23,7 @@ class Classification(TrainedTask):
     def __init__(self, card: DataCard):
         super().__init__(card)
         self.classes = {label: i for i, label in enumerate(card.labels)}
+        self.head_size = len(self.classes)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens; target ``label`` int64 (inputs,).
@@ -30,22 +31,17 @@ class Classification(TrainedTask):
         Rows with a ``second`` text are read as pairs, of which the longer side is cut; ``prefix`` marks single texts
         and is not put before a pair.
         """
-        if "second" in rows.column_names:
-            parts = (rows[first : first + SLICE] for first in slices(len(rows)))
-            pairs = (tokenizer(p["text"], p["second"], truncation=True, max_length=max_length) for p in parts)
-            ids = [one for found in pairs for one in found["input_ids"]]
-        else:
-            ids = tokenized(rows, tokenizer, prefix, max_length)
-        labels = np.array([self.classes[label] for label in rows["label"]], np.int64)
-        return Encoded.of(ids, targets={"label": labels})
+        targets = {"label": np.array([self.classes[label] for label in rows["label"]], np.int64)}
+        if "second" not in rows.column_names:
+            return replace(super().encode(rows, tokenizer, prefix, max_length), targets=targets)
+        ids: list[list[int]] = []
+        for _, part in slices(rows):
+            ids += tokenizer(part["text"], part["second"], truncation=True, max_length=max_length)["input_ids"]
+        return Encoded.of(ids, targets=targets)
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs, the labels permuted."""
         return replace(encoded, targets={"label": generator.permutation(encoded.targets["label"])})
-
-    def head(self, width: int, generator: torch.Generator) -> nn.Module:
-        """A fresh linear head, (width) -> (classes)."""
-        return linear_head(width, len(self.classes), generator)
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (batch, classes) from the encoder's output (batch, tokens, width)."""

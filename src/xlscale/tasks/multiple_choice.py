@@ -17,13 +17,15 @@ from torch import nn
 
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.base import SLICE, TrainedTask, best_share, frame, linear_head, mean_pool, slices
+from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case
 
 
 class MultipleChoice(TrainedTask):
     """A multiple-choice task over (text, choice) pairs."""
+
+    head_size = 1
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of the pair (text, choice) for every choice of every row, at most ``max_length`` tokens, a row's
@@ -33,14 +35,13 @@ class MultipleChoice(TrainedTask):
         ``choice``, the choice's index in its row, and ``answer``, the index of the row's correct choice.
         """
         ids, owners, indices, answers = [], [], [], []
-        for first in slices(len(rows)):
-            part = rows[first : first + SLICE]
+        for first, part in slices(rows):
             texts = _cut(part["text"], part["choices"], tokenizer, max_length)
             pairs = [(text, choice) for text, row in zip(texts, part["choices"], strict=True) for choice in row]
             found = tokenizer(*map(list, zip(*pairs, strict=True)), truncation="only_second", max_length=max_length)
             ids += found["input_ids"]
-            for i, (choices, answer) in enumerate(zip(part["choices"], part["answer"], strict=True)):
-                owners += [first + i] * len(choices)
+            for i, (choices, answer) in enumerate(zip(part["choices"], part["answer"], strict=True), first):
+                owners += [i] * len(choices)
                 indices += range(len(choices))
                 answers += [answer] * len(choices)
         return Encoded.of(ids, owners, {"choice": np.array(indices, np.int64), "answer": np.array(answers, np.int64)})
@@ -53,10 +54,6 @@ class MultipleChoice(TrainedTask):
         first, sizes = _rows(encoded.targets["choice"])
         dealt = generator.permutation(encoded.targets["answer"][first]) % sizes
         return replace(encoded, targets=encoded.targets | {"answer": np.repeat(dealt, sizes)})
-
-    def head(self, width: int, generator: torch.Generator) -> nn.Module:
-        """A fresh linear head, (width) -> 1."""
-        return linear_head(width, 1, generator)
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """A logit per input, float32 (batch,), from the encoder's output (batch, tokens, width), mean-pooled."""

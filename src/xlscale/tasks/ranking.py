@@ -18,7 +18,7 @@ from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.metrics.retrieval import Subset, average_precision, top_k
-from xlscale.tasks.base import SLICE, TrainedTask, frame, slices, subsample_per_language
+from xlscale.tasks.base import TrainedTask, frame, slices, subsample_per_language
 
 DEPTH = 20  # the k of mAP@k
 SCALE = 20.0  # on cosines, before the softmax; the reference learns it from 100 on, where a small model diverges
@@ -46,14 +46,14 @@ class Ranking(TrainedTask):
         Targets int64 (inputs,): ``side``, QUERY or CANDIDATE; ``text``, a number that equal candidates of pairs share.
         """
         ids, owners, sides, numbers, known = [], [], [], [], {}
-        for first in slices(len(rows)):
-            part = rows[first : first + SLICE]
+        for first, part in slices(rows):
             texts: list[str] = []
-            for i, (role, text, second) in enumerate(zip(part["role"], part["text"], part["second"], strict=True)):
+            columns = zip(part["role"], part["text"], part["second"], strict=True)
+            for i, (role, text, second) in enumerate(columns, first):
                 both = [(CANDIDATE, text)] if role == "candidate" else [(QUERY, text)]
                 both += [(CANDIDATE, second)] if role == PAIR else []
                 texts += [prefix + one for _, one in both]
-                owners += [first + i] * len(both)
+                owners += [i] * len(both)
                 sides += [side for side, _ in both]
                 numbers += [known.setdefault(second, len(known))] * len(both)
             ids += tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]

@@ -17,7 +17,7 @@ from torch import nn
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.answers import match, normaliser
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.base import SLICE, TrainedTask, frame, linear_head, slices
+from xlscale.tasks.base import TrainedTask, frame, slices
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
@@ -28,6 +28,8 @@ NULL = 0  # the input's first token, which stands for "no answer"
 class SpanQA(TrainedTask):
     """A span-extraction task over (question, context) pairs."""
 
+    head_size = 2  # start and end
+
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
@@ -36,11 +38,9 @@ class SpanQA(TrainedTask):
         each token, NO_SPAN outside it.
         """
         ids, owners, ranges, ends = [], [], [], []
-        for first in slices(len(rows)):
-            part = rows[first : first + SLICE]
-            questions = _cut(part["question"], tokenizer)
+        for first, part in slices(rows):
             windows = tokenizer(
-                questions,
+                _cut(part["question"], tokenizer),
                 part["context"],
                 truncation="only_second",
                 max_length=max_length,
@@ -79,10 +79,6 @@ class SpanQA(TrainedTask):
         none = start == NULL  # no context begins there
         targets = {"start": np.where(none, NULL, moved), "end": np.where(none, NULL, moved + length)}
         return replace(encoded, targets=targets)
-
-    def head(self, width: int, generator: torch.Generator) -> nn.Module:
-        """A fresh linear head, (width) -> (start, end)."""
-        return linear_head(width, 2, generator)
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (batch, tokens, 2), -inf at padding."""

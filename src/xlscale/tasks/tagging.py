@@ -23,7 +23,7 @@ from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics import spans
 from xlscale.metrics.classification import accuracy, macro_f1
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.base import SLICE, TrainedTask, best_share, frame, linear_head, mean_pool
+from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 IGNORED = -100  # a tag that is not learned from: of a word without a subword of its own, or of no word
 ABSENT = -1  # the position of a word that did not fit
@@ -38,6 +38,7 @@ class Tagging(TrainedTask):
         self.plain = card.tags == "plain"
         bio = [words.OUTSIDE, *(f"{position}-{kind}" for kind in card.labels for position in "BI")]
         self.tags = card.labels if self.plain else bio
+        self.head_size = len(self.tags)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens.
@@ -51,16 +52,17 @@ class Tagging(TrainedTask):
         positions = np.full((len(rows), width), ABSENT, np.int16)
         tags = np.full((len(rows), width), IGNORED, np.int16)
         ids = []
-        for i, row in enumerate(rows):
-            if i % SLICE == 0:
-                texts = [prefix + text for text in rows[i : i + SLICE]["text"]]
-                found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
-                ids += found["input_ids"]
-            begins = [len(prefix) + start for start in words.starts(row["text"], row["tokens"])]
-            position = _positions(np.array(found["offset_mapping"][i % SLICE]), begins)
-            positions[i, : len(position)] = position
-            own = (position != ABSENT) & (np.diff(position, prepend=ABSENT) != 0)
-            tags[i, : len(position)] = np.where(own, [number.get(tag, IGNORED) for tag in row["tags"]], IGNORED)
+        for first, part in slices(rows):
+            texts = [prefix + text for text in part["text"]]
+            found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
+            ids += found["input_ids"]
+            columns = zip(texts, part["tokens"], part["tags"], found["offset_mapping"], strict=True)
+            for i, (text, tokens, gold, offsets) in enumerate(columns, first):
+                begins = [len(prefix) + start for start in words.starts(text[len(prefix) :], tokens)]
+                position = _positions(np.array(offsets), begins)
+                positions[i, : len(position)] = position
+                own = (position != ABSENT) & (np.diff(position, prepend=ABSENT) != 0)
+                tags[i, : len(position)] = np.where(own, [number.get(tag, IGNORED) for tag in gold], IGNORED)
         return Encoded.of(ids, targets={"position": positions, "tag": tags})
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
@@ -80,10 +82,6 @@ class Tagging(TrainedTask):
         # In self.tags every I- follows its B-.
         inside = first & (dealt > 0) & (dealt % 2 == 0) & (not self.plain)
         return replace(encoded, targets=encoded.targets | {"tag": dealt - inside.astype(tags.dtype)})
-
-    def head(self, width: int, generator: torch.Generator) -> nn.Module:
-        """A fresh linear head, (width) -> (tags)."""
-        return linear_head(width, len(self.tags), generator)
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (batch, tokens, tags), of each token's difference from the mean of its input, normalised.

@@ -7,9 +7,11 @@ lower the score.
 
 from __future__ import annotations
 
+from typing import Any
+
 from xlscale.metrics.retrieval import average_precision
 from xlscale.xtreme.benchmark import Task
-from xlscale.xtreme.source import Source, line_of, same_ids, shortened
+from xlscale.xtreme.source import Source, same_ids, shortened
 
 
 def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
@@ -28,16 +30,15 @@ def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, 
 
 def read_lists(source: Source) -> dict[str, list[str]]:
     """Lists of ids by id. Raises XlscaleError naming id and line of what is no list, is empty, or has an id twice."""
-    found = source.mapping()
+    found = source.mapping(_fault)
     if not found:
         raise source.fault("expected at least one query")
-    for key, value in found.items():
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-            message = f"id {key!r}: expected a list of ids, got {shortened(value)}"
-        elif len(set(value)) < len(value):
-            twice = next(one for i, one in enumerate(value) if one in value[:i])
-            message = f"id {key!r}: duplicate candidate {twice!r}"
-        else:
-            continue
-        raise source.fault(message, line_of(source.text(), key))
     return found
+
+
+def _fault(value: Any) -> str | None:
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+        return f"expected a list of ids, got {shortened(value)}"
+    if len(set(value)) < len(value):
+        return f"duplicate candidate {next(one for i, one in enumerate(value) if one in value[:i])!r}"
+    return None

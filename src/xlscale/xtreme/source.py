@@ -6,7 +6,7 @@ Reading is as fast as a plain read; where a fault lies is looked for only once t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,9 @@ class Source:
                 raise self.fault(f"unknown label {shortened(row)}: expected one of {known}", line)
         return np.fromiter(map(table.__getitem__, stripped), np.int16, len(rows))
 
-    def mapping(self) -> dict[str, Any]:
-        """A JSON object whose keys are ids. Raises XlscaleError for broken JSON, another type, or an id twice."""
+    def mapping(self, check: Callable[[Any], str | None]) -> dict[str, Any]:
+        """A JSON object whose keys are ids. Raises XlscaleError for broken JSON, another type, an id twice, and a value
+        of which ``check`` says what is wrong with it."""
         text = self.text()
         pairs = self.parse(text, pairs=True)
         if not text.lstrip().startswith("{"):
@@ -77,6 +78,9 @@ class Source:
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))
             raise self.fault(f"duplicate id {twice!r}", line_of(text, twice, occurrence=2))
+        for key, value in found.items():
+            if message := check(value):
+                raise self.fault(f"id {key!r}: {message}", line_of(text, key))
         return found
 
     def parse(self, text: str, pairs: bool = False, line: int = 1) -> Any:
