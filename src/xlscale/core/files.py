@@ -40,6 +40,12 @@ NOTEBOOK: dict[Phase, Path] = {
 }
 
 
+def configure_hugging_face() -> None:
+    """Have its libraries keep what they keep in the checkout, and ask no hub. They read this when they are imported."""
+    os.environ.setdefault("HF_HOME", str(CACHE / "huggingface"))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
 class XlscaleError(Exception):
     """A fault that the user can mend. Its message is one line that names file, field and expected value."""
 

@@ -6,3 +6,7 @@ them, and builders, one module per set or kind of set, turn it into rows. ``bund
 what they take away from the sets before them, and ``corpora`` loads what the cards describe. ``python -m xlscale.data``
 rebuilds every file and proves that nothing leaks.
 """
+
+from xlscale.core.files import configure_hugging_face
+
+configure_hugging_face()  # before a module of this room imports one of its libraries

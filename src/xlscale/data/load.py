@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict
+from datasets.table import InMemoryTable
 
 from xlscale.acquire import datasets
 from xlscale.cards.schema import DataCard
-from xlscale.core.files import CACHE, XlscaleError, relative, verify
+from xlscale.core.files import XlscaleError, relative, verify
 from xlscale.data import overlap, schema, words
-
-# Before datasets is imported: what it and the hub's client keep stays in the checkout, and nothing asks the hub.
-os.environ.setdefault("HF_HOME", str(CACHE / "huggingface"))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-from datasets import Dataset, DatasetDict
-from datasets.table import InMemoryTable
 
 TEXT = dict.fromkeys(schema.COLUMNS, "text") | {"span_qa": "context"}  # the column that is measured
 
