@@ -1,5 +1,5 @@
 # One short rule per phase. Identity is in the file name: a cell with another identity is another file, so nothing but
-# a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/runner.py.
+# a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/engine/runner.py.
 #   snakemake --profile profiles/local --config study=pilot
 # A config of only=<file> names in that file the cells to make, with the ancestors they lack: thousands of targets do not
 # fit on a command line.
@@ -8,12 +8,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from xlscale.engine import runner
+from xlscale.engine import processes
 from xlscale.experiment import studies
 from xlscale.core.files import RUNS
 
-if runner.WATCHED in os.environ:
-    runner.die_with_parent()
+if processes.WATCHED in os.environ:
+    processes.die_with_parent()
 
 CELLS = {cell.id: cell for cell in studies.load(config.get("study", "pilot")).cells()}
 ONLY = Path(config["only"]).read_text(encoding="utf-8").split() if "only" in config else CELLS

@@ -68,18 +68,17 @@ def processes(needle: str, runs: Path) -> list[int]:
 
 
 def forked(role: str, runs: Path) -> list[int]:
-    """Process ids of the warm 'server', 'runner' or 'kernel' of a sweep in ``runs``: children look like the server."""
+    """Process ids of the fork 'server' of a sweep in ``runs``, or of its children, a 'runner' per cell."""
     import psutil
 
-    generations: dict[str, list[int]] = {"server": [], "runner": [], "kernel": []}
-    warm = processes("xlscale.engine.warm", runs)
-    for pid in warm:
+    alike = processes("xlscale.engine.fork_server", runs)  # children keep the server's command line
+    found: dict[str, list[int]] = {"server": [], "runner": []}
+    for pid in alike:
         try:
-            above = [parent.pid for parent in psutil.Process(pid).parents()]
+            found["runner" if psutil.Process(pid).ppid() in alike else "server"].append(pid)
         except psutil.NoSuchProcess:
             continue
-        generations[list(generations)[sum(parent in warm for parent in above)]].append(pid)
-    return generations[role]
+    return found[role]
 
 
 def wait(condition, seconds: float = 120) -> object:

@@ -10,7 +10,7 @@ from conftest import xlscale
 
 from xlscale.commands import reproduce
 from xlscale.core import files, machine
-from xlscale.engine import runner
+from xlscale.engine import notebook
 from xlscale.experiment import cells, results, studies
 from xlscale.record import canary, store
 
@@ -111,7 +111,7 @@ def test_the_committed_paper_is_what_the_record_gives(tmp_path):
     for name in ("00_data", "08_preparation", *reproduce.ANALYSES):
         executed = tmp_path / f"{name}.ipynb"
         short = {"again": 0} if name == "08_preparation" else {}
-        runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, {"out": str(tmp_path)} | short)
+        notebook.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, {"out": str(tmp_path)} | short)
         mine = files.read_json(tmp_path / "generated" / f"{name}.json")
         committed = files.read_json(files.PAPER / "generated" / f"{name}.json")
         texts = [{key: number["text"] for key, number in made["numbers"].items()} for made in (mine, committed)]

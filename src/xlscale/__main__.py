@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from xlscale.engine import warm
+from xlscale.engine import fork_server, processes
 
 if TYPE_CHECKING:
     import argparse
@@ -65,13 +65,11 @@ def _default_jobs() -> int:
     return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
 
 
-def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
+def _dispatch(options: argparse.Namespace) -> bool:
     # Imported late, so that help and bad options are answered at once.
     if options.verb == "run":
         from xlscale.engine import runner
 
-        if not forked:
-            runner.die_with_parent()
         runner.main(options.id)
         return True
     if options.verb == "add-source":
@@ -108,30 +106,17 @@ def _dispatch(options: argparse.Namespace, forked: bool) -> bool:
     return True
 
 
-def main(arguments: list[str], forked: bool = False) -> int:
-    """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement.
-
-    ``forked``: in a child of a sweep's warm process, which sees to it that this process ends in time.
-    """
-    if arguments[:1] == ["run"] and warm.ADDRESS in os.environ:
-        # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all cells.
-        code = warm.ask(arguments)
-        if code is not None:
-            return code
-    from xlscale.core import files
-
+def main(arguments: list[str]) -> int:
+    """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement."""
+    if arguments[:1] == ["run"]:
+        processes.die_with_parent()
+        if len(arguments) == 2 and fork_server.ADDRESS in os.environ:
+            # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all cells.
+            code = fork_server.ask(arguments[1])
+            if code is not None:
+                return code
     options = _parser().parse_args(arguments)
-    try:
-        return 0 if _dispatch(options, forked) else 1
-    except files.XlscaleError as error:
-        print(f"xlscale: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # an unwritable or full place that no one expected to be one
-        print(f"xlscale: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)
-        return 130
+    return processes.exit_code(lambda: _dispatch(options))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from xlscale.core.files import (
     relative,
     sha256_file,
 )
-from xlscale.engine import runner, sweep
+from xlscale.engine import notebook, sweep
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
@@ -95,7 +95,7 @@ def _build_paper(study: str, folder: Path, out: Path) -> Path:
 def _analyse(name: str, out: Path, parameters: dict[str, str | int]) -> None:
     print(f"Notebook {name}", flush=True)
     executed = REPRODUCTION / "notebooks" / f"{name}.ipynb"
-    runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, parameters | {"out": str(out)})
+    notebook.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, parameters | {"out": str(out)})
 
 
 def _faults(plan: studies.Study, fresh: bool) -> list[str]:

@@ -6,20 +6,17 @@ comes to this machine: ``acquire``.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict
+from datasets.table import InMemoryTable
 
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard
-from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, relative, verify
+from xlscale.core.files import XlscaleError, relative, verify
 from xlscale.data import schema, words
-
-os.environ.update(HUB_ENVIRONMENT | os.environ)  # before datasets is imported, which reads it
-from datasets import Dataset, DatasetDict
-from datasets.table import InMemoryTable
 
 
 def splits(card: DataCard) -> DatasetDict:

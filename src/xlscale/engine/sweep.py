@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json
-from xlscale.engine import runner, warm
+from xlscale.core.files import ROOT, RUNS, XlscaleError, relative, write_json
+from xlscale.engine import fork_server, processes, runner
 from xlscale.experiment.cells import Cell
 
 POLL = 1.0  # seconds between looks at the cells
@@ -34,11 +34,11 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
         write_json(runs / cell.id / "spec.json", cell.spec())
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
     command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
-    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), runner.WATCHED: "1"}
+    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), processes.WATCHED: "1"}
     log = runs / "snakemake.log"
     with (
         open(log, "ab") as output,
-        warm.serving(_warm(environment), output) as address,
+        fork_server.serving(environment, output) as address,
         NamedTemporaryFile("w", prefix="xlscale-", suffix=".txt") as only,
     ):
         only.write("\n".join(cell.id for cell in todo))
@@ -58,13 +58,6 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
                 os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
     _report(engine.returncode, todo, runs, log)
-
-
-def _warm(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of the warm process: what libraries read from it while they are imported is as in a kernel."""
-    inline = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it
-    own = {"HF_HOME": str(CACHE / "huggingface"), "MPLBACKEND": inline}  # the first as in data/corpora.py
-    return own | environment | runner.KERNEL
 
 
 def _leave(sign: int, frame: object) -> None:
