@@ -47,8 +47,8 @@ test: $(READY)  ## run all tests, a file at a time on each core
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(XLSCALE) verify $(study) --n $(call is,N) --seed $(call is,SEED) $(jobs)
 
-canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [JOBS=]
-	@$(XLSCALE) canary $(if $(filter command% environment%,$(origin STUDY)),$(study)) $(jobs)
+canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [AGAINST=commit] [JOBS=]
+	@$(XLSCALE) canary $(if $(filter command% environment%,$(origin STUDY)),$(study)) $(call option,--against,AGAINST) $(jobs)
 
 sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
 	@$(XLSCALE) sweep $(study) $(jobs)

@@ -20,6 +20,7 @@ from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT
 from xlscale.experiment import cells, studies
+from xlscale.experiment.recipe import NEEDED, Recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -99,6 +100,11 @@ def archive(path: Path, members: dict[str, str]) -> Path:
             info.size = len(text.encode())
             out.addfile(info, io.BytesIO(text.encode()))
     return path
+
+
+def recipe(**values) -> Recipe:
+    """A recipe of a training with these values; of what it needs beside them there is nothing."""
+    return Recipe(**dict.fromkeys(NEEDED) | values)
 
 
 def debian_indexes(folder: Path, stanzas: dict[str, list[str]]) -> list[Path]:
@@ -218,6 +224,7 @@ def target_values() -> dict:
         "intermediate_batch_size": 16,
         "intermediate_max_length": 128,
         "intermediate_test_items": 50,
+        "precision": "auto",
         "seed": 3,
         "target": "topic",
         "examples": 100,

@@ -82,10 +82,10 @@ def test_an_oracle_of_plain_tags_scores_one_and_its_placebo_keeps_the_tags(token
     task, rows = tasks.of(catalogue.documented("udpos")), _tagged()
     encoded = task.encode(rows, tokenizer, "", 64)
     outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
-    for i, (places, tags) in enumerate(zip(encoded.targets["place"], encoded.targets["tag"], strict=True)):
-        for place, tag in zip(places, tags, strict=True):
+    for i, (positions, tags) in enumerate(zip(encoded.targets["position"], encoded.targets["tag"], strict=True)):
+        for position, tag in zip(positions, tags, strict=True):
             if tag != IGNORED:
-                outputs[i][place, tag] = 1
+                outputs[i][position, tag] = 1
     assert all(score.value == 1 for score in task.scores(task.predictions(rows, encoded, outputs)).values())
     dealt = task.shuffled(encoded, np.random.default_rng(0)).targets["tag"]
     assert sorted(dealt[dealt != IGNORED]) == sorted(encoded.targets["tag"][encoded.targets["tag"] != IGNORED])
@@ -94,14 +94,14 @@ def test_an_oracle_of_plain_tags_scores_one_and_its_placebo_keeps_the_tags(token
 def test_words_that_do_not_fit_are_wrong_and_counted(tokenizer):
     task, rows = tasks.of(catalogue.documented("udpos")), _tagged(("en",))
     encoded = task.encode(rows, tokenizer, "", 5)  # with the special tokens, room for three subwords
-    assert (encoded.targets["place"] == ABSENT).any()
+    assert (encoded.targets["position"] == ABSENT).any()
     outputs = [np.zeros((n, len(task.tags)), np.float32) for n in encoded.lengths]
     table = task.predictions(rows, encoded, outputs)
     assert (table["cut"] > 0).all()
     assert task.scores(table)["en"].others["words_cut"] == pytest.approx(table["cut"].sum() / (8 * 6))
 
 
-def test_tags_that_training_never_saw_are_not_learnt_and_never_right(tokenizer):
+def test_tags_that_training_never_saw_are_not_learned_and_never_correct(tokenizer):
     card = catalogue.documented("ccg").model_copy(update={"labels": ["N", "NP"]})
     task = tasks.of(card)
     row = {"language": "en", "item": "1", "group": "1", "text": "a cat", "tokens": ["a", "cat"], "tags": ["NP/N", "N"]}

@@ -12,6 +12,7 @@ from data_manifest.builders import interface_tags
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.data import load, schema, words
+from xlscale.metrics.spans import of as spans_of
 from xlscale.report import samples
 
 TYPES = ["gui", "key", "app", "file", "cmd", "sys"]
@@ -58,7 +59,7 @@ def test_tags_and_spans():
     spans = [("key", 6, 10), ("key", 11, 14), ("gui", 18, 23)]
     tags = words.tags(tokens, spans)
     assert tags == ["O", "B-key", "O", "B-key", "O", "B-gui", "I-gui", "I-gui", "O"]
-    assert words.spans(tags) == [("key", 1, 2), ("key", 3, 4), ("gui", 5, 8)]
+    assert spans_of(tags) == [("key", 1, 2), ("key", 3, 4), ("gui", 5, 8)]
     assert words.tags(tokens, [("key", 6, 9)]) is None
     with pytest.raises(ValueError, match="expected 'Fi' in the text after character 5"):
         words.starts("Fi Wi", ["Wi", "Fi"])
@@ -133,7 +134,7 @@ def test_bundle_languages_pages_and_tags(card, table):
     tested, tuned, trained = (set(pages[table["split"] == split]) for split in ("test", "dev", "train"))
     assert not tested & (tuned | trained) and not tuned & trained
     assert (table["item"] == table["group"]).all()
-    spans = table.assign(n=[len(words.spans(tags)) for tags in table["tags"]])
+    spans = table.assign(n=[len(spans_of(tags)) for tags in table["tags"]])
     assert spans.groupby(["split", "language"])["n"].sum().min() >= 60
     translated = spans[spans["language"] != "en"]
     assert (translated["text"] != translated["original"]).all()
@@ -146,7 +147,7 @@ def test_tokens_follow_from_texts_and_spans_begin_and_end_with_them(table):
     for row in table.itertuples():
         tokens = words.split(row.text)
         assert [row.text[a:b] for a, b in tokens] == row.tokens.tolist()
-        spans = [(kind, tokens[first][0], tokens[last - 1][1]) for kind, first, last in words.spans(row.tags)]
+        spans = [(kind, tokens[first][0], tokens[last - 1][1]) for kind, first, last in spans_of(row.tags)]
         assert words.tags(tokens, spans) == row.tags.tolist()
 
 
@@ -187,5 +188,5 @@ def test_gold_and_what_the_notebook_shows(card, table):
     )
     html = samples.samples(card, 3).data
     assert "</mark><sub>gui</sub>" in html and html.count('dir="auto"') == 3 * 23
-    spans = sum(len(words.spans(tags)) for tags in table["tags"])
+    spans = sum(len(spans_of(tags)) for tags in table["tags"])
     assert samples.labels(card).to_numpy().sum() == spans

@@ -10,8 +10,8 @@ from xlscale import tasks
 from xlscale.cards import catalogue
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch, Encoded
+from xlscale.metrics.retrieval import average_precision
 from xlscale.tasks import mining, ranking
-from xlscale.xtreme.ranking import average_precision
 
 
 def unit(generator, rows, width=8):
@@ -23,12 +23,18 @@ def unit(generator, rows, width=8):
 def ranked():
     """A ranking test set: 12 queries in two languages about 6 groups, 60 candidates in three languages."""
     queries = [
-        {"language": code, "item": f"q{n}", "group": f"g{n}", "role": "query", "right": []}
+        {"language": code, "item": f"q{n}", "group": f"g{n}", "role": "query", "relevant": []}
         for code in ("de", "sw")
         for n in range(6)
     ]
     candidates = [
-        {"language": code, "item": f"c{n}", "group": f"c{n}", "role": "candidate", "right": [f"g{n}"] if n < 6 else []}
+        {
+            "language": code,
+            "item": f"c{n}",
+            "group": f"c{n}",
+            "role": "candidate",
+            "relevant": [f"g{n}"] if n < 6 else [],
+        }
         for code in ("de", "en", "sw")
         for n in range(20)
     ]
@@ -45,10 +51,10 @@ def test_map_is_that_of_all_candidates_at_once(ranked):
     products = vectors[:12] @ vectors[12:].T
     names = [f"{row['language']}:{row['item']}" for row in rows][12:]
     for i, row in table.iterrows():
-        right = {f"{code}:c{row['group'][1:]}" for code in ("de", "en", "sw")}
+        relevant = {f"{code}:c{row['group'][1:]}" for code in ("de", "en", "sw")}
         best = [names[j] for j in np.argsort(-products[i], kind="stable")]
-        assert row["prediction"].split() == best[:20] and set(row["gold"].split()) == right
-        assert row["average_precision"] == pytest.approx(average_precision(best, right, 20))
+        assert row["prediction"].split() == best[:20] and set(row["gold"].split()) == relevant
+        assert row["average_precision"] == pytest.approx(average_precision(best, relevant, 20))
     scores = task.scores(table)
     assert set(scores) == {"de", "sw"}
     assert scores["de"].value == pytest.approx(table[table["language"] == "de"]["average_precision"].mean())
@@ -57,22 +63,30 @@ def test_map_is_that_of_all_candidates_at_once(ranked):
 def test_a_perfect_ranking_scores_one_and_chance_nearly_nothing(ranked):
     task, rows, encoded = ranked
     basis = np.eye(32, dtype=np.float32)
-    right = [basis[int(row["group"][1:]) if row["role"] == "query" else int(row["item"][1:])] for row in rows]
-    assert all(score.value == 1 for score in task.scores(task.predictions(rows, encoded, right)).values())
-    wrong = [-vector if row["role"] == "query" else vector for row, vector in zip(rows, right, strict=True)]
-    assert all(score.value == 0 for score in task.scores(task.predictions(rows, encoded, wrong)).values())
+    perfect = [basis[int(row["group"][1:]) if row["role"] == "query" else int(row["item"][1:])] for row in rows]
+    assert all(score.value == 1 for score in task.scores(task.predictions(rows, encoded, perfect)).values())
+    opposite = [-vector if row["role"] == "query" else vector for row, vector in zip(rows, perfect, strict=True)]
+    assert all(score.value == 0 for score in task.scores(task.predictions(rows, encoded, opposite)).values())
 
 
-def test_a_query_without_a_right_candidate_is_one_line(ranked):
+def test_a_query_without_a_relevant_candidate_is_one_line(ranked):
     task, rows, encoded = ranked
-    lost = rows.map(lambda row: {"right": [one for one in row["right"] if one != "g3"]})
-    with pytest.raises(XlscaleError, match="right: expected a candidate for group 'g3', found none"):
+    lost = rows.map(lambda row: {"relevant": [one for one in row["relevant"] if one != "g3"]})
+    with pytest.raises(XlscaleError, match="relevant: expected a candidate for group 'g3', found none"):
         task.predictions(lost, encoded, list(unit(np.random.default_rng(0), len(rows))))
 
 
 def _pairs(texts):
     rows = [
-        {"language": "en", "item": str(i), "group": f"g{i}", "role": "pair", "text": f"q{i}", "second": s, "right": []}
+        {
+            "language": "en",
+            "item": str(i),
+            "group": f"g{i}",
+            "role": "pair",
+            "text": f"q{i}",
+            "second": s,
+            "relevant": [],
+        }
         for i, s in enumerate(texts)
     ]
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -82,7 +96,7 @@ def _pairs(texts):
     return Dataset.from_list(rows), Encoded.of([[1]] * len(owners), owners, {"side": side, "text": same})
 
 
-def test_equal_candidates_of_pairs_are_one_and_right_for_both():
+def test_equal_candidates_of_pairs_are_one_and_relevant_for_both():
     task = tasks.of(catalogue.documented("lareqa"))
     rows, encoded = _pairs(["a", "b", "a"])
     basis = np.eye(4, dtype=np.float32)
@@ -100,7 +114,7 @@ def test_the_loss_takes_the_batch_s_other_candidates_but_not_equal_ones():
     loss = task.loss(vectors, Batch(None, None, None, targets))
     q, c = vectors[0::2], vectors[1::2]
     logits = ranking.SCALE * q @ c.T
-    # The first and the third pair have the same candidate: neither is the other's wrong one.
+    # The first and the third pair have the same candidate: neither is the other's distractor.
     allowed = [[0, 1], [0, 1, 2], [1, 2]]
     expected = [torch.logsumexp(logits[i, kept], 0) - logits[i, i] for i, kept in enumerate(allowed)]
     assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
@@ -163,14 +177,14 @@ def test_f1_is_that_of_the_sets_of_pairs():
 def test_the_margin_is_the_ratio_to_both_neighbourhoods():
     generator = np.random.default_rng(2)
     x, y = unit(generator, 9), unit(generator, 11)
-    place, score = mining.mine(x, y)
+    match, score = mining.mine(x, y)
     cosine = x @ y.T
     near = np.sort(cosine, axis=1)[:, -4:].mean(1)
     back = np.sort(cosine, axis=0)[-4:].mean(0)
-    for i, j in enumerate(place):
+    for i, j in enumerate(match):
         if j >= 0:
             assert score[i] == pytest.approx(2 * cosine[i, j] / (near[i] + back[j]), rel=1e-4)
-    used = place[place >= 0]
+    used = match[match >= 0]
     assert len(set(used)) == len(used)
 
 
@@ -236,11 +250,11 @@ def test_equal_texts_are_one_sentence_and_in_no_pair():
     table = task.predictions(rows, None, vectors).set_index("item")
     found = table[(table["prediction"] == table["gold"]) & (table["gold"] != mining.NOTHING)].index
     query, other = found[0], f"test-en{found[1].removeprefix('test')}"
-    place = {row["item"]: i for i, row in enumerate(rows)}
+    index = {row["item"]: i for i, row in enumerate(rows)}
     copies = [(name, f"{name}, copy {n}") for name in (query, other) for n in range(5)]
-    more = [rows[place[name]] | {"item": new, "group": new} for name, new in copies]
+    more = [rows[index[name]] | {"item": new, "group": new} for name, new in copies]
     again = task.predictions(
-        Dataset.from_list([*rows, *more]), None, vectors + [vectors[place[name]] for name, _ in copies]
+        Dataset.from_list([*rows, *more]), None, vectors + [vectors[index[name]] for name, _ in copies]
     ).set_index("item")
     lost = [query, found[1]]
     assert (again.loc[lost, "prediction"] == mining.NOTHING).all() and (again.loc[lost, "gold"] != mining.NOTHING).all()

@@ -20,9 +20,9 @@ def brute_force(queries, candidates, k):
 def test_equal_to_brute_force_whatever_the_blocks(blocks):
     generator = np.random.default_rng(1)
     queries, candidates = (generator.normal(size=(n, 12)).astype(np.float32) for n in (17, 203))
-    places, scores = top_k(queries, candidates, 20, blocks)
+    indices, scores = top_k(queries, candidates, 20, blocks)
     expected, values = brute_force(queries, candidates, 20)
-    assert np.array_equal(places, expected)
+    assert np.array_equal(indices, expected)
     np.testing.assert_allclose(scores, values, rtol=1e-5)
 
 
@@ -34,9 +34,9 @@ def test_ties_go_to_the_first_candidate(queries, candidates, k, rows, columns, s
     generator = np.random.default_rng(seed)
     # Small whole numbers: products are exact, and many are equal.
     a, b = (generator.integers(-1, 2, size=(n, 3)).astype(np.float32) for n in (queries, candidates))
-    places, scores = top_k(a, b, k, (rows, columns))
+    indices, scores = top_k(a, b, k, (rows, columns))
     expected, values = brute_force(a, b, k)
-    assert np.array_equal(places, expected) and np.array_equal(scores, values)
+    assert np.array_equal(indices, expected) and np.array_equal(scores, values)
 
 
 class Made:

@@ -15,7 +15,7 @@ from xlscale.core.files import XlscaleError
 from xlscale.data import load, words
 from xlscale.data.batches import Batch, collate
 from xlscale.experiment.results import Result, Score
-from xlscale.metrics import answers, predictions
+from xlscale.metrics import predictions, spans
 from xlscale.models import ladder
 from xlscale.record import store
 from xlscale.tasks.tagging import ABSENT, IGNORED
@@ -38,15 +38,17 @@ def rows(card):
     return test.select(range(0, len(test), 10))
 
 
-def test_a_word_is_told_by_the_subword_with_its_first_character(card, rows, tokenizer):
+def test_the_tag_of_a_word_is_that_of_the_subword_with_its_first_character(card, rows, tokenizer):
     encoded = tasks.of(card).encode(rows, tokenizer, "query: ", 512)
     offsets = tokenizer(["query: " + text for text in rows["text"]], return_offsets_mapping=True)["offset_mapping"]
     for i, row in enumerate(rows):
         begins = words.starts(row["text"], row["tokens"])
-        places = encoded.targets["place"][i]
-        assert (places[len(begins) :] == ABSENT).all() and (encoded.targets["tag"][i, len(begins) :] == IGNORED).all()
-        for begin, place in zip(begins, places, strict=False):
-            first, last = offsets[i][place]
+        positions = encoded.targets["position"][i]
+        assert (positions[len(begins) :] == ABSENT).all() and (
+            encoded.targets["tag"][i, len(begins) :] == IGNORED
+        ).all()
+        for begin, position in zip(begins, positions, strict=False):
+            first, last = offsets[i][position]
             assert first <= begin + len("query: ") < last
 
 
@@ -56,7 +58,7 @@ def _oracle(task, encoded, wrong=False):
     for i, logits in enumerate(outputs):
         own = encoded.targets["tag"][i] != IGNORED
         gold = (encoded.targets["tag"][i][own] + wrong) % len(task.tags)
-        logits[encoded.targets["place"][i][own], gold] = 5.0
+        logits[encoded.targets["position"][i][own], gold] = 5.0
     return outputs
 
 
@@ -64,7 +66,7 @@ def test_an_oracle_scores_one_but_where_a_span_ends_inside_a_subword(card, rows,
     task = tasks.of(card)
     encoded = task.encode(rows, tokenizer, "query: ", 512)
     table = task.predictions(rows, encoded, _oracle(task, encoded))
-    words_of = encoded.targets["place"] != ABSENT
+    words_of = encoded.targets["position"] != ABSENT
     whole = ((encoded.targets["tag"] != IGNORED) == words_of).all(1)
     assert whole.mean() > 0.6
     assert table.loc[whole, "correct"].all() and (table["cut"] == 0).all()
@@ -96,17 +98,17 @@ def test_the_placebo_keeps_inputs_and_tags_and_breaks_the_tie(card, tokenizer):
     placebo = task.shuffled(encoded, np.random.default_rng(0))
     true, fake = encoded.targets["tag"], placebo.targets["tag"]
     assert np.array_equal(encoded.ids, placebo.ids) and np.array_equal(
-        encoded.targets["place"], placebo.targets["place"]
+        encoded.targets["position"], placebo.targets["position"]
     )
     assert np.array_equal(true == IGNORED, fake == IGNORED)
     kinds = lambda tags: np.bincount((tags[tags != IGNORED] + 1) // 2, minlength=7)  # noqa: E731
     assert np.array_equal(kinds(true), kinds(fake))
-    spans = [[words.spans([task.tags[tag] for tag in row[row != IGNORED]]) for row in tags] for tags in (true, fake)]
-    counts = [sum(map(len, part)) for part in spans]
+    found = [[spans.of([task.tags[tag] for tag in row[row != IGNORED]]) for row in tags] for tags in (true, fake)]
+    counts = [sum(map(len, part)) for part in found]
     assert counts[0] <= counts[1] <= 1.1 * counts[0]  # spans that end an input are cut in two
     inside = fake[np.arange(len(fake)), (fake != IGNORED).argmax(1)]
     assert not ((inside > 0) & (inside % 2 == 0)).any()
-    both = sum(len(set(a) & set(b)) for a, b in zip(*spans, strict=True))
+    both = sum(len(set(a) & set(b)) for a, b in zip(*found, strict=True))
     assert both < 0.1 * counts[0]
     assert not np.array_equal(fake, task.shuffled(encoded, np.random.default_rng(1)).targets["tag"])
 
@@ -119,9 +121,9 @@ def test_loss_gradient_equals_finite_differences_and_words_alone_count(card):
     head = task.head(8, generator)
     assert head.out_features == 13
     weight, bias = (p.detach().double().requires_grad_() for p in (head.weight, head.bias))
-    place = torch.tensor([[1, 2, 4, 4], [1, 3, ABSENT, ABSENT], [2, 3, 4, ABSENT]], dtype=torch.int16)
+    position = torch.tensor([[1, 2, 4, 4], [1, 3, ABSENT, ABSENT], [2, 3, 4, ABSENT]], dtype=torch.int16)
     tag = torch.tensor([[0, 1, 2, IGNORED], [3, 0, *[IGNORED] * 2], [12, 0, 0, IGNORED]], dtype=torch.int16)
-    batch = Batch(torch.zeros(3, 6), mask, np.arange(3), {"place": place, "tag": tag})
+    batch = Batch(torch.zeros(3, 6), mask, np.arange(3), {"position": position, "tag": tag})
 
     def loss(hidden, weight, bias):
         apply = lambda x: torch.nn.functional.linear(x.double(), weight, bias)  # noqa: E731
@@ -149,12 +151,12 @@ def test_what_all_tokens_of_a_sentence_share_does_not_matter(card):
     assert torch.allclose(alone[mask], together[mask], atol=1e-4)
 
 
-def test_batches_carry_places_and_tags(card, rows, tokenizer):
+def test_batches_carry_positions_and_tags(card, rows, tokenizer):
     task = tasks.of(card)
     encoded = task.encode(rows, tokenizer, "query: ", 64)
     batch = collate(encoded, np.array([5, 2]), 1)
-    assert batch.targets["place"].shape == batch.targets["tag"].shape
-    assert int(batch.targets["place"].max()) < batch.ids.shape[1]
+    assert batch.targets["position"].shape == batch.targets["tag"].shape
+    assert int(batch.targets["position"].max()) < batch.ids.shape[1]
     assert task.loss(torch.zeros(2, batch.ids.shape[1], 13), batch).item() == pytest.approx(np.log(13))
 
 
@@ -187,11 +189,14 @@ def _independent(tags):
 @pytest.mark.filterwarnings("ignore")  # seqeval warns of 0/0
 def test_span_f1_equals_seqeval_and_an_independent_count(pairs):
     predicted, gold = map(list, zip(*pairs, strict=True))
-    assert all(set(words.spans(tags)) == _independent(tags) for tags in [*predicted, *gold])
-    f1, precision, recall = answers.span_f1(predicted, gold)
+    assert all(set(spans.of(tags)) == _independent(tags) for tags in [*predicted, *gold])
+    f1, precision, recall = spans.scores(predicted, gold)
     assert f1 == pytest.approx(f1_score(gold, predicted))
     assert precision == pytest.approx(precision_score(gold, predicted))
     assert recall == pytest.approx(recall_score(gold, predicted))
+    sides = [[_independent(tags) for tags in side] for side in (predicted, gold)]
+    rows = [(len(a & b), len(a), len(b)) for a, b in zip(*sides, strict=True)]
+    assert spans.counts(predicted, gold).tolist() == [list(row) for row in rows]
 
 
 def test_values_follow_from_the_columns_of_the_predictions(card, rows, tokenizer):

@@ -1,4 +1,7 @@
-"""Task families: windows, labels, placebo, decoding, losses and their gradients."""
+"""Task families: their contract, windows, labels, placebo, decoding, losses and their gradients."""
+
+import ast
+import inspect
 
 import numpy as np
 import pandas as pd
@@ -8,11 +11,32 @@ from datasets import Dataset
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
+from xlscale.core import registry
 from xlscale.core.files import XlscaleError
 from xlscale.data import load
 from xlscale.data.batches import Batch
 from xlscale.models import ladder
+from xlscale.tasks.base import Task, TrainedTask
 from xlscale.tasks.span_qa import LONGEST_ANSWER, NO_SPAN
+
+
+@pytest.mark.parametrize("family", registry.PARTS["task"])
+def test_every_family_keeps_the_contract_and_imports_no_other(family):
+    found = registry.get("task", family)
+    assert issubclass(found, Task) and not inspect.isabstract(found)
+    contract = TrainedTask if issubclass(found, TrainedTask) else Task
+    for name, method in inspect.getmembers(contract, inspect.isfunction):
+        if name != "__init__":
+            own = inspect.signature(getattr(found, name))
+            assert list(own.parameters) == list(inspect.signature(method).parameters), name
+    tree = ast.parse(inspect.getsource(inspect.getmodule(found)))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in imported if name.startswith(("xlscale.tasks", "xlscale.xtreme"))} == {"xlscale.tasks.base"}
+
+
+def test_a_card_without_a_task_is_one_line():
+    with pytest.raises(XlscaleError, match="task: expected one of classification, .*, got 'lexicon'"):
+        tasks.of(data_card("lexicon"))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +192,7 @@ def test_retrieval_without_an_english_row_is_one_line():
         task.predictions(rows, None, list(np.eye(9, dtype=np.float32)))
 
 
-def test_at_most_keeps_parallel_items_together():
+def test_a_subsample_keeps_parallel_items_together():
     rows = load.load(data_card("topic"))["test"]
     cut = rows.select(tasks.of(data_card("topic")).test_rows(rows, 50)).to_pandas()
     assert (cut.groupby("language").size() <= 50).all()

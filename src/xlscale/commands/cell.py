@@ -39,18 +39,12 @@ def acquire(chosen: Iterable[Cell]) -> None:
 
     Cells and notebooks only open what is here.
     """
-    from xlscale.acquire import datasets
+    from xlscale.acquire import ensure
     from xlscale.cards.catalogue import data_card, model_card
-    from xlscale.models import store
 
     values = [cell.parameters for cell in chosen]
     models = {value.model for value in values}
     named = {getattr(value, field, None) for value in values for field in ("intermediate", "target")}
     cards = [data_card(name) for name in sorted(named - {None, cells.NONE})]
     cards += [data_card(stage) for card in cards for stage in card.stages]
-    for card in cards:
-        if not card.bundled:
-            datasets.ensure(card)
-    for card in map(model_card, sorted(models)):
-        if card.package:
-            store.prepared(card)
+    ensure.ensure(cards, map(model_card, sorted(models)))

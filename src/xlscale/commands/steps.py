@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from xlscale.core import fingerprint, registry
 from xlscale.core.files import (
     BUILT,
     MANIFEST,
@@ -53,6 +54,9 @@ READS: dict[str, list[Path]] = {
     "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
     "agreement": RECORD,
 }
+# step -> the module that it calls; of the rest see ``Build.made_from``
+CODE = {"check": "xlscale.record.store", "record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
+LOCK = ROOT / "requirements.lock"
 OVERLAY = "scaling_overlay"
 
 
@@ -131,8 +135,15 @@ class Build:
     def made_from(self, step: str) -> str:
         """Hash of what the step depends on: its options, its code, and the content of what it reads."""
         options = [self.study, self.source, self.cells if step == "agreement" else ""]
-        code = _notebook_code(NOTEBOOKS / f"{step}.ipynb") if step in self.notebooks else _package_code()
-        return digest([options, code, _contents(READS[step])])
+        return digest([options, self._code(step), _contents([*READS[step], LOCK])])
+
+    def _code(self, step: str) -> str | dict[str, str]:
+        if step in self.notebooks:
+            path, families = NOTEBOOKS / f"{step}.ipynb", registry.PARTS["task"]
+            tasks = fingerprint.of_modules(registry.module("task", family) for family in families)
+            return {"notebook": _sha256(path), "imports": fingerprint.of_notebook(path), "by name": tasks}
+        # The table is of cells, and so of all code.
+        return fingerprint.of_modules([CODE[step]]) if step in CODE else _contents([ROOT / "src" / "xlscale"])
 
 
 def run(name: str, study: str, source: str, cells: str) -> None:
@@ -214,7 +225,6 @@ def _agreement(build: Build) -> Outcome:
     """Compare the recomputed cells with the record, in a table and in the main figure."""
     from xlscale.commands import sweeps
     from xlscale.experiment import results
-    from xlscale.record import canary
     from xlscale.report import verdicts
 
     plan = studies.load(build.study)
@@ -222,7 +232,7 @@ def _agreement(build: Build) -> Outcome:
     mine = {cell.id: results.result_of(cell, RUNS) for cell in build.chosen()}
     table = verdicts.table(recorded, mine)
     text, data = REPRODUCTION / "agreement.md", REPRODUCTION / "agreement.csv"
-    write_text(text, verdicts.markdown(plan.title, table, recorded, canary.changed(recorded)))
+    write_text(text, verdicts.markdown(plan.title, table, recorded, sweeps.changed_phases(recorded)))
     write_text(data, table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
     drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]
@@ -252,13 +262,3 @@ def _contents(places: Iterable[Path]) -> dict[str, str]:
 @cache
 def _sha256(path: Path) -> str:
     return sha256_file(path)
-
-
-@cache
-def _package_code() -> str:
-    return digest(_contents([ROOT / "src" / "xlscale", ROOT / "requirements.lock"]))
-
-
-def _notebook_code(path: Path) -> str:
-    """Hash of a notebook and of the code that it can import."""
-    return digest([_sha256(path), _package_code()])

@@ -1,12 +1,13 @@
-"""The verbs that run whole studies: sweep, record, tune, plan."""
+"""The verbs that run whole studies (sweep, record, tune, plan), and what other verbs that run cells share with them."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from xlscale.commands import cell as cell_
 from xlscale.core import machine
-from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative
+from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
 from xlscale.engine import sweep as engine
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -53,13 +54,25 @@ def recorded(plan: studies.Study) -> dict[str, Result]:
     return {name: result for name, result in store.results().items() if name in ids}
 
 
+def changed_phases(known: dict[str, Result]) -> set[Phase]:
+    """The phases of which some recorded cell has other code now, to be said beside a comparison with the record."""
+    return {phase for phase, _, _ in canary.changed(known)}
+
+
+def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
+    """The results of cells that are computed from scratch in ``runs``, ancestors included."""
+    shutil.rmtree(runs, ignore_errors=True)
+    cell_.acquire(member for cell in chosen for member in cell.lineage())
+    engine.run(chosen, jobs, runs)
+    return {cell.id: results.result_of(cell, runs) for cell in chosen}
+
+
 def drop_stale(chosen: list[Cell], runs: Path) -> None:
     """Set aside complete cells that other code or another type of machine made, and all that descends from them.
 
     Otherwise the table would call recomputed what is not.
     """
     here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
-    accepted = {phase: canary.accepted(phase) for phase in {cell.phase for cell in chosen}}
     stale: set[str] = set()
     for cell in chosen:  # parents come first
         try:
@@ -70,7 +83,7 @@ def drop_stale(chosen: list[Cell], runs: Path) -> None:
             continue
         if result is None:
             continue
-        own = result.fingerprint in accepted[cell.phase] and result.environment.get("machine", "") in here
+        own = canary.accepted(result) and result.environment.get("machine", "") in here
         if not own or (cell.parent and cell.parent.id in stale):
             stale.add(cell.id)
     for name in stale:

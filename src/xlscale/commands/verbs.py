@@ -53,7 +53,10 @@ SOURCE: Option = (
         "reproduction/paper/ (default: record)",
     },
 )
-CARDS: Option = ("cards", {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/data/"})
+CARDS: Option = (
+    "cards",
+    {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/: data/, sources/ or models/"},
+)
 OF_STUDY: Option = ("--study", {"help": "instead of cards: all data and models that this study reads"})
 
 VERBS = [
@@ -80,8 +83,12 @@ VERBS = [
         "canary",
         "after a change of code, rerun a few recorded cells and stamp the new code as equivalent or different",
         "canary --study pilot",
-        "commands.verify:canary",
-        (("--study", {"help": "name of a file in studies/ (default: all that state a canary)"}), JOBS),
+        "commands.canary:run",
+        (
+            ("--study", {"help": "name of a file in studies/ (default: all that state a canary)"}),
+            ("--against", {"metavar": "COMMIT", "help": "compare with the code of this commit instead of the record"}),
+            JOBS,
+        ),
     ),
     Verb(
         "sweep",
@@ -159,14 +166,14 @@ VERBS = [
         "data fetch",
         "download, convert and lock data and models that are not in this repository",
         "data fetch xnli xcopa",
-        "commands.verbs:data_fetch",
+        "commands.data:fetch",
         (CARDS, OF_STUDY),
     ),
     Verb(
         "data check",
         "say whether data and models are reachable, and of the revision, hash and size that is locked",
         "data check --study xtreme_r",
-        "commands.verbs:data_check",
+        "commands.data:check",
         (CARDS, OF_STUDY),
     ),
     Verb(
@@ -226,21 +233,3 @@ def _default_jobs() -> int:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
-
-
-def data_fetch(cards: list[str], study: str | None) -> bool:
-    """Fetch what is named; returns whether all of it came."""
-    from xlscale.commands import data
-
-    return data.main(["fetch", *_named(cards, study)]) == 0
-
-
-def data_check(cards: list[str], study: str | None) -> bool:
-    """Check what is named; returns whether all of it agrees."""
-    from xlscale.commands import data
-
-    return data.main(["check", *_named(cards, study)]) == 0
-
-
-def _named(cards: list[str], study: str | None) -> list[str]:
-    return [*cards, *(["--study", study] if study else [])]

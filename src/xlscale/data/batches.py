@@ -58,20 +58,19 @@ class Encoded:
 
     def take(self, index: np.ndarray) -> Encoded:
         """The inputs ``index``, in that order."""
-        places = np.concatenate([np.arange(*self.offsets[[i, i + 1]]) for i in index]) if len(index) else []
-        places = np.asarray(places, np.int64)
+        tokens = np.concatenate([np.empty(0, np.int64), *(np.arange(*self.offsets[[i, i + 1]]) for i in index)])
         return Encoded(
-            self.ids[places],
+            self.ids[tokens],
             np.cumsum([0, *(self.offsets[index + 1] - self.offsets[index])]),
             self.row[index],
             {name: values[index] for name, values in self.targets.items()},
-            None if self.spans is None else self.spans[places],
+            None if self.spans is None else self.spans[tokens],
         )
 
     def of_rows(self, rows: np.ndarray) -> Encoded:
-        """The inputs of the data rows ``rows``, in the order of ``rows``, numbered by their place in ``rows``."""
-        place = {row: i for i, row in enumerate(rows.tolist())}
-        where = np.array([place.get(row, -1) for row in self.row.tolist()], np.int64)
+        """The inputs of the data rows ``rows``, in the order of ``rows``, numbered by their index in ``rows``."""
+        index = {row: i for i, row in enumerate(rows.tolist())}
+        where = np.array([index.get(row, -1) for row in self.row.tolist()], np.int64)
         chosen = np.flatnonzero(where >= 0)
         chosen = chosen[np.argsort(where[chosen], kind="stable")]
         found = self.take(chosen)
@@ -121,14 +120,33 @@ def training_order(
         chunk = order[start : start + batch_size * pool]
         chunk = chunk[np.argsort(longest[chunk], kind="stable")]
         batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    return [np.concatenate([members[row] for row in batches[i]]) for i in generator.permutation(len(batches))]
+
+
+def token_order(
+    lengths: np.ndarray, tokens: int, generator: np.random.Generator, pool: int = 16, row: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """As ``training_order``, but a batch is as many rows as ``tokens`` hold, padding included; one row at least.
+
+    Of a row with several inputs the longest counts.
+    """
+    members = _members(np.arange(len(lengths)) if row is None else row)
+    longest = np.array([lengths[inputs].max() for inputs in members], np.int64)
+    order = generator.permutation(len(members))
+    pools = np.cumsum(longest[order]) // (tokens * pool)
+    batches = [
+        chunk[index]
+        for chunk in np.split(order, np.flatnonzero(np.diff(pools)) + 1)
+        for index in evaluation_order(longest[chunk], tokens)
+    ]
     return [np.concatenate([members[i] for i in batches[place]]) for place in generator.permutation(len(batches))]
 
 
 def _members(row: np.ndarray) -> list[np.ndarray]:
     """The inputs of each row, rows in the order of their first inputs."""
-    _, first, place = np.unique(row, return_index=True, return_inverse=True)
-    inputs = np.argsort(first[place], kind="stable")
-    return np.split(inputs, np.cumsum(np.bincount(place)[np.argsort(first)])[:-1])[: len(first)]
+    _, first, of_row = np.unique(row, return_index=True, return_inverse=True)
+    inputs = np.argsort(first[of_row], kind="stable")
+    return np.split(inputs, np.cumsum(np.bincount(of_row)[np.argsort(first)])[:-1])[: len(first)]
 
 
 def evaluation_order(lengths: np.ndarray, tokens: int = 1024) -> Iterator[np.ndarray]:

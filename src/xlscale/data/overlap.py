@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from xlscale.data.similarity import normal
+from xlscale.data.similarity import incidence, normal
 
 WIDTH = 4  # characters of a run; in scripts without spaces, where every character is a word, these are two characters
 
@@ -35,12 +35,12 @@ def shared(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]], weig
     A part weighs the more, the fewer entries of ``right`` have it: 1,000 ln((n + 1) / (entries + 0.5)), rounded;
     1 without ``weigh``.
     """
-    entries = Counter(part for parts in right for part in parts)
-    place = {part: i for i, part in enumerate(sorted(entries))}
-    heavy = np.array([_weight(entries[part], len(right)) if weigh else 1 for part in place], np.int64)
-    a, b = (_incidence([[place[part] for part in parts if part in place] for parts in side], len(place))
-            for side in (left, right))  # fmt: skip
-    return (a.multiply(heavy).tocsr() if len(place) else a) @ b.T
+    entries, known = Counter(part for parts in right for part in parts), {}
+    b, a = (incidence(side, known).astype(np.int64) for side in (right, left))
+    b.resize(len(right), len(known))
+    weights = np.array([_weight(entries[part], len(right)) if weigh else 1 for part in known], np.int64)
+    a.data = weights[a.indices]
+    return a @ b.T
 
 
 def own_share(texts: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> np.ndarray:
@@ -57,7 +57,7 @@ def own_share(texts: Sequence[frozenset[str]], others: Sequence[frozenset[str]])
 
 
 def accuracy(rows: pd.DataFrame) -> dict[str, float]:
-    """How often the choice that shares most with the text is the right one, 0 to 1; of n equal choices each gets 1/n.
+    """How often the choice that shares most with the text is the correct one, 0 to 1; of n equal choices each gets 1/n.
 
     ``rows`` has the columns of a multiple-choice set. Two ways to share: ``word_overlap``, the number of different
     words; ``character_overlap``, runs of characters weighed by how few of the rows' choices have them.
@@ -65,11 +65,11 @@ def accuracy(rows: pd.DataFrame) -> dict[str, float]:
     found = {}
     for name, parts, weigh in (("word_overlap", words, False), ("character_overlap", runs, True)):
         texts = list(dict.fromkeys(choice for choices in rows["choices"] for choice in choices))
-        place = {text: i for i, text in enumerate(texts)}
+        index = {text: i for i, text in enumerate(texts)}
         table = shared([parts(text) for text in rows["text"]], [parts(text) for text in texts], weigh).toarray()
         points = []
         for i, (choices, answer) in enumerate(zip(rows["choices"], rows["answer"], strict=True)):
-            values = table[i, [place[choice] for choice in choices]]
+            values = table[i, [index[choice] for choice in choices]]
             best = values == values.max()
             points.append(best[answer] / best.sum())
         found[name] = float(np.mean(points))
@@ -78,9 +78,3 @@ def accuracy(rows: pd.DataFrame) -> dict[str, float]:
 
 def _weight(entries: int, total: int) -> int:
     return round(1000 * math.log((total + 1) / (entries + 0.5)))
-
-
-def _incidence(rows: Sequence[Sequence[int]], columns: int) -> csr_matrix:
-    starts = np.cumsum([0, *map(len, rows)])
-    indices = np.array([i for row in rows for i in sorted(row)], np.int64)
-    return csr_matrix((np.ones(len(indices), np.int64), indices, starts), shape=(len(rows), columns))

@@ -1,4 +1,4 @@
-"""Near-duplicates: shared word shingles, counted exactly.
+"""Near-duplicates: shared word shingles, counted exactly, and the sparse matrices that shared parts are counted with.
 
 The measure is containment: the shingles that two texts share, divided by the number of shingles of the one that has
 fewer. Unlike the Jaccard index it also finds a short text quoted inside a long one, and long templates filled
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 
 WIDTH = 4  # words per shingle
 # Containment from which two texts count as near-duplicates.
@@ -38,16 +38,30 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[i : i + WIDTH]) for i in range(max(1, len(words) - WIDTH + 1)))
 
 
+def incidence(texts: Iterable[Collection[str]], known: dict[str, int]) -> csr_matrix:
+    """Which text (row) has which part (column), as 0 and 1: float32, shape (texts, len(known)).
+
+    ``known`` numbers the parts and grows; a matrix that was made before it grew has to be widened with ``resize``.
+    """
+    rows = [[known.setdefault(part, len(known)) for part in parts] for parts in texts]
+    starts = np.cumsum([0, *map(len, rows)])
+    columns = np.fromiter((part for row in rows for part in row), np.int64, starts[-1])
+    return csr_matrix((np.ones(len(columns), np.float32), columns, starts), shape=(len(rows), len(known)))
+
+
+def contained(left: csr_matrix, right: csr_matrix) -> coo_matrix:
+    """Containment, in (0, 1], of every two rows of incidence matrices of equal width that share a column."""
+    shared = (left @ right.T).tocoo()
+    smaller = np.minimum(np.diff(left.indptr)[shared.row], np.diff(right.indptr)[shared.col])
+    return coo_matrix((shared.data / smaller, (shared.row, shared.col)), shape=shared.shape)
+
+
 def containment(left: Sequence[str], right: Sequence[str]) -> csr_matrix:
     """Containment of every pair that shares a shingle: sparse, shape (len(left), len(right)), values in (0, 1]."""
     known: dict[str, int] = {}
-    a, b = (
-        [[known.setdefault(s, len(known)) for s in sorted(shingles(text))] for text in side] for side in (left, right)
-    )
-    x, y = _incidence(a, len(known)), _incidence(b, len(known))
-    shared = (x @ y.T).tocoo()
-    smaller = np.minimum(np.diff(x.indptr)[shared.row], np.diff(y.indptr)[shared.col])
-    return csr_matrix((shared.data / smaller, (shared.row, shared.col)), shape=shared.shape)
+    x, y = (incidence(map(shingles, side), known) for side in (left, right))
+    x.resize(len(left), len(known))
+    return contained(x, y).tocsr()
 
 
 def nearest(left: Sequence[str], right: Sequence[str]) -> np.ndarray:
@@ -55,11 +69,3 @@ def nearest(left: Sequence[str], right: Sequence[str]) -> np.ndarray:
     if not len(left) or not len(right):
         return np.zeros(len(left))
     return containment(left, right).max(axis=1).toarray().ravel()
-
-
-def _incidence(rows: Iterable[Sequence[int]], columns: int) -> csr_matrix:
-    """Which text (row) holds which shingle (column), as 0 and 1."""
-    rows = list(rows)
-    starts = np.cumsum([0, *map(len, rows)])
-    indices = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]) if rows else np.empty(0, np.int64)
-    return csr_matrix((np.ones(len(indices), dtype=np.float64), indices, starts), shape=(len(rows), columns))

@@ -1,7 +1,7 @@
-"""Words of tagging sets: how a text is split into tokens, in every script, and how spans and BIO tags are told apart.
+"""Words of tagging sets: how a text is split into tokens, in every script, and how they get BIO tags.
 
 Spans are (type, first character, last character + 1) of a text; tags are ``O``, ``B-<type>``, ``I-<type>``, one per
-token (Ramshaw and Marcus 1995, IOB2).
+token (Ramshaw and Marcus 1995, IOB2). Back from tags to spans: ``metrics.spans``.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ def split(text: str) -> list[tuple[int, int]]:
     """
     tokens: list[tuple[int, int]] = []
     open_to_more = False
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         kind = unicodedata.category(character)
         inside = kind[0] == "M" or kind == "Cf"
         word = kind[0] in "LN" and not _DENSE.match(character)
-        touching = bool(tokens) and tokens[-1][1] == place
+        touching = bool(tokens) and tokens[-1][1] == index
         if touching and (inside or (word and open_to_more)):
-            tokens[-1] = (tokens[-1][0], place + 1)
+            tokens[-1] = (tokens[-1][0], index + 1)
         elif not character.isspace():
-            tokens.append((place, place + 1))
+            tokens.append((index, index + 1))
             open_to_more = word
     return tokens
 
 
 def starts(text: str, tokens: Sequence[str]) -> list[int]:
     """Where in ``text`` each token begins. Raises ValueError naming the first one that does not follow the others."""
-    places, end = [], 0
+    found, end = [], 0
     for token in tokens:
-        place = text.find(token, end)
-        if place < 0:
+        start = text.find(token, end)
+        if start < 0:
             raise ValueError(f"expected {token!r} in the text after character {end}")
-        places.append(place)
-        end = place + len(token)
-    return places
+        found.append(start)
+        end = start + len(token)
+    return found
 
 
 def tags(tokens: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str] | None:
@@ -62,21 +62,4 @@ def tags(tokens: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str] 
             return None
         first, last = begins[start], ends[end]
         found[first : last + 1] = [f"B-{kind}"] + [f"I-{kind}"] * (last - first)
-    return found
-
-
-def spans(tags: Sequence[str]) -> list[Span]:
-    """(type, first token, last token + 1) of the spans of a tag sequence, in order.
-
-    A tag ``I-x`` that does not continue a span of type x begins one, as in conlleval and in seqeval's default mode.
-    """
-    found: list[Span] = []
-    before = OUTSIDE
-    for place, tag in enumerate(tags):
-        position, _, kind = tag.partition("-")
-        if position == "I" and before.partition("-")[2] == kind:
-            found[-1] = (kind, found[-1][1], place + 1)
-        elif position != OUTSIDE:
-            found.append((kind, place, place + 1))
-        before = tag
     return found

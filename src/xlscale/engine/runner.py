@@ -126,18 +126,7 @@ def _complete(cell: Cell, result: Result) -> Result:
 
 
 def _failed(cell: Cell, reason: str) -> Result:
-    from xlscale.core import fingerprint
-
-    return Result(
-        id=cell.id,
-        phase=cell.phase,
-        parent=cell.parent.id if cell.parent else None,
-        parameters=cell.parameters.model_dump(),
-        reads=dict(cell.reads),
-        status="failed",
-        reason=reason,
-        fingerprint=fingerprint.of_phase(cell.phase),
-    )
+    return Result(**cell.spec(), status="failed", reason=reason, fingerprint=cell.code())
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
         return hf.tokenizer(card)
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    folder = store.prepared(card)
+    folder = store.converted(card)
     described = store.config(folder)
     return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / store.TOKENIZER),
@@ -57,7 +57,7 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     _check_rung(card, layers)
     if card.source:
         return hf.empty(card, layers)
-    described = store.config(store.prepared(card))["model"]
+    described = store.config(store.converted(card))["model"]
     with torch.device("meta"):  # neither memory nor random initial values
         config = BertConfig(**described | {"num_hidden_layers": layers}, attn_implementation="eager")
         return BertModel(config, add_pooling_layer=False)
@@ -76,7 +76,7 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
 
     if card.source:
         return _from_folder(card, layers, checkpoint)
-    folder, model = store.prepared(card), empty(card, layers)
+    folder, model = store.converted(card), empty(card, layers)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     word = wanted.pop(store.WORD_EMBEDDINGS)
     tensors = _read(folder / store.EMBEDDINGS, {store.WORD_EMBEDDINGS: word})

@@ -4,7 +4,7 @@ Transfer is what a model scores above these. Each baseline answers the items of 
 from the English training split alone, and is scored by the task's own ``scores``. Nothing here sees a label of a test
 item. Texts are not cut to a number of tokens, as they are for a model.
 
-``chance``: what guessing scores on average. ``majority``: the most frequent label or place of the right choice in the
+``chance``: what guessing scores on average. ``majority``: the most frequent label or index of the correct choice in the
 training split; in tagging that no word is marked. Neither is defined for every family: retrieval has no majority, and
 span F1 no chance.
 
@@ -23,7 +23,6 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -35,10 +34,11 @@ from sklearn.svm import LinearSVC
 
 from xlscale import tasks
 from xlscale.cards.schema import DataCard
-from xlscale.core import cache
+from xlscale.core import cache, registry
 from xlscale.core.files import XlscaleError
 from xlscale.data import load, overlap, words
-from xlscale.metrics import answers as metrics
+from xlscale.metrics import spans
+from xlscale.metrics.classification import accuracy
 from xlscale.metrics.predictions import zero_shot_mean
 
 CHANCE, MAJORITY, STRINGS, NGRAMS = BASELINES = ("chance", "majority", "shared strings", "character n-grams")
@@ -52,14 +52,14 @@ Answers = dict[str, Sequence[str]]  # baseline -> predictions, in the order of t
 def table(card: DataCard) -> pd.DataFrame:
     """Score every baseline on the test split of a target: a row per baseline and language.
 
-    Computed once, then kept on disk for as long as data, code and library are the same.
+    Computed once, then kept on disk for as long as data, code and libraries are the same.
 
     Columns: target, baseline (of BASELINES), language, n (items), value (of the card's metric, 0 to 1), token_accuracy
     (tagging; NaN elsewhere), latin (share of the items' letters that are Latin, 0 to 1). English is no language of a
     retrieval task, whose candidates it holds.
 
     Raises XlscaleError for a family without baselines, a card without the splits that it takes, and what
-    ``corpora.table`` raises.
+    ``load.table`` raises.
     """
     if card.family not in ANSWERING:
         raise XlscaleError(f"{card.file}: family: expected one of {', '.join(ANSWERING)}, got {card.family!r}")
@@ -68,21 +68,20 @@ def table(card: DataCard) -> pd.DataFrame:
         raise XlscaleError(f"{card.file}: splits: expected English rows in {missing[0]}, found none")
     if not {*card.splits.get("test", ())} - ({"en"} if card.family == "retrieval" else set()):
         raise XlscaleError(f"{card.file}: splits: expected test, got only {', '.join(card.splits)}")
-    code = ["baselines", "metrics", "predictions", "data.overlap", "data.words", "tasks.common", f"tasks.{card.family}"]
-    follows_from = [card.sha256, card.labels, version("scikit-learn")]
-    return cache.table(f"baselines-{card.name}", follows_from, code, lambda: _score(card))
+    parts = [registry.module("task", card.family)]
+    return cache.table(f"baselines-{card.name}", [card.sha256, card.labels], lambda: _score(card), parts=parts)
 
 
 def _score(card: DataCard) -> pd.DataFrame:
     rows = load.table(card).to_pandas()
-    asked = rows[(rows["split"] == "test") & ((rows["language"] != "en") | (card.family != "retrieval"))]
-    asked = asked.reset_index(drop=True)
-    latin = {language: _latin_share(part) for language, part in asked.groupby("language")}
-    gold, answers = ANSWERING[card.family](card, rows, asked)
-    found = [(CHANCE, code, n, value, np.nan) for code, n, value in _chance(card, asked)]
+    items = rows[(rows["split"] == "test") & ((rows["language"] != "en") | (card.family != "retrieval"))]
+    items = items.reset_index(drop=True)
+    latin = {language: _latin_share(part) for language, part in items.groupby("language")}
+    gold, answers = ANSWERING[card.family](card, rows, items)
+    found = [(CHANCE, language, n, value, np.nan) for language, n, value in _chance(card, items)]
     for baseline, predicted in answers.items():
-        for code, score in _scores(card, asked, gold, predicted).items():
-            found.append((baseline, code, score.items, score.value, score.others.get("token_accuracy", np.nan)))
+        for language, score in _scores(card, items, gold, predicted).items():
+            found.append((baseline, language, score.items, score.value, score.others.get("token_accuracy", np.nan)))
     lines = [(card.name, *line, latin[line[1]]) for line in found]
     return pd.DataFrame(lines, columns=COLUMNS).astype({"token_accuracy": float})
 
@@ -105,21 +104,23 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["target", "baseline", "zero_shot", "english", "latin", "other"])
 
 
-def _scores(card: DataCard, asked: pd.DataFrame, gold: Sequence[str], predicted: Sequence[str]) -> dict:
-    frame = asked[["language", "item"]].assign(gold=list(gold), prediction=list(predicted), cut=0)
+def _scores(card: DataCard, items: pd.DataFrame, gold: Sequence[str], predicted: Sequence[str]) -> dict:
+    task, frame = tasks.of(card), items[["language", "item"]].assign(gold=list(gold), prediction=list(predicted), cut=0)
     frame["correct"] = (frame["gold"] == frame["prediction"]).astype(np.float32)
-    return tasks.of(card).scores(frame)
+    if card.family == "tagging":
+        frame = frame.assign(**task.counts(frame["prediction"].str.split(), frame["gold"].str.split()))
+    return task.scores(frame)
 
 
-def _chance(card: DataCard, asked: pd.DataFrame) -> list[tuple[str, int, float]]:
+def _chance(card: DataCard, items: pd.DataFrame) -> list[tuple[str, int, float]]:
     """(language, items, what guessing scores on average) of every language; none for span F1."""
     if card.family == "tagging":
         return []
     if card.family == "multiple_choice":
-        each = 1 / asked["choices"].str.len()
+        each = 1 / items["choices"].str.len()
     else:
         each = 1 / (len(card.labels) if card.family == "classification" else card.splits["test"]["en"])
-    parts = asked.assign(each=each).groupby("language")["each"]
+    parts = items.assign(each=each).groupby("language")["each"]
     return [(language, len(part), float(part.mean())) for language, part in parts]
 
 
@@ -174,7 +175,7 @@ def _run_vectors(preprocessor: Callable[[str], str] = _plain, norm: str | None =
     return TfidfVectorizer(analyzer=lambda text: runs(preprocessor(text)), sublinear_tf=True, norm=norm)
 
 
-def _chosen(models: Sequence, score: Callable[[object], float]):
+def _best_model(models: Sequence, score: Callable[[object], float]):
     """The model with the best score; of equal ones the first, which is the most regularised."""
     return models[int(np.argmax([score(model) for model in models]))]
 
@@ -193,7 +194,7 @@ def _by_language(rows: pd.DataFrame, answer: Callable[[pd.DataFrame], Sequence])
     found: dict[int, object] = {}
     for _, part in rows.groupby("language"):
         found |= zip(part.index, answer(part), strict=True)
-    return [found[place] for place in rows.index]
+    return [found[i] for i in rows.index]
 
 
 def _most_frequent(values: Sequence[str], order: Sequence[str]) -> str:
@@ -202,42 +203,41 @@ def _most_frequent(values: Sequence[str], order: Sequence[str]) -> str:
     return max(order, key=lambda value: counts[value])
 
 
-def _classification(card: DataCard, rows: pd.DataFrame, asked: pd.DataFrame) -> tuple[Sequence[str], Answers]:
+def _classification(card: DataCard, rows: pd.DataFrame, items: pd.DataFrame) -> tuple[Sequence[str], Answers]:
     train, dev = _english(rows, "train"), _english(rows, "dev")
     majority = _most_frequent(train["label"], card.labels)
-    answers: Answers = {MAJORITY: [majority] * len(asked)}
+    answers: Answers = {MAJORITY: [majority] * len(items)}
     for baseline, vectors in ((STRINGS, _string_vectors()), (NGRAMS, _run_vectors())):
         models = _classifiers(vectors.fit_transform(train["text"]), train["label"])
         tuned = vectors.transform(dev["text"])
-        model = _chosen(models, lambda m, x=tuned: metrics.accuracy(m.predict(x), dev["label"]))
-        features = vectors.transform(asked["text"])
+        model = _best_model(models, lambda m, x=tuned: accuracy(m.predict(x), dev["label"]))
+        features = vectors.transform(items["text"])
         known = np.diff(features.indptr) > 0
         answers[baseline] = np.where(known, model.predict(features), majority)
-    return asked["label"], answers
+    return items["label"], answers
 
 
-def _retrieval(card: DataCard, rows: pd.DataFrame, asked: pd.DataFrame) -> tuple[Sequence[str], Answers]:
+def _retrieval(card: DataCard, rows: pd.DataFrame, items: pd.DataFrame) -> tuple[Sequence[str], Answers]:
     """Nearest candidate by cosine; rarity is weighed by the candidates, of equal ones the first is taken."""
     candidates = _english(rows, "test")
-    if missing := sorted({*asked["group"]} - {*candidates["group"]}):
+    if missing := sorted({*items["group"]} - {*candidates["group"]}):
         raise XlscaleError(f"{card.file}: group: expected an English row for {missing[0]!r}, found none")
     answers: Answers = {}
     for baseline, vectors in ((STRINGS, _string_vectors()), (NGRAMS, _run_vectors())):
-        there = vectors.fit_transform(candidates["text"])
-        cosine = (vectors.transform(asked["text"]) @ there.T).toarray()
+        features = vectors.fit_transform(candidates["text"])
+        cosine = (vectors.transform(items["text"]) @ features.T).toarray()
         answers[baseline] = candidates["group"].to_numpy()[cosine.argmax(1)]
-    return asked["group"], answers
+    return items["group"], answers
 
 
-def _multiple_choice(card: DataCard, rows: pd.DataFrame, asked: pd.DataFrame) -> tuple[Sequence[str], Answers]:
+def _multiple_choice(card: DataCard, rows: pd.DataFrame, items: pd.DataFrame) -> tuple[Sequence[str], Answers]:
     train, dev = _english(rows, "train"), _english(rows, "dev")
-    places = range(max(map(len, rows["choices"])))
     prior = Counter(train["answer"])
-    favourite = sorted(places, key=lambda place: (-prior[place], place))
+    order = sorted(range(max(map(len, rows["choices"]))), key=lambda index: (-prior[index], index))
     english = _vocabulary(rows)
     answers: Answers = {
-        MAJORITY: _places([np.zeros(len(choices)) for choices in asked["choices"]], favourite),
-        STRINGS: _places(_by_language(asked, lambda part: _overlaps(part, english)), favourite),
+        MAJORITY: _greatest([np.zeros(len(choices)) for choices in items["choices"]], order),
+        STRINGS: _greatest(_by_language(items, lambda part: _overlaps(part, english)), order),
     }
     pairs, tuned = _likeness(train), _likeness(dev)
     steps = np.concatenate([np.delete(x[a] - x, a, axis=0) for x, a in zip(pairs, train["answer"], strict=True)])
@@ -246,15 +246,15 @@ def _multiple_choice(card: DataCard, rows: pd.DataFrame, asked: pd.DataFrame) ->
         LogisticRegression(C=strength, fit_intercept=False).fit(np.concatenate([steps, -steps]), sides)
         for strength in GRID
     ]
-    right = dev["answer"].astype(str)
-    model = _chosen(models, lambda m: metrics.accuracy(_places([x @ m.coef_[0] for x in tuned], favourite), right))
-    answers[NGRAMS] = _places([x @ model.coef_[0] for x in _by_language(asked, _likeness)], favourite)
-    return asked["answer"].astype(str), answers
+    gold = dev["answer"].astype(str)
+    model = _best_model(models, lambda m: accuracy(_greatest([x @ m.coef_[0] for x in tuned], order), gold))
+    answers[NGRAMS] = _greatest([x @ model.coef_[0] for x in _by_language(items, _likeness)], order)
+    return items["answer"].astype(str), answers
 
 
-def _places(values: Sequence[np.ndarray], favourite: Sequence[int]) -> list[str]:
-    """The place of the greatest value of every row; of equal ones the first in ``favourite``."""
-    return [str(next(p for p in favourite if p < len(row) and row[p] == row.max())) for row in values]
+def _greatest(values: Sequence[np.ndarray], order: Sequence[int]) -> list[str]:
+    """The index of the greatest value of every row; of equal ones the first in ``order``."""
+    return [str(next(i for i in order if i < len(row) and row[i] == row.max())) for row in values]
 
 
 def _vocabulary(rows: pd.DataFrame) -> frozenset[str]:
@@ -267,10 +267,10 @@ def _vocabulary(rows: pd.DataFrame) -> frozenset[str]:
 
 def _overlaps(rows: pd.DataFrame, english: frozenset[str]) -> list[np.ndarray]:
     """The weight of the shared strings of every text with each of its choices."""
-    texts, place = list(rows["text"]), _distinct(rows)
-    sides = ([english.intersection(strings(text)) for text in side] for side in (texts, place))
+    texts, index = list(rows["text"]), _distinct(rows)
+    sides = ([english.intersection(strings(text)) for text in side] for side in (texts, index))
     weights = overlap.shared(*sides).toarray()
-    return [weights[i, [place[choice] for choice in row]] for i, row in enumerate(rows["choices"])]
+    return [weights[i, [index[choice] for choice in row]] for i, row in enumerate(rows["choices"])]
 
 
 def _likeness(rows: pd.DataFrame) -> list[np.ndarray]:
@@ -278,12 +278,12 @@ def _likeness(rows: pd.DataFrame) -> list[np.ndarray]:
 
     Rarity is weighed by the texts and choices of ``rows``, which have to be of one language.
     """
-    texts, place = list(rows["text"]), _distinct(rows)
+    texts, index = list(rows["text"]), _distinct(rows)
     vectors = _run_vectors(norm=None)
-    features = vectors.fit_transform([*texts, *place])
+    features = vectors.fit_transform([*texts, *index])
     lengths = np.array([len(run) for run in vectors.get_feature_names_out()])
     left = np.repeat(np.arange(len(texts)), rows["choices"].str.len())
-    right = [len(texts) + place[choice] for row in rows["choices"] for choice in row]
+    right = [len(texts) + index[choice] for row in rows["choices"] for choice in row]
     cosines = np.empty((len(left), LONGEST))
     for length in range(1, LONGEST + 1):
         unit = normalize(features[:, lengths == length])
@@ -296,36 +296,36 @@ def _distinct(rows: pd.DataFrame) -> dict[str, int]:
     return {choice: i for i, choice in enumerate(choices)}
 
 
-def _tagging(card: DataCard, rows: pd.DataFrame, asked: pd.DataFrame) -> tuple[Sequence[str], Answers]:
+def _tagging(card: DataCard, rows: pd.DataFrame, items: pd.DataFrame) -> tuple[Sequence[str], Answers]:
     train, dev = _english(rows, "train"), _english(rows, "dev")
     order = tasks.of(card).tags
-    answers: Answers = {MAJORITY: [" ".join([words.OUTSIDE] * len(tags)) for tags in asked["tags"]]}
+    answers: Answers = {MAJORITY: [" ".join([words.OUTSIDE] * len(tags)) for tags in items["tags"]]}
     seen = defaultdict(list)
     for tokens, tags in zip(train["tokens"], train["tags"], strict=True):
         for token, tag in zip(tokens, tags, strict=True):
             seen[token].append(tag)
     usual = {token: _most_frequent(tags, order) for token, tags in seen.items() if _copied(token)}
-    answers[STRINGS] = [" ".join(usual.get(token, words.OUTSIDE) for token in tokens) for tokens in asked["tokens"]]
+    answers[STRINGS] = [" ".join(usual.get(token, words.OUTSIDE) for token in tokens) for tokens in items["tokens"]]
     vectors = _run_vectors(preprocessor=str)  # capitals tell names of controls
     vectors.fit(sorted(seen))
     models = _classifiers(_in_context(vectors, train["tokens"]), np.concatenate(list(train["tags"])))
     tuned = _in_context(vectors, dev["tokens"])
-    model = _chosen(models, lambda m: metrics.span_f1(_cut(m.predict(tuned), dev["tokens"]), dev["tags"])[0])
+    model = _best_model(models, lambda m: spans.scores(_cut(m.predict(tuned), dev["tokens"]), dev["tags"])[0])
 
-    def told(part: pd.DataFrame) -> list[str]:
+    def tagged(part: pd.DataFrame) -> list[str]:
         return [*map(" ".join, _cut(model.predict(_in_context(vectors, part["tokens"])), part["tokens"]))]
 
-    answers[NGRAMS] = _by_language(asked, told)
-    return asked["tags"].str.join(" "), answers
+    answers[NGRAMS] = _by_language(items, tagged)
+    return items["tags"].str.join(" "), answers
 
 
 def _in_context(vectors: TfidfVectorizer, rows: Sequence[Sequence[str]]) -> sparse.csr_matrix:
     """Runs of every token, of the one before it and of the one after it, side by side: (tokens, 3 * runs)."""
-    place: dict[str, int] = {}
-    here = np.array([place.setdefault(token, len(place)) for row in rows for token in ("", *row, "")])
-    known = vectors.transform(place)  # "" at the ends has no runs
+    index: dict[str, int] = {}
+    tokens = np.array([index.setdefault(token, len(index)) for row in rows for token in ("", *row, "")])
+    known = vectors.transform(index)  # "" at the ends has no runs
     inside = np.concatenate([[False, *[True] * len(row), False] for row in rows]).nonzero()[0]
-    return sparse.hstack([known[here[inside + step]] for step in (0, -1, 1)], format="csr")
+    return sparse.hstack([known[tokens[inside + step]] for step in (0, -1, 1)], format="csr")
 
 
 def _cut(tags: np.ndarray, rows: Sequence[Sequence[str]]) -> list[list[str]]:

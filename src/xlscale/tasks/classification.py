@@ -12,22 +12,17 @@ from torch import nn
 
 from xlscale.cards.schema import DataCard
 from xlscale.data.batches import Batch, Encoded
-from xlscale.experiment.results import Score
-from xlscale.metrics import answers
+from xlscale.metrics.classification import macro_f1
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices, tokenized
+from xlscale.tasks.base import SLICE, TrainedTask, best_share, frame, linear_head, mean_pool, slices, tokenized
 
 
-class Classification:
+class Classification(TrainedTask):
     """A classification task. The classes and their order are those of the card."""
 
     def __init__(self, card: DataCard):
-        self.card = card
+        super().__init__(card)
         self.classes = {label: i for i, label in enumerate(card.labels)}
-
-    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
-        """Indices of at most ``items`` test rows per language."""
-        return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens; target ``label`` int64 (inputs,).
@@ -46,12 +41,7 @@ class Classification:
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs, the labels permuted."""
-        labels = generator.permutation(encoded.targets["label"])
-        return replace(encoded, targets={"label": labels})
-
-    def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
-        """One input per row: what was encoded."""
-        return encoded
+        return replace(encoded, targets={"label": generator.permutation(encoded.targets["label"])})
 
     def head(self, width: int, generator: torch.Generator) -> nn.Module:
         """A fresh linear head, (width) -> (classes)."""
@@ -66,21 +56,14 @@ class Classification:
         return nn.functional.cross_entropy(outputs, batch.targets["label"])
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
-        """The prediction table; ``outputs`` holds the logits of each input in the order of ``encoded``."""
+        """The prediction table; score is the share of the softmax that the predicted class has."""
         logits = np.stack(outputs)
         table = frame(rows, ["language", "item", "group", "label"]).rename(columns={"label": "gold"})
         table["prediction"] = np.array(self.card.labels)[logits.argmax(1)]
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        table["score"] = (shifted.max(1) / shifted.sum(1)).astype(np.float32)
+        table["score"] = best_share(logits).astype(np.float32)
         table["correct"] = (table["prediction"] == table["gold"]).astype(np.float32)
         return table[COLUMNS]
 
-    def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
-        """Accuracy per language (primary), macro-F1 beside it."""
-        return per_language(
-            predictions,
-            lambda part: (
-                answers.accuracy(part["prediction"], part["gold"]),
-                {"macro_f1": answers.macro_f1(part["prediction"], part["gold"])},
-            ),
-        )
+    def others(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """Macro-F1 beside accuracy."""
+        return {"macro_f1": macro_f1(predictions["prediction"], predictions["gold"])}

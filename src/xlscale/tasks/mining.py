@@ -13,49 +13,35 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset
-from torch import nn
 
-from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Encoded
-from xlscale.experiment.results import Score
+from xlscale.metrics.classification import f1_precision_recall
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.metrics.retrieval import Chosen, top_k
-from xlscale.tasks.common import at_most, frame, mean_pool, per_language, tokenized
-from xlscale.xtreme.pairs import best_threshold
+from xlscale.metrics.retrieval import Subset, best_threshold, top_k
+from xlscale.tasks.base import Task, frame, subsample_per_language
 
 NEIGHBOURS = 4  # as in the paper
 NOTHING = ""  # gold of a sentence without a translation, and prediction below the threshold
 
 
-class Mining:
+class Mining(Task):
     """A mining task: in every pool the rows of one language are searched for translations among the English ones."""
-
-    def __init__(self, card: DataCard):
-        self.card = card
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices of at most ``items`` sentences of each test pool, and of all others: English and development ones."""
         table = frame(rows, ["language", "pool"])
         cut = ((table["language"] != "en") & table["pool"].str.startswith("test-")).to_numpy()
-        asked = np.flatnonzero(cut)
-        return np.sort(np.concatenate([asked[at_most(rows.select(asked), items)], np.flatnonzero(~cut)]))
-
-    def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
-        """Token ids of ``prefix + text`` cut to ``max_length`` tokens."""
-        return Encoded.of(tokenized(rows, tokenizer, prefix, max_length))
-
-    def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Sentence vectors float32 (batch, width) of unit length."""
-        return nn.functional.normalize(mean_pool(hidden, mask), dim=-1)
+        queries = np.flatnonzero(cut)
+        chosen = queries[subsample_per_language(rows.select(queries), items)]
+        return np.sort(np.concatenate([chosen, np.flatnonzero(~cut)]))
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table of the test pools' sentences: gold and prediction are groups, or NOTHING.
 
         score: the margin of the best candidate; threshold: what it was compared with; correct: 1 where the prediction
-        is the gold, NOTHING included; spans: gold and predicted pairs together; matches: twice the right pairs.
+        is the gold, NOTHING included; spans: gold and predicted pairs together; matches: twice the correct pairs.
         Raises XlscaleError for a test pool without its development pool, and for a pool of one side.
         """
         table = frame(rows, ["language", "item", "group", "text", "pool"])
@@ -74,37 +60,40 @@ class Mining:
             found.append(_decided(part, threshold(pools[f"dev-{name}"])))
         return pd.concat(found, ignore_index=True)[[*COLUMNS, "matches", "spans", "threshold"]]
 
-    def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
-        """F1 of pairs per language (primary), precision and recall beside it."""
-        return per_language(predictions, _scores)
+    def others(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """Precision and recall of the pairs beside their F1."""
+        found, wanted = (int((predictions[name] != NOTHING).sum()) for name in ("prediction", "gold"))
+        _, precision, recall = f1_precision_recall(int(predictions["matches"].sum()) // 2, found, wanted)
+        return {"precision": precision, "recall": recall}
 
 
 def _mined(part: pd.DataFrame, outputs: list[np.ndarray]) -> pd.DataFrame:
     """The sentences of a pool that are not English, with ``gold``, the best free candidate and its ``score``."""
     english = (part["language"] == "en").to_numpy()
     queries, candidates = part[~english], part[english]
-    (asked, once), (offered, single) = _distinct(queries), _distinct(candidates)
-    place, score = mine(
-        Chosen(outputs, queries.index.to_numpy()[asked]), Chosen(outputs, candidates.index.to_numpy()[offered])
+    # Of each side the first sentences of every text, and whether the text occurs once.
+    (query, once), (candidate, single) = _distinct(queries), _distinct(candidates)
+    match, score = mine(
+        Subset(outputs, queries.index.to_numpy()[query]), Subset(outputs, candidates.index.to_numpy()[candidate])
     )
-    groups, kept = candidates["group"].to_numpy(), (place >= 0) & once & single[place]
+    groups, kept = candidates["group"].to_numpy(), (match >= 0) & once & single[match]
     found, scores = np.full(len(queries), NOTHING, object), np.full(len(queries), -np.inf, np.float32)
-    found[asked[kept]], scores[asked[kept]] = groups[offered[place[kept]]], score[kept]
+    found[query[kept]], scores[query[kept]] = groups[candidate[match[kept]]], score[kept]
     gold = queries["group"].where(queries["group"].isin(groups), NOTHING)
     return queries.assign(gold=gold, candidate=found, score=scores).reset_index(drop=True)
 
 
 def _distinct(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the first sentence of every text, in their order, and whether the text occurs once."""
+    """Indices of the first sentence of every text, in their order, and whether the text occurs once."""
     codes, _ = pd.factorize(rows["text"])
     _, first, count = np.unique(codes, return_index=True, return_counts=True)
     return first, count == 1
 
 
 def mine(queries: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """For every query the place of its candidate, -1 for none, and the margin, -inf for none; each serves one query.
+    """For every query the index of its candidate, -1 for none, and the margin, -inf for none; each serves one query.
 
-    Both as in ``search.top_k``, of unit length and not empty.
+    Both sides as in ``top_k``, of unit length and not empty.
     """
     forward, near = top_k(queries, candidates, NEIGHBOURS)
     backward, back = top_k(candidates, queries, NEIGHBOURS)
@@ -113,37 +102,29 @@ def mine(queries: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> tup
     back_margins = 2 * back / (back_mean[:, None] + mean[backward])
     rows, columns = np.arange(len(queries)), np.arange(len(candidates))
     best, back_best = margins.argmax(1), back_margins.argmax(1)
-    pairs = [(forward[rows, best], margins[rows, best], rows), (columns, back_margins[columns, back_best], None)]
-    target = np.concatenate([pairs[0][0], pairs[1][0]])
+    target = np.concatenate([forward[rows, best], columns])
     source = np.concatenate([rows, backward[columns, back_best]])
-    value = np.concatenate([pairs[0][1], pairs[1][1]])
-    place, score = np.full(len(queries), -1), np.full(len(queries), -np.inf)
+    value = np.concatenate([margins[rows, best], back_margins[columns, back_best]])
+    match, score = np.full(len(queries), -1), np.full(len(queries), -np.inf)
     taken = np.zeros(len(candidates), bool)
     for i in np.argsort(-value, kind="stable"):
-        if place[source[i]] < 0 and not taken[target[i]]:
-            place[source[i]], score[source[i]], taken[target[i]] = target[i], value[i], True
-    return place, score
+        if match[source[i]] < 0 and not taken[target[i]]:
+            match[source[i]], score[source[i]], taken[target[i]] = target[i], value[i], True
+    return match, score
 
 
 def threshold(mined: pd.DataFrame) -> float:
-    """The score at or above which to keep candidates so that F1 is best, as ``score.pairs`` has it."""
+    """The score at or above which to keep candidates so that F1 is best (``best_threshold``)."""
     free = mined[np.isfinite(mined["score"])]
-    right = (free["candidate"] == free["gold"]).to_numpy()
-    return best_threshold(free["score"].to_numpy(np.float64), right, int((mined["gold"] != NOTHING).sum()))
+    correct = (free["candidate"] == free["gold"]).to_numpy()
+    return best_threshold(free["score"].to_numpy(np.float64), correct, int((mined["gold"] != NOTHING).sum()))
 
 
 def _decided(mined: pd.DataFrame, least: float) -> pd.DataFrame:
     kept = mined["score"] >= least
     mined = mined.assign(prediction=mined["candidate"].where(kept, NOTHING), threshold=np.float32(least))
-    mined["correct"] = (mined["prediction"] == mined["gold"]).astype(np.float32)
-    right = (mined["prediction"] == mined["gold"]) & (mined["gold"] != NOTHING)
-    mined["matches"] = (2 * right).astype(np.int32)
-    mined["spans"] = ((mined["prediction"] != NOTHING).astype(np.int32) + (mined["gold"] != NOTHING)).astype(np.int32)
+    correct, true = mined["prediction"] == mined["gold"], mined["gold"] != NOTHING
+    mined["correct"] = correct.astype(np.float32)
+    mined["matches"] = (2 * (correct & true)).astype(np.int32)
+    mined["spans"] = ((mined["prediction"] != NOTHING).astype(np.int32) + true).astype(np.int32)
     return mined
-
-
-def _scores(part: pd.DataFrame) -> tuple[float, dict[str, float]]:
-    hits = part["matches"].sum() / 2
-    given, asked = ((part[name] != NOTHING).sum() for name in ("prediction", "gold"))
-    f1, precision, recall = (a / b if b else 0.0 for a, b in ((2 * hits, given + asked), (hits, given), (hits, asked)))
-    return float(f1), {"precision": float(precision), "recall": float(recall)}

@@ -15,34 +15,24 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.cards.schema import DataCard
 from xlscale.data.batches import Batch, Encoded
-from xlscale.experiment.results import Score
-from xlscale.metrics import answers as metrics
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.common import SLICE, at_most, frame, linear_head, mean_pool, per_language, slices
+from xlscale.tasks.base import SLICE, TrainedTask, best_share, frame, linear_head, mean_pool, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case
 
 
-class MultipleChoice:
+class MultipleChoice(TrainedTask):
     """A multiple-choice task over (text, choice) pairs."""
-
-    def __init__(self, card: DataCard):
-        self.card = card
-
-    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
-        """Indices of at most ``items`` test rows per language."""
-        return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """Token ids of the pair (text, choice) for every choice of every row, at most ``max_length`` tokens, a row's
         choices one after another. ``prefix`` marks single texts and is not put before a pair.
 
         All choices of a row meet the same text and have the same room: see ``_cut``. Targets int64 (inputs,):
-        ``choice``, the choice's place in its row, and ``answer``, the place of the row's right choice.
+        ``choice``, the choice's index in its row, and ``answer``, the index of the row's correct choice.
         """
-        ids, owners, places, answers = [], [], [], []
+        ids, owners, indices, answers = [], [], [], []
         for first in slices(len(rows)):
             part = rows[first : first + SLICE]
             texts = _cut(part["text"], part["choices"], tokenizer, max_length)
@@ -51,18 +41,14 @@ class MultipleChoice:
             ids += found["input_ids"]
             for i, (choices, answer) in enumerate(zip(part["choices"], part["answer"], strict=True)):
                 owners += [first + i] * len(choices)
-                places += range(len(choices))
+                indices += range(len(choices))
                 answers += [answer] * len(choices)
-        return Encoded.of(ids, owners, {"choice": np.array(places, np.int64), "answer": np.array(answers, np.int64)})
-
-    def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
-        """One input per choice: what was encoded."""
-        return encoded
+        return Encoded.of(ids, owners, {"choice": np.array(indices, np.int64), "answer": np.array(answers, np.int64)})
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
-        """The placebo: the same inputs, the places of the right choices permuted between the rows.
+        """The placebo: the same inputs, the indices of the correct choices permuted between the rows.
 
-        A place that a row does not have is counted on from its first choice.
+        An index that a row does not have is counted on from its first choice.
         """
         first, sizes = _rows(encoded.targets["choice"])
         dealt = generator.permutation(encoded.targets["answer"][first]) % sizes
@@ -84,25 +70,20 @@ class MultipleChoice:
         return nn.functional.cross_entropy(logits, batch.targets["answer"][first])
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
-        """The prediction table: gold and prediction are places among the choices, counted from "0"; score is the share
-        of the softmax that the chosen one has. ``outputs`` holds the logit of each input in the order of ``encoded``.
-        """
+        """The prediction table: gold and prediction are indices of choices, counted from "0"; score is the share of the
+        softmax that the chosen one has."""
         first, _ = _rows(encoded.targets["choice"])
         table = frame(rows, ["language", "item", "group"]).iloc[encoded.row[first]].reset_index(drop=True)
         logits = np.split(np.array(outputs, np.float64), first[1:])
         table["gold"] = encoded.targets["answer"][first].astype(str)
         table["prediction"] = [str(values.argmax()) for values in logits]
-        table["score"] = np.array([1 / np.exp(values - values.max()).sum() for values in logits], np.float32)
+        table["score"] = np.array([best_share(values) for values in logits], np.float32)
         table["correct"] = (table["prediction"] == table["gold"]).astype(np.float32)
         return table[COLUMNS]
 
-    def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
-        """Accuracy per language."""
-        return per_language(predictions, lambda part: (metrics.accuracy(part["prediction"], part["gold"]), {}))
-
 
 def _rows(choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each row's inputs begin, and how many there are: a choice at place 0 begins a row."""
+    """Where each row's inputs begin, and how many there are: the choice with index 0 begins a row."""
     first = np.flatnonzero(choice == 0)
     return first, np.diff(np.append(first, len(choice)))
 

@@ -7,7 +7,6 @@ begins never depends on where the answer is, in training or in evaluation.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,13 +14,10 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.cards.schema import DataCard
 from xlscale.data.batches import Batch, Encoded
-from xlscale.experiment.results import Score
-from xlscale.metrics import answers as metrics
+from xlscale.metrics.answers import match, normaliser
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.tasks.common import SLICE, at_most, frame, linear_head, per_language, slices
-from xlscale.xtreme.answers import match, normalise_mlqa
+from xlscale.tasks.base import SLICE, TrainedTask, frame, linear_head, slices
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
@@ -29,24 +25,17 @@ NO_SPAN = -1
 NULL = 0  # the input's first token, which stands for "no answer"
 
 
-class SpanQA:
+class SpanQA(TrainedTask):
     """A span-extraction task over (question, context) pairs."""
-
-    def __init__(self, card: DataCard):
-        self.card = card
-
-    def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
-        """Indices of at most ``items`` test rows per language."""
-        return at_most(rows, items)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
-        Targets ``start`` and ``end`` int64 (windows,): token places of the first gold answer, NO_SPAN where it is not
+        Targets ``start`` and ``end`` int64 (windows,): token indices of the first gold answer, NO_SPAN where it is not
         wholly inside the window, NULL where the question has none. ``spans``: the character range in the context of
         each token, NO_SPAN outside it.
         """
-        ids, owners, ranges, places = [], [], [], []
+        ids, owners, ranges, ends = [], [], [], []
         for first in slices(len(rows)):
             part = rows[first : first + SLICE]
             questions = _cut(part["question"], tokenizer)
@@ -62,12 +51,11 @@ class SpanQA:
             for i, row in enumerate(windows["overflow_to_sample_mapping"]):
                 inside = np.array([s == 1 for s in windows.sequence_ids(i)])
                 spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
-                start, end = _target(spans, part["answers"][row], part["answer_starts"][row])
                 ids.append(windows["input_ids"][i])
                 ranges.append(spans)
-                places.append((start, end))
+                ends.append(_target(spans, part["answers"][row], part["answer_starts"][row]))
                 owners.append(first + row)
-        start, end = np.array(places, np.int64).reshape(-1, 2).T
+        start, end = np.array(ends, np.int64).reshape(-1, 2).T
         return Encoded.of(ids, owners, {"start": start, "end": end}, ranges)
 
     def training_inputs(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
@@ -79,7 +67,7 @@ class SpanQA:
         return encoded.take(shuffled[first])
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
-        """The placebo: the same windows, each with the length and relative place of another row's answer."""
+        """The placebo: the same windows, each with the length and relative position of another row's answer."""
         order = generator.permutation(len(encoded))
         start, end = encoded.targets["start"][order], encoded.targets["end"][order]
         inside = [encoded.spans_of(i)[:, 0] != NO_SPAN for i in range(len(encoded))]
@@ -87,9 +75,9 @@ class SpanQA:
         room = np.array([tokens.sum() for tokens in inside])
         length = np.minimum(end - start, room - 1)
         # Relative to where the context begins, wrapped into the room that this window has.
-        place = (start - first[order]) % (room - length)
+        moved = first + (start - first[order]) % (room - length)
         none = start == NULL  # no context begins there
-        targets = {"start": np.where(none, NULL, first + place), "end": np.where(none, NULL, first + place + length)}
+        targets = {"start": np.where(none, NULL, moved), "end": np.where(none, NULL, moved + length)}
         return replace(encoded, targets=targets)
 
     def head(self, width: int, generator: torch.Generator) -> nn.Module:
@@ -132,19 +120,15 @@ class SpanQA:
         (SQuAD 2.0 evaluation, Rajpurkar et al. 2018)."""
         if not answers:
             return (float(not prediction),) * 2
-        if self.card.normalisation == "mlqa":
-            return match(prediction, answers, partial(normalise_mlqa, language=language))
-        return metrics.exact_match(prediction, answers), metrics.token_f1(prediction, answers)
+        return match(prediction, answers, normaliser(self.card.normalisation, language))
 
-    def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
-        """F1 per language (primary), EM beside it."""
-        return per_language(
-            predictions, lambda part: (float(part["f1"].mean()), {"exact_match": float(part["correct"].mean())})
-        )
+    def others(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """Exact match beside F1."""
+        return {"exact_match": float(predictions["correct"].mean())}
 
 
 def _cut(questions: list[str], tokenizer) -> list[str]:
-    """Each question's text up to its first QUESTION_TOKENS - 8 tokens; the rest of those places are special tokens."""
+    """Each question's text up to its first QUESTION_TOKENS - 8 tokens; the rest of those are special tokens."""
     offsets = tokenizer(questions, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
     most = QUESTION_TOKENS - 8
     return [q if len(o) <= most else q[: o[most - 1][1]] for q, o in zip(questions, offsets, strict=True)]
@@ -166,10 +150,10 @@ def _token_span(spans: np.ndarray, begin: int, stop: int) -> tuple[int, int]:
 
 def _best_span(spans: np.ndarray, logits: np.ndarray) -> tuple[float, int, int]:
     """(score, first character, last character + 1) of the best allowed span of a window."""
-    places = np.flatnonzero(spans[:, 0] != NO_SPAN)
-    start, end = logits[places, 0], logits[places, 1]
+    inside = np.flatnonzero(spans[:, 0] != NO_SPAN)
+    start, end = logits[inside, 0], logits[inside, 1]
     score = start[:, None] + end[None, :]
-    distance = np.arange(len(places))[None, :] - np.arange(len(places))[:, None]
+    distance = np.arange(len(inside))[None, :] - np.arange(len(inside))[:, None]
     score = np.where((distance >= 0) & (distance < LONGEST_ANSWER), score, -np.inf)
     i, j = np.unravel_index(score.argmax(), score.shape)
-    return float(score[i, j]), int(spans[places[i], 0]), int(spans[places[j], 1])
+    return float(score[i, j]), int(spans[inside[i], 0]), int(spans[inside[j], 1])

@@ -36,7 +36,3 @@ def main(arguments: list[str]) -> int:
         return 1
     print(report.table(scores), end="")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

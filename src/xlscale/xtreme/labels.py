@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xlscale.metrics.answers import accuracy
+from xlscale.metrics.classification import accuracy
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.source import Source, shortened
 
@@ -16,15 +16,15 @@ MANY = 100  # from so many items on, labels that are all the same are not labels
 def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """Accuracy, 0 to 100, of a label per line. Raises XlscaleError for another number of lines, an unknown label."""
     table = {label: code for code, label in enumerate(task.labels)}
-    gold, given = (source.codes(source.lines(), table) for source in (labels, predictions))
+    gold, predicted = (source.codes(source.lines(), table) for source in (labels, predictions))
     _several(gold, labels)
-    return _accuracy(predictions, given, labels, gold)
+    return _accuracy(predictions, predicted, labels, gold)
 
 
 def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """Accuracy, 0 to 100, of an index per line. Raises XlscaleError for another number of lines, a bad index."""
-    gold, given = (_indices(source) for source in (labels, predictions))
-    return _accuracy(predictions, given, labels, gold)
+    gold, predicted = (_indices(source) for source in (labels, predictions))
+    return _accuracy(predictions, predicted, labels, gold)
 
 
 def score_json_labels(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
@@ -34,22 +34,20 @@ def score_json_labels(task: Task, predictions: Source, labels: Source) -> dict[s
     XlscaleError for broken JSON, an unknown label, an ``idx`` twice or not among the labels', another number of lines.
     """
     ids, gold = _objects(labels, task.labels)
-    own, given = _objects(predictions, task.labels)
+    own, predicted = _objects(predictions, task.labels)
     _several(gold, labels)
     if ids and own and len(ids) == len(own):
-        places = {key: place for place, key in enumerate(ids)}
+        index = {key: i for i, key in enumerate(ids)}
         for line, key in enumerate(own, 1):
-            if key not in places:
+            if key not in index:
                 raise predictions.fault(f"unknown idx {key!r}: expected those of {labels.path}", line)
-        gold = gold[[places[key] for key in own]]
-    return _accuracy(predictions, given, labels, gold)
+        gold = gold[[index[key] for key in own]]
+    return _accuracy(predictions, predicted, labels, gold)
 
 
-def _accuracy(predictions: Source, given: np.ndarray, labels: Source, gold: np.ndarray) -> dict[str, float]:
-    if len(given) != len(gold):
-        line = min(len(given), len(gold)) + 1
-        raise predictions.fault(f"expected {len(gold)} lines as in {labels.path}, got {len(given)}", line)
-    return {"accuracy": 100 * accuracy(given, gold)}
+def _accuracy(predictions: Source, predicted: np.ndarray, labels: Source, gold: np.ndarray) -> dict[str, float]:
+    predictions.same_length(len(predicted), labels, len(gold))
+    return {"accuracy": 100 * accuracy(predicted, gold)}
 
 
 def _several(gold: np.ndarray, labels: Source) -> None:

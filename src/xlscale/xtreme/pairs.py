@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from xlscale.metrics.classification import f1_precision_recall
+from xlscale.metrics.retrieval import best_threshold
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.source import Source, shortened
 
@@ -21,14 +23,13 @@ def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, fl
 
     Raises XlscaleError for a line of another form, a pair twice, and for scores without development data.
     """
-    gold, given = read_pairs(labels, scores=False), read_pairs(predictions)
-    found = set(given)
-    if None not in given.values():
+    gold, predicted = read_pairs(labels, scores=False), read_pairs(predictions)
+    found = set(predicted)
+    if None not in predicted.values():
         threshold = _threshold(task, predictions, labels)
-        found = {pair for pair, score in given.items() if score >= threshold}
-    hits = len(found & gold.keys())
-    precision, recall = hits / len(found) if found else 0.0, hits / len(gold)
-    return {"f1": 200 * hits / (len(found) + len(gold)), "precision": 100 * precision, "recall": 100 * recall}
+        found = {pair for pair, score in predicted.items() if score >= threshold}
+    values = f1_precision_recall(len(found & gold.keys()), len(found), len(gold), scale=100)
+    return dict(zip(("f1", "precision", "recall"), values, strict=True))
 
 
 def _threshold(task: Task, predictions: Source, labels: Source) -> float:
@@ -41,25 +42,8 @@ def _threshold(task: Task, predictions: Source, labels: Source) -> float:
     if None in candidates.values():
         raise own.fault("expected a score in every line, as in the test file", 1)
     gold = read_pairs(true, scores=False)
-    right = np.array([pair in gold for pair in candidates])
-    return best_threshold(np.array(list(candidates.values())), right, len(gold))
-
-
-def best_threshold(scores: np.ndarray, right: np.ndarray, wanted: int) -> float:
-    """The threshold whose candidates (score at or above it) have the best F1; the highest one of several.
-
-    ``scores`` float64 (n,), ``right`` bool (n,), ``wanted`` the number of true pairs. It lies midway between the last
-    score taken and the next one, and at the last score itself if all are taken; equal scores are never parted. No
-    right candidate at all: +inf, so that nothing is taken.
-    """
-    if not right.any():
-        return math.inf
-    order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # the last place of each run of equal scores
-    f1 = 2 * np.cumsum(right[order])[last] / (last + 1 + wanted)
-    place = last[np.argmax(f1)]
-    return float(scores[place] if place == len(scores) - 1 else (scores[place] + scores[place + 1]) / 2)
+    correct = np.array([pair in gold for pair in candidates])
+    return best_threshold(np.array(list(candidates.values())), correct, len(gold))
 
 
 def read_pairs(source: Source, scores: bool = True) -> dict[Pair, float | None]:

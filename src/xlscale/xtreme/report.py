@@ -44,7 +44,7 @@ def _averages(scores: Scores) -> str:
     rows += [(f"mean of {group}", "", "", _number(value), "") for group, value in scores.groups().items()]
     if len(scores.tasks) == len(scores.benchmark.tasks):
         rows.append((f"mean of {scores.benchmark.title}", "", "", _number(scores.overall()), ""))
-    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}".rstrip()
         for row in rows

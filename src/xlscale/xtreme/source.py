@@ -26,8 +26,14 @@ class Source:
 
     def fault(self, message: str, line: int | None = None) -> XlscaleError:
         """The error that names the file, the line (from 1) and the language."""
-        place = f"{self.path}:{line}" if line else f"{self.path}"
-        return XlscaleError(f"{place}: {self.task} in {self.language}: {message}")
+        where = f"{self.path}:{line}" if line else f"{self.path}"
+        return XlscaleError(f"{where}: {self.task} in {self.language}: {message}")
+
+    def same_length(self, found: int, labels: Source, wanted: int) -> None:
+        """Raise XlscaleError if this file has ``found`` lines where the labels have ``wanted``."""
+        if found != wanted:
+            line = min(found, wanted) + 1
+            raise self.fault(f"expected {wanted} lines as in {labels.path}, got {found}", line)
 
     def text(self) -> str:
         """The whole file, UTF-8, with line ends as \\n. Raises XlscaleError naming the line that is not UTF-8."""
@@ -86,26 +92,26 @@ class Source:
 def line_of(text: str, key: str, occurrence: int = 1) -> int | None:
     """The line (from 1) of the ``occurrence``-th time that a JSON string occurs; None where it is written otherwise."""
     for written in {json.dumps(key), json.dumps(key, ensure_ascii=False)}:
-        place = -1
+        position = -1
         for _ in range(occurrence):
-            place = text.find(written, place + 1)
-            if place < 0:
+            position = text.find(written, position + 1)
+            if position < 0:
                 break
         else:
-            return text.count("\n", 0, place) + 1
+            return text.count("\n", 0, position) + 1
     return None
 
 
-def same_ids(predictions: Source, given: dict[str, Any], labels: Source, gold: dict[str, Any]) -> None:
+def same_ids(predictions: Source, predicted: dict[str, Any], labels: Source, gold: dict[str, Any]) -> None:
     """Raise XlscaleError naming an id that only the labels or only the predictions have."""
-    if given.keys() == gold.keys():
+    if predicted.keys() == gold.keys():
         return
-    lacking, beyond = [key for key in gold if key not in given], [key for key in given if key not in gold]
+    lacking, beyond = [key for key in gold if key not in predicted], [key for key in predicted if key not in gold]
     if lacking:
         line = line_of(labels.text(), lacking[0])
-        place = f"line {line} of {labels.path}" if line else f"{labels.path}"
+        where = f"line {line} of {labels.path}" if line else f"{labels.path}"
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise predictions.fault(f"no prediction for id {lacking[0]!r} ({place}){more}")
+        raise predictions.fault(f"no prediction for id {lacking[0]!r} ({where}){more}")
     more = f" (and {len(beyond) - 1} more)" if len(beyond) > 1 else ""
     raise predictions.fault(
         f"unknown id {beyond[0]!r}{more}: expected the ids of {labels.path}", line_of(predictions.text(), beyond[0])
