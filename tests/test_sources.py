@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Hub
 
+from xlscale.__main__ import main
+from xlscale.acquire import ensure
 from xlscale.acquire import hub as download
 from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Origin, Source
-from xlscale.__main__ import main
 from xlscale.commands import check
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
@@ -326,7 +327,7 @@ def test_rows_without_their_answers_are_counted_and_few(given, monkeypatch, tmp_
     assert lock.dropped == 1 and sum(n for split in lock.splits.values() for n in split.values()) == 159
     assert catalogue.locked("covidqa").dropped == 1
     monkeypatch.setattr(download, "api", None)
-    assert "159 rows (1 left out: their answers are not where" in data.fetch(catalogue.data_card("covidqa"))
+    assert "159 rows (1 left out: their answers are not where" in ensure.fetch(catalogue.data_card("covidqa"))
     path = _copied(given, monkeypatch, tmp_path, "deepset/covid_qa_deepset") / "covid_qa_deepset/train/0000.parquet"
     rows = pq.read_table(path).to_pylist()
     for row in rows[:9]:
@@ -645,7 +646,7 @@ def test_what_was_not_compared_does_not_agree(monkeypatch, tmp_path, capsys):
     unbuilt = next(name for name in catalogue.names("data") if not catalogue.data_card(name).bundled)
     found = check.table([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt), catalogue.data_card("topic")])
     assert list(found["verdict"]) == ["not checked", "not built", "agrees"]
-    assert data._check([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt)]) == 0
+    assert main(["data", "check", "e5_small", unbuilt]) == 0
     assert "not checked" in capsys.readouterr().out
 
 
