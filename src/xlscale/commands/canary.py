@@ -8,7 +8,6 @@ its code, too.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from xlscale.commands import sweeps
 from xlscale.core import machine
 from xlscale.core.files import CACHE, RESULTS, ROOT, RUNS, XlscaleError
 from xlscale.experiment import studies
@@ -41,7 +41,7 @@ def run(study: str | None, jobs: int, against: str | None = None) -> bool:
     before = by_commit(against, chosen, jobs) if against else _as_recorded(chosen, recorded)
     if strange := [cell for cell in chosen if before[cell.id].fingerprint not in _stands_for(recorded[cell.id])]:
         raise XlscaleError(f"AGAINST={against}: expected a commit whose code gave, or stands for, {strange[0].id}")
-    after = _recompute(chosen, jobs)
+    after = sweeps.recompute(chosen, jobs, RUNS / "canary")
     stamps = canary.stamp(RESULTS, [(before[cell.id], after[cell.id]) for cell in chosen])
     for stamp in stamps:
         print(f"{stamp.phase}: {stamp.verdict} ({len(stamp.cells)} cells); code {stamp.current[:10]}")
@@ -81,15 +81,6 @@ def _as_recorded(chosen: list[Cell], recorded: dict[str, Result]) -> dict[str, R
                 "with AGAINST=<commit> the cells are run by the code of that commit, too"
             )
     return {cell.id: recorded[cell.id] for cell in chosen}
-
-
-def _recompute(chosen: list[Cell], jobs: int) -> dict[str, Result]:
-    from xlscale.engine import sweep
-
-    runs = RUNS / "canary"
-    shutil.rmtree(runs, ignore_errors=True)
-    sweep.run(chosen, jobs, runs)
-    return {cell.id: result_of(cell, runs) for cell in chosen}
 
 
 def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:

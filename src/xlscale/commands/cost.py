@@ -1,8 +1,6 @@
-"""What a task costs, tokens and operations of every split, into its card: ``python -m xlscale.commands.cost``."""
+"""What a task costs, tokens and operations of every split, into its card: the verb ``data cost``."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import yaml
@@ -49,7 +47,3 @@ def main(names: list[str]) -> None:
             fields = strict.read_yaml(path) | {"cost": of(card).model_dump()}
             write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))
             print(f"{name}: {fields['cost']['tflop']} TFLOP")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +19,8 @@ def table(recorded: dict[str, Result], mine: dict[str, Result]) -> pd.DataFrame:
     return agreement.compare(store.table(recorded), store.table(mine))
 
 
-def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], changed: dict[Phase, set[str]]) -> str:
-    """The agreement table as Markdown, with the machines and a remark on changed code."""
+def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], changed: Iterable[Phase]) -> str:
+    """The agreement table as Markdown, with the machines and a remark on phases whose code has changed."""
     machines = sorted({result.environment.get("machine", "unknown") for result in recorded.values()})
     lines = [f"# Agreement with the record: {title}", ""]
     lines += [f"Machine of the record: {'; '.join(machines) or 'none'}.", ""]
