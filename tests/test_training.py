@@ -19,6 +19,7 @@ from xlscale.metrics.predictions import zero_shot_mean
 from xlscale.models import ladder
 from xlscale.training import evaluate, loop
 from xlscale.training.backends.cpu import CPU
+from xlscale.training.methods.full import Full
 from xlscale.training.model import Model
 
 
@@ -77,6 +78,22 @@ def test_word_embeddings_are_frozen_and_the_rest_moves(e5, prepared):
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         used = "token_type" not in name and "key.bias" not in name  # a key bias cancels in the softmax
         assert torch.equal(old, new) == ("word_embeddings" in name) or not used, name
+
+
+def test_word_embeddings_that_train_are_in_the_checkpoint(e5, prepared, tmp_path):
+    before, encoder = ladder.load(e5, 1), ladder.load(e5, 1)
+    chosen, method = recipe(epochs=1, learning_rate=1e-3, batch_size=16, frozen="nothing"), Full()
+    method.prepare(encoder, chosen)
+    head = prepared[0].head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
+    loop.finetune(Model(encoder, CPU("float32"), prepared[0], head), prepared[1], chosen, np.random.default_rng(0))
+    words = encoder.get_input_embeddings().weight
+    moved = (words != before.get_input_embeddings().weight).any(1)
+    assert 10 < moved.sum() <= len(set(prepared[1].ids.tolist()))  # those of the texts
+    method.save(encoder, tmp_path / "checkpoint.safetensors")
+    again = method.load(e5, 1, tmp_path / "checkpoint.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
+    assert not again.get_input_embeddings().weight.requires_grad
+    assert torch.equal(before.get_input_embeddings().weight, ladder.load(e5, 1).get_input_embeddings().weight)
 
 
 def test_tokens_are_counted_and_hardly_any_is_padding(e5, prepared):
