@@ -67,8 +67,8 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTrainedModel:
     """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it.
 
-    Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings do not require
-    gradients, and are a memory-mapped tensor unless the checkpoint has some. No random number is drawn.
+    Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings do not
+    require gradients, and are a memory-mapped tensor unless the checkpoint has some. No random number is drawn.
 
     Raises XlscaleError when ``layers`` is not a rung of the card, or the checkpoint is missing, broken or of another
     rung.
@@ -154,8 +154,8 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whol
 
 
 def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
-    """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except word embeddings that stayed
-    as pretrained.
+    """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except word embeddings that
+    stayed as pretrained.
 
     Equal tensors give equal bytes. Raises XlscaleError when the disk is full.
     """
