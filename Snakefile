@@ -1,39 +1,65 @@
-# One short rule per phase. Identity is in the file name: a cell with another identity is another file, so nothing but
-# a missing result.json ever makes a job. The runner decides what is complete; see src/xlscale/runner.py.
-#   snakemake --profile profiles/local --config study=pilot
+# The whole way from a study to the paper. Two kinds of jobs, and for both nothing but a missing file makes a job of one
+# that has not been made before:
+# - Cells, one short rule per phase. Identity is in the file name: a cell with another identity is another file. The runner
+#   decides what is complete; see src/xlscale/engine/runner.py.
+# - Steps, from the check of the record to the paper. A step leaves a receipt, and receipts that no longer hold are dropped
+#   when this file is read; see src/xlscale/commands/steps.py.
+#
+#   snakemake --profile profiles/local --config study=pilot                               all cells of a study
+#   snakemake --profile profiles/local --config study=pilot source=record cells=stated    those that it states, and the paper
+#
 # A config of only=<file> names in that file the cells to make, with the ancestors they lack: thousands of targets do not
-# fit on a command line.
+# fit on a command line. Without a study, what they are is read from their spec.json.
 import os
 import shlex
 import sys
 from pathlib import Path
 
-from xlscale.engine import runner
-from xlscale.experiment import studies
-from xlscale.core.files import RUNS
+from xlscale.commands import steps
+from xlscale.core.files import RUNS, read_json, relative
+from xlscale.engine import processes
+from xlscale.experiment import cells, studies
 
-if runner.WATCHED in os.environ:
-    runner.die_with_parent()
+if processes.WATCHED in os.environ:
+    processes.die_with_parent()
 
-CELLS = {cell.id: cell for cell in studies.load(config.get("study", "pilot")).cells()}
-ONLY = Path(config["only"]).read_text(encoding="utf-8").split() if "only" in config else CELLS
+PYTHON, HERE = shlex.quote(sys.executable), shlex.quote(str(RUNS))
+BUILD = steps.Build(config["study"], config["source"], config["cells"]) if "source" in config else None
+ONLY = Path(config["only"]).read_text(encoding="utf-8").split() if "only" in config else None
+if ONLY is None or "study" in config:
+    KNOWN = studies.load(config.get("study", "pilot")).cells()
+else:
+    made = {}
+    specs = (RUNS / name / "spec.json" for name in ONLY)
+    KNOWN = [cells.from_spec(read_json(spec), relative(spec), made) for spec in specs]
+CELLS = {member.id: member for cell in KNOWN for member in cell.lineage()}
+CHOSEN = BUILD.chosen() if BUILD else KNOWN
+
 RESULT = str(RUNS / "{id}" / "result.json")
-RUN = "exec {python} -m xlscale run {{wildcards.id}} > {runs}/{{wildcards.id}}/log.txt 2>&1".format(
-    python=shlex.quote(sys.executable), runs=shlex.quote(str(RUNS))
-)
+RESULTS = [RESULT.format(id=name) for name in ([cell.id for cell in CHOSEN] if ONLY is None else ONLY)]
+RUN = f"exec {PYTHON} -m xlscale run {{wildcards.id}} > {HERE}/{{wildcards.id}}/log.txt 2>&1"
+
+
+def receipts(*names):
+    return [str(BUILD.receipt(name)) for name in names] if BUILD else []
 
 
 def parent(wildcards):
+    """The parent's result; what is yet to be computed also waits for the check of the record."""
     above = CELLS[wildcards.id].parent
-    return ancient(str(above.folder / "result.json")) if above else []
+    first = [] if Path(RESULT.format(id=wildcards.id)).exists() else receipts("check")
+    return [ancient(path) for path in [*first, *([str(above.folder / "result.json")] if above else [])]]
 
 
 rule all:
     input:
-        [RESULT.format(id=name) for name in ONLY],
+        RESULTS,
+        receipts(*(BUILD.steps if BUILD else [])),
 
 
 rule pretrained:
+    input:
+        parent,
     output:
         RESULT,
     wildcard_constraints:
@@ -62,3 +88,64 @@ rule target:
         id="target-[^/]+",
     shell:
         RUN
+
+
+if BUILD:
+    BUILD.drop_stale()
+    RECEIPT = str(BUILD.receipt("{step}"))
+    RECOMPUTED = [RESULT.format(id=cell.id) for cell in CHOSEN]
+    FRESH = receipts("record") if BUILD.source == "fresh" else []
+    STEP = (
+        f"mkdir -p {HERE}/{{wildcards.step}}; exec {PYTHON} -m xlscale step {{wildcards.step}} --study {BUILD.study}"
+        f" --source {BUILD.source} --cells {BUILD.cells} 2> {HERE}/{{wildcards.step}}/log.txt"
+    )
+
+    rule check:
+        output:
+            RECEIPT,
+        wildcard_constraints:
+            step="check",
+        shell:
+            STEP
+
+    rule fresh_record:
+        input:
+            RECOMPUTED,
+        output:
+            RECEIPT,
+        wildcard_constraints:
+            step="record",
+        shell:
+            STEP
+
+    rule notebook:
+        input:
+            ancient(receipts("check")),
+            FRESH,
+        output:
+            RECEIPT,
+        wildcard_constraints:
+            step="|".join(BUILD.notebooks),
+        shell:
+            STEP
+
+    rule paper:
+        input:
+            receipts(*BUILD.notebooks),
+        output:
+            RECEIPT,
+        wildcard_constraints:
+            step="paper",
+        shell:
+            STEP
+
+    rule agreement:
+        input:
+            ancient(receipts("check")),
+            RECOMPUTED,
+        output:
+            RECEIPT,
+        wildcard_constraints:
+            step="agreement",
+        shell:
+            STEP

@@ -116,7 +116,6 @@ def everything(rounds: int) -> dict[str, object]:
     steps = ladder_of_steps(max(1, rounds - 1))
     cells = {"one_at_a_time": overhead.cells(1), "one_per_core": overhead.cells(cores)}
     planning = [scale.planning(number) for number in (100, 1_000, 10_000)]
-    analysis = [scale.analysis(rows) for rows in (10**6, 10**7, 10**8)]
     precision = [together(["precision.py", "--layers", str(layers)])[0] for layers in (1, 4)]
     return {
         "train_ratio": train["ours"]["examples_per_s"] / train["plain"]["examples_per_s"],
@@ -125,8 +124,6 @@ def everything(rounds: int) -> dict[str, object]:
         "cell_overhead_s": cells["one_per_core"]["median"],
         "noop_s": noop,
         "plan_10k_s": max(planning[-1]["plan_s"], planning[-1]["dry_run_s"]),
-        "analysis_100m_s": analysis[-1]["seconds"],
-        "analysis_100m_gb": analysis[-1]["peak_gb"],
         "machine": machine(),
         "rounds": rounds,
         "train": train,
@@ -134,7 +131,6 @@ def everything(rounds: int) -> dict[str, object]:
         "steps": steps,
         "cells": cells,
         "planning": planning,
-        "analysis": analysis,
         "precision": precision,
     }
 

@@ -24,9 +24,12 @@ def measure(layers: int, seeds: int) -> dict[str, object]:
     from xlscale.cards.catalogue import data_card, model_card
     from xlscale.core import machine
     from xlscale.data import load
+    from xlscale.experiment.recipe import Recipe
     from xlscale.metrics import predictions
     from xlscale.models import ladder
     from xlscale.training import evaluate, loop, token_cache
+    from xlscale.training.backends.cpu import CPU
+    from xlscale.training.model import Model
 
     torch.set_num_threads(machine.THREADS)
     card, task = model_card("e5_small"), tasks.of(data_card("topic"))
@@ -34,19 +37,21 @@ def measure(layers: int, seeds: int) -> dict[str, object]:
     index = task.test_rows(rows["test"], ITEMS)
     test = token_cache.encoded(task, rows, "test", card, LENGTH).of_rows(index)
     train = token_cache.encoded(task, rows, "train", card, LENGTH)
+    recipe = Recipe(
+        examples=EXAMPLES, epochs=EPOCHS, learning_rate=RATES[layers], batch_size=BATCH, max_length=LENGTH,
+        test_items=ITEMS,
+    )  # fmt: skip
     values: dict[str, list[float]] = {"bf16": [], "float32": []}
     seconds = dict.fromkeys(values, 0.0)
     for seed in range(seeds):
         for name in values:
             chosen = train.of_rows(loop.sample(len(rows["train"]), EXAMPLES, np.random.default_rng([seed, 0])))
-            encoder, dtype = ladder.load(card, layers), machine.precision(name)
+            encoder = ladder.load(card, layers)
             head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
             began = time.perf_counter()
-            loop.finetune(
-                encoder, head, task, chosen, epochs=EPOCHS, learning_rate=RATES[layers], batch_size=BATCH,
-                dtype=dtype, generator=np.random.default_rng([seed, 1]),
-            )  # fmt: skip
-            outputs = evaluate.run(encoder, head, task, test, dtype)
+            model = Model(encoder, CPU(name), task, head)
+            loop.finetune(model, chosen, recipe, np.random.default_rng([seed, 1]))
+            outputs = evaluate.run(model, test)
             seconds[name] += time.perf_counter() - began
             scores = task.scores(task.predictions(rows["test"].select(index), test, outputs))
             values[name].append(predictions.zero_shot_mean({code: score.value for code, score in scores.items()}))

@@ -12,8 +12,6 @@ GOALS = {
     "cell_overhead_s": ("a cell besides training and evaluation, s", "at most 2"),
     "noop_s": ("`make reproduce` with nothing to do, s", "at most 5"),
     "plan_10k_s": ("planning 10,000 cells (the slower of plan and dry run), s", "at most 20"),
-    "analysis_100m_s": ("tables from 100 million predictions, s", "at most linear growth"),
-    "analysis_100m_gb": ("their peak memory, GB", "at most 2"),
 }
 GREY, BLUE = "0.65", "#0072b2"
 
@@ -47,8 +45,6 @@ def markdown(found: dict[str, Any]) -> str:
     ]
     lines += ["", "| cells planned | plan, s | dry run, s |", "| --- | --- | --- |"]
     lines += [f"| {row['cells']:,} | {row['plan_s']:.1f} | {row['dry_run_s']:.1f} |" for row in found["planning"]]
-    lines += ["", "| predictions | tables, s | peak memory, GB |", "| --- | --- | --- |"]
-    lines += [f"| {row['rows']:,} | {row['seconds']:.1f} | {row['peak_gb']:.2f} |" for row in found["analysis"]]
     lines += ["", "| bfloat16 minus float32, zero-shot accuracy | points | 95% t interval | seeds | times as fast |"]
     lines += ["| --- | --- | --- | --- | --- |"]
     lines += [
@@ -111,8 +107,7 @@ def sentences(found: dict[str, Any]) -> str:
         f"machine's matrix-product rate against {plain:.0%}), evaluation {found['eval_ratio']:.1f} times; at the "
         f"matrix-product rate itself, which no code can pass, it would be {limits}. A cell "
         f"takes {found['cell_overhead_s']:.1f} s besides its training and evaluation; 10,000 cells are planned in "
-        f"{found['plan_10k_s']:.0f} s; 100 million predictions become tables in {found['analysis_100m_s']:.0f} s "
-        f"and {found['analysis_100m_gb']:.1f} GB."
+        f"{found['plan_10k_s']:.0f} s."
     )
 
 
@@ -124,7 +119,7 @@ def _side(name: str, cores: int) -> str:
 
 
 def figure(found: dict[str, Any], path: Path) -> None:
-    """Training speed step by step, and how the analysis grows, as SVG."""
+    """Training speed step by step, and how planning grows, as SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -134,11 +129,10 @@ def figure(found: dict[str, Any], path: Path) -> None:
         names = list(found["steps"])
         bars.barh(names[::-1], [found["steps"][n] for n in names[::-1]], color=[BLUE] + [GREY] * (len(names) - 1))
         bars.set(xlabel="training, examples/s on one thread (12 layers, 64 tokens, batches of 32)")
-        rows = [row["rows"] for row in found["analysis"]]
-        growth.loglog(rows, [row["seconds"] for row in found["analysis"]], "o-", color=BLUE, label="measured")
-        slowest = found["analysis"][-1]
-        growth.loglog(rows, [slowest["seconds"] * n / slowest["rows"] for n in rows], ":", color=GREY, label="linear")
-        growth.set(xlabel="predictions", ylabel="tables, seconds")
+        rows = found["planning"]
+        for key, name, marker in (("plan_s", "plan", "o-"), ("dry_run_s", "dry run", "s--")):
+            growth.loglog([row["cells"] for row in rows], [row[key] for row in rows], marker, color=BLUE, label=name)
+        growth.set(xlabel="cells planned", ylabel="seconds")
         for axes in (bars, growth):
             axes.spines[["top", "right"]].set_visible(False)
         growth.legend(frameon=False)

@@ -1,11 +1,11 @@
-"""How analyses and planning grow: tables from up to 100 million predictions, plan and dry run of up to 10,000 cells.
+"""How checks of the record and planning grow: up to 100 million predictions, plan and dry run of up to 10,000 cells.
 
-    python benchmarks/scale.py --rows 1e6 1e7 1e8 --cells 100 1000 10000 --out scale.json
+    python benchmarks/scale.py --check 1e6 1e7 1e8 --cells 100 1000 10000 --out scale.json
 
 Every figure comes from a process of its own, on a synthetic record or study in a temporary folder. Cells have 10,000
 predictions each, 20 languages of 500 groups; a few distinct files are linked under the cells' names, so little disk is
-needed, and reading from a cold disk is not part of the times. ``analysis``, ``checking`` and ``planning`` can be
-imported; this module itself imports nothing heavy.
+needed, and reading from a cold disk is not part of the times. ``checking`` and ``planning`` can be imported; this
+module itself imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ DISTINCT = 20  # files of predictions
 NAME = "scale"  # of the synthetic study and data set
 
 
-def analysis(rows: int) -> dict[str, float]:
-    """Build the tables by language and by group from ``rows`` predictions: wall seconds and peak memory in GB."""
-    return _on_a_record("analyse", rows)
-
-
 def checking(rows: int) -> dict[str, float]:
-    """Check identity, hash and scores of all cells of a record of ``rows`` predictions, likewise."""
-    return _on_a_record("check", rows)
+    """Check identity, hash and scores of all cells of a record of ``rows`` predictions: wall seconds and peak memory in
+    GB."""
+    with tempfile.TemporaryDirectory(prefix="xlscale-scale-") as folder:
+        environment = _environment() | {"XLSCALE_ROOT": folder}
+        _child("record", folder, str(rows // ITEMS), environment=environment)
+        return json.loads(_child("check", environment=environment).splitlines()[-1])
 
 
 def planning(cells: int) -> dict[str, float]:
@@ -56,13 +55,6 @@ def planning(cells: int) -> dict[str, float]:
         dry_run += ["--directory", str(folder / "runs"), "--profile", str(ROOT / "profiles" / "local")]
         dry_run_s, _ = _timed([*dry_run, "--cores", "2", "--config", f"study={NAME}"], environment)
         return {"plan_s": plan_s, "dry_run_s": dry_run_s, "cells": len(listed.splitlines())}
-
-
-def _on_a_record(verb: str, rows: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="xlscale-scale-") as folder:
-        environment = _environment() | {"XLSCALE_ROOT": folder}
-        _child("record", folder, str(rows // ITEMS), environment=environment)
-        return json.loads(_child(verb, environment=environment).splitlines()[-1])
 
 
 def _environment() -> dict[str, str]:
@@ -122,8 +114,8 @@ def _record(folder: str, count: str) -> None:
     kinds = [_predictions(Path(folder) / f"{i}.parquet", items, topic["labels"], generator) for i in range(DISTINCT)]
     found = {}
     (files.RESULTS / "predictions").mkdir(parents=True)
-    for place, cell in enumerate(_target_cells(int(count))):
-        path, languages, digest = kinds[place % DISTINCT]
+    for index, cell in enumerate(_target_cells(int(count))):
+        path, languages, digest = kinds[index % DISTINCT]
         os.link(path, files.RESULTS / "predictions" / f"{cell.id}.parquet")
         found[cell.id] = results.Result(
             **cell.spec(),
@@ -200,16 +192,6 @@ def _predictions(path: Path, items: list[dict], labels: list[str], generator) ->
     return path, scores, predictions.digest(table)
 
 
-def _analyse() -> None:
-    began = time.perf_counter()
-    from xlscale.record import aggregate
-
-    languages, groups = aggregate.by_language(), aggregate.by_group()
-    seconds = time.perf_counter() - began
-    assert languages["n"].sum() == groups["n"].sum()
-    print(json.dumps({"seconds": round(seconds, 2), "peak_gb": _peak_gb(), "rows": int(groups["n"].sum())}))
-
-
 def _check() -> None:
     began = time.perf_counter()
     from xlscale.record import store
@@ -232,20 +214,18 @@ def _peak_gb() -> float:
     return round(peak / 1e9, 3)
 
 
-_CHILDREN = {"study": _study, "record": _record, "analyse": _analyse, "check": _check}
+_CHILDREN = {"study": _study, "record": _record, "check": _check}
 
 
 def main() -> None:
     """Measure what the command line asks for, and print and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", nargs="*", type=float, default=[], help=f"numbers of predictions, from {ITEMS} on")
+    parser.add_argument("--check", nargs="*", type=float, default=[], help=f"numbers of predictions, from {ITEMS} on")
     parser.add_argument("--cells", nargs="*", type=int, default=[], help="numbers of cells")
-    parser.add_argument("--check", nargs="*", type=float, default=[], help="numbers of predictions to check")
     parser.add_argument("--out", type=Path, help="file to write")
     options = parser.parse_args()
-    found: dict[str, list] = {"analysis": [], "checking": [], "planning": []}
+    found: dict[str, list] = {"checking": [], "planning": []}
     jobs = [("planning", planning, cells) for cells in options.cells]
-    jobs += [("analysis", analysis, int(rows)) for rows in options.rows]
     jobs += [("checking", checking, int(rows)) for rows in options.check]
     for name, measure, size in jobs:
         found[name].append(measure(size))

@@ -40,12 +40,12 @@ class Work:
     def __init__(self, side: str, layers: int, precision: str):
         from xlscale import tasks
         from xlscale.cards.catalogue import data_card, model_card
-        from xlscale.core import machine
         from xlscale.data import load
         from xlscale.models import ladder
+        from xlscale.training.backends.cpu import CPU
 
         self.card = model_card("e5_small")
-        self.dtype = machine.precision(precision)
+        self.backend = CPU(precision)
         self.layers = layers
         self.task = tasks.of(data_card("topic"))
         self.rows = load.load(self.task.card)
@@ -63,31 +63,37 @@ class Work:
         lengths = encoded.lengths
         return lengths.sum() * ladder.flops_per_token(self.encoder, (lengths**2).sum() / lengths.sum())
 
+    def model(self):
+        """The encoder with a fresh head."""
+        import torch
+
+        from xlscale.training.model import Model
+
+        head = self.task.head(self.encoder.config.hidden_size, torch.Generator().manual_seed(0))
+        return Model(self.encoder, self.backend, self.task, head)
+
     def train_ours(self, encoded) -> float:
         """Seconds of the product's own training loop over all inputs, once."""
         import numpy as np
-        import torch
 
+        from xlscale.experiment.recipe import Recipe
         from xlscale.training import loop
 
-        head = self.task.head(self.encoder.config.hidden_size, torch.Generator().manual_seed(0))
-        order = np.random.default_rng(0)
+        recipe = Recipe(
+            examples=None, epochs=1, learning_rate=RATE, batch_size=BATCH, max_length=LENGTH, test_items=None
+        )
+        model, order = self.model(), np.random.default_rng(0)
         began = time.perf_counter()
-        loop.finetune(
-            self.encoder, head, self.task, encoded,
-            epochs=1, learning_rate=RATE, batch_size=BATCH, dtype=self.dtype, generator=order,
-        )  # fmt: skip
+        loop.finetune(model, encoded, recipe, order)
         return time.perf_counter() - began
 
     def evaluate_ours(self, encoded) -> float:
         """Seconds of the product's own evaluation of all inputs."""
-        import torch
-
         from xlscale.training import evaluate
 
-        head = self.task.head(self.encoder.config.hidden_size, torch.Generator().manual_seed(0))
+        model = self.model()
         began = time.perf_counter()
-        evaluate.run(self.encoder, head, self.task, encoded, self.dtype)
+        evaluate.run(model, encoded)
         return time.perf_counter() - began
 
     def trainer(self, encoded, folder: str, options: argparse.Namespace):
@@ -115,7 +121,7 @@ class Work:
             per_device_eval_batch_size=BATCH,
             num_train_epochs=1,
             learning_rate=RATE,
-            bf16=self.dtype == torch.bfloat16,
+            bf16=self.backend.dtype == torch.bfloat16,
             use_cpu=True,
             report_to=[],
             save_strategy="no",
@@ -164,7 +170,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     return {
         "examples_per_s": len(encoded) / seconds,
         "flops_per_s": flops / seconds,
-        "matmul_flops_per_s": matmul_rate(work.dtype),
+        "matmul_flops_per_s": matmul_rate(work.backend.dtype),
         "mean_length": float(encoded.lengths.mean()),
     }
 

@@ -20,6 +20,7 @@ from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT
 from xlscale.experiment import cells, studies
+from xlscale.experiment.recipe import NEEDED, Recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -67,18 +68,17 @@ def processes(needle: str, runs: Path) -> list[int]:
 
 
 def forked(role: str, runs: Path) -> list[int]:
-    """Process ids of the warm 'server', 'runner' or 'kernel' of a sweep in ``runs``: children look like the server."""
+    """Process ids of the fork 'server' of a sweep in ``runs``, or of its children, a 'runner' per cell."""
     import psutil
 
-    generations: dict[str, list[int]] = {"server": [], "runner": [], "kernel": []}
-    warm = processes("xlscale.engine.warm", runs)
-    for pid in warm:
+    alike = processes("xlscale.engine.fork_server", runs)  # children keep the server's command line
+    found: dict[str, list[int]] = {"server": [], "runner": []}
+    for pid in alike:
         try:
-            above = [parent.pid for parent in psutil.Process(pid).parents()]
+            found["runner" if psutil.Process(pid).ppid() in alike else "server"].append(pid)
         except psutil.NoSuchProcess:
             continue
-        generations[list(generations)[sum(parent in warm for parent in above)]].append(pid)
-    return generations[role]
+    return found[role]
 
 
 def wait(condition, seconds: float = 120) -> object:
@@ -99,6 +99,11 @@ def archive(path: Path, members: dict[str, str]) -> Path:
             info.size = len(text.encode())
             out.addfile(info, io.BytesIO(text.encode()))
     return path
+
+
+def recipe(**values) -> Recipe:
+    """A recipe of a training with these values; of what it needs beside them there is nothing."""
+    return Recipe(**dict.fromkeys(NEEDED) | values)
 
 
 def debian_indexes(folder: Path, stanzas: dict[str, list[str]]) -> list[Path]:
@@ -218,6 +223,7 @@ def target_values() -> dict:
         "intermediate_batch_size": 16,
         "intermediate_max_length": 128,
         "intermediate_test_items": 50,
+        "precision": "auto",
         "seed": 3,
         "target": "topic",
         "examples": 100,

@@ -8,7 +8,7 @@ import pytest
 
 from xlscale.core.files import ROOT
 
-KEYS = "train_ratio train_share_of_matmul eval_ratio cell_overhead_s noop_s plan_10k_s analysis_100m_s analysis_100m_gb"
+KEYS = "train_ratio train_share_of_matmul eval_ratio cell_overhead_s noop_s plan_10k_s"
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 import test_published as source
 import yaml
 
@@ -12,7 +13,9 @@ from xlscale.core.files import XlscaleError
 from xlscale.published import claims, scores, sources, tables
 from xlscale.record import store
 from xlscale.report import typeset
-from xlscale.stats import simulate, slopes
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import claims as section
+from xlscale.stats import slopes
 
 NOTHING = pd.DataFrame(columns=["condition", "estimate", "low", "high"])
 
@@ -53,8 +56,9 @@ SQUAD, ALL = {"training": "SQuAD"}, {"task": "avg"}
     ],
 )
 def test_what_a_check_finds(check, holds, text):
-    found = claims.run(claims.Check(**check), evidence(GAINS))
-    assert (found.holds, found.text) == (holds, text)
+    check = claims.Check(**check)
+    found = claims.run(check, evidence(GAINS))
+    assert (found.holds, section.sentence(check, found)) == (holds, text)
 
 
 def claim(*checks):
@@ -81,7 +85,7 @@ EMPTY = {**HOLDS, "select": {"training": "MNLI"}}
 )
 def test_what_follows_from_the_findings(checks, verdict):
     cells = pd.DataFrame({"phase": list(claims.PHASES), "status": "complete"})
-    found = claims.audit(claims.Claims(papers={"p": "P"}, claims=[claim(*checks)]), evidence(GAINS, cells))
+    found = section.audit(claims.Claims(papers={"p": "P"}, claims=[claim(*checks)]), evidence(GAINS, cells))
     assert found.loc[0, "verdict"] == verdict
     assert found.loc[0, "would_decide"] == ("numbers" if verdict == claims.UNDECIDABLE else "")
 
@@ -93,13 +97,13 @@ def test_local_gains_are_reproduced_only_if_some_are_above_and_none_below():
     assert claims.run(check, evidence(gains=frame.assign(high=[0.2, -0.01]))).holds is False
     cells = simulate.cells(np.random.default_rng(1), truth=simulate.effects(-0.2, {}), sd=0.001)
     found = claims.run(check, evidence(cells=cells, gains=slopes.gains(cells)))
-    assert found.text.startswith("local ladder: of ")
+    assert section.sentence(check, found).startswith("local ladder: of ")
 
 
 @pytest.fixture(scope="module")
 def audited():
     cells = pd.DataFrame({"phase": list(claims.PHASES), "status": "complete"})
-    return claims.audit(claims.load(), claims.Evidence(scores.table(), cells, NOTHING)).set_index("id")
+    return section.audit(claims.load(), claims.Evidence(scores.table(), cells, NOTHING)).set_index("id")
 
 
 def test_the_audit_of_the_public_numbers(audited):
@@ -144,7 +148,7 @@ def test_the_final_versions_numbers_would_decide(tmp_path):
     rows = [{**like, "intermediate_task": f"{name} (No MLM)", "value": value} for name, value in values.items()]
     sources.add(source.write(tmp_path / "final.csv", *rows), folder)
     table = scores.table(tables.load(folder))
-    found = claims.audit(claims.load(), claims.Evidence(table, store.table({}), NOTHING)).set_index("id")["verdict"]
+    found = section.audit(claims.load(), claims.Evidence(table, store.table({}), NOTHING)).set_index("id")["verdict"]
     assert found["three_tasks"] == found["multi_task_best"] == claims.SUPPORTED
     assert found["nine_tasks"] == claims.CONTRADICTED  # three of them are there
 
@@ -181,8 +185,8 @@ def test_an_unknown_column_is_named():
 
 
 def test_what_the_paper_prints_counts_every_claim(audited):
-    numbers = typeset.Numbers("09_claims")
-    claims.add(numbers, audited.reset_index())
+    numbers = Numbers("09_claims")
+    section.add(numbers, audited.reset_index())
     parts = ("supported", "reproduced", "contradicted", "undecidable")
     assert sum(numbers.numbers[f"claims_{part}"]["value"] for part in parts) == len(audited)
     assert len(numbers.tables["claims"]["rows"]) == len(audited)

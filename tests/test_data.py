@@ -43,7 +43,7 @@ def small(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_load_gives_the_splits_of_the_card(name):
     card = catalogue.data_card(name)
-    loaded = load.load(card)
+    loaded = load.splits(card)
     assert {split: len(part) for split, part in loaded.items()} == {
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
@@ -78,7 +78,7 @@ def test_languages():
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_answers_stand_at_their_offsets(name):
-    for part in load.load(catalogue.data_card(name)).values():
+    for part in load.splits(catalogue.data_card(name)).values():
         for row in part:
             assert row["answers"] and len(row["answers"]) == len(row["answer_starts"])
             for answer, start in zip(row["answers"], row["answer_starts"], strict=True):
@@ -116,45 +116,45 @@ def test_gold_of_each_family():
 def test_wrong_hash(small):
     card, _ = small
     with pytest.raises(XlscaleError, match=r"small\.parquet: sha256: expected 0{64} .*, got [0-9a-f]{64}$"):
-        load.load(card(sha256="0" * 64))
+        load.splits(card(sha256="0" * 64))
 
 
 def test_missing_file(small, tmp_path):
     card, _ = small
     with pytest.raises(XlscaleError, match="not found"):
-        load.load(card(file=str(tmp_path / "none.parquet")))
+        load.splits(card(file=str(tmp_path / "none.parquet")))
 
 
 def test_truncated_parquet(small):
     whole = small[0]()
     whole.path.write_bytes(whole.path.read_bytes()[:-100])
     with pytest.raises(XlscaleError, match=r"small\.parquet: sha256"):
-        load.load(whole)
+        load.splits(whole)
     with pytest.raises(XlscaleError, match=r"small\.parquet: expected a whole Parquet file \(.*\)$"):
-        load.load(whole.model_copy(update={"sha256": sha256_file(whole.path)}))
+        load.splits(whole.model_copy(update={"sha256": sha256_file(whole.path)}))
 
 
 def test_missing_column_and_wrong_type(small):
     card, table = small
     with pytest.raises(XlscaleError, match="column 'text' is missing"):
-        load.load(card(table.drop_columns(["text"])))
+        load.splits(card(table.drop_columns(["text"])))
     numbers = table.set_column(4, "text", pa.array(range(6), pa.int64()))
     with pytest.raises(XlscaleError, match="column 'text': expected type string, got int64"):
-        load.load(card(numbers))
+        load.splits(card(numbers))
 
 
 def test_missing_language_and_rows(small):
     card, table = small
     with pytest.raises(XlscaleError, match="language 'sw' is missing from split test"):
-        load.load(card(table.slice(0, 4)))
+        load.splits(card(table.slice(0, 4)))
     with pytest.raises(XlscaleError, match=r"splits: .*first at \('test', 'sw'\)"):
-        load.load(card(table.slice(0, 5)))
+        load.splits(card(table.slice(0, 5)))
 
 
 def test_unknown_label():
     card = catalogue.data_card("topic")
     with pytest.raises(XlscaleError, match=r"label: expected one of .*, got 'admin'"):
-        load.load(card.model_copy(update={"labels": card.labels[:-1]}))
+        load.splits(card.model_copy(update={"labels": card.labels[:-1]}))
 
 
 def test_an_item_may_not_occur_twice():

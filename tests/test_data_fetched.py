@@ -86,7 +86,7 @@ def kept(card):
 def test_it_is_built_at_first_use_only(toy, tmp_path):
     card, built = toy
     assert not datasets.here(card) and card.path == tmp_path / "cache" / "data" / "toy.parquet"
-    assert load.load(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
+    assert load.splits(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
     assert built == ["toy"] and kept(card) == ["toy.parquet"]
     assert len(load.table(card)) == 3
     assert built == ["toy"]
@@ -110,7 +110,7 @@ def test_another_sha256_is_refused_and_nothing_stays(toy):
     card, _ = toy
     other = card.model_copy(update={"sha256": "1" * 64})
     with pytest.raises(XlscaleError, match=f"toy.parquet: sha256: expected {'1' * 64} as in card toy, built"):
-        load.load(other)
+        load.splits(other)
     assert kept(card) == []
 
 
@@ -121,7 +121,7 @@ def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
     monkeypatch.setenv("XLSCALE_PACKAGES", str(empty))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network\n"))
     with pytest.raises(XlscaleError) as error:
-        load.load(card)
+        load.splits(card)
     said = str(error.value)
     assert said.startswith("data set toy is not bundled but built from toy 1.0: pip failed (no network); ")
     assert "put toy-1.0.json of toy 1.0 into" in said and said.endswith("XLSCALE_PACKAGES names")

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 
 from xlscale.cards import catalogue
 from xlscale.record import store
-from xlscale.report.figures import ladder
-from xlscale.stats import simulate
+from xlscale.report.figures import ladder, style
 from xlscale.stats.slopes import SHUFFLED
 
 
@@ -109,7 +109,7 @@ def test_overlay_without_a_record_is_an_empty_figure(cells):
 @pytest.mark.parametrize("suffix", ["svg", "pdf"])
 def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
     for name in ("a", "b"):
-        ladder.save(ladder.scaling(cells), tmp_path / name)
+        style.save(ladder.scaling(cells), tmp_path / name)
     first = (tmp_path / f"a.{suffix}").read_bytes()
     assert first == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<dc:date>" not in first and b"CreationDate" not in first

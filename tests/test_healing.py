@@ -11,7 +11,7 @@ from xlscale.core.files import XlscaleError, write_json
 from xlscale.data import load
 from xlscale.experiment import studies
 from xlscale.models import ladder
-from xlscale.report import typeset
+from xlscale.report.numbers import Numbers
 from xlscale.report.sections import healing as evidence
 from xlscale.training import healing
 from xlscale.training.objectives import distillation
@@ -77,8 +77,8 @@ def test_the_whole_model_misses_nothing_of_itself(card):
     kept = healing.teacher(card, "dev", inputs)
     again = healing.teacher(card, "dev", inputs)  # from the cache
     assert np.array_equal(kept.hidden, again.hidden) and kept.spread == again.spread
-    mine = distillation.pooled(ladder.load(card, 2), inputs, healing.machine.precision("auto"))
-    assert distillation.missed(mine, kept.pooled(), kept.pooled_spread).max() < 1e-4
+    mine = distillation.pooled(distillation.HiddenStates(ladder.load(card, 2), healing.CPU()), inputs)
+    assert distillation.variance_unexplained(mine, kept.pooled(), kept.pooled_spread).max() < 1e-4
 
 
 def test_a_model_without_a_recipe_and_a_wrong_hash_are_one_line(card, monkeypatch):
@@ -124,7 +124,7 @@ def test_what_the_paper_says_of_it(tmp_path):
     run = {"epochs": 2, "learning_rate": 1e-3, "steps": 9, "tokens": 5e6, "tflop": 3.2, "cpu_seconds": 1800}
     write_json(tmp_path / "healing.json", {"runs": {"1": run, "2": run}})
     _found(p_at_1_both=0.1).to_csv(tmp_path / "healing.csv", index=False)
-    numbers = typeset.Numbers("here")
+    numbers = Numbers("here")
     evidence.add(numbers, evidence.evidence(tmp_path), tmp_path)
     texts = {key.removeprefix("healing_"): value["text"] for key, value in numbers.numbers.items()}
     assert texts["verdict"] == "not accepted"

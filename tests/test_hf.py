@@ -15,7 +15,9 @@ from xlscale.core.files import XlscaleError
 from xlscale.core.strict import parse
 from xlscale.data.batches import Batch
 from xlscale.models import hf, ladder
-from xlscale.training.backends.cpu import MasterWeights, hidden_states
+from xlscale.training.backends.cpu import CPU, MasterWeights
+
+hidden_states = CPU("float32").hidden_states
 
 TEXTS = ["cat house water book", "猫 水", "gato casa agua libro kat huis"]
 
@@ -109,7 +111,7 @@ def test_bfloat16_trains_float32_masters(card):
         rounded = states[batch.mask]
         assert 0 < (rounded - exact).abs().max() < 0.2
         states.square().mean().backward()
-        weights.take_gradients()
+        weights.grads_to_masters()
         assert weights.parameters and all(
             p.grad is not None and p.grad.dtype == torch.float32 for p in weights.parameters
         )

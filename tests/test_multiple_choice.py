@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from conftest import debian_indexes
+from conftest import debian_indexes, recipe
 from datasets import Dataset
 
 from data_manifest.builders import summary_choice, topic
@@ -19,6 +19,8 @@ from xlscale.data.batches import Batch, training_order
 from xlscale.models import ladder
 from xlscale.report import samples
 from xlscale.training import evaluate, loop
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.model import Model
 
 CARD = catalogue.data_card("summary_choice")
 
@@ -40,7 +42,7 @@ def bundled():
 
 @pytest.fixture(scope="module")
 def rows():
-    return load.load(CARD)["train"].select(range(80))
+    return load.splits(CARD)["train"].select(range(80))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_all_choices_of_a_row_have_the_same_room(task, tokenizer):
 
 
 def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
-    test = load.load(CARD)["test"]
+    test = load.splits(CARD)["test"]
     test = test.select(np.flatnonzero(np.array(test["language"]) == "de"))
     encoded = task.encode(test, tokenizer, "", 64)
     right = encoded.targets["choice"] == encoded.targets["answer"]
@@ -111,7 +113,7 @@ def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
 
 def test_gold_is_what_the_corpus_says(task, tokenizer):
     gold = load.gold(CARD)
-    part = load.load(CARD)["test"].select(range(40))
+    part = load.splits(CARD)["test"].select(range(40))
     table = task.predictions(part, task.encode(part, tokenizer, "", 32), [np.float32(0)] * 160)
     assert table["gold"].tolist() == gold["gold"].head(40).tolist()
 
@@ -183,14 +185,12 @@ def test_training_and_evaluation_with_an_encoder(task, rows, tokenizer, e5):
     torch.set_num_threads(machine.THREADS)
     encoder = ladder.load(e5, 1)
     head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
-    log = loop.finetune(
-        encoder, head, task, encoded, epochs=20, learning_rate=3e-3, batch_size=6, dtype=torch.float32,
-        generator=np.random.default_rng(0),
-    )  # fmt: skip
+    model = Model(encoder, CPU("float32"), task, head)
+    log = loop.finetune(model, encoded, recipe(epochs=20, learning_rate=3e-3, batch_size=6), np.random.default_rng(0))
     assert len(log.losses) == 40
     assert log.tokens == 20 * encoded.lengths.sum()
     assert log.losses[0] == pytest.approx(np.log(4), abs=0.2)
-    outputs = evaluate.run(encoder, head, task, encoded, torch.float32)
+    outputs = evaluate.run(model, encoded)
     assert np.shape(outputs) == (48,)
     assert task.predictions(rows, encoded, outputs)["correct"].mean() > 0.7  # so few can be learned by heart
 
@@ -363,14 +363,14 @@ def test_a_short_choice_is_no_leak_unless_it_is_a_tested_text(copy):
 @pytest.mark.parametrize("answer", [4, -1])
 def test_an_answer_that_is_no_choice(copy, answer):
     with pytest.raises(XlscaleError, match=rf"copy\.parquet: answer: item .*: expected 0 to 3, .*, got {answer}$"):
-        load.load(copy(answer=answer))
+        load.splits(copy(answer=answer))
 
 
 def test_choices_that_are_none(copy):
     with pytest.raises(
         XlscaleError, match=r"copy\.parquet: choices: item .*: expected two texts or more, got \['a'\]$"
     ):
-        load.load(copy(choices=["a"], answer=0))
+        load.splits(copy(choices=["a"], answer=0))
 
 
 def test_what_the_notebook_shows(copy):

@@ -7,21 +7,22 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 
 from xlscale.cards import catalogue
 from xlscale.core.files import PAPER, XlscaleError
 from xlscale.experiment import studies
-from xlscale.report import describe, typeset
+from xlscale.report import labels, typeset
 from xlscale.report.figures import ladder
-from xlscale.report.sections import checks, results
-from xlscale.stats import simulate
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import checks, design, results
 
 
 def collect(cells, languages, study=None):
     """The Numbers of the two analysis notebooks for these cells."""
-    scaling, significance = typeset.Numbers("04_scaling"), typeset.Numbers("05_significance")
-    results.add_design(scaling, cells, languages)
-    checks.add_tuning(scaling, study)
+    scaling, significance = Numbers("04_scaling"), Numbers("05_significance")
+    design.add_design(scaling, cells, languages)
+    design.add_tuning(scaling, study)
     results.add_results(scaling, cells)
     checks.add_manipulation(scaling, cells)
     checks.add_english(scaling, cells)
@@ -57,7 +58,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path):
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     numbers.add("a_1", 0.5, "50%", unit="%")
     numbers.write(tmp_path)
     return tmp_path
@@ -113,9 +114,9 @@ def test_the_paper_builds_from_other_results_and_from_an_incomplete_record(tmp_p
     assert texts["gainslope_topic_squad_amazon_interval"] == "none"
     assert texts["gainslope_topic_squad_wiki"] == "missing"  # two rungs left
     rungs = {(row[0], row[1]): row[-1] for row in made["tables"]["slopes_topic"]["rows"]}
-    assert rungs[(describe.label("squad_amazon"), "none")] == "1, 2, 4"
-    assert rungs[(describe.label("squad_amazon, shuffled labels"), "none")] == "1, 2, 4, 12"
-    assert rungs[(describe.label("squad_wiki"), "shuffled")] == "4, 12"
+    assert rungs[(labels.label("squad_amazon"), "none")] == "1, 2, 4"
+    assert rungs[(labels.label("squad_amazon, shuffled labels"), "none")] == "1, 2, 4, 12"
+    assert rungs[(labels.label("squad_wiki"), "shuffled")] == "4, 12"
     assert {row[-1] for row in made["tables"]["gamma"]["rows"]} == {"4"}
     assert texts["gain_topic_squad_amazon_largest"] == "missing"
 
@@ -141,7 +142,7 @@ def test_a_character_without_a_glyph_is_named():
 
 
 def test_a_number_in_a_text_is_checked_for_glyphs(small):
-    numbers = typeset.Numbers("05_significance")
+    numbers = Numbers("05_significance")
     numbers.add("b", None, "ไทย")
     numbers.write(small)
     with pytest.raises(XlscaleError, match="no glyph"):
@@ -149,7 +150,7 @@ def test_a_number_in_a_text_is_checked_for_glyphs(small):
 
 
 def test_a_key_has_one_source(small):
-    numbers = typeset.Numbers("05_significance")
+    numbers = Numbers("05_significance")
     numbers.add("a_1", 0.5, "50%")
     numbers.write(small)
     with pytest.raises(XlscaleError, match="a_1: also made by 04_scaling"):
@@ -157,7 +158,7 @@ def test_a_key_has_one_source(small):
 
 
 def test_a_key_has_one_value_but_a_cell_may_run_twice():
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     numbers.add("a", np.float64(0.1), "10")
     numbers.add("a", 0.1, "10")
     with pytest.raises(XlscaleError, match="04_scaling: a: given twice"):
@@ -167,22 +168,22 @@ def test_a_key_has_one_value_but_a_cell_may_run_twice():
 @pytest.mark.parametrize("key", ["A", "a-b", "", "a b", "é"])
 def test_keys_are_plain(key):
     with pytest.raises(XlscaleError, match="expected lower-case letters, digits and underscores"):
-        typeset.Numbers("04_scaling").add(key, 1, "1")
+        Numbers("04_scaling").add(key, 1, "1")
 
 
 def test_a_ragged_table_is_refused():
     with pytest.raises(XlscaleError, match="table t: expected 2 columns, got 1"):
-        typeset.Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
+        Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
 
 
 def test_nan_is_missing_in_json(tmp_path):
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     numbers.add("a", float("nan"), "missing")
     assert json.loads(numbers.write(tmp_path).read_text())["numbers"]["a"]["value"] is None
 
 
 def test_a_figure_of_another_run_is_noticed(made, tmp_path):
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     numbers.figure("scaling", ladder.scaling(simulated()[0]))
     numbers.write(tmp_path)
     (tmp_path / "figures" / "scaling.svg").write_text("<svg/>")

@@ -9,14 +9,14 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 
 from xlscale.cards import catalogue
 from xlscale.core.files import NOTEBOOKS, XlscaleError
 from xlscale.experiment import cells, results, studies
 from xlscale.record import store
-from xlscale.report import describe
-from xlscale.report.sections import results as sections
-from xlscale.stats import simulate, slopes
+from xlscale.report.sections import design
+from xlscale.stats import slopes
 
 ANALYSES = ("04_scaling", "05_significance")
 ZEROS = "0" * 64
@@ -125,11 +125,11 @@ def test_cells_that_the_study_asks_for_and_the_record_lacks_are_shown_as_missing
     expected = studies.load("pilot").cells()
     have = next(cell for cell in expected if cell.phase == "target")
     table.loc[0, "cell"] = have.id
-    shown = describe.with_missing(table, expected)
+    shown = store.with_missing(table, expected)
     assert sorted(shown["cell"]) == sorted(cell.id for cell in expected)
     assert (shown["status"] == "missing").sum() == len(expected) - 1
     assert shown.loc[shown["status"] == "missing", "value"].isna().all()
-    assert len(sections.unfinished(shown)) == describe.counts(shown)["missing"].sum() == len(expected) - 1
+    assert len(design.unfinished(shown)) == design.counts(shown)["missing"].sum() == len(expected) - 1
     assert len(slopes.conditions(shown)) == 5
 
 

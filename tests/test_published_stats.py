@@ -7,6 +7,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 import test_published as source
 from test_paper import collect
 from test_paper import simulated as simulated_record
@@ -16,8 +17,8 @@ from xlscale.core.files import NOTEBOOKS
 from xlscale.published import gains, regression, scale, scores, sources, tables
 from xlscale.report import typeset
 from xlscale.report.figures import published
+from xlscale.report.numbers import Numbers
 from xlscale.report.sections import published as report
-from xlscale.stats import simulate
 
 FAMILY = {"study": "s", "training": "none", "type": "none", "route": "none", "regime": "r", "protocol": "r",
           "group": "g", "panel": "p", "order": 1, "secondary": False}  # fmt: skip
@@ -145,7 +146,7 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
 
     def made():
         layer = tables.load(folder)
-        table, numbers = scores.table(layer), typeset.Numbers("06_published")
+        table, numbers = scores.table(layer), Numbers("06_published")
         report.add_sources(numbers, layer, table)
         report.add_gains(numbers, gains.pairs(table))
         levels = scale.levels(table)
@@ -174,7 +175,7 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
 
 def test_secondary_transcriptions_are_marked(small):
     layer = tables.load(small)
-    table, numbers = scores.table(layer), typeset.Numbers("06_published")
+    table, numbers = scores.table(layer), Numbers("06_published")
     report.add_sources(numbers, layer, table)
     rows = {row[0]: row for row in numbers.tables["published_sources"]["rows"]}
     assert rows["mGTE, Table 1"][-1].endswith(report.MARK) and not rows["mT5 README"][-1].endswith(report.MARK)

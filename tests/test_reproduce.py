@@ -8,9 +8,10 @@ import pytest
 import yaml
 from conftest import xlscale
 
-from xlscale.commands import reproduce
+from xlscale.cards.catalogue import data_card
+from xlscale.commands import steps, sweeps
 from xlscale.core import files, machine
-from xlscale.engine import runner
+from xlscale.engine import notebook
 from xlscale.experiment import cells, results, studies
 from xlscale.record import canary, store
 
@@ -45,6 +46,11 @@ def _reproduce(setting: dict[str, str], source: str):
     return xlscale("reproduce", "--study", "smoke", "--source", source, runs=runs, check=False, **setting)
 
 
+def _notebooks(done) -> list[str]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("Notebook ")]
+
+
 @pytest.mark.slow
 def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting, few):
     chosen = few[1]
@@ -56,13 +62,23 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
     assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "scaling_overlay.svg").exists()
     made = json.loads((built / "numbers.json").read_text())
-    assert {number["source"] for number in made["numbers"].values()} == {"00_data", *reproduce.ANALYSES}
+    sources = {number["source"] for number in made["numbers"].values()}
+    assert sources == {"00_data", "04_scaling", "05_significance", "06_published", "09_claims"}
 
     stamps = {path: path.stat().st_mtime_ns for path in [*out.rglob("*"), *built.rglob("*")] if path.is_file()}
     second = _reproduce(setting, "record")
     assert second.returncode == 0
     assert "nothing was done" in second.stdout
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+    # What was removed or altered is made again, and what depends on it; nothing else is.
+    paper, figure = (built / "paper.pdf").read_bytes(), (built / "figures" / "scaling.svg").read_bytes()
+    (built / "paper.pdf").unlink()
+    assert _notebooks(_reproduce(setting, "record")) == []
+    assert (built / "paper.pdf").read_bytes() == paper
+    (built / "figures" / "scaling.svg").write_bytes(b"<svg/>")
+    assert _notebooks(_reproduce(setting, "record")) == ["Notebook 04_scaling"]
+    assert (built / "figures" / "scaling.svg").read_bytes() == figure
 
     # This machine's cells alone give the same paper, because they are equal to the record.
     fresh = _reproduce(setting, "fresh")
@@ -87,31 +103,95 @@ def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_run
     for cell in family:
         shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
     left = lambda: [cell.phase for cell in family if results.result_of(cell, tmp_path)]  # noqa: E731
-    reproduce._drop_stale(family, tmp_path)
+    sweeps.drop_stale(family, tmp_path)
     assert left() == ["pretrained", "intermediate", "target"]
-    real = canary.fingerprint.of_phase
-    monkeypatch.setattr(
-        canary.fingerprint, "of_phase", lambda phase: "f" * 64 if phase == "intermediate" else real(phase)
-    )
-    reproduce._drop_stale(family, tmp_path)
+    real = canary.code
+    monkeypatch.setattr(canary, "code", lambda result: "f" * 64 if result.phase == "intermediate" else real(result))
+    sweeps.drop_stale(family, tmp_path)
     assert left() == ["pretrained"]  # what descends from a stale cell is stale
     monkeypatch.setattr(machine, "machine_type", lambda dtype: "another")
-    reproduce._drop_stale(family, tmp_path)
+    sweeps.drop_stale(family, tmp_path)
     assert left() == []
 
 
 def test_the_committed_record_is_whole_and_its_code_is_the_present_one():
     assert store.results(), "results/ holds no record"
     assert set(store.check().values()) == {"ok"}
-    assert canary.changed(store.results()) == {}, "the code of a phase has changed: run `make canary`"
+    assert not canary.changed(store.results()), "the code of a phase has changed: run `make canary`"
+
+
+def test_every_phase_and_family_of_the_record_has_canaries_in_every_study_that_it_holds():
+    recorded = store.results()
+    held = [studies.load(name) for name in ("pilot", "pilot_rate", "tune_intermediate", "tune_target", "suite")]
+    stated = {cell.id: cell for plan in held for cell in plan.matching(plan.canary)}
+    assert all(plan.canary for plan in held)
+    assert stated.keys() <= recorded.keys()
+    assert len(stated) >= 16
+    family = lambda result: (result.phase, data_card(store.data_set(result)).family)  # noqa: E731
+    assert {family(recorded[name]) for name in stated} == {family(result) for result in recorded.values()}
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch) -> steps.Build:
+    """A build with folders of its own, and a step 'paper' that reads one file and leaves another."""
+    monkeypatch.setattr(steps, "REPRODUCTION", tmp_path / "reproduction")
+    monkeypatch.setattr(steps, "RUNS", tmp_path / "runs")
+    monkeypatch.setitem(steps.READS, "paper", [tmp_path / "source"])
+    monkeypatch.setattr(steps, "_sha256", files.sha256_file)
+    (tmp_path / "source").write_text("before")
+
+    def work(build: steps.Build) -> steps.Outcome:
+        files.write_text(tmp_path / "left", (tmp_path / "source").read_text())
+        return [tmp_path / "left"], {"seen": True}
+
+    monkeypatch.setitem(steps._WORK, "paper", work)
+    return steps.Build()
+
+
+def test_a_receipt_holds_until_what_a_step_read_or_left_has_changed(build, tmp_path):
+    assert not build.holds("paper")
+    steps.run("paper", "pilot", "record", "stated")
+    assert build.holds("paper")
+    assert build.says("paper") == {"seen": True}
+    assert not steps.Build(study="smoke").holds("paper")
+    for name in ("source", "left"):
+        (tmp_path / name).write_text(f"edited {name}")
+        assert not build.holds("paper")
+        steps.run("paper", "pilot", "record", "stated")
+        assert build.holds("paper")
+    (tmp_path / "left").unlink()
+    assert not build.holds("paper")
+    build.drop_stale()
+    assert build.state() == {}
+
+
+def test_a_step_that_fails_says_so_in_one_line_and_leaves_no_receipt(build, tmp_path, monkeypatch):
+    def fail(build: steps.Build) -> steps.Outcome:
+        raise ValueError("a\nb")
+
+    monkeypatch.setitem(steps._WORK, "paper", fail)
+    with pytest.raises(files.XlscaleError, match="^paper: ValueError: a b$"):
+        steps.run("paper", "pilot", "record", "stated")
+    assert (tmp_path / "runs" / "paper" / "error.txt").read_text() == "paper: ValueError: a b\n"
+    assert not build.receipt("paper").exists()
+    with pytest.raises(files.XlscaleError, match="STEP: expected one of check, "):
+        steps.run("papre", "pilot", "record", "stated")
+
+
+def test_a_notebook_that_fails_is_named_in_one_line(tmp_path):
+    places = {"XLSCALE_RESULTS": str(tmp_path / "none"), "XLSCALE_REPRODUCTION": str(tmp_path)}
+    done = xlscale("step", "05_significance", runs=tmp_path, check=False, XLSCALE_BUILT=str(tmp_path), **places)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("xlscale: 05_significance.ipynb: ")
+    assert not (tmp_path / "steps").exists()
 
 
 @pytest.mark.slow
 def test_the_committed_paper_is_what_the_record_gives(tmp_path):
-    for name in ("00_data", "08_preparation", *reproduce.ANALYSES):
+    for name in steps.Build().notebooks:
         executed = tmp_path / f"{name}.ipynb"
         short = {"again": 0} if name == "08_preparation" else {}
-        runner.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, {"out": str(tmp_path)} | short)
+        notebook.execute(files.NOTEBOOKS / f"{name}.ipynb", executed, {"out": str(tmp_path)} | short)
         mine = files.read_json(tmp_path / "generated" / f"{name}.json")
         committed = files.read_json(files.PAPER / "generated" / f"{name}.json")
         texts = [{key: number["text"] for key, number in made["numbers"].items()} for made in (mine, committed)]

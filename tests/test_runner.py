@@ -53,11 +53,14 @@ def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):
     assert before == {cell.id: (smoke_runs / cell.id / "result.json").stat().st_mtime_ns for cell in smoke_cells}
 
 
+def _at_work(runs: Path, cell: cells.Cell) -> bool:
+    """Whether the cell's notebook is being executed."""
+    return (runs / cell.id / runner.EXECUTED).exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
-@pytest.mark.parametrize(
-    "victim", ["runner", "kernel", "snakemake", "sweep", "client", "forked runner", "forked kernel"]
-)
+@pytest.mark.parametrize("victim", ["runner", "snakemake", "sweep", "client", "forked runner"])
 def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
@@ -67,20 +70,20 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     for cell in smoke_cells:
         if cell != chosen[0]:
             shutil.copytree(smoke_runs / cell.id, runs / cell.id)
-    alone = victim in ("runner", "kernel")
+    alone = victim == "runner"
     process = start(runs, *(["run", chosen[0].id] if alone else ["sweep", "--study", "smoke", "--jobs", "1"]))
-    wait(lambda: processes("ipykernel_launcher", runs) if alone else forked("kernel", runs))
+    wait(lambda: _at_work(runs, chosen[0]))
     # In a sweep the process that Snakemake starts is the client of a runner.
-    needles = {"runner": "xlscale\0run", "client": "xlscale\0run", "kernel": "ipykernel_launcher"}
+    needles = {"runner": "xlscale\0run", "client": "xlscale\0run"}
     needles |= {"snakemake": "snakemake\0--snakefile", "sweep": "xlscale\0sweep"}
-    pids = processes(needles[victim], runs) if victim in needles else forked(victim.removeprefix("forked "), runs)
+    pids = processes(needles[victim], runs) if victim in needles else forked("runner", runs)
     assert pids
     time.sleep(1.5 if alone else 0.5)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert process.wait(60) != 0
     # Nothing goes on training behind the dead process's back, and nothing half-written counts.
-    wait(lambda: not processes("ipykernel_launcher", runs) and not processes("xlscale.engine.warm", runs), 20)
+    wait(lambda: not processes("xlscale\0run", runs) and not processes("xlscale.engine.fork_server", runs), 20)
     assert not (runs / chosen[0].id / "result.json").exists()
     done = xlscale("run", chosen[0].id, runs=runs, check=False)
     assert done.returncode == 0, done.stderr
@@ -93,10 +96,10 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
 def test_sigterm_ends_everything(verb, smoke_cells, tmp_path):
     cell = smoke_cells[0]
     process = start(tmp_path, *(["run", cell.id] if verb == "run" else ["sweep", "--study", "smoke", "--jobs", "1"]))
-    wait(lambda: processes("ipykernel_launcher", tmp_path) or forked("kernel", tmp_path))
+    wait(lambda: _at_work(tmp_path, cell))
     process.terminate()
     assert process.wait(30) == 143
-    wait(lambda: not processes("ipykernel_launcher", tmp_path) and not processes("xlscale", tmp_path), 20)
+    wait(lambda: not processes("xlscale", tmp_path), 20)
     assert _result(tmp_path, cell) is None
 
 
@@ -149,9 +152,8 @@ def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_ce
     def explode(notebook, output, parameters):
         raise runner.Crashed("boom", diverged="loss nan at step 3 of 4")
 
-    monkeypatch.setattr(runner, "execute", explode)
     # Its parent's parent has nothing to diverge; any of them failing has to reach the child.
-    result = runner.run(child)
+    result = runner.run(child, explode)
     assert result.status == "failed"
     assert "diverged: loss nan at step 3 of 4" in result.reason
     assert result.value is None

@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Hub
 
+from xlscale.__main__ import main
+from xlscale.acquire import ensure
 from xlscale.acquire import hub as download
 from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Origin, Source
-from xlscale.commands import check, data
+from xlscale.commands import check
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
 from xlscale.data import load
@@ -325,7 +327,7 @@ def test_rows_without_their_answers_are_counted_and_few(given, monkeypatch, tmp_
     assert lock.dropped == 1 and sum(n for split in lock.splits.values() for n in split.values()) == 159
     assert catalogue.locked("covidqa").dropped == 1
     monkeypatch.setattr(download, "api", None)
-    assert "159 rows (1 left out: their answers are not where" in data.fetch(catalogue.data_card("covidqa"))
+    assert "159 rows (1 left out: their answers are not where" in ensure.fetch(catalogue.data_card("covidqa"))
     path = _copied(given, monkeypatch, tmp_path, "deepset/covid_qa_deepset") / "covid_qa_deepset/train/0000.parquet"
     rows = pq.read_table(path).to_pylist()
     for row in rows[:9]:
@@ -366,7 +368,7 @@ def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
     assert set(lock.splits) == set(documented.splits)
     for split, languages in documented.splits.items():
         assert set(languages) <= set(lock.splits[split]), split
-    loaded = load.load(card)
+    loaded = load.splits(card)
     assert {split: len(rows) for split, rows in loaded.items()} == {
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
@@ -505,7 +507,7 @@ def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     path = _copied(given, monkeypatch, tmp_path, "Rowan/hellaswag") / "default" / "train" / "0000.parquet"
     unlocked = catalogue.data_card("hellaswag")
     with pytest.raises(XlscaleError, match=r"hellaswag: not fetched, expected .*hellaswag.json; run `make data-fetch"):
-        load.load(unlocked)
+        load.splits(unlocked)
     lock = convert.make(unlocked)
     card = catalogue.data_card("hellaswag")
     assert card.sha256 == lock.sha256 != unlocked.sha256
@@ -517,7 +519,7 @@ def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     assert load.table(card).equals(first)  # the cache is what the lock says
     card.path.unlink()
     with pytest.raises(XlscaleError, match=r"0000\.parquet: sha256: expected [0-9a-f]{64} as in .*hellaswag.json, got"):
-        load.load(card)
+        load.splits(card)
 
 
 def test_another_mapping_does_not_pass_for_what_was_locked(given):
@@ -553,42 +555,42 @@ def shards(given, tmp_path):
 
 def test_a_fetch_takes_what_is_missing_at_one_commit_and_locks_it(given, monkeypatch, capsys):
     hub = Hub(given / "hub", monkeypatch, branch="refs/convert/parquet")
-    assert data.main(["fetch", "sciq"]) == 0
+    assert main(["data", "fetch", "sciq"]) == 0
     assert hub.given == [("default/train/0000.parquet", "c" * 40), ("default/validation/0000.parquet", "c" * 40)]
     assert catalogue.locked("sciq").revisions == {"allenai/sciq": "c" * 40}
     assert "sciq: 22 rows from 2 files" in capsys.readouterr().out
     hub.asked.clear()
-    assert data.main(["fetch", "sciq"]) == 0 and len(hub.given) == 2 and not hub.asked
+    assert main(["data", "fetch", "sciq"]) == 0 and len(hub.given) == 2 and not hub.asked
     catalogue.data_card("sciq").path.unlink()
     assert len(load.table(catalogue.data_card("sciq"))) == 22 and not hub.asked  # made again of what is in the cache
 
 
 def test_an_interrupted_fetch_is_not_taken_for_a_whole_one(shards, monkeypatch, capsys):
     hub = Hub(shards, monkeypatch, broken="data/train-00001-of-00002.parquet")
-    assert data.main(["fetch", "sciq"]) == 1 and catalogue.lock("sciq") is None
+    assert main(["data", "fetch", "sciq"]) == 1 and catalogue.lock("sciq") is None
     assert "train-00001-of-00002.parquet: could not be downloaded (reset by peer)" in capsys.readouterr().err
     with pytest.raises(XlscaleError, match="not on this machine"):
         convert.rows(places.at(catalogue.data_card("sciq"), {"allenai/sciq": "c" * 40}))
     hub.broken = ""
-    assert data.main(["fetch", "sciq"]) == 0
+    assert main(["data", "fetch", "sciq"]) == 0
     assert len(hub.given) == 3  # the first file is still there, and of the same commit
     assert catalogue.locked("sciq").splits == {"train": {"en": 16}, "dev": {"en": 6}}
 
 
 def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
     hub = Hub(shards, monkeypatch, broken="data/train-00001-of-00002.parquet")
-    assert data.main(["fetch", "sciq"]) == 1
+    assert main(["data", "fetch", "sciq"]) == 1
     hub.broken = ""
     hub.moves_on("d" * 40)
-    assert data.main(["fetch", "sciq"]) == 0
+    assert main(["data", "fetch", "sciq"]) == 0
     assert {commit for _, commit in hub.given} == {"d" * 40} and len(hub.given) == 3
     assert catalogue.locked("sciq").revisions == {"allenai/sciq": "d" * 40}
     # A lock holds its commit, whatever is newest; without it the newest is fetched, not what is in the cache.
     hub.moves_on("e" * 40)
-    assert data.main(["fetch", "sciq"]) == 0 and not hub.given
+    assert main(["data", "fetch", "sciq"]) == 0 and not hub.given
     catalogue.lock_path("sciq").unlink()
     catalogue.forget()
-    assert data.main(["fetch", "sciq"]) == 0 and len(hub.given) == 3
+    assert main(["data", "fetch", "sciq"]) == 0 and len(hub.given) == 3
     assert catalogue.locked("sciq").revisions == {"allenai/sciq": "e" * 40}
 
 
@@ -644,7 +646,7 @@ def test_what_was_not_compared_does_not_agree(monkeypatch, tmp_path, capsys):
     unbuilt = next(name for name in catalogue.names("data") if not catalogue.data_card(name).bundled)
     found = check.table([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt), catalogue.data_card("topic")])
     assert list(found["verdict"]) == ["not checked", "not built", "agrees"]
-    assert data._check([catalogue.model_card("e5_small"), catalogue.data_card(unbuilt)]) == 0
+    assert main(["data", "check", "e5_small", unbuilt]) == 0
     assert "not checked" in capsys.readouterr().out
 
 
@@ -657,7 +659,7 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     download.commit.cache_clear()
     check._asked.cache_clear()
     convert.make(catalogue.data_card("sciq"))
-    assert data.main(["check", "sciq", "scitail", "ccg"]) == 1
+    assert main(["data", "check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()
     table = {line.split()[0]: line for line in out.splitlines()[1:]}
     assert " no " in table["sciq"] and "as locked" in table["sciq"] and "train 16" in table["sciq"]
@@ -667,4 +669,4 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     assert "allenai/sciq: revision main: the hub does not give it (Name or service not known)" in err
     assert "train, en: expected 11679 rows as in the card, got 16 (and 1 more)" in err
     assert "ccg: not fetched: there is no lock" in err
-    assert data.main(["check"]) == 1 and "expected the name of a study or of a card" in capsys.readouterr().err
+    assert main(["data", "check"]) == 1 and "expected the name of a study or of a card" in capsys.readouterr().err

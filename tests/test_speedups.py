@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
@@ -11,7 +12,8 @@ from xlscale.data import load
 from xlscale.data.batches import Encoded, collate, training_order
 from xlscale.models import ladder
 from xlscale.training import evaluate, loop
-from xlscale.training.backends.cpu import MasterWeights
+from xlscale.training.backends.cpu import CPU, MasterWeights
+from xlscale.training.model import Model
 
 EPOCHS, BATCH, RATE = 2, 16, 2e-3
 
@@ -31,15 +33,13 @@ def _fresh(e5, task):
     return ladder.load(e5, 2), task.head(384, torch.Generator().manual_seed(0))
 
 
-def _fast(e5, work, dtype):
+def _fast(e5, work, precision):
     task, train, dev, encoded = work
     encoder, head = _fresh(e5, task)
-    generator = np.random.default_rng(0)
-    log = loop.finetune(
-        encoder, head, task, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, dtype=dtype,
-        generator=generator,
-    )  # fmt: skip
-    return log.losses, task.predictions(dev, encoded, evaluate.run(encoder, head, task, encoded, dtype))
+    model = Model(encoder, CPU(precision), task, head)
+    chosen = recipe(epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH)
+    log = loop.finetune(model, train, chosen, np.random.default_rng(0))
+    return log.losses, task.predictions(dev, encoded, evaluate.run(model, encoded))
 
 
 def _order(train: Encoded):
@@ -67,12 +67,12 @@ def _plain_float32(e5, work):
     losses = []
     for step, index in enumerate(order):
         batch = _padded(train, index, encoder.config.pad_token_id)
-        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order))
+        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order), 0.1)
         hidden = encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
         loss = task.loss(task.outputs(head, hidden, batch.mask), batch)
         encoder.zero_grad(), head.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, loop.CLIP)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         losses.append(loss.item())
     with torch.inference_mode():
@@ -86,7 +86,7 @@ def _plain_float32(e5, work):
 
 
 def test_float32_follows_the_plain_loop(e5, work):
-    losses, predictions = _fast(e5, work, torch.float32)
+    losses, predictions = _fast(e5, work, "float32")
     plain, expected = _plain_float32(e5, work)
     assert np.mean(losses[:2]) > 1.02 * np.mean(losses[-2:])  # something was learned
     assert losses == pytest.approx(plain, rel=1e-3)
@@ -114,7 +114,7 @@ def _plain_bfloat16(e5, work):
     order, losses = _order(train), []
     for step, index in enumerate(order):
         batch = collate(train, index, encoder.config.pad_token_id)
-        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order))
+        optimizer.param_groups[0]["lr"] = RATE * loop.schedule(step, len(order), 0.1)
         used = {name: p.detach().clone() for name, p in parameters.items()}
         used = {name: p.bfloat16() if name.rpartition(".")[0] in linear else p for name, p in used.items()}
         used = {name: p.requires_grad_() for name, p in used.items()}
@@ -125,17 +125,17 @@ def _plain_bfloat16(e5, work):
         loss.backward()
         for name, parameter in parameters.items():
             parameter.grad = None if used[name].grad is None else used[name].grad.float()
-        torch.nn.utils.clip_grad_norm_([*parameters.values(), *head.parameters()], loop.CLIP)
+        torch.nn.utils.clip_grad_norm_([*parameters.values(), *head.parameters()], 1.0)
         optimizer.step()
         losses.append(loss.item())
     for module in encoder.modules():
         module.__dict__.pop("forward", None)
-    outputs = evaluate.run(encoder, head, task, encoded, torch.bfloat16)
+    outputs = evaluate.run(Model(encoder, CPU("bf16"), task, head), encoded)
     return losses, task.predictions(dev, encoded, outputs)
 
 
 def test_bfloat16_with_master_weights_is_the_plain_loop_bit_for_bit(e5, work):
-    losses, predictions = _fast(e5, work, torch.bfloat16)
+    losses, predictions = _fast(e5, work, "bf16")
     plain, expected = _plain_bfloat16(e5, work)
     assert losses == plain
     assert predictions.equals(expected)
@@ -148,13 +148,11 @@ def test_bfloat16_moves_every_parameter_as_float32_does(e5):
     train = task.encode(rows, ladder.tokenizer(e5), "", 64)
     train = task.training_inputs(train, np.random.default_rng(0))
     trained = []
-    for dtype in (torch.float32, torch.bfloat16):
+    chosen = recipe(epochs=3, learning_rate=1e-3, batch_size=8)
+    for precision in ("float32", "bf16"):
         encoder = ladder.load(e5, 1)
         head = task.head(384, torch.Generator().manual_seed(0))
-        loop.finetune(
-            encoder, head, task, train, epochs=3, learning_rate=1e-3, batch_size=8, dtype=dtype,
-            generator=np.random.default_rng(0),
-        )  # fmt: skip
+        loop.finetune(Model(encoder, CPU(precision), task, head), train, chosen, np.random.default_rng(0))
         trained.append(dict(encoder.named_parameters()))
     full, half = trained
     # The loss depends on neither: a shift of all keys, or of all hidden states, cancels in a softmax.
@@ -170,10 +168,10 @@ def test_small_updates_reach_the_masters_and_are_lost_without_them():
     with MasterWeights(layer, torch.bfloat16) as weights:
         for _ in range(100):
             layer.weight.grad = torch.full((1, 4), 1e-4, dtype=torch.bfloat16)
-            weights.take_gradients()
+            weights.grads_to_masters()
             (master,) = weights.parameters
             master.sub_(master.grad)
-            weights.give_values()
+            weights.masters_to_model()
         assert layer.weight.dtype == torch.bfloat16
     assert layer.weight.dtype == torch.float32
     assert torch.allclose(layer.weight, torch.tensor(0.99), atol=1e-5)

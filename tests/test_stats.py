@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 import statsmodels.api as sm
 from scipy import stats as ss
 
+from xlscale.core import format
 from xlscale.core.files import XlscaleError
 from xlscale.record import store
-from xlscale.report import describe
-from xlscale.stats import agreement, groups, simulate, slopes
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import results
+from xlscale.stats import agreement, groups, slopes
 
 
 @pytest.fixture
@@ -128,7 +131,7 @@ def test_one_seed_gives_no_tolerance_and_no_interval_and_says_so(cells):
     assert list(verdicts) == ["equal", "differs"]
     row = one(slopes.slopes(single), target="topic", condition="squad_wiki", quantity="gain over none")
     assert np.isfinite(row["estimate"]) and np.isnan(row["low"]) and row["df"] == 0
-    assert describe.interval(row["low"], row["high"]) == "none"
+    assert format.interval(row["low"], row["high"]) == "none"
 
 
 def test_deterministic_cells_have_no_variance_and_bring_no_degrees_of_freedom(cells):
@@ -185,8 +188,10 @@ def test_failed_and_missing_cells_are_missing_and_never_zero(cells):
     assert row["rungs"] == [1, 2, 12]
     gain = one(slopes.gains(cells), target="topic", condition="squad_wiki", layers=4)
     assert np.isnan(gain["estimate"])
-    header, rows = describe.results_table(cells, "topic")
-    assert dict(zip(header, rows[1], strict=True))["4 layers"] == "missing"
+    numbers = Numbers("04_scaling")
+    results.add_results(numbers, cells)
+    table = numbers.tables["results_topic"]
+    assert dict(zip(table["header"], table["rows"][1], strict=True))["4 layers"] == "missing"
 
 
 def test_two_rungs_are_no_slope(cells):

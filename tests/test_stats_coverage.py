@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 from scipy import stats as ss
 
-from xlscale.stats import agreement, groups, simulate, slopes
+from xlscale.stats import agreement, groups, slopes
 
 SIMULATIONS = 4000
 

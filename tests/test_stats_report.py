@@ -3,14 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import simulate
 
-from xlscale.core import strict
+from xlscale.core import format, strict
 from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
-from xlscale.record import store
-from xlscale.report import describe, typeset
-from xlscale.report.sections import checks, results
-from xlscale.stats import agreement, simulate, slopes
+from xlscale.report import labels
+from xlscale.report.analysis import open_analysis
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import checks, design, results
+from xlscale.stats import agreement, slopes
 
 
 @pytest.fixture
@@ -21,25 +23,31 @@ def cells():
 
 def test_a_rung_without_runs_is_missing_at_the_end_of_the_ladder_and_not_replaced_by_the_next(cells):
     cells.loc[cells["layers"] == 12, ["status", "value"]] = ["missing", np.nan]
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     results.add_gains(numbers, cells)
     texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
     assert texts["gain_topic_squad_wiki_largest"] == "missing" != texts["gain_topic_squad_wiki_smallest"]
     assert texts["gain_topic_squad_wiki_largest_word"] == "cannot be compared"
 
 
+def designed(cells, values):
+    numbers = Numbers("04_scaling")
+    design.add_design(numbers, cells, values)
+    return {key: entry["text"] for key, entry in numbers.numbers.items()}
+
+
 def test_learning_rates_are_printed_with_their_rungs(cells):
     values = simulate.languages(cells, np.random.default_rng(2), ["de", "en"])
-    found = describe.design(cells, values)
+    found = designed(cells, values)
     rates = "0.003 at 1 layer, 0.001 at 2 layers, 0.0006 at 4 layers and 0.0002 at 12 layers"
-    assert found["topic_learning_rate"][1] == rates
-    assert found["intermediate_learning_rate"][1].startswith("0.0015 at 1 layer, 0.0005 at 2 layers")
-    assert found["rates"][1] == "fall as depth grows"
-    assert found["topic_test_items"][1] == "300" and found["intermediate_test_items"][1] == "150"
-    same = describe.design(cells.assign(learning_rate=2e-4, intermediate_learning_rate=1e-4), values)
-    assert same["topic_learning_rate"][1] == "0.0002" and same["rates"][1] == "are the same at every rung"
-    one_rung = describe.design(cells[cells["layers"] == 1], values)
-    assert one_rung["layers"][1] == "1 layer" and one_rung["topic_learning_rate"][1] == "0.003"
+    assert found["topic_learning_rate"] == rates
+    assert found["intermediate_learning_rate"].startswith("0.0015 at 1 layer, 0.0005 at 2 layers")
+    assert found["rates"] == "fall as depth grows"
+    assert found["topic_test_items"] == "300" and found["intermediate_test_items"] == "150"
+    same = designed(cells.assign(learning_rate=2e-4, intermediate_learning_rate=1e-4), values)
+    assert same["topic_learning_rate"] == "0.0002" and same["rates"] == "are the same at every rung"
+    one_rung = designed(cells[cells["layers"] == 1], values)
+    assert one_rung["layers"] == "1 layer" and one_rung["topic_learning_rate"] == "0.003"
 
 
 def test_only_computed_tests_count_in_the_family(cells):
@@ -53,22 +61,22 @@ def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked
     adjusted = results.holm_family(slopes.slopes(marked), slopes.gamma(marked))
     assert ("topic", "squad_wiki") not in adjusted.index and ("udhr", "squad_wiki") in adjusted.index
     assert list(adjusted.dropna().index.get_level_values("target")) == ["topic", "udhr", "udhr", "udhr"]
-    numbers = typeset.Numbers("05_significance")
+    numbers = Numbers("05_significance")
     results.add_slopes(numbers, marked)
     results.add_results(numbers, marked)
     checks.add_english(numbers, marked)
     shown = {name: [" ".join(row) for row in table["rows"]] for name, table in numbers.tables.items()}
-    topic, wiki = map(describe.title, ("topic", "squad_wiki"))
+    topic, wiki = map(labels.title, ("topic", "squad_wiki"))
     for name, rows in shown.items():
         own = [row for row in rows if name.endswith("_topic") or (name == "logit" and row.startswith(topic))]
-        assert all((describe.DOUBLES in row) == (wiki in row and row in own) for row in rows), name
-    assert sum(describe.DOUBLES in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
+        assert all((labels.DOUBLES in row) == (wiki in row and row in own) for row in rows), name
+    assert sum(labels.DOUBLES in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
     over_none = [row for row in numbers.tables["slopes_topic"]["rows"] if row[1] == "none"]
-    assert [row[0] for row in over_none if row[5] != "–"] == [describe.label("squad_amazon")]
+    assert [row[0] for row in over_none if row[5] != "–"] == [labels.label("squad_amazon")]
 
 
 def test_a_null_says_what_it_would_have_detected(cells):
-    numbers = typeset.Numbers("05_significance")
+    numbers = Numbers("05_significance")
     results.add_slopes(numbers, cells)
     for key in (key.removesuffix("_summary") for key in numbers.numbers if key.endswith("_summary")):
         null = "detectab" in numbers.numbers[f"{key}_word"]["text"]
@@ -78,18 +86,18 @@ def test_a_null_says_what_it_would_have_detected(cells):
 
 
 def test_what_was_learned_is_printed_beside_its_control(cells):
-    numbers = typeset.Numbers("04_scaling")
+    numbers = Numbers("04_scaling")
     second = simulate.intermediate(cells, np.random.default_rng(3))
     checks.add_manipulation(numbers, pd.concat([cells, second], ignore_index=True))
     assert [row[0].endswith("shuffled labels") for row in numbers.tables["learned"]["rows"]] == [False, True] * 2
     assert "larger at the largest rung" in numbers.numbers["learned_squad_wiki_change_word"]["text"]
-    nothing = typeset.Numbers("04_scaling")
+    nothing = Numbers("04_scaling")
     checks.add_manipulation(nothing, cells)
     assert nothing.numbers["learned_squad_wiki_change"]["text"] == "missing"
 
 
 def test_runs_that_collapsed_are_counted_and_named(cells):
-    clean, broken = typeset.Numbers("04_scaling"), typeset.Numbers("04_scaling")
+    clean, broken = Numbers("04_scaling"), Numbers("04_scaling")
     checks.add_collapsed(clean, cells)
     assert (clean.numbers["collapsed"]["value"], clean.numbers["collapsed_where"]["text"]) == (0, "none")
     one = cells.index[(cells["target"] == "topic") & (cells["layers"] == 12) & (cells["condition"] == "squad_wiki")][0]
@@ -99,8 +107,8 @@ def test_runs_that_collapsed_are_counted_and_named(cells):
 
 
 def test_how_the_rates_were_chosen_is_counted():
-    numbers = typeset.Numbers("04_scaling")
-    checks.add_tuning(numbers, studies.load("pilot"))
+    numbers = Numbers("04_scaling")
+    design.add_tuning(numbers, studies.load("pilot"))
     texts = {key: entry["text"] for key, entry in numbers.numbers.items()}
     assert (texts["tuning_seed"], texts["tuning_choices"], texts["tuning_single"]) == ("99", "8", "3")
     assert (texts["tuning_most"], texts["tuning_not_best"]) == ("2", "3")
@@ -116,35 +124,35 @@ def test_every_value_that_was_tried_has_a_score():
 
 def test_the_printed_tolerance_for_all_cells_is_that_of_a_comparison_of_all(cells):
     everything = pd.concat([cells, simulate.intermediate(cells, np.random.default_rng(3))], ignore_index=True)
-    numbers = typeset.Numbers("05_significance")
+    numbers = Numbers("05_significance")
     results.add_tolerances(numbers, everything)
     again = agreement.compare(everything, everything.assign(machine="another"))
     for outcome, limit in again.groupby("outcome")["tolerance"].first().items():
         assert numbers.numbers[f"tolerance_{outcome}"]["value"] == pytest.approx(limit)
 
 
-def test_empty_record_is_one_clear_line():
+def test_empty_record_is_one_clear_line(tmp_path):
     with pytest.raises(XlscaleError, match=r"results: no complete cell .* expected a record"):
-        describe.require(store.table({}), "results")
+        open_analysis("04_scaling", record=str(tmp_path / "results")).cells  # noqa: B018
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (describe.signed(0.0123), "+1.2"),
-        (describe.signed(-0.0123), "−1.2"),
-        (describe.signed(-0.0001), "0.0"),
-        (describe.signed(float("nan")), "missing"),
-        (describe.percent(0.73149), "73.1"),
-        (describe.interval(-0.01, 0.02), "−1.0 to +2.0"),
-        (describe.interval(0.1, 0.1), "exact"),
-        (describe.rate(2e-5), "0.00002"),
-        (describe.listing([1, 2, 4]), "1, 2 and 4"),
-        (describe.listing([1]), "1"),
-        (describe.listing([]), "none"),
-        (describe.slug("squad_wiki, shuffled labels"), "squad_wiki_shuffled"),
-        (describe.direction(-0.1, 0.2), "no detectable change"),
-        (describe.direction(-0.2, -0.1), "decreased"),
+        (format.signed(0.0123), "+1.2"),
+        (format.signed(-0.0123), "−1.2"),
+        (format.signed(-0.0001), "0.0"),
+        (format.signed(float("nan")), "missing"),
+        (format.percent(0.73149), "73.1"),
+        (format.interval(-0.01, 0.02), "−1.0 to +2.0"),
+        (format.interval(0.1, 0.1), "exact"),
+        (format.rate(2e-5), "0.00002"),
+        (format.listing([1, 2, 4]), "1, 2 and 4"),
+        (format.listing([1]), "1"),
+        (format.listing([]), "none"),
+        (labels.key("squad_wiki, shuffled labels"), "squad_wiki_shuffled"),
+        (labels.direction(-0.1, 0.2), "no detectable change"),
+        (labels.direction(-0.2, -0.1), "decreased"),
     ],
 )
 def test_formats(text, expected):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,9 @@ from xlscale.data.batches import Encoded
 from xlscale.metrics.predictions import zero_shot_mean
 from xlscale.models import ladder
 from xlscale.training import evaluate, loop
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.methods.full import Full
+from xlscale.training.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -29,33 +33,32 @@ def prepared(e5):
     return task, train, dev, task.encode(dev, tokenizer, e5.prefix, 32)
 
 
-def _train(e5, prepared, dtype, learning_rate=1e-3, layers=1, epochs=2, seed=0):
+def _train(e5, prepared, precision, learning_rate=1e-3, layers=1, epochs=2, seed=0, **others):
     task, train, dev, encoded = prepared
     torch.set_num_threads(machine.THREADS)
     encoder = ladder.load(e5, layers)
     head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
-    log = loop.finetune(
-        encoder, head, task, train, epochs=epochs, learning_rate=learning_rate, batch_size=16, dtype=dtype,
-        generator=np.random.default_rng(seed),
-    )  # fmt: skip
-    return log, task.predictions(dev, encoded, evaluate.run(encoder, head, task, encoded, dtype)), encoder
+    model = Model(encoder, CPU(precision), task, head)
+    chosen = recipe(**{"epochs": epochs, "learning_rate": learning_rate, "batch_size": 16} | others)
+    log = loop.finetune(model, train, chosen, np.random.default_rng(seed))
+    return log, task.predictions(dev, encoded, evaluate.run(model, encoded)), encoder
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_same_seed_gives_the_same_run_whatever_the_global_state(e5, prepared, dtype):
-    first, predictions, _ = _train(e5, prepared, dtype)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_same_seed_gives_the_same_run_whatever_the_global_state(e5, prepared, precision):
+    first, predictions, _ = _train(e5, prepared, precision)
     torch.manual_seed(12345)
     np.random.seed(99)
-    again, same, _ = _train(e5, prepared, dtype)
+    again, same, _ = _train(e5, prepared, precision)
     assert first.losses == again.losses
     assert predictions.equals(same)
-    other, _, _ = _train(e5, prepared, dtype, seed=1)
+    other, _, _ = _train(e5, prepared, precision, seed=1)
     assert first.losses != other.losses
 
 
 def test_bf16_follows_float32_and_both_learn(e5, prepared):
-    full, table, _ = _train(e5, prepared, torch.float32, learning_rate=3e-3, epochs=4)
-    half, other, _ = _train(e5, prepared, torch.bfloat16, learning_rate=3e-3, epochs=4)
+    full, table, _ = _train(e5, prepared, "float32", learning_rate=3e-3, epochs=4)
+    half, other, _ = _train(e5, prepared, "bf16", learning_rate=3e-3, epochs=4)
     assert np.mean(full.losses[-5:]) < 0.7 * np.mean(full.losses[:5])
     assert np.abs(np.array(full.losses) - np.array(half.losses)).max() < 0.3
     assert (table["prediction"] == other["prediction"]).mean() > 0.85
@@ -71,14 +74,30 @@ def test_auto_precision_follows_the_processor(monkeypatch):
 
 def test_word_embeddings_are_frozen_and_the_rest_moves(e5, prepared):
     before = ladder.load(e5, 1)
-    _, _, after = _train(e5, prepared, torch.float32, epochs=1)
+    _, _, after = _train(e5, prepared, "float32", epochs=1)
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         used = "token_type" not in name and "key.bias" not in name  # a key bias cancels in the softmax
         assert torch.equal(old, new) == ("word_embeddings" in name) or not used, name
 
 
+def test_word_embeddings_that_train_are_in_the_checkpoint(e5, prepared, tmp_path):
+    before, encoder = ladder.load(e5, 1), ladder.load(e5, 1)
+    chosen, method = recipe(epochs=1, learning_rate=1e-3, batch_size=16, frozen="nothing"), Full()
+    method.prepare(encoder, chosen)
+    head = prepared[0].head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
+    loop.finetune(Model(encoder, CPU("float32"), prepared[0], head), prepared[1], chosen, np.random.default_rng(0))
+    words = encoder.get_input_embeddings().weight
+    moved = (words != before.get_input_embeddings().weight).any(1)
+    assert 10 < moved.sum() <= len(set(prepared[1].ids.tolist()))  # those of the texts
+    method.save(encoder, tmp_path / "checkpoint.safetensors")
+    again = method.load(e5, 1, tmp_path / "checkpoint.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
+    assert not again.get_input_embeddings().weight.requires_grad
+    assert torch.equal(before.get_input_embeddings().weight, ladder.load(e5, 1).get_input_embeddings().weight)
+
+
 def test_tokens_are_counted_and_hardly_any_is_padding(e5, prepared):
-    log, _, _ = _train(e5, prepared, torch.float32, epochs=1)
+    log, _, _ = _train(e5, prepared, "float32", epochs=1)
     lengths = prepared[1].lengths
     assert log.tokens == lengths.sum()
     assert log.mean_length == pytest.approx((lengths**2).sum() / lengths.sum())
@@ -87,16 +106,39 @@ def test_tokens_are_counted_and_hardly_any_is_padding(e5, prepared):
 
 def test_an_exploding_run_is_reported_with_its_step(e5, prepared):
     with pytest.raises(loop.Diverged, match=r"loss .* at step \d+ of 20"):
-        _train(e5, prepared, torch.float32, learning_rate=0.9)
+        _train(e5, prepared, "float32", learning_rate=0.9)
 
 
 def test_schedule_warms_up_and_decays_to_nearly_zero():
-    factors = [loop.schedule(step, 100) for step in range(100)]
+    factors = [loop.schedule(step, 100, 0.1) for step in range(100)]
     assert factors[:10] == pytest.approx([i / 10 for i in range(1, 11)])
     assert np.argmax(factors) in (9, 10)
     assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert 0 < factors[-1] < 0.02
-    assert loop.schedule(0, 1) == 1
+    assert loop.schedule(0, 1, 0.1) == 1
+    assert [loop.schedule(step, 100, 10) for step in range(100)] == factors  # a number of steps instead of a share
+    assert loop.schedule(0, 100, 0.0) == 1
+
+
+def test_steps_and_tokens_say_what_epochs_and_rows_do(e5, prepared):
+    rows = prepared[1]
+    by_epochs = loop.batches(rows, recipe(epochs=2, batch_size=16), np.random.default_rng(0))
+    by_steps = loop.batches(rows, recipe(steps=15, batch_size=16), np.random.default_rng(0))
+    assert [*map(list, by_steps)] == [*map(list, by_epochs)][:15]
+    by_tokens = loop.batches(rows, recipe(epochs=3, batch_tokens=200), np.random.default_rng(0))
+    assert sorted(np.concatenate(by_tokens)) == sorted([*range(len(rows))] * 3)
+    padded = [len(index) * rows.lengths[index].max() for index in by_tokens]
+    assert max(padded) <= 200 and np.mean(padded) > 150
+    with pytest.raises(ValueError, match="steps: expected nothing beside epochs, got 5"):
+        recipe(steps=5, epochs=1)
+
+
+def test_every_knob_of_the_optimizer_is_used(e5, prepared):
+    plain = _train(e5, prepared, "float32", epochs=1)[0].losses
+    for changed in ({"weight_decay": 0.5}, {"warmup": 0.5}, {"warmup_steps": 5}, {"clip": 0.01}, {"batch_size": 8}):
+        assert _train(e5, prepared, "float32", epochs=1, **changed)[0].losses != plain, changed
+    same = {"weight_decay": 0.0, "warmup": 0.1, "warmup_steps": 1, "clip": 1.0}
+    assert _train(e5, prepared, "float32", epochs=1, **same)[0].losses == plain
 
 
 def test_sample_is_a_subset_without_repetition():
@@ -110,12 +152,12 @@ def test_rows_up_to_a_number_of_tokens(lengths, inputs, tokens):
     ids = [[7] * length for length in lengths for _ in range(inputs)]  # a row is this many inputs
     encoded = Encoded.of(ids, np.repeat(np.arange(len(lengths)), inputs))
     held = inputs * sum(lengths)
-    assert loop.up_to(encoded, None, np.random.default_rng(1)) is encoded
+    assert loop.to_budget(encoded, None, np.random.default_rng(1)) is encoded
     if tokens > held:
-        with pytest.raises(XlscaleError, match=f"intermediate_tokens: expected at most {held}, .*, got {tokens}"):
-            loop.up_to(encoded, tokens, np.random.default_rng(1))
+        with pytest.raises(XlscaleError, match=f"tokens: expected at most {held}, .*, got {tokens}"):
+            loop.to_budget(encoded, tokens, np.random.default_rng(1))
         return
-    found = loop.up_to(encoded, tokens, np.random.default_rng(1))
+    found = loop.to_budget(encoded, tokens, np.random.default_rng(1))
     assert set(np.bincount(found.row)) == {inputs}, "rows are taken whole"
     longest = inputs * max(lengths)
     assert tokens - longest < found.lengths.sum() <= max(tokens, longest)
@@ -125,9 +167,9 @@ def test_evaluation_does_not_depend_on_the_company_an_input_keeps(e5, prepared):
     task, train, _, _ = prepared
     encoder = ladder.load(e5, 2)
     head = task.head(384, torch.Generator().manual_seed(0))
-    together = evaluate.run(encoder, head, task, train, torch.float32)
-    alone = train.take(np.array([3]))
-    assert np.allclose(together[3], evaluate.run(encoder, head, task, alone, torch.float32)[0], atol=1e-4)
+    model = Model(encoder, CPU("float32"), task, head)
+    alone = evaluate.run(model, train.take(np.array([3])))
+    assert np.allclose(evaluate.run(model, train)[3], alone[0], atol=1e-4)
 
 
 def test_zero_shot_mean_leaves_english_out():

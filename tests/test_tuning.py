@@ -7,8 +7,8 @@ import yaml
 from xlscale.core.files import ROOT, STUDIES, XlscaleError, read_json
 from xlscale.experiment import cells, studies
 from xlscale.record import tuning
+from xlscale.report.numbers import Numbers
 from xlscale.report.sections import preparation
-from xlscale.report.typeset import Numbers
 
 
 def _cells(rows):
@@ -107,6 +107,6 @@ def test_what_was_tried_is_a_table_with_the_choice_and_what_failed():
 
 
 def test_every_set_of_the_suite_taught_something():
-    found = preparation.learnt()
+    found = preparation.suite()
     assert set(found["set"]) == {*studies.load("suite").intermediate}
     assert (found["value"] > found["chance"]).all()

@@ -158,11 +158,11 @@ def test_cards_say_what_a_reader_needs():
 
 def test_every_type_has_four_sets_that_double_no_target():
     for kind in ("general", "domain"):
-        sets = [c for c in SOURCES.values() if c.type == kind and not c.doubles and not c.translates]
+        sets = [c for c in SOURCES.values() if c.type == kind and not c.overlaps_targets and not c.translates]
         assert len(sets) >= 4, kind
         for family in ("classification", "multiple_choice", "span_qa"):
             assert any(card.family == family for card in sets), (kind, family)
-    doubled = {target for card in SOURCES.values() for target in card.doubles}
+    doubled = {target for card in SOURCES.values() for target in card.overlaps_targets}
     assert doubled == {"xnli", "xquad", "mlqa", "lareqa", "xcopa"}
 
 
@@ -178,7 +178,7 @@ def test_a_cell_says_whether_its_set_holds_data_of_its_target():
     assert not any(doubles(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
     assert not doubles("squad_v1", "topic") and not doubles("squad_v1", None)
     known = {name: catalogue.data_card(name) for name in catalogue.names("data")} | SOURCES
-    assert all(known[target].role == "target" for card in known.values() for target in card.doubles)
+    assert all(known[target].role == "target" for card in known.values() for target in card.overlaps_targets)
 
 
 @pytest.mark.parametrize(("mark", "role"), [("targets", "target"), ("intermediate", "intermediate")])

@@ -1,9 +1,11 @@
 """Rebuild the bundled files from their packages and compare them with their cards; then prove that nothing that is
-tested is trained on: ``python -m xlscale.data``."""
+tested is trained on: ``python -m data_manifest.builders``. With names it rebuilds these sets, and puts those that are
+not bundled in place, which is how ``xlscale.acquire.datasets`` calls it."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -13,13 +15,12 @@ import pyarrow as pa
 import yaml
 
 from data_manifest.builders import intermediate
-from xlscale.acquire import datasets
-from xlscale.acquire.datasets import rebuild
-from xlscale.cards import catalogue, schema
+from xlscale.acquire.packages import fetch_all
+from xlscale.cards import catalogue
+from xlscale.cards.schema import DataCard
 from xlscale.core import files, strict
 from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
-from xlscale.data import contamination
-from xlscale.data import schema as bundles
+from xlscale.data import contamination, schema
 
 # After all tasks, which these keep away from; lexicons keep away from unlabelled text, too.
 LAST = {"unlabelled": 1, "lexicon": 2}
@@ -31,35 +32,42 @@ def ordered(names: Iterable[str]) -> list[str]:
     Tasks stand as in ``intermediate.ORDER``, those that it does not name by name behind them (they keep away from
     nothing); then unlabelled text, then lexicons.
     """
-    places = {name: place for place, name in enumerate(intermediate.ORDER)}
-    return sorted(names, key=lambda name: (LAST.get(catalogue.data_card(name).role, 0), places.get(name, 1000), name))
+    rank = {name: index for index, name in enumerate(intermediate.ORDER)}
+    return sorted(names, key=lambda name: (LAST.get(catalogue.data_card(name).role, 0), rank.get(name, 1000), name))
 
 
-def check(card: schema.DataCard, rows: pa.Table) -> str:
+def rebuild(card: DataCard, folder: Path | None = None) -> pa.Table:
+    """The rows of a data set, built anew from the packages that its card pins. Raises XlscaleError."""
+    builder = importlib.import_module(f"data_manifest.builders.{card.builder}")
+    return schema.table(card.family, builder.build(card, fetch_all(card.packages, folder)))
+
+
+def check(card: DataCard, rows: pa.Table) -> str:
     """Say that ``rows`` give the very file that the card describes, and put it in place where it is not bundled.
 
     Raises XlscaleError when they do not.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "rows.parquet"
-        bundles.write(rows, path, card.canary)
+        schema.write(rows, path, card.canary)
         sha256 = sha256_file(path)
     if sha256 == card.sha256:
         if not card.bundled:
-            bundles.write(rows, card.path, card.canary)
+            schema.write(rows, card.path, card.canary)
         return f"{card.name}: {len(rows)} rows, sha256 as in the card"
-    same = card.path.exists() and bundles.read(card.path).equals(rows)
-    why = "; the rows are the same, so pyarrow writes other bytes than the pinned version" if same else ""
-    raise XlscaleError(f"{card.name}: sha256: expected {card.sha256}, rebuilt {sha256}{why}")
+    same = card.bundled and card.path.exists() and schema.read(card.path).equals(rows)
+    why = "the rows are the same, so pyarrow writes other bytes than the pinned version"
+    why = why if same else "the bytes depend on pyarrow's version and on the bundled sets it keeps away from"
+    raise XlscaleError(f"{card.name}: sha256: expected {card.sha256}, rebuilt {sha256}; {why}")
 
 
-def update(card: schema.DataCard, rows: pa.Table) -> str:
+def update(card: DataCard, rows: pa.Table) -> str:
     """Write the bundle, and its sha256 and numbers of rows into the card."""
-    bundles.write(rows, card.path, card.canary)
+    schema.write(rows, card.path, card.canary)
     path = MANIFEST / "data" / f"{card.name}.yaml"
-    fields = strict.read_yaml(path) | {"sha256": sha256_file(card.path), "splits": bundles.counts(rows)}
+    fields = strict.read_yaml(path) | {"sha256": sha256_file(card.path), "splits": schema.counts(rows)}
     write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))
-    catalogue.forget()
+    catalogue.clear_caches()
     return f"{card.name}: wrote {relative(card.path)} ({len(rows)} rows, {card.path.stat().st_size} bytes)"
 
 
@@ -70,9 +78,9 @@ def prove() -> int:
     is not what its card says.
     """
     known = [catalogue.data_card(name) for name in ordered(catalogue.names("data"))]
-    proofs = contamination.find([card for card in known if card.bundled or datasets.here(card)])
+    proofs = contamination.find([card for card in known if card.bundled or card.path.exists()])
     print(contamination.summary(proofs).to_string(index=False, float_format="{:.2f}".format))
-    if absent := [card.name for card in known if not card.bundled and not datasets.here(card)]:
+    if absent := [card.name for card in known if not card.bundled and not card.path.exists()]:
         print(f"not compared, as they were not built on this machine: {', '.join(absent)}")
     print(f"{len(proofs)} pairs of splits compared, {int(proofs['leak'].sum())} leak", flush=True)
     for line in contamination.lines(proofs):
@@ -83,7 +91,7 @@ def prove() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Rebuild and check every bundled file and prove that nothing leaks, or rebuild and check the named ones; 0 if all
     agree with their cards and nothing leaks."""
-    parser = argparse.ArgumentParser(prog="python -m xlscale.data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data_manifest.builders", description=__doc__)
     parser.add_argument("names", nargs="*", help="data sets (default: all)")
     parser.add_argument("--packages", type=Path, help="folder with package files (default: $XLSCALE_PACKAGES)")
     parser.add_argument("--update", action="store_true", help="write the bundles and their cards instead of checking")

@@ -1,6 +1,6 @@
 """English sets from BIG-bench's source package: its reader, and the tasks that are a single ``task.json``.
 
-Social IQa and wikiHow (multiple choice), VitaminC (classification). ``squadshifts``, ``next_sentence`` and
+Social IQa and wikiHow (multiple choice), VitaminC (classification). ``squadshifts``, ``next_passage`` and
 ``medical_reviews`` read the same package. None of the files is installed or run.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_manifest.builders.intermediate import ROWS, Item, placed, split
+from data_manifest.builders.intermediate import ROWS, Item, multiple_choice, split
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row, shuffled
@@ -72,7 +72,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     return split(card, items, SEED, rows=SIZES.get(card.name, ROWS), scarce=card.name in SIZES)
 
 
-def _right(example: dict[str, Any]) -> list[str]:
+def _correct(example: dict[str, Any]) -> list[str]:
     return [choice for choice, score in example["target_scores"].items() if score]
 
 
@@ -88,26 +88,26 @@ def _wikihow(task: str, examples: Sequence[dict[str, Any]]) -> Iterator[Item]:
     The sentence in which the package wraps them is the same for all, so only its changing part is kept, with what it
     is; otherwise any two short ones would count as near-duplicates.
     """
-    asked = {"goal_inference": "Step", "step_inference": "Goal"}[task]
+    kind = {"goal_inference": "Step", "step_inference": "Goal"}[task]
     for number, example in enumerate(examples):
         given = TEMPLATE.fullmatch(example["input"]).group(2)
-        yield from _choice("wikihow", f"{task}/{number}", f"{task}/{given}", f"{asked}: {given}", example)
+        yield from _choice("wikihow", f"{task}/{number}", f"{task}/{given}", f"{kind}: {given}", example)
 
 
 def _choice(name: str, item: str, group: str, text: str, example: dict[str, Any]) -> Iterator[Item]:
     choices = [" ".join(choice.split()) for choice in example["target_scores"]]
-    if len(set(choices)) == len(choices) == CHOICES[name] and len(_right(example)) == 1:
-        right = " ".join(_right(example)[0].split())
-        fields = placed(right, [c for c in choices if c != right], f"{SEED}\n{item}")
+    if len(set(choices)) == len(choices) == CHOICES[name] and len(_correct(example)) == 1:
+        correct = " ".join(_correct(example)[0].split())
+        fields = multiple_choice(correct, [c for c in choices if c != correct], f"{SEED}\n{item}")
         yield Item(item, group, " ".join(text.split()), fields)
 
 
 def _claims(task: str, examples: Sequence[dict[str, Any]]) -> Iterator[Item]:
-    """A claim and a passage of Wikipedia, of pages drawn without regard to how many claims they have."""
+    """A claim and a passage of Wikipedia, of pages sampled without regard to how many claims they have."""
     pages: dict[str, dict[str, list[Item]]] = {}
     for number, example in enumerate(examples):
         passage, claim = (" ".join(part.split()) for part in CLAIM.fullmatch(example["input"]).groups())
-        page, verdict = passage.partition(": ")[0], _right(example)[0]
+        page, verdict = passage.partition(": ")[0], _correct(example)[0]
         if "\ufffd" not in example["input"]:  # a character that was lost before the package was made
             item = Item(f"{task}/{number}", page, f"Claim: {claim}\nPassage: {passage}", {"label": verdict})
             pages.setdefault(page, {}).setdefault(verdict, []).append(item)

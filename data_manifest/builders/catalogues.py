@@ -15,7 +15,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from xlscale.acquire.packages import deb_files
+import polib
+
+from data_manifest.builders.debian import deb_files
 from xlscale.core.files import XlscaleError, relative
 
 HOLE = "…"  # stands for what a program fills in
@@ -23,7 +25,6 @@ MOST_HOLES = 2  # of a message that still says something
 
 Messages = dict[str, tuple[str, str]]  # name -> message, English message
 
-_MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}  # a .mo file's first bytes -> its byte order
 # MediaWiki: a switch over numbers or genders keeps its last form, a word form its word, a link what is shown of it.
 _SWITCH = re.compile(r"\{\{(?:PLURAL|GENDER)\s*:[^{}|]*\|(?:[^{}|]*\|)*([^{}|]*)\}\}", re.IGNORECASE)
 _FORM = re.compile(r"\{\{GRAMMAR\s*:[^{}|]*\|([^{}|]*)\}\}", re.IGNORECASE)
@@ -47,15 +48,24 @@ def gettext(deb: Path, pattern: str, locales: Mapping[str, str]) -> dict[str, Me
     for name, raw in deb_files(deb):
         if (match := re.fullmatch(pattern, name)) and match[1] in locales:
             try:
-                pairs = _pairs(raw)
-            except (struct.error, ValueError):
-                raise XlscaleError(f"{relative(deb)}: {name}: expected a whole gettext catalogue (.mo)") from None
-            for key, text in pairs.items():
-                english = key.rpartition("\x04")[2].partition("\x00")[0]
-                if english and text:
-                    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-                    found[locales[match[1]]][digest] = (text.partition("\x00")[0], english)
+                entries = polib.mofile(raw)
+            except (struct.error, ValueError, OSError):
+                entries = None
+            # The parser does not miss what is cut off within the last string. Every string ends with a zero.
+            if entries is None or not raw.endswith(b"\0"):
+                raise XlscaleError(f"{relative(deb)}: {name}: expected a whole gettext catalogue (.mo)")
+            for entry in entries:
+                text = entry.msgstr_plural[0] if entry.msgstr_plural else entry.msgstr
+                if entry.msgid and text:
+                    found[locales[match[1]]][_digest(entry)] = (text, entry.msgid)
     return dict(found)
+
+
+def _digest(entry: polib.MOEntry) -> str:
+    """A hash of an entry's key as the file has it: context, message and plural."""
+    context = "" if entry.msgctxt is None else f"{entry.msgctxt}\x04"
+    plural = f"\x00{entry.msgid_plural}" if entry.msgid_plural else ""
+    return hashlib.sha256(f"{context}{entry.msgid}{plural}".encode()).hexdigest()[:12]
 
 
 def mediawiki(deb: Path, locales: Mapping[str, str]) -> dict[str, Messages]:
@@ -77,22 +87,6 @@ def mediawiki(deb: Path, locales: Mapping[str, str]) -> dict[str, Messages]:
             if isinstance(text, str) and isinstance(english.get(key), str) and not key.startswith(("api", "@")):
                 found[locales.get(locale, locale)][f"{component}/{key}"] = (text, english[key])
     return dict(found)
-
-
-def _pairs(raw: bytes) -> dict[str, str]:
-    """Key -> translation of a .mo file (GNU gettext manual, section "The Format of GNU MO Files")."""
-    order = _MAGIC.get(raw[:4])
-    if order is None:
-        raise ValueError("magic number")
-    count, keys, texts = struct.unpack_from(f"{order}3I", raw, 8)
-
-    def string(table: int, i: int) -> str:
-        length, start = struct.unpack_from(f"{order}2I", raw, table + 8 * i)
-        if start + length > len(raw):
-            raise ValueError("cut short")
-        return raw[start : start + length].decode("utf-8", "replace")
-
-    return {string(keys, i): string(texts, i) for i in range(count)}
 
 
 def plain(message: str) -> str:

@@ -1,12 +1,21 @@
-"""Debian's index files: which packages there are, and their descriptions in many languages (DDTP)."""
+"""Debian's packages, and its indexes: which packages there are, and their descriptions in many languages (DDTP)."""
 
 from __future__ import annotations
 
+import lzma
 import re
+import tarfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from debian.arfile import ArError
+from debian.deb822 import Packages
+from debian.debfile import DebFile
+
+from xlscale.core.files import XlscaleError, one_line, relative
 
 # Scripts written without spaces between words: a line break there is no space either.
 _DENSE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
@@ -16,26 +25,31 @@ Descriptions = dict[tuple[str, str], str]  # (package, md5) -> description
 
 
 class Entry(NamedTuple):
-    """A binary package: the source package it was built from, its archive section, the md5 of its description."""
+    """A binary package: the source package it was built from, its archive section, the md5 of its description, and its
+    tags (debtags)."""
 
     source: str
     section: str
     description: str
+    tags: frozenset[str]
 
 
+@cache  # several sets are built from the same indexes, and the parser is not fast
 def packages(path: Path) -> dict[str, Entry]:
     """Binary package -> Entry, from a ``Packages`` index."""
     return {
-        fields["Package"]: Entry(
-            source=fields.get("Source", fields["Package"]).split()[0],
-            section=fields["Section"].rpartition("/")[2],
-            description=fields["Description-md5"],
+        stanza["Package"]: Entry(
+            source=stanza.get("Source", stanza["Package"]).split()[0],
+            section=stanza["Section"].rpartition("/")[2],
+            description=stanza["Description-md5"],
+            tags=frozenset(tag.strip() for tag in stanza.get("Tag", "").split(",")) - {""},
         )
-        for fields in _stanzas(path)
-        if "Description-md5" in fields
+        for stanza in _stanzas(path, ("Package", "Source", "Section", "Description-md5", "Tag"))
+        if "Description-md5" in stanza
     }
 
 
+@cache
 def descriptions(path: Path, language: str) -> Descriptions:
     """(binary package, md5 of the English description) -> description, from a ``Translation-<language>`` index.
 
@@ -43,14 +57,16 @@ def descriptions(path: Path, language: str) -> Descriptions:
     """
     field = f"Description-{language}"
     return {
-        (fields["Package"], fields["Description-md5"]): fields[field] for fields in _stanzas(path) if field in fields
+        (stanza["Package"], stanza["Description-md5"]): stanza[field]
+        for stanza in _stanzas(path, ("Package", "Description-md5", field))
+        if field in stanza
     }
 
 
 def by_source(
     files: Sequence[Path], names: Mapping[str, str], sections: Collection[str]
 ) -> tuple[dict[str, Entry], Descriptions, dict[str, Descriptions], dict[str, list[str]]]:
-    """What topics and summaries are drawn from: the packages, their English descriptions, those in other languages (our
+    """What topics and summaries are made of: the packages, their English descriptions, those in other languages (our
     code -> descriptions; ``names``: our code -> the index's), and the packages of every source (source -> binary
     packages in ``sections`` that are described in English)."""
     paths = {path.name.partition("-")[2].partition("-")[2]: path for path in files}
@@ -88,21 +104,21 @@ def _tidy(text: str) -> str:
     return _DENSE.sub("", " ".join(text.split()))
 
 
-def _stanzas(path: Path) -> Iterator[dict[str, str]]:
-    """The stanzas of a control file as field -> value; continuation lines keep their leading space."""
-    with open(path, encoding="utf-8") as lines:
-        fields: dict[str, str] = {}
-        name = ""
-        for line in lines:
-            line = line.rstrip("\n")
-            if not line:
-                if fields:
-                    yield fields
-                fields = {}
-            elif line[0] in " \t":
-                fields[name] += "\n" + line
-            else:
-                name, _, value = line.partition(":")
-                fields[name] = value.strip()
-        if fields:
-            yield fields
+def _stanzas(path: Path, fields: Collection[str]) -> Iterator[Mapping[str, str]]:
+    """The stanzas of an index, with these of their fields; continuation lines keep their leading space."""
+    with open(path, "rb") as lines:
+        yield from Packages.iter_paragraphs(lines, fields=[*fields], use_apt_pkg=False)
+
+
+def deb_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The regular files in a Debian package as (path without the leading "./", content), in the package's order.
+
+    Nothing is unpacked to disk. Raises XlscaleError when the file is not a whole package.
+    """
+    try:
+        data = DebFile(path).data.tgz()
+        for member in data:
+            if member.isfile():
+                yield str(member.name).removeprefix("./"), data.extractfile(member).read()
+    except (ArError, OSError, tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
+        raise XlscaleError(f"{relative(path)}: expected a whole Debian package (.deb): {one_line(error)}") from None

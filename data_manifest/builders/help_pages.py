@@ -11,9 +11,9 @@ from pathlib import Path
 
 from data_manifest.builders import libreoffice
 from data_manifest.builders.intermediate import Item, split
-from data_manifest.builders.next_passage import WRONG, continued, once, runs, with_wrong
+from data_manifest.builders.next_passage import DISTRACTORS, continued, once, runs, with_distractors
 from xlscale.cards.schema import DataCard
-from xlscale.data.schema import Row, drawn
+from xlscale.data.schema import Row, sampled
 
 SEED = "help_pages 1"
 # First part of a page's name -> label. Impress and Draw share most of their functions and their help.
@@ -30,8 +30,8 @@ MODULES = {
 LARGE, SHARE = ("sbasic", "scalc", "swriter"), 0.3
 PARAGRAPH = (40, 300)  # characters
 FOLLOWING = (30, 120)  # of a paragraph that comes next
-GIVEN = 2  # paragraphs or headings that are told ...
-TOLD = (40, 200)  # ... and their characters
+GIVEN = 2  # paragraphs or headings of the text ...
+TEXT = (40, 200)  # ... and their characters
 SENTENCES = (".", "?", "!", ":")  # how they end
 
 Page = Mapping[str, str]
@@ -44,14 +44,14 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     items = [item for page, texts in pages.items() for item in (_paragraphs if ours else _continued)(page, texts)]
     if ours:
         return split(card, items, SEED, scarce=True)
-    # All wrong passages by likeness: otherwise the choice that shares most words with the text is right 3 times in 4.
-    return split(card, once(items), SEED, finish=lambda items: with_wrong(items, WRONG), scarce=True)
+    # All distractors by likeness: otherwise the choice that shares most words with the text is right 3 times in 4.
+    return split(card, once(items), SEED, finish=lambda items: with_distractors(items, DISTRACTORS), scarce=True)
 
 
 def of_module(page: str) -> bool:
     """Whether a page is for ``help_module``; ``help_next`` gets the others and most of the large modules."""
     module = page.partition("/")[0]
-    return module in MODULES and (module not in LARGE or drawn(page, SEED, SHARE))
+    return module in MODULES and (module not in LARGE or sampled(page, SEED, SHARE))
 
 
 def _paragraphs(page: str, texts: Page) -> Iterator[Item]:
@@ -61,19 +61,19 @@ def _paragraphs(page: str, texts: Page) -> Iterator[Item]:
 
 
 def _continued(page: str, texts: Page) -> Iterator[Item]:
-    """Runs of a page: what is told, the last of it perhaps a heading, and the paragraph after it."""
+    """Runs of a page: the text, the last of it perhaps a heading, and the paragraph after it."""
     blocks = list(texts.items())
     for start in runs(blocks, GIVEN, _fit):
-        *told, (paragraph, following) = blocks[start : start + GIVEN + 1]
-        yield continued(f"{page}#{paragraph}", page, "\n".join(text for _, text in told), following)
+        *before, (paragraph, following) = blocks[start : start + GIVEN + 1]
+        yield continued(f"{page}#{paragraph}", page, "\n".join(text for _, text in before), following)
 
 
 def _fit(run: Sequence[tuple[str, str]]) -> bool:
     """Whether the last block of a run is a paragraph that reads as a sentence, and what comes before it says enough."""
-    *told, (paragraph, following) = run
+    *before, (paragraph, following) = run
     return (
         paragraph.startswith("par_")
         and FOLLOWING[0] <= len(following) <= FOLLOWING[1]
         and following.endswith(SENTENCES)
-        and TOLD[0] <= sum(len(text) for _, text in told) <= TOLD[1]
+        and TEXT[0] <= sum(len(text) for _, text in before) <= TEXT[1]
     )

@@ -39,7 +39,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     help_ |= {code: _flat(libreoffice.pages(debs[code], libreoffice.tested)) for code in card.languages}
 
     segments = _translated(_sentences(help_["en"], free), help_)
-    chosen = _distinct(shuffled(segments, SEED, key=_name), help_)[:CANDIDATES]
+    chosen = _unambiguous(shuffled(segments, SEED, key=_name), help_)[:CANDIDATES]
     if len(chosen) < CANDIDATES:
         raise XlscaleError(f"{card.name}: test: expected {CANDIDATES} segments, got {len(chosen)}")
     return [
@@ -103,23 +103,23 @@ def _in_english(english: str, translation: str) -> bool:
     return len(ours & theirs) >= NEAR * min(len(ours), len(theirs))
 
 
-def _distinct(segments: Sequence[Segment], help_: Mapping[str, Mapping[Segment, str]]) -> list[Segment]:
+def _unambiguous(segments: Sequence[Segment], help_: Mapping[str, Mapping[Segment, str]]) -> list[Segment]:
     """The segments without those that are too like an earlier one.
 
     Too like means near-duplicates in English, by the measure of ``similarity``, or equal translations in some
-    language but for layout and case: otherwise a query would have two right candidates.
+    language but for layout and case: otherwise a query would have two relevant candidates.
     """
     english = [help_["en"][segment] for segment in segments]
     close = containment(english, english) >= NEAR
-    kept: list[Segment] = []
+    found: list[Segment] = []
     dropped: set[int] = set()
     seen: dict[str, set[str]] = {code: set() for code in help_}
     for i, segment in enumerate(segments):
         words = {code: normal(texts[segment]) for code, texts in help_.items()}
         if i in dropped or any(words[code] in seen[code] for code in help_):
             continue
-        kept.append(segment)
+        found.append(segment)
         dropped.update(close[i].indices.tolist())
         for code in help_:
             seen[code].add(words[code])
-    return kept
+    return found

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from lxml import etree
 
-from xlscale.acquire.packages import deb_files
+from data_manifest.builders.debian import deb_files
+from data_manifest.builders.exclusions import drop_near_duplicates, first_of_each, page_of
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data import load, words
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, containment, nearest, normal
+from xlscale.data.similarity import NEAR, containment, normal
 
 # Our code -> the folder of the package.
 FOLDERS = {
@@ -71,11 +71,11 @@ class Paragraph(NamedTuple):
     spans: list[words.Span]
 
 
-Texts = dict[str, Paragraph]  # <guide>/<page>#<place in the page> -> paragraph
+Texts = dict[str, Paragraph]  # <guide>/<page>#<path in the page> -> paragraph
 
 
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
-    """Rows of the bundle from the Debian package; item and group are the paragraph's page and place in it.
+    """Rows of the bundle from the Debian package; item and group are the paragraph's page and its path there.
 
     Raises XlscaleError when a language is missing, or when there are fewer dev paragraphs than wanted.
     """
@@ -86,28 +86,26 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     alone = _alone(english)
     translated = {code: _translations(english, found, alone) for code, found in texts.items()}
     tested = _tested(english, translated)
-    ranked = _ranked([item for item in alone if _page(item) in tested], translated)
+    ranked = _ranked([item for item in alone if page_of(item) in tested], translated)
     rows = [_row("test", "en", item, english[item]) for item in ranked[: ROWS["test"]]]
     for code, found in translated.items():
         chosen = [item for item in ranked if item in found][: ROWS["test"]]
         rows += [_row("test", code, item, found[item], english[item].text) for item in chosen]
 
-    held = [row["text"] for row in rows] + _elsewhere()
-    left = _distant([item for item in english if _page(item) not in tested], english, held)
+    excluded = {row["text"] for row in rows} | _tested_elsewhere()
+    left = [item for item in english if page_of(item) not in tested]
+    left = drop_near_duplicates(left, lambda item: [english[item].text], excluded)
     # Page after page: the order of a page's paragraphs stays.
     single = set(alone)
-    dev = [item for item in shuffled(left, SEED, key=_page) if item in single][: ROWS["dev"]]
+    dev = [item for item in shuffled(left, SEED, key=page_of) if item in single][: ROWS["dev"]]
     if len(dev) < ROWS["dev"]:
         raise XlscaleError(f"{card.name}: dev: expected {ROWS['dev']} paragraphs, got {len(dev)}")
-    tuned = {_page(item) for item in dev}
-    train = _distinct(shuffled((item for item in left if _page(item) not in tuned), SEED), english)
+    tuned = {page_of(item) for item in dev}
+    train = shuffled((item for item in left if page_of(item) not in tuned), SEED)
+    train = first_of_each(train, lambda item: normal(english[item].text))
     for split, items in (("dev", dev), ("train", train[: ROWS["train"]])):
         rows += [_row(split, "en", item, english[item]) for item in items]
     return rows
-
-
-def _page(item: str) -> str:
-    return item.partition("#")[0]
 
 
 def texts_of(package: Path, types: Sequence[str]) -> dict[str, Texts]:
@@ -121,17 +119,17 @@ def texts_of(package: Path, types: Sequence[str]) -> dict[str, Texts]:
     for code, files in pages.items():
         found[code] = {}
         for page in sorted(files):
-            for place, paragraph in _paragraphs(files[page], types).items():
+            for path, paragraph in _paragraphs(files[page], types).items():
                 tokens = words.split(paragraph.text)
                 if len(tokens) >= SHORTEST and words.tags(tokens, paragraph.spans) is not None:
-                    found[code][f"{page}#{place}"] = paragraph
+                    found[code][f"{page}#{path}"] = paragraph
     return found
 
 
 def _paragraphs(page: bytes, types: Sequence[str]) -> Texts:
-    """Place -> paragraph of a page's running text, lists and tables.
+    """Path -> paragraph of a page's running text, lists and tables.
 
-    The place is the path of elements from the page down, numbered among those of the same name: translators' credits
+    The path is that of elements from the page down, numbered among those of the same name: translators' credits
     shift nothing. Left out are the text that stands for a picture, fragments that a page includes, and paragraphs with
     a hole: a picture, or a link whose text is another page's title.
     """
@@ -142,8 +140,8 @@ def _paragraphs(page: bytes, types: Sequence[str]) -> Texts:
         holes = [*element.iter("{*}media"), *(x for x in element.iter("{*}link") if not "".join(x.itertext()).strip())]
         if not holes and not {"info", "media"} & set(names):
             numbers = [sum(1 for _ in node.itersiblings(node.tag, preceding=True)) + 1 for node in above]
-            place = "/".join(f"{name}{n}" for name, n in zip(reversed(names), reversed(numbers), strict=True))
-            found[place] = _read(element, types)
+            path = "/".join(f"{name}{n}" for name, n in zip(reversed(names), reversed(numbers), strict=True))
+            found[path] = _read(element, types)
     return found
 
 
@@ -188,17 +186,17 @@ def _drop(comment: etree._Element) -> None:
 
 def _tidy(raw: str, marks: Sequence[words.Span]) -> Paragraph:
     """Collapse white space and move the marks along; white space at a mark's ends, and empty marks, are no marks."""
-    text, places = "", []
+    text, positions = "", []
     for character in raw:
-        places.append(len(text))
+        positions.append(len(text))
         if not character.isspace():
             text += character
         elif text and text[-1] != " ":
             text += " "
-    places.append(len(text))
+    positions.append(len(text))
     spans = []
     for kind, begin, end in marks:
-        begin, end = places[begin], places[end]
+        begin, end = positions[begin], positions[end]
         inside = text[begin:end]
         begin, end = begin + len(inside) - len(inside.lstrip()), begin + len(inside.rstrip())
         if begin < end:
@@ -211,8 +209,9 @@ def _alone(english: Texts) -> list[str]:
     items = list(english)
     texts = [english[item].text for item in items]
     near = (containment(texts, texts) >= NEAR).tocoo()
-    recurring = {int(a) for a, b in zip(near.row, near.col, strict=True) if _page(items[a]) != _page(items[b])}
-    return _distinct((item for i, item in enumerate(items) if i not in recurring), english)
+    recurring = {int(a) for a, b in zip(near.row, near.col, strict=True) if page_of(items[a]) != page_of(items[b])}
+    single = (item for i, item in enumerate(items) if i not in recurring)
+    return first_of_each(single, lambda item: normal(english[item].text))
 
 
 def _translations(english: Texts, found: Texts, alone: Sequence[str]) -> Texts:
@@ -231,13 +230,13 @@ def _tested(english: Texts, translated: Mapping[str, Texts]) -> set[str]:
 
     A page counts, per paragraph of it, by the shares that it holds of each language's paragraphs with marks.
     """
-    sizes = Counter(map(_page, english))
+    sizes = Counter(map(page_of, english))
     worth: Counter[str] = Counter()
     for found in translated.values():
         worths = {item: _worth(paragraph) for item, paragraph in found.items()}
         total = sum(worths.values())
         for item, value in worths.items():
-            worth[_page(item)] += value / total
+            worth[page_of(item)] += value / total
     pages, count = set(), 0
     for page in sorted(sizes, key=lambda page: (-worth[page] / sizes[page], page)):
         if count >= TESTED:
@@ -257,25 +256,11 @@ def _ranked(items: Iterable[str], translated: Mapping[str, Texts]) -> list[str]:
     return sorted(shuffled(items, SEED), key=lambda item: -sum(item in found for found in translated.values()))
 
 
-def _distinct(items: Iterable[str], english: Texts) -> list[str]:
-    """The first item of each text."""
-    first: dict[str, str] = {}
-    for item in items:
-        first.setdefault(normal(english[item].text), item)
-    return list(first.values())
-
-
-def _elsewhere() -> list[str]:
+def _tested_elsewhere() -> set[str]:
     """The test texts of the targets in AVOIDED, and the English originals of translated ones, from their files."""
     tables = [load.table(data_card(name)).to_pandas().query("split == 'test'") for name in AVOIDED]
     texts = [rows[name].dropna() for rows in tables for name in ("text", "original") if name in rows]
-    return sorted(set().union(*texts))
-
-
-def _distant(items: Sequence[str], english: Texts, held: Sequence[str]) -> list[str]:
-    """Those of ``items`` that are no near-duplicates of a text in ``held``."""
-    near = nearest([english[item].text for item in items], held)
-    return [items[i] for i in np.flatnonzero(near < NEAR)]
+    return set().union(*texts)
 
 
 def _row(split: str, language: str, item: str, paragraph: Paragraph, original: str | None = None) -> Row:

@@ -8,15 +8,16 @@ tasks come first, so they never depend on intermediate data.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+from data_manifest.builders.exclusions import Exclusions, drop_near_duplicates
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data import contamination, load
-from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, containment, nearest, normal
+from xlscale.data.schema import TEXT, Row, shuffled
+from xlscale.data.similarity import NEAR, containment, normal
 
 # What was there before, or is a target task, and then the sets that are built to go with all before them.
 ORDER = (
@@ -55,16 +56,7 @@ class Item(NamedTuple):
     fields: dict[str, Any]
 
 
-class Held(NamedTuple):
-    """What a split must keep away from: names of groups, texts, and choices that are too short to be compared by runs
-    of words (see ``leaks``)."""
-
-    groups: frozenset[str]
-    texts: frozenset[str]
-    short: frozenset[str]
-
-
-def held(card: DataCard, split: str, also: Sequence[str] = ()) -> Held:
+def from_earlier_sets(card: DataCard, split: str, also: Sequence[str] = ()) -> Exclusions:
     """What ``split`` (train or dev) of a set must keep away from, in the bundled files of the sets before it.
 
     Train keeps away from what is tested or tuned on, dev from what is tested or trained on. A target task that is made
@@ -79,36 +71,32 @@ def held(card: DataCard, split: str, also: Sequence[str] = ()) -> Held:
         rows = load.table(other).to_pandas()
         rows = rows if whole else rows[rows["split"] != split]
         groups |= set(rows["group"]) if whole else set()
-        texts |= set(rows[load.TEXT[other.family]]) | set(rows["original"].dropna() if "original" in rows else ())
-        choices |= {choice for offered in rows.get("choices", ()) for choice in offered}
-    long = set(_long(choices))
-    return Held(frozenset(groups), frozenset(texts | long), frozenset(choices - long))
+        texts |= set(rows[TEXT[other.family]]) | set(rows["original"].dropna() if "original" in rows else ())
+        choices |= {choice for of_row in rows.get("choices", ()) for choice in of_row}
+    return _exclusions(groups, texts, choices)
 
 
 def _before(name: str) -> tuple[str, ...]:
     """The sets that a set keeps away from; none for the first ones, and for one that is not in ``ORDER``."""
-    place = ORDER.index(name) if name in ORDER else 0
-    return ORDER[:place] if place >= FIRST else ()
+    index = ORDER.index(name) if name in ORDER else 0
+    return ORDER[:index] if index >= FIRST else ()
 
 
-def apart(items: Sequence[Item], known: Held) -> list[Item]:
-    """Those of ``items`` that share no group with ``known``, repeat nothing of it, and are no near-duplicates.
+def drop_excluded(items: Sequence[Item], excluded: Exclusions) -> list[Item]:
+    """The ``items`` that are of no excluded group, repeat nothing that is excluded, and are no near-duplicates of it.
 
-    What an item says is its text and its choices; as in ``leaks``, a short choice is compared by equality only, and
-    two short choices may be equal.
+    What an item says is its text and its choices; as in ``contamination``, a short choice is compared by equality only,
+    and two short choices may be equal.
     """
-    said = [(i, text) for i, item in enumerate(items) for text in [item.text, *_long(item.fields.get("choices", ()))]]
-    near = nearest([text for _, text in said], sorted(known.texts))
-    close = {i for (i, _), share in zip(said, near, strict=True) if share >= NEAR}
-    texts, short = set(map(normal, known.texts)), set(map(normal, known.short))
-    return [
+    texts, short = set(map(normal, excluded.texts)), set(map(normal, excluded.short))
+    left = [
         item
-        for i, item in enumerate(items)
-        if i not in close
-        and item.group not in known.groups
+        for item in items
+        if item.group not in excluded.names
         and normal(item.text) not in short
         and texts.isdisjoint(map(normal, _said(item)))
     ]
+    return drop_near_duplicates(left, lambda item: [item.text, *_long(_choices(item))], excluded.texts)
 
 
 def split(
@@ -124,30 +112,34 @@ def split(
 
     No two of the rows have the same text; no group and no near-duplicate is in both splits. Dev takes ``AT_MOST`` items
     of a group, of whatever group, or, where items are ``scarce``, of those that cost train the fewest items. ``finish``
-    gives the items of one split the columns that they get from each other; ``also`` is that of ``held``. Raises
-    XlscaleError when there are too few items.
+    gives the items of one split the columns that they get from each other; ``also`` is that of ``from_earlier_sets``.
+    Raises XlscaleError when there are too few items.
     """
     items = {normal(" ".join(_said(item))): item for item in shuffled(items, seed, key=lambda item: item.name)}
     left, chosen = list(items.values()), []
     for name, size in rows.items():
-        free = apart(left, held(card, name, also))
+        free = drop_excluded(left, from_earlier_sets(card, name, also))
         part = _even(_few_of_each(free, scarce) if name == "dev" else free, size)
         if len(part) < size:
             raise XlscaleError(f"{card.name}: {name}: expected {size} rows, got {len(part)}")
-        left = apart(left, _held_by(part))
+        left = drop_excluded(left, _exclusions_of(part))
         chosen += [_row(name, item) for item in (finish(part) if finish else part)]
     return chosen
 
 
-def placed(right: str, wrong: Sequence[str], key: str) -> dict[str, Any]:
+def multiple_choice(correct: str, distractors: Sequence[str], key: str) -> dict[str, Any]:
     """Columns ``choices`` and ``answer`` of a multiple-choice row; ``key`` alone decides on the order."""
-    choices = shuffled([right, *wrong], key)
-    return {"choices": choices, "answer": choices.index(right)}
+    choices = shuffled([correct, *distractors], key)
+    return {"choices": choices, "answer": choices.index(correct)}
+
+
+def _choices(item: Item) -> Sequence[str]:
+    return item.fields.get("choices", ())
 
 
 def _said(item: Item) -> list[str]:
     """What an item says: its text, and its choices."""
-    return [item.text, *item.fields.get("choices", ())]
+    return [item.text, *_choices(item)]
 
 
 def _long(choices: Iterable[str]) -> list[str]:
@@ -155,36 +147,40 @@ def _long(choices: Iterable[str]) -> list[str]:
     return [choice for choice in choices if len(normal(choice).split()) >= contamination.SHORT]
 
 
-def _held_by(items: Sequence[Item]) -> Held:
-    choices = {choice for item in items for choice in item.fields.get("choices", ())}
+def _exclusions_of(items: Sequence[Item]) -> Exclusions:
+    choices = {choice for item in items for choice in _choices(item)}
+    return _exclusions({item.group for item in items}, {item.text for item in items}, choices)
+
+
+def _exclusions(groups: Set[str], texts: Set[str], choices: Set[str]) -> Exclusions:
+    """Long choices are compared as texts are, short ones by themselves."""
     long = set(_long(choices))
-    texts = {item.text for item in items} | long
-    return Held(frozenset(item.group for item in items), frozenset(texts), frozenset(choices - long))
+    return Exclusions(frozenset(groups), frozenset(texts | long), frozenset(choices - long))
 
 
 def _few_of_each(items: Sequence[Item], scarce: bool) -> list[Item]:
     """The first ``AT_MOST`` items of every group, one group after the other."""
     groups = defaultdict(list)
-    for place, item in enumerate(items):
-        groups[item.group].append(place)
+    for index, item in enumerate(items):
+        groups[item.group].append(index)
     order = list(groups.values())
     if scarce:
         texts = [item.text for item in items]
         near = containment(texts, texts) >= NEAR
         # What train loses with a group, by what dev gains: the group itself and all that resembles it.
-        order.sort(key=lambda places: len({*places, *near[places].indices}) / min(AT_MOST, len(places)))
-    return [items[place] for places in order for place in places[:AT_MOST]]
+        order.sort(key=lambda group: len({*group, *near[group].indices}) / min(AT_MOST, len(group)))
+    return [items[index] for group in order for index in group[:AT_MOST]]
 
 
 def _even(items: Iterable[Item], size: int) -> list[Item]:
     """The first ``size`` items, as even over their labels as they allow; in the order given."""
     items, turns = list(items), Counter()
     ranked = []
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         label = item.fields.get("label", item.fields.get("answer"))
-        ranked.append((turns[label], place))
+        ranked.append((turns[label], index))
         turns[label] += 1
-    return [items[place] for place in sorted(place for _, place in sorted(ranked)[:size])]
+    return [items[index] for index in sorted(index for _, index in sorted(ranked)[:size])]
 
 
 def _row(name: str, item: Item) -> Row:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from data_manifest.builders import symbol_group
-from data_manifest.builders.held import held
+from data_manifest.builders.exclusions import from_all_tasks
 from data_manifest.builders.symbol_group import Annotations
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
@@ -29,7 +29,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     """Rows of the bundle: source = the English name, text = the name in the language; item = group = the symbol.
 
     Left out are names that equal the English one, and pairs of which a name is near to a tested or tuned text of the
-    task; a long name (see ``leaks``) to one of any set, unlabelled text included.
+    task; a long name (see ``contamination``) to one of any set, unlabelled text included.
     """
     texts = annotations(files[0])
     symbols = free(texts)
@@ -48,7 +48,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
         if symbol in known and known[symbol].name.casefold() != texts["en"][symbol].name.casefold()
         if (code, symbol) not in LEFT_OUT
     ]
-    everywhere = held("train", ("target", "intermediate", "unlabelled")).texts
+    everywhere = sorted(from_all_tasks("train", ("target", "intermediate", "unlabelled")).texts)
     close = np.zeros(len(rows), dtype=bool)
     for names in ([row[column] for row in rows] for column in ("source", "text")):
         long = np.array([len(normal(name).split()) >= SHORT for name in names])

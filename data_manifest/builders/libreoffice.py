@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lxml import html
 
-from xlscale.acquire.packages import deb_files
-from xlscale.data.schema import drawn
+from data_manifest.builders.debian import deb_files
+from xlscale.data.schema import sampled
 
 SEED = "libreoffice help 1"
 RESERVED = 0.4  # share of the pages that is kept for test splits
@@ -43,10 +43,10 @@ def pages(deb: Path, wanted: Callable[[str], bool] = lambda page: True) -> dict[
 def tested(page: str) -> bool:
     """Whether a page is reserved for test splits: nothing of it, in any language, may be trained on.
 
-    The name alone decides, so that whoever draws text from the help need not know which segments were chosen.
+    The name alone decides, so that whoever takes text from the help need not know which segments were chosen.
     (``help_retrieval`` in turn takes no segment that has a near-duplicate on a free page of the English help.)
     """
-    return drawn(page, SEED, RESERVED)
+    return sampled(page, SEED, RESERVED)
 
 
 def _paragraphs(page: bytes) -> dict[str, str]:

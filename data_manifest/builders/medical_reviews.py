@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_manifest.builders import bigbench
-from data_manifest.builders.intermediate import AT_MOST, ROWS, Held, held
+from data_manifest.builders.exclusions import Exclusions, drop_near_duplicates
+from data_manifest.builders.intermediate import AT_MOST, ROWS, from_earlier_sets
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, nearest, normal
+from xlscale.data.similarity import normal
 
 SEED = "medical_reviews 1"
 LANGUAGES = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
 ORIGINAL = "pl"  # what the others were translated from
 KEPT = {"medical_reviews": ("en",), "medical_reviews_translated": LANGUAGES}
 SHORTEST, LONGEST = 60, 240  # characters of the English sentence; 240 keep every language within 96 tokens or nearly
-SENTENCES = 800  # of a sentiment, drawn before the costly search for near-duplicates
+SENTENCES = 800  # of a sentiment, sampled before the costly search for near-duplicates
 # Characters that a language is told by; the others share the Latin script.
 SCRIPTS = {"ja": r"[\u3040-\u30ff]", "ru": r"[\u0400-\u04ff]", "zh": r"[\u4e00-\u9fff]"}
 
@@ -46,10 +47,10 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     reviews = f"multiemo/medicine_text_{ORIGINAL}/task.json"
     found = bigbench.read_all(files[0], [*sentences, reviews], card)
     by_language = {language: found[member]["examples"] for member, language in sentences.items()}
-    items = drawn(aligned(by_language), Reviews(example["input"] for example in found[reviews]["examples"]))
+    items = sample(aligned(by_language), Reviews(example["input"] for example in found[reviews]["examples"]))
     # Both cards keep away from the same texts, else they would not hold the same sentences.
     first = card.model_copy(update={"name": "medical_reviews"})
-    known = {split: held(first, split) for split in ROWS}
+    excluded = {split: from_earlier_sets(first, split) for split in ROWS}
     return [
         {
             "split": split,
@@ -59,7 +60,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
             "text": item.texts[language],
             "label": item.label,
         }
-        for split, part in deal(items, known, ROWS).items()
+        for split, part in deal(items, excluded, ROWS).items()
         for language in KEPT[card.name]
         for item in part
     ]
@@ -77,7 +78,7 @@ class Reviews:
         """The number of the only review with this sentence; None where none or several have it."""
         bare = _bare(sentence)
         first, last = self._all.find(bare), self._all.rfind(bare)
-        numbers = {bisect(self._starts, place) - 1 for place in (first, last)}
+        numbers = {bisect(self._starts, position) - 1 for position in (first, last)}
         return numbers.pop() if bare and first >= 0 and len(numbers) == 1 else None
 
 
@@ -117,7 +118,7 @@ def _translated(texts: Mapping[str, str]) -> bool:
     return "" not in told and len(told) == len(texts) and scripts and not re.search(SCRIPTS["ja"], texts["zh"])
 
 
-def drawn(found: Iterable[Sentence], reviews: Reviews) -> list[Sentence]:
+def sample(found: Iterable[Sentence], reviews: Reviews) -> list[Sentence]:
     """At most SENTENCES of every sentiment, those of one known review, in an order that SEED and their names decide."""
     by_label: dict[str, list[Sentence]] = {}
     for item in shuffled(found, SEED, key=lambda item: item.name):
@@ -132,8 +133,10 @@ def drawn(found: Iterable[Sentence], reviews: Reviews) -> list[Sentence]:
     return shuffled(known, SEED, key=lambda item: item.name)
 
 
-def deal(items: Sequence[Sentence], known: Mapping[str, Held], rows: Mapping[str, int]) -> dict[str, list[Sentence]]:
-    """Split -> sentences, as many of every sentiment; ``known`` is what each split keeps away from.
+def deal(
+    items: Sequence[Sentence], excluded: Mapping[str, Exclusions], rows: Mapping[str, int]
+) -> dict[str, list[Sentence]]:
+    """Split -> sentences, as many of every sentiment; ``excluded`` is what each split keeps away from.
 
     Dev is dealt first and takes at most AT_MOST sentences of a review; train keeps away, in every language, from its
     reviews and from near-duplicates of its sentences. Raises XlscaleError when there are too few.
@@ -141,7 +144,7 @@ def deal(items: Sequence[Sentence], known: Mapping[str, Held], rows: Mapping[str
     labels = sorted({item.label for item in items})
     left, dealt = list(items), {}
     for split, size in rows.items():
-        free, part, taken = apart(left, known[split]), [], {}
+        free, part, taken = drop_excluded(left, excluded[split]), [], {}
         most = AT_MOST if split == "dev" else size
         for item in free:
             of_label, of_group = (item.label, None), (None, item.group)
@@ -151,15 +154,17 @@ def deal(items: Sequence[Sentence], known: Mapping[str, Held], rows: Mapping[str
         if len(part) < size:
             raise XlscaleError(f"medical_reviews: {split}: expected {size} rows of a language, got {len(part)}")
         texts = frozenset(text for item in part for text in item.texts.values())
-        left = apart(left, Held(frozenset(item.group for item in part), texts, frozenset()))
+        left = drop_excluded(left, Exclusions(frozenset(item.group for item in part), texts))
         dealt[split] = part
     return dealt
 
 
-def apart(items: Sequence[Sentence], known: Held) -> list[Sentence]:
-    """Those of ``items`` that share no group with ``known`` and in no language a text, or nearly one."""
-    said = [(i, text) for i, item in enumerate(items) for text in item.texts.values()]
-    near = nearest([text for _, text in said], sorted(known.texts))
-    equal = set(map(normal, known.texts | known.short))
-    out = {i for (i, text), share in zip(said, near, strict=True) if share >= NEAR or normal(text) in equal}
-    return [item for i, item in enumerate(items) if i not in out and item.group not in known.groups]
+def drop_excluded(items: Sequence[Sentence], excluded: Exclusions) -> list[Sentence]:
+    """The ``items`` that are of no excluded group and in no language an excluded text, or nearly one."""
+    equal = set(map(normal, excluded.texts | excluded.short))
+    left = [
+        item
+        for item in items
+        if item.group not in excluded.names and equal.isdisjoint(map(normal, item.texts.values()))
+    ]
+    return drop_near_duplicates(left, lambda item: item.texts.values(), excluded.texts)

@@ -6,9 +6,8 @@ the target ``topic``, asked another question; no source package of a target task
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from data_manifest.builders import debian
@@ -35,15 +34,14 @@ INTERFACES = {
 }
 LIMIT = 250  # characters
 SHORTEST = 60
-_PACKAGE = re.compile(r"(?m)^Package: (.+)$")
-_TAGS = re.compile(r"(?m)^Tag: (.+(?:\n .+)*)$")
 
 
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     """Rows of the bundle from Debian's indexes; group = source package, item = source package/binary package."""
     path, translation = files
     index, english = debian.packages(path), debian.descriptions(translation, "en")
-    kinds = {package: kind for package, kind in _kinds(path) if (package, index[package].description) in english}
+    kinds = {package: role(entry.tags) for package, entry in index.items() if (package, entry.description) in english}
+    kinds = {package: kind for package, kind in kinds.items() if kind}
     common = Counter(kinds.values())
     sources = defaultdict(list)
     for package in kinds:
@@ -68,11 +66,3 @@ def role(tags: Set[str]) -> str:
     kinds = {INTERFACES.get(tag, tag) for tag in interfaces}
     found = ROLES[roles.pop()]
     return found or (kinds.pop() if len(kinds) == 1 and interfaces <= INTERFACES.keys() else "")
-
-
-def _kinds(path: Path) -> Iterator[tuple[str, str]]:
-    """Binary package and label of the packages of a ``Packages`` index whose tags give one."""
-    for stanza in path.read_text(encoding="utf-8").split("\n\n"):
-        package, tags = _PACKAGE.search(stanza), _TAGS.search(stanza)
-        if package and tags and (found := role({tag.strip() for tag in tags[1].split(",")})):
-            yield package[1], found

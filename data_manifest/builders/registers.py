@@ -1,7 +1,7 @@
 """The registers of unlabelled text: where each comes from, and how one text of it is told from another.
 
 Names of items and groups are those that the tasks use that are made from the same packages, so that what is tested is
-recognised by its name in every language. A name "page#place" belongs to the page.
+recognised by its name in every language. A name "page#paragraph" belongs to the page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from data_manifest.builders import catalogues, debian, help_retrieval, interface_tags, lexicon, libreoffice, topic
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
-from xlscale.data.schema import drawn
+from xlscale.data.schema import sampled
 
 # All languages of the targets.
 LANGUAGES = (
@@ -116,14 +116,14 @@ def _help(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:
     english = libreoffice.pages(debs["en"], _wanted)
     for code, deb in debs.items():
         for name, paragraphs in libreoffice.pages(deb, _wanted).items():
-            for place, text in paragraphs.items():
-                if place in english.get(name, {}):
-                    item = f"{name}#{place}"
-                    yield code, Text("help", item, item, text, english[name][place])
+            for paragraph, text in paragraphs.items():
+                if paragraph in english.get(name, {}):
+                    item = f"{name}#{paragraph}"
+                    yield code, Text("help", item, item, text, english[name][paragraph])
 
 
 def _wanted(name: str) -> bool:
-    return drawn(name, "registers 1", HELP_SHARE) and not libreoffice.tested(name)
+    return sampled(name, "registers 1", HELP_SHARE) and not libreoffice.tested(name)
 
 
 def _mediawiki(files: Sequence[Path]) -> Iterator[tuple[str, Text]]:

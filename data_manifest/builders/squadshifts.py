@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_manifest.builders import bigbench, intermediate
+from data_manifest.builders import bigbench
+from data_manifest.builders.exclusions import drop_near_duplicates
+from data_manifest.builders.intermediate import from_earlier_sets
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, nearest
 
 MEMBERS = {
     "squad_amazon": "amazon_reviews_v1.0.json",
@@ -41,11 +42,11 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     articles = shuffled(_single(data), SEED, key=lambda article: article["title"])
     contexts = [context for article in articles for context in _contexts(article)]
     # Dev comes first in the order of articles; the article in which it fills up is used by neither split after that.
-    dev = _distant(contexts, sorted(intermediate.held(card, "dev").texts))[: CONTEXTS["dev"]]
-    held = {context["article"] for context in dev}
-    rest = [context for context in contexts if context["article"] not in held]
-    rest = _distant(rest, [c["context"] for c in dev] + sorted(intermediate.held(card, "train").texts))
-    train = shuffled(rest, SEED, key=lambda c: c["group"])
+    dev = drop_near_duplicates(contexts, _texts, from_earlier_sets(card, "dev").texts)[: CONTEXTS["dev"]]
+    tuned = {context["article"] for context in dev}
+    rest = [context for context in contexts if context["article"] not in tuned]
+    excluded = from_earlier_sets(card, "train").texts | {context["context"] for context in dev}
+    train = shuffled(drop_near_duplicates(rest, _texts, excluded), SEED, key=lambda c: c["group"])
     rows = []
     for split, chosen in (("dev", dev), ("train", train[: CONTEXTS["train"]])):
         if len(chosen) < CONTEXTS[split]:
@@ -54,9 +55,9 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def _distant(contexts: Sequence[dict[str, Any]], texts: Sequence[str]) -> list[dict[str, Any]]:
-    near = nearest([context["context"] for context in contexts], texts)
-    return [context for context, share in zip(contexts, near, strict=True) if share < NEAR]
+def _texts(context: dict[str, Any]) -> list[str]:
+    """What of a context is compared."""
+    return [context["context"]]
 
 
 def _single(articles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,11 +73,11 @@ def _contexts(article: dict[str, Any]) -> list[dict[str, Any]]:
     contexts = []
     for number, paragraph in enumerate(article["paragraphs"]):
         context = paragraph["context"].rstrip()  # on the right only: offsets count from the left
-        asked = (
+        candidates = (
             {"id": qa["id"], "text": " ".join(qa["question"].split()), "answers": _answers(context, qa["answers"])}
             for qa in paragraph["qas"]
         )
-        questions = shuffled((q for q in asked if q["text"] and q["answers"]), SEED, key=lambda q: q["id"])
+        questions = shuffled((q for q in candidates if q["text"] and q["answers"]), SEED, key=lambda q: q["id"])
         if len(questions) >= QUESTIONS:
             contexts.append(
                 {

@@ -2,8 +2,8 @@
 
 English rows to train on, descriptions translated by volunteers (DDTP) in the languages of ``topic`` to test on. A
 choice is what a description's long part says after its first sentence, which most often repeats the synopsis. The
-other choices belong to packages of the same archive section, and every text of a split and language is the right
-choice of one row and a wrong one of three: a choice alone, its length, its style, tells nothing.
+other choices belong to packages of the same archive section, and every text of a split and language is the correct
+choice of one row and a distractor of three: a choice alone, its length, its style, tells nothing.
 
 Split by source package, as ``topic`` is and against ``topic``: no tested text is, or is a near-duplicate of, what
 either set trains or tunes on.
@@ -21,13 +21,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from data_manifest.builders import debian
+from data_manifest.builders.exclusions import drop_near_duplicates
 from data_manifest.builders.topic import INDEX, STUB
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data import load, overlap
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, containment, nearest, normal
+from xlscale.data.similarity import NEAR, containment, normal
 
 # Sections of programs; those of libraries, bindings and documentation hold texts from templates.
 SECTIONS = (
@@ -66,19 +67,20 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     trained = _topic_texts("train"), _topic_texts("dev")
     barred = _groups("topic", "train") | _groups("topic", "dev")
     fresh = [source for source in sources if source.name not in barred]
-    tests = _tests(_distant(fresh, [*trained[0], *trained[1]]))
+    tests = _tests(drop_near_duplicates(fresh, _english_texts, {*trained[0], *trained[1]}))
     rows = [row for language, part in tests.items() for row in _rows("test", language, part)]
 
     tested = _groups("topic", "test") | {source.name for part in tests.values() for source in part}
-    held = _topic_texts("test") + [
-        text for row in rows for text in (row["text"], *row["choices"], row["original"] or "")
-    ]
-    left = _distant([source for source in sources if source.name not in tested], held)
+    seen = {text for row in rows for text in (row["text"], *row["choices"], row["original"] or "")}
+    left = [source for source in sources if source.name not in tested]
+    left = drop_near_duplicates(left, _english_texts, seen.union(_topic_texts("test")))
     barred = _groups("topic", "train")
-    dev = _chosen(_distant([source for source in left if source.name not in barred], trained[0]), "en", ROWS["dev"])
+    fresh = [source for source in left if source.name not in barred]
+    dev = _chosen(drop_near_duplicates(fresh, _english_texts, trained[0]), "en", ROWS["dev"])
     taken = {source.name for source in dev} | _groups("topic", "dev")
-    far = [text for source in dev for text in source.texts["en"]] + trained[1]
-    train = _chosen(_distant([source for source in left if source.name not in taken], far), "en", ROWS["train"])
+    tuned = {text for source in dev for text in source.texts["en"]}.union(trained[1])
+    rest = [source for source in left if source.name not in taken]
+    train = _chosen(drop_near_duplicates(rest, _english_texts, tuned), "en", ROWS["train"])
     for split, part in (("dev", dev), ("train", train)):
         if len(part) < ROWS[split]:
             raise XlscaleError(f"{card.name}: {split}: expected {ROWS[split]} rows, got {len(part)}")
@@ -168,10 +170,9 @@ def _long_enough(language: str, synopsis: str, text: str) -> bool:
     return len(meaning) * scale >= SHORTEST["text"] and len(text) * scale >= SHORTEST["choice"]
 
 
-def _distant(sources: Sequence[Source], held: Sequence[str]) -> list[Source]:
-    """Those of ``sources`` whose English synopsis and text are no near-duplicates of any text of ``held``."""
-    near = np.stack([nearest([source.texts["en"][i] for source in sources], held) for i in (0, 1)])
-    return [sources[i] for i in np.flatnonzero((near < NEAR).all(0))]
+def _english_texts(source: Source) -> tuple[str, str]:
+    """What of a source is compared: its English synopsis and text."""
+    return source.texts["en"]
 
 
 def _tests(sources: Sequence[Source]) -> dict[str, list[Source]]:
@@ -194,30 +195,32 @@ def _tests(sources: Sequence[Source]) -> dict[str, list[Source]]:
 
 
 def _chosen(ranked: Sequence[Source], language: str, size: int) -> list[Source]:
-    """The first ``size`` of the sources for whose rows there are enough wrong choices among the chosen ones."""
+    """The first ``size`` of the sources for whose rows there are enough distractors among the chosen ones."""
     left = list(ranked)
     while True:
         chosen = left[:size]
         sections = Counter(source.section for source in chosen)
         few = {source.name for source in chosen if sections[source.section] < FEWEST}
         if not few:
-            few = {chosen[i].name for part in _by_section(chosen) for i in _wrong(part, chosen, language)[1]}
+            few = {chosen[i].name for part in _by_section(chosen) for i in _distractors(part, chosen, language)[1]}
         if not few:
             return chosen
         left = [source for source in left if source.name not in few]
 
 
 def _by_section(sources: Sequence[Source]) -> list[list[int]]:
-    """Places in ``sources``, section by section."""
+    """Indices into ``sources``, section by section."""
     return [[i for i, source in enumerate(sources) if source.section == section] for section in SECTIONS]
 
 
-def _wrong(part: Sequence[int], sources: Sequence[Source], language: str) -> tuple[dict[int, list[int]], list[int]]:
-    """Source -> the CHOICES - 1 sources whose texts are its wrong choices; and sources that have too few.
+def _distractors(
+    part: Sequence[int], sources: Sequence[Source], language: str
+) -> tuple[dict[int, list[int]], list[int]]:
+    """Source -> the CHOICES - 1 sources whose texts are its distractors; and sources that have too few.
 
-    ``part``: places in ``sources`` of the sources of one section. Each round gives every source another one's text,
+    ``part``: indices into ``sources`` of the sources of one section. Each round gives every source another one's text,
     each text once, such that the runs of characters that synopses share with the texts weigh most (an assignment).
-    No text is a wrong choice beside a near-duplicate that is the right one, or for a synopsis that is much like its
+    No text is a distractor beside a near-duplicate that is the correct choice, or for a synopsis that is much like its
     own, in English or in ``language``.
     """
     texts = {code: [sources[i].texts[code] for i in part] for code in ("en", language)}
@@ -228,7 +231,7 @@ def _wrong(part: Sequence[int], sources: Sequence[Source], language: str) -> tup
         alike = 2 * weight > np.minimum.outer(weight.diagonal(), weight.diagonal())
         barred |= alike | (containment(*[[pair[1] for pair in pairs]] * 2).toarray() >= NEAR)
     cost = -overlap.shared(synopses, choices).toarray().astype(float)
-    wrong: dict[int, list[int]] = {i: [] for i in part}
+    found: dict[int, list[int]] = {i: [] for i in part}
     for _ in range(CHOICES - 1):
         cost[barred] = 1e9
         lines, columns = linear_sum_assignment(cost)
@@ -236,24 +239,26 @@ def _wrong(part: Sequence[int], sources: Sequence[Source], language: str) -> tup
             # The source that most others cannot stand beside makes room.
             return {}, [part[max(lines[barred[lines, columns]], key=lambda line: (barred[line].sum(), line))]]
         for line, column in zip(lines, columns, strict=True):
-            wrong[part[line]].append(part[column])
+            found[part[line]].append(part[column])
         barred[lines, columns] = True
-    return wrong, []
+    return found, []
 
 
 def _rows(split: str, language: str, sources: Sequence[Source]) -> list[Row]:
-    """Rows of the bundle, one per source; the right choice stands equally often at every place.
+    """Rows of the bundle, one per source; the correct choice stands equally often at every index.
 
     ``original`` of a translated row: the English synopsis and text, on two lines.
     """
-    wrong = {i: others for part in _by_section(sources) for i, others in _wrong(part, sources, language)[0].items()}
-    places = {s.name: i % CHOICES for i, s in enumerate(shuffled(sources, f"{SEED} {language}", lambda s: s.name))}
+    distractors: dict[int, list[int]] = {}
+    for part in _by_section(sources):
+        distractors |= _distractors(part, sources, language)[0]
+    answers = {s.name: i % CHOICES for i, s in enumerate(shuffled(sources, f"{SEED} {language}", lambda s: s.name))}
     rows = []
     for i, source in enumerate(sources):
         synopsis, text = source.texts[language]
-        others = shuffled(wrong[i], f"{SEED} {language} {source.name}", lambda j: sources[j].name)
+        others = shuffled(distractors[i], f"{SEED} {language} {source.name}", lambda j: sources[j].name)
         choices = [sources[j].texts[language][1] for j in others]
-        choices.insert(places[source.name], text)
+        choices.insert(answers[source.name], text)
         rows.append(
             {
                 "split": split,
@@ -262,7 +267,7 @@ def _rows(split: str, language: str, sources: Sequence[Source]) -> list[Row]:
                 "group": source.name,
                 "text": synopsis,
                 "choices": choices,
-                "answer": places[source.name],
+                "answer": answers[source.name],
                 "original": None if language == "en" else "\n".join(source.texts["en"]),
             }
         )

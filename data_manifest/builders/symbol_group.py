@@ -1,7 +1,7 @@
 """Symbol group: which group an emoji belongs to, by its name and keywords, in 48 languages (CLDR annotations).
 
 Split by families of symbols. Families are made of all symbols that CLDR annotates, those without a group included, so
-that whoever draws names from CLDR for another purpose can leave out the families that are tested: see ``reserved``.
+that whoever takes names from CLDR for another purpose can leave out the families that are tested: see ``reserved``.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _read(card: DataCard, files: Sequence[Path]) -> tuple[dict[str, Annotations]
         names = _json(package, "meta/groups.json")["groups"]
         emoji = _json(package, "en/data.json")
     groups = {_plain(entry["emoji"]): names.get(str(entry.get("group"))) for entry in emoji}
-    told = {symbol for symbol, annotation in texts["en"].items() if annotation.keywords}
-    return texts, {symbol: group for symbol, group in groups.items() if group in card.labels and symbol in told}
+    usable = {symbol for symbol, annotation in texts["en"].items() if annotation.keywords}
+    return texts, {symbol: group for symbol, group in groups.items() if group in card.labels and symbol in usable}
 
 
 def annotations(package: tarfile.TarFile, locales: Sequence[str]) -> dict[str, Annotation]:
@@ -149,8 +149,8 @@ def _divide(card: DataCard, texts: Mapping[str, Annotations], groups: Mapping[st
     left = [family for family in open_ if not set(family) & set(test)]
     dev = _deal(card, [family[0] for family in left], [family[0] for family in left], groups, "dev")
     train = [symbol for family in left if not set(family) & set(dev) for symbol in family]
-    kept = frozenset(symbol for family in members if set(family) & set(test) for symbol in family)
-    return Division(test, dev, shuffled(train, SEED), kept)
+    out = frozenset(symbol for family in members if set(family) & set(test) for symbol in family)
+    return Division(test, dev, shuffled(train, SEED), out)
 
 
 def _deal(
@@ -158,10 +158,10 @@ def _deal(
 ) -> list[str]:
     """ROWS[split] of the ``ranked`` symbols, dealt in turn from the groups, at most the split's share of the pool."""
     turns = []
-    for place, label in enumerate(card.labels):
+    for index, label in enumerate(card.labels):
         most = int(SHARE[split] * sum(groups[symbol] == label for symbol in pool))
         of_label = [symbol for symbol in ranked if groups[symbol] == label][:most]
-        turns += [(turn, place, symbol) for turn, symbol in enumerate(of_label)]
+        turns += [(turn, index, symbol) for turn, symbol in enumerate(of_label)]
     if len(turns) < ROWS[split]:
         raise XlscaleError(f"{card.name}: {split}: expected {ROWS[split]} symbols, got {len(turns)}")
     return [symbol for _, _, symbol in sorted(turns)[: ROWS[split]]]
@@ -199,8 +199,8 @@ def families(texts: Mapping[str, Annotations]) -> Iterator[list[str]]:
     for symbol in symbols:
         if (neutral := _GENDER.sub("", symbol)) in parent:
             parent[root(symbol)] = root(neutral)
-    told = [english[symbol].text for symbol in symbols]
-    close = (containment(told, told) >= NEAR).toarray() | (_jaccard(told) >= SAME_WORDS)
+    stated = [english[symbol].text for symbol in symbols]
+    close = (containment(stated, stated) >= NEAR).toarray() | (_jaccard(stated) >= SAME_WORDS)
     for one, other in np.argwhere(close):
         parent[root(symbols[one])] = root(symbols[other])
     found = defaultdict(list)

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from data_manifest.builders import debian
+from data_manifest.builders.exclusions import drop_near_duplicates
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row, shuffled
-from xlscale.data.similarity import NEAR, nearest, normal
+from xlscale.data.similarity import normal
 
 # Our code -> the code that the index is named after.
 INDEX = {
@@ -69,11 +68,12 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
 
     tested = sorted({name for names in chosen.values() for name in names})
     left = [source for name, source in sources.items() if name not in set(tested)]
-    left = _distant(left, [sources[name] for name in tested])
+    left = drop_near_duplicates(left, _english_text, {sources[name].texts["en"] for name in tested})
     dev = _balanced(left, card.labels, ROWS["dev"])
     taken = {source.name for source in dev}
-    train = _distant([source for source in left if source.name not in taken], dev)
-    train = _balanced(train, card.labels, ROWS["train"])
+    rest = [source for source in left if source.name not in taken]
+    rest = drop_near_duplicates(rest, _english_text, {source.texts["en"] for source in dev})
+    train = _balanced(rest, card.labels, ROWS["train"])
     for split, part in (("dev", dev), ("train", train)):
         if len(part) < ROWS[split]:
             raise XlscaleError(f"{card.name}: {split}: expected {ROWS[split]} rows, got {len(part)}")
@@ -147,7 +147,7 @@ def _by_label(names: Sequence[str], sources: Mapping[str, Source], labels: Seque
 
 def _even(ranked: Mapping[str, Sequence[str]], size: int) -> list[str]:
     """Up to ``size`` names, dealt in turn from the sections' ranked lists until these are used up."""
-    turns = [(turn, place, name) for place, names in enumerate(ranked.values()) for turn, name in enumerate(names)]
+    turns = [(turn, section, name) for section, names in enumerate(ranked.values()) for turn, name in enumerate(names)]
     return [name for _, _, name in sorted(turns)[:size]]
 
 
@@ -157,10 +157,9 @@ def _balanced(sources: Sequence[Source], labels: Sequence[str], size: int) -> li
     return [by_name[name] for name in _even(_by_label(list(by_name), by_name, labels), size)]
 
 
-def _distant(sources: Sequence[Source], held: Sequence[Source]) -> list[Source]:
-    """Those of ``sources`` whose English text is no near-duplicate of an English text of ``held``."""
-    near = nearest([source.texts["en"] for source in sources], [source.texts["en"] for source in held])
-    return [sources[i] for i in np.flatnonzero(near < NEAR)]
+def _english_text(source: Source) -> list[str]:
+    """What of a source is compared."""
+    return [source.texts["en"]]
 
 
 def _row(split: str, language: str, source: Source) -> Row:

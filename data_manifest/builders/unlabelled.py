@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_manifest.builders import registers
-from data_manifest.builders.held import Held, held, page
+from data_manifest.builders.exclusions import Exclusions, drop_near_duplicates, from_all_tasks, page_of
 from data_manifest.builders.registers import Text
 from xlscale.cards.schema import DataCard
-from xlscale.data.schema import Row, drawn, shuffled
-from xlscale.data.similarity import NEAR, containment, nearest, normal, shingles
+from xlscale.data.schema import Row, sampled, shuffled
+from xlscale.data.similarity import NEAR, containment, normal, shingles
 
 SEED = "unlabelled 1"
 ROWS = {"train": 450, "dev": 30}  # of one language, at most
@@ -42,9 +42,9 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     texts = registers.read(files)
     rows: list[Row] = []
     for split in ("dev", "train"):
-        known = held(split)
-        known = Held(known.names, (*known.texts, *(row["text"] for row in rows)))
-        parts = _apart(_candidates(texts, split), known)
+        excluded = from_all_tasks(split)
+        excluded = excluded._replace(texts=excluded.texts.union(row["text"] for row in rows))
+        parts = _drop_excluded(_candidates(texts, split), excluded)
         for code in registers.LANGUAGES:
             chosen = _chosen([part for (language, _), part in parts.items() if language == code], split, code)
             rows += [_row(split, code, text) for text in chosen]
@@ -53,7 +53,7 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
 
 def in_dev(text: Text) -> bool:
     """Whether a text belongs to dev: its page or group alone decides, but for two registers."""
-    return text.register == UNSEEN or (text.register != FILLER and drawn(page(text.group), SEED, SHARE))
+    return text.register == UNSEEN or (text.register != FILLER and sampled(page_of(text.group), SEED, SHARE))
 
 
 def _candidates(texts: Mapping[str, Sequence[Text]], split: str) -> dict[tuple[str, str], list[Text]]:
@@ -75,13 +75,13 @@ def _candidates(texts: Mapping[str, Sequence[Text]], split: str) -> dict[tuple[s
 
 def _first(texts: Iterable[Text], size: int, fit: Callable[[Text], bool]) -> list[Text]:
     """The first ``size`` texts that ``fit``, of each text one."""
-    kept: dict[str, Text] = {}
+    found: dict[str, Text] = {}
     for text in texts:
-        if len(kept) == size:
+        if len(found) == size:
             break
-        if (key := normal(text.text)) not in kept and fit(text):
-            kept[key] = text
-    return list(kept.values())
+        if (key := normal(text.text)) not in found and fit(text):
+            found[key] = text
+    return list(found.values())
 
 
 def _readable(text: Text, language: str) -> bool:
@@ -98,26 +98,25 @@ def _readable(text: Text, language: str) -> bool:
     return language == "en" or len(ours & theirs) < NEAR * min(len(ours), len(theirs))
 
 
-def _apart(parts: Mapping[tuple[str, str], Sequence[Text]], known: Held) -> dict[tuple[str, str], list[Text]]:
-    """The candidates that are not held, by name, text or English original, and resemble no earlier one of theirs."""
-    flat = [(key, text) for key, part in parts.items() for text in part if known.names.isdisjoint(_names(text))]
-    told = [text.text for _, text in flat] + [text.english for _, text in flat]
-    near = nearest(told, known.texts).reshape(2, len(flat)).max(axis=0)
+def _drop_excluded(
+    parts: Mapping[tuple[str, str], Sequence[Text]], excluded: Exclusions
+) -> dict[tuple[str, str], list[Text]]:
+    """The candidates that are not excluded, by name, or near-duplicates by their text or English original."""
+    flat = [(key, text) for key, part in parts.items() for text in part if excluded.names.isdisjoint(_names(text))]
     found = defaultdict(list)
-    for (key, text), share in zip(flat, near, strict=True):
-        if share < NEAR:
-            found[key].append(text)
+    for key, text in drop_near_duplicates(flat, lambda pair: (pair[1].text, pair[1].english), excluded.texts):
+        found[key].append(text)
     return dict(found)
 
 
 def _names(text: Text) -> tuple[str, str, str]:
-    return text.item, text.group, page(text.item)
+    return text.item, text.group, page_of(text.item)
 
 
-def _distinct(texts: Sequence[Text], language: str) -> list[Text]:
+def _drop_near_repeats(texts: Sequence[Text], language: str) -> list[Text]:
     """The texts that are no near-duplicates of an earlier one."""
-    told = [text.text for text in texts]
-    close = containment(told, told) >= (ALIKE if language in CHARACTERS else NEAR)
+    own = [text.text for text in texts]
+    close = containment(own, own) >= (ALIKE if language in CHARACTERS else NEAR)
     dropped: set[int] = set()
     for i in range(len(texts)):
         if i not in dropped:
@@ -128,11 +127,11 @@ def _distinct(texts: Sequence[Text], language: str) -> list[Text]:
 def _chosen(parts: Sequence[Sequence[Text]], split: str, language: str) -> list[Text]:
     """The rows of one language: dealt in turn from its registers, and in dev those of the unseen register besides."""
     turns = [
-        (text.register == FILLER and turn >= FEW, turn, place, text)
-        for place, part in enumerate(parts)
+        (text.register == FILLER and turn >= FEW, turn, index, text)
+        for index, part in enumerate(parts)
         for turn, text in enumerate(part)
     ]
-    dealt = _distinct([text for *_, text in sorted(turns, key=lambda ranked: ranked[:3])], language)
+    dealt = _drop_near_repeats([text for *_, text in sorted(turns, key=lambda ranked: ranked[:3])], language)
     unseen = [text for text in dealt if text.register == UNSEEN]
     return [text for text in dealt if text.register != UNSEEN][: ROWS[split]] + unseen[:UNSEEN_ROWS]
 

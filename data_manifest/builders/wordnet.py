@@ -50,8 +50,8 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     classes = defaultdict(list)
     for item in _items(lines):
         classes[item.fields["label"]].append(item)
-    drawn = (shuffled(items, SEED, key=lambda item: item.name)[:CANDIDATES] for items in classes.values())
-    return split(card, [item for items in drawn for item in items], SEED)
+    chosen = (shuffled(items, SEED, key=lambda item: item.name)[:CANDIDATES] for items in classes.values())
+    return split(card, [item for items in chosen for item in items], SEED)
 
 
 def _items(lines: Sequence[str]) -> Iterator[Item]:

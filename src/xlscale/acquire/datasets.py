@@ -1,68 +1,57 @@
-"""Data that are not bundled: built on this machine at first use, from the packages that their card pins, or from the
-source that it describes (``data.sources``).
+"""Data sets that are not bundled and are built from the packages that their card pins.
 
 That is for sets whose licence does not clearly allow passing them on. Such a card says ``bundled: false``; its file
-lies in the cache, and its sha256 and numbers of rows stand in the card as any other's, or in the source's lock.
+lies in the cache, and its sha256 and numbers of rows stand in the card as any other's. The scripts that build it,
+``data_manifest/builders/``, belong to the checkout and not to this package, and run in a process of their own.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import pyarrow as pa
+from filelock import FileLock
 
-from xlscale.acquire.external import convert
 from xlscale.acquire.packages import fetch_all
 from xlscale.cards.schema import DataCard
-from xlscale.core.files import XlscaleError, atomic, relative, sha256_file
-from xlscale.data import schema
+from xlscale.core.files import ROOT, XlscaleError, one_line, sha256_file
 
 
-def rebuild(card: DataCard, folder: Path | None = None) -> pa.Table:
-    """The rows of a data set, built anew from the packages that its card pins. Raises XlscaleError."""
-    builder = importlib.import_module(f"data_manifest.builders.{card.builder}")
-    return schema.table(card.family, builder.build(card, fetch_all(card.packages, folder)))
-
-
-def here(card: DataCard) -> bool:
-    """Whether the file of a data set is on this machine, so that nothing has to be downloaded or built to use it."""
-    return card.path.exists()
-
-
-def ensure(card: DataCard) -> Path:
+def build(card: DataCard) -> Path:
     """The file of a data set that is not bundled, built now if it is not there or is not the card's.
 
     Of several processes that need it at once, one builds it and the others wait. Raises XlscaleError, and leaves what
     was there, when a package cannot be had, or when the file that was built has not the card's sha256.
     """
-    if card.source:
-        return convert.ensure(card)
-    if _as_in_card(card):
-        return card.path
-    card.path.parent.mkdir(parents=True, exist_ok=True)
-    with open(card.path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _as_in_card(card):
-            _build(card)
+    if not current(card):
+        card.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(card.path.with_suffix(".lock")):
+            if not current(card):
+                _build(card)
     return card.path
 
 
-def _as_in_card(card: DataCard) -> bool:
-    return here(card) and sha256_file(card.path) == card.sha256
+def current(card: DataCard) -> bool:
+    """Whether the file is on this machine, and is that of the card."""
+    return card.path.exists() and sha256_file(card.path) == card.sha256
 
 
 def _build(card: DataCard) -> None:
+    """Run the card's builder, which puts the file in place if its sha256 is the card's."""
     needed = ", ".join(f"{package.name} {package.version}" for package in card.packages)
     try:
-        rows = rebuild(card)
+        fetch_all(card.packages)
+        done = subprocess.run(
+            [sys.executable, "-m", "data_manifest.builders", card.name],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode or not current(card):
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["the builder wrote no such file"]
+            raise XlscaleError(one_line(said[-1].removeprefix("error: "), 600))
     except XlscaleError as error:
         raise XlscaleError(f"data set {card.name} is not bundled but built from {needed}: {error}") from None
-    with atomic(card.path) as temporary:
-        schema.write(rows, temporary, card.canary)
-        if (found := sha256_file(temporary)) != card.sha256:
-            raise XlscaleError(
-                f"{relative(card.path)}: sha256: expected {card.sha256} as in card {card.name}, built {found} from "
-                f"{needed}; the bytes depend on pyarrow's version and on the bundled sets it keeps away from"
-            )

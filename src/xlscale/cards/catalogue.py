@@ -65,7 +65,7 @@ def _pinned(name: str) -> DataCard:
     return card.model_copy(update=pinned | ({"labels": found.labels} if found.labels else {}))
 
 
-def forget() -> None:
+def clear_caches() -> None:
     """Read every card anew from its file when it is next asked for: some were rewritten."""
     for known in (_load, lock, model_card, data_card):
         known.cache_clear()
@@ -83,6 +83,11 @@ def locked(name: str) -> Lock:
             f"{name}: not fetched, expected {relative(lock_path(name))}; run `make data-fetch CARD={name}`"
         )
     return found
+
+
+def card(name: str) -> DataCard | ModelCard:
+    """The card of a data set or of a model. Raises XlscaleError for an unknown name or a broken card."""
+    return model_card(name) if name in names("models") else data_card(name)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Where the files of a source are on this machine: no network here.
 
 A repository of the hub is looked for below the folder that XLSCALE_HUB names, as ``<owner>/<name>/<path in the
-repository>``, then in the cache, where ``download`` puts it: ``<owner>/<name>/<commit>/<path>``, and beside it
+repository>``, then in the cache, where ``acquire.hub`` puts it: ``<owner>/<name>/<commit>/<path>``, and beside it
 ``<commit>.json``, the paths that the repository has at that commit. A folder is what its own variable names. Labels
 that are kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
 """
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.cards.sources import Origin, Part, Place
+from xlscale.cards.sources import FileSource, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, read_json, relative
 
 HUB, LABELS = "XLSCALE_HUB", "XLSCALE_LABELS"
@@ -28,8 +28,8 @@ ONLY = "default"  # the configuration of a repository that has one: only there m
 AnyCard = TypeVar("AnyCard", DataCard, ModelCard)
 
 
-def pinned(name: str, origin: Origin) -> Origin:
-    """An origin of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
+def pinned(name: str, origin: Repository) -> Repository:
+    """A repository of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
 
     Raises XlscaleError where card and lock name different ones.
     """
@@ -43,15 +43,15 @@ def pinned(name: str, origin: Origin) -> Origin:
     return origin.model_copy(update={"revision": origin.revision or locked})
 
 
-def origins(card: DataCard) -> dict[str, Origin]:
-    """The origins of a card, each with the commit to be read. Raises XlscaleError as ``pinned`` does."""
+def origins(card: DataCard) -> dict[str, Repository]:
+    """The repositories of a card, each with the commit to be read. Raises XlscaleError as ``pinned`` does."""
     return {key: pinned(card.name, origin) for key, origin in card.source.origins.items()}
 
 
 def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
     """The card with these commits of its repositories, where it names none itself."""
 
-    def moved(origin: Origin) -> Origin:
+    def moved(origin: Repository) -> Repository:
         return origin.model_copy(update={"revision": origin.revision or commits.get(origin.repository)})
 
     if isinstance(card, ModelCard):
@@ -60,25 +60,25 @@ def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
     return card.model_copy(update={"source": card.source.model_copy(update={"origins": known})})
 
 
-def own(origin: Origin) -> Path | None:
-    """The folder of the user's with an origin's files, if there is one."""
+def own(origin: Repository) -> Path | None:
+    """The folder of the user's with a repository's files, if there is one."""
     given = os.environ.get(HUB if origin.kind == "hub" else origin.variable)
     folder = Path(given) / (origin.repository or "") if given else None
     return folder if folder and folder.is_dir() else None
 
 
-def fetched(origin: Origin) -> Path | None:
+def fetched(origin: Repository) -> Path | None:
     """Where a repository's files of its commit are downloaded to; None without a commit."""
     return FETCHED / origin.repository / origin.revision if origin.kind == "hub" and origin.revision else None
 
 
-def listing_path(origin: Origin) -> Path:
+def listing_path(origin: Repository) -> Path:
     """The file with the paths that a repository has at its commit."""
     return FETCHED / origin.repository / f"{origin.revision}.json"
 
 
-def listing(origin: Origin) -> list[str]:
-    """The paths that a repository has at its commit; none where ``download`` has not asked for them."""
+def listing(origin: Repository) -> list[str]:
+    """The paths that a repository has at its commit; none where ``acquire.hub`` has not asked for them."""
     path = listing_path(origin)
     return read_json(path)["files"] if origin.revision and path.exists() else []
 
@@ -92,7 +92,7 @@ def matching(paths: list[str], patterns: list[str]) -> list[str]:
     return []
 
 
-def patterns(place: Place, code: str, name: str) -> list[str]:
+def patterns(place: FileSource, code: str, name: str) -> list[str]:
     """Patterns of paths, below the repository or folder, in the order in which they are tried."""
     if place.files is not None:
         return [_filled(place.files, code, name)]
@@ -105,12 +105,12 @@ def _filled(text: str, code: str, name: str) -> str:
     return text.replace("{language}", name).replace("{code}", code)
 
 
-def below(origin: Origin) -> str:
-    """What the paths of an origin begin with, in messages and locks."""
+def below(origin: Repository) -> str:
+    """What the paths of a repository begin with, in messages and locks."""
     return f"{origin.repository}/" if origin.kind == "hub" else f"${origin.variable}/"
 
 
-def labels(place: Place, code: str, name: str) -> Path | None:
+def labels(place: FileSource, code: str, name: str) -> Path | None:
     """The file with the labels of a place that keeps them apart; None where that is not on this machine."""
     given = os.environ.get(LABELS)
     path = Path(given) / _filled(place.labels, code, name) if given and place.labels else None
@@ -122,7 +122,7 @@ def label_key(path: Path) -> str:
     return f"${LABELS}/{path.relative_to(os.environ[LABELS]).as_posix()}"
 
 
-def found(origin: Origin, place: Place, code: str, name: str) -> list[Path]:
+def found(origin: Repository, place: FileSource, code: str, name: str) -> list[Path]:
     """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine.
 
     Of what was downloaded all files count that the repository has at that commit, or none.
@@ -140,13 +140,13 @@ def found(origin: Origin, place: Place, code: str, name: str) -> list[Path]:
     return []
 
 
-def key(origin: Origin, path: Path) -> str:
-    """A file's name in a lock: its path below its origin."""
+def key(origin: Repository, path: Path) -> str:
+    """A file's name in a lock: its path in its repository."""
     base = next(base for base in (own(origin), fetched(origin)) if base and path.is_relative_to(base))
     return below(origin) + path.relative_to(base).as_posix()
 
 
-def first(origins: dict[str, Origin], part: Part, code: str) -> tuple[Place, list[Path]]:
+def first(origins: dict[str, Repository], part: SplitSource, code: str) -> tuple[FileSource, list[Path]]:
     """The first place of a part that is here, and its files. Raises XlscaleError saying what was looked for."""
     name = part.named()[code]
     for place in part.places:

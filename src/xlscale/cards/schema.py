@@ -11,9 +11,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from xlscale.cards.sources import Origin, Reference, Source
+from xlscale.cards.sources import Reference, Repository, Source
 from xlscale.core.files import CACHE, MANIFEST
+from xlscale.core.registry import PARTS
 from xlscale.core.strict import Name, Sha256, Strict
+
+Reader = Literal[*PARTS["reader"]]
+Family = Literal[*PARTS["task"], "text", "lexicon"]  # the last two: data without a task
 
 
 class Package(Strict):
@@ -28,7 +32,7 @@ class Package(Strict):
 
 
 class HealedRung(Strict):
-    """How a cut rung was distilled to the whole model, and what has to be added to it: see ``xlscale.healing``."""
+    """How a cut rung was distilled to the whole model, and what has to be added to it: see ``training.healing``."""
 
     epochs: int
     learning_rate: float
@@ -56,11 +60,11 @@ class ModelCard(Strict):
 
     name: Name
     title: str
-    reader: Name  # module of xlscale.models that turns the weights into a config, tensors and a tokenizer
+    reader: Reader  # turns the weights into a config, tensors and a tokenizer
     package: Package | None = None
     member: str | None = None  # path of the weights inside the package
     member_sha256: Sha256 | None = None  # of a model from the hub: what its lock says
-    source: Origin | None = None  # a folder in the transformers layout, instead of a package
+    source: Repository | None = None  # a folder in the transformers layout, instead of a package
     rungs: list[int]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
@@ -83,7 +87,7 @@ class ModelCard(Strict):
 
 class Cost(Strict):
     """What all rows of a data set cost: tokens, and floating-point operations for one epoch over train (forward and
-    backward) and one evaluation of each other split, at ``layers`` layers of ``model``. See ``data.cost``."""
+    backward) and one evaluation of each other split, at ``layers`` layers of ``model``. See ``commands.cost``."""
 
     model: Name
     layers: int
@@ -95,7 +99,7 @@ class Cost(Strict):
 class DataCard(Strict):
     """A data set: a target task, an intermediate task, unlabelled text or a lexicon, as one Parquet file.
 
-    A set with a ``source`` is made of other people's files. Hash, numbers of rows and perhaps classes stand in its
+    A set with a ``source`` is made of external files. Hash, numbers of rows and perhaps classes stand in its
     lock; until there is one, ``sha256`` is that of the source's description, ``splits`` is what was read about it.
     """
 
@@ -103,10 +107,7 @@ class DataCard(Strict):
     title: str
     version: int
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
-    family: Literal[
-        *("classification", "multiple_choice", "retrieval", "mining", "ranking", "span_qa", "tagging"),
-        *("text", "lexicon"),
-    ]
+    family: Family
     type: Literal["general", "domain"] | None = None  # of intermediate data
     metric: Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"] | None = (
         None  # of tasks
@@ -119,14 +120,14 @@ class DataCard(Strict):
     languages: list[str]  # of the test split, English left out for zero-shot targets
     splits: dict[str, dict[str, int | None]]  # split -> language -> rows; None: nobody has read how many
     file: str | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
-    bundled: bool = True  # False: built at first use from the packages, see data/fetched.py
+    bundled: bool = True  # False: built on this machine from the packages, see ``acquire.datasets``
     sha256: Sha256 | None = None
-    builder: Name | None = None  # module of xlscale.data that rebuilds the file; None: the file came as it is
+    builder: Name | None = None  # module of data_manifest.builders; None: the file came as it is
     packages: list[Package] = []
-    source: Source | None = None  # other people's files, instead of packages
+    source: Source | None = None  # external files, instead of packages
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
     stages: list[Name] = []  # of a target: sets that are trained on before its own training split, in this order
-    doubles: list[Name] = []  # of an intermediate set: targets whose own data it holds, training or test
+    overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
     licence: str
@@ -168,5 +169,5 @@ class DataCard(Strict):
 
     @property
     def path(self) -> Path:
-        """The Parquet file; not there before its first use where it is not bundled."""
+        """The Parquet file; not there before it was acquired where it is not bundled."""
         return MANIFEST / self.file if self.bundled else CACHE / "data" / self.file

@@ -1,8 +1,8 @@
 """Where data and models outside this repository come from: the part of a card that says it, as a schema.
 
 A data card with a ``source`` is read from files of the Hugging Face hub, of XTREME's own download, or of a folder that
-the user has. ``data.sources`` interprets it. What a place calls a column, a label, a language or a split stands here,
-as data; what a family calls it stands in ``data.bundles``.
+the user has; ``acquire.external`` interprets it. What a file calls a column, a label, a language or a split stands in
+the card, as data; what a family calls it stands in ``data.schema``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from xlscale.core.strict import Name, Sha256, Strict
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Split = Literal["train", "dev", "test"]
-OPERATIONS = {"of", "map", "join", "sentence", "constant"}  # of ``data.sources.columns``
+OPERATIONS = {"of", "map", "join", "sentence", "constant"}  # of ``acquire.external.columns``
 
 
-class Origin(Strict):
+class Repository(Strict):
     """A repository of the hub, or a folder that an environment variable names.
 
     ``verified`` means that a person has fetched these files; then the revision is pinned. Until then it is null, and
@@ -34,18 +34,18 @@ class Origin(Strict):
     how: str = ""  # to come by the folder
 
     @model_validator(mode="after")
-    def _consistent(self) -> Origin:
+    def _consistent(self) -> Repository:
         if (self.kind == "hub") != (self.repository is not None) or (self.kind == "folder") != bool(self.variable):
             raise ValueError("kind: a hub has a repository, a folder has a variable that names it")
         if (self.status == "verified") != (self.revision is not None):
-            raise ValueError("revision: a verified origin has one, an unverified one has null")
+            raise ValueError("revision: a verified repository has one, an unverified one has null")
         return self
 
 
-class Place(Strict):
-    """Files of one origin. In a repository of Parquet: those of ``config`` and ``split``; else those of ``files``.
+class FileSource(Strict):
+    """Files of one repository. Where it holds Parquet: those of ``config`` and ``split``; else those of ``files``.
 
-    ``{language}`` stands for what the place calls a language, ``{code}`` for our code. ``labels`` is a file beside,
+    ``{language}`` stands for what these files call a language, ``{code}`` for our code. ``labels`` is a file beside,
     with the labels that a benchmark keeps apart (XTREME's layout of predictions and labels).
     """
 
@@ -61,9 +61,9 @@ class Place(Strict):
     where: dict[str, Any] = {}  # keep rows whose field is one of a list, or matches a pattern
 
     @model_validator(mode="after")
-    def _consistent(self) -> Place:
+    def _consistent(self) -> FileSource:
         if (self.files is None) == (self.config is None) or (self.config is None) != (self.split is None):
-            raise ValueError("files: a place has either files, or config and split")
+            raise ValueError("files: expected either files, or config and split")
         return self
 
 
@@ -74,27 +74,27 @@ class HeldOut(Strict):
     share: Annotated[float, Field(gt=0, lt=1)]  # of the field's values, to dev
 
 
-class Part(Strict):
+class SplitSource(Strict):
     """Rows of one split, from the first of ``places`` that is on this machine. One set of files per language."""
 
     split: Split
-    languages: list[str] | dict[str, str]  # our codes, with the place's names where these are others
+    languages: list[str] | dict[str, str]  # our codes, with the names that the files use where these are others
     language: str | None = None  # what all rows count as, whatever file they are from
     held_out: HeldOut | None = None
-    places: Annotated[list[Place], Field(min_length=1)]
+    places: Annotated[list[FileSource], Field(min_length=1)]
 
     def named(self) -> dict[str, str]:
-        """Our code of a language -> the place's name."""
+        """Our code of a language -> the name that the files use."""
         known = self.languages
         return known if isinstance(known, dict) else {code: code for code in known}
 
 
 class Source(Strict):
-    """How the rows of a data set are made from files of other people."""
+    """How the rows of an external data set are made from its files."""
 
-    origins: dict[Name, Origin]
-    columns: dict[str, Any]  # of the family -> how to make it; see ``data.sources.columns``
-    parts: Annotated[list[Part], Field(min_length=1)]
+    origins: dict[Name, Repository]
+    columns: dict[str, Any]  # of the family -> how to make it; see ``acquire.external.columns``
+    parts: Annotated[list[SplitSource], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _known(self) -> Source:
@@ -140,4 +140,4 @@ class Lock(Strict):
     labels: list[str] | None = None  # of a data set whose classes are those of its training split
     dropped: int = 0  # rows left out since their answers are not where they are said to be
     revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
-    files: dict[str, tuple[int, Sha256]]  # path below its origin -> bytes, hash
+    files: dict[str, tuple[int, Sha256]]  # path in its repository -> bytes, hash

@@ -8,13 +8,14 @@ from functools import cache
 import pandas as pd
 from tqdm import tqdm
 
-from xlscale.acquire import datasets, hub
+from xlscale.acquire import hub
+from xlscale.acquire.datasets import current
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.cards.sources import Origin
+from xlscale.cards.sources import Repository
 from xlscale.core import files
-from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
 
@@ -36,7 +37,7 @@ def overview(role: str) -> str:
             origins = card.source.origins.values()
             english = "en" in card.splits.get("test", {}) and card.family not in ("retrieval", "mining")
             about = (str(len(card.languages) + english), card.metric)
-            about = about if role == "target" else (card.type, ", ".join(card.doubles) or "-")
+            about = about if role == "target" else (card.type, ", ".join(card.overlaps_targets) or "-")
             where = ", ".join(dict.fromkeys(o.repository or f"`{o.variable}`" for o in origins))
             status = "verified" if all(o.status == "verified" for o in origins) else "runs on its fixture; unverified"
             rows.append((f"`{card.name}` {card.title}", card.family, *about, where, status))
@@ -83,7 +84,7 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
                 pinned = places.pinned(card.name, origin).revision
             except XlscaleError:  # which ``_hash`` meets too, and says
                 pinned = origin.revision
-            answer = _asked(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
+            answer = _unreachable(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
             reachable.append("no" if answer else "yes")
             revisions.append(f"{pinned[:10]}" if pinned else "unverified")
             problems += [answer] if answer else []
@@ -102,7 +103,7 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
 
 
 @cache
-def _asked(origin: Origin, revision: str, kind: str) -> str:
+def _unreachable(origin: Repository, revision: str, kind: str) -> str:
     """Why the hub does not give a revision; nothing if it does."""
     try:
         hub.commit(origin, revision, kind)
@@ -119,7 +120,7 @@ def _hash(card: DataCard | ModelCard) -> str:
         hf.checked(card)
         return "as locked"
     places.origins(card)  # raises where card and lock name different commits
-    if catalogue.lock(card.name) and datasets.here(card) and sha256_file(card.path) == card.sha256:
+    if catalogue.lock(card.name) and current(card):
         return "as locked"
     convert.hashes(card)
     return "as locked" if catalogue.lock(card.name) else "not locked"

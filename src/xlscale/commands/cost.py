@@ -1,8 +1,6 @@
-"""What a task costs, tokens and operations of every split, into its card: ``python -m xlscale.data.cost``."""
+"""What a task costs, tokens and operations of every split, into its card: the verb ``data cost``."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import yaml
@@ -27,7 +25,7 @@ def of(card: schema.DataCard) -> schema.Cost:
     """
     model = catalogue.model_card(MODEL)
     layers = max(model.rungs)
-    task, rows, encoder = tasks.of(card), load.load(card), ladder.empty(model, layers)
+    task, rows, encoder = tasks.of(card), load.splits(card), ladder.empty(model, layers)
     counts, operations = {}, {}
     for split in rows:
         inputs = token_cache.encoded(task, rows, split, model, LENGTH)
@@ -49,7 +47,3 @@ def main(names: list[str]) -> None:
             fields = strict.read_yaml(path) | {"cost": of(card).model_dump()}
             write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))
             print(f"{name}: {fields['cost']['tflop']} TFLOP")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

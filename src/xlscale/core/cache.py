@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,13 +12,16 @@ from xlscale.core import fingerprint
 from xlscale.core.files import CACHE, atomic, digest
 
 
-def table(name: str, follows_from: Any, modules: Iterable[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What ``make`` returns, from ``name`` in the cache where it was made of the same before.
+def table(name: str, follows_from: Any, make: Callable[[], pd.DataFrame], parts: Iterable[str] = ()) -> pd.DataFrame:
+    """What ``make`` returns, read from the cache where it was computed from the same data by the same code.
 
-    ``follows_from``: all that it depends on besides ``modules`` of this package, as JSON can hold it. A file that
-    cannot be read is made again.
+    ``follows_from``: the data it depends on, as JSON can hold it. The code is that of the module which defines ``make``
+    (of a partial, its function) and of all that it imports, with the versions of the libraries among it; ``parts`` are
+    modules that are chosen by name, see ``core.registry``. A file that cannot be read is made again.
     """
-    path = CACHE / "tables" / f"{name}-{digest([follows_from, fingerprint.of_modules(modules)])[:16]}.parquet"
+    function = make.func if isinstance(make, partial) else make
+    code = fingerprint.of_modules([function.__module__, *parts])
+    path = CACHE / "tables" / f"{name}-{digest([follows_from, code])[:16]}.parquet"
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError):  # not there, or not whole

@@ -30,6 +30,9 @@ BUILT = _folder("XLSCALE_BUILT", PAPER)
 RUNS = _folder("XLSCALE_RUNS", ROOT / "runs")
 CACHE = _folder("XLSCALE_CACHE", ROOT / ".cache")
 REPRODUCTION = _folder("XLSCALE_REPRODUCTION", ROOT / "reproduction")
+# What the hub's libraries read from the environment while they are imported: they keep their files in the checkout, and
+# ask the hub for nothing.
+HUB_ENVIRONMENT = {"HF_HOME": str(CACHE / "huggingface"), "HF_HUB_OFFLINE": "1"}
 
 
 Phase = Literal["pretrained", "intermediate", "target"]
@@ -46,6 +49,11 @@ class XlscaleError(Exception):
 
 class XlscaleWarning(UserWarning):
     """Something that the user should know and that stops nothing."""
+
+
+def one_line(error: object, limit: int = 160) -> str:
+    """What an error says, in one line of at most ``limit`` characters; the name of its type where it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
 def sha256_file(path: Path) -> str:

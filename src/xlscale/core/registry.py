@@ -1,8 +1,8 @@
 """The parts that are chosen by name: task families, objectives, methods, backends and readers of models.
 
-One line for each part: ``"module:Class"``, or a module alone. A part is imported when it is used and not before, and the
-code of a cell is fingerprinted with the parts that its parameters name and no others. To add a part: one file in its
-room, one name here.
+One line for each part: ``"module:Class"``, or a module alone. A part is imported when it is used and not before, and
+the code of a cell is fingerprinted with the parts that its parameters name and no others. To add a part: one file in
+its room, one name here.
 """
 
 from __future__ import annotations

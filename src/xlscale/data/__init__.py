@@ -1,8 +1,8 @@
-"""Data: from pinned packages to bundled Parquet, and from bundled Parquet to a ``datasets.DatasetDict``.
+"""Data: the columns of every family, files that open only with the sha256 that their card states, and what is measured
+on their rows. Nothing here downloads or builds: that is ``acquire``."""
 
-``packages`` obtains package files, readers (``debian``, ``libreoffice``, ``catalogues``, ``wordnet``) say what is in
-them, and builders, one module per set or kind of set, turn it into rows. ``bundles`` writes and checks the Parquet,
-``similarity`` and ``leaks`` keep test text out of training text, ``intermediate``, ``lexicon`` and ``unlabelled`` keep
-what they take away from the sets before them, and ``corpora`` loads what the cards describe. ``python -m xlscale.data``
-rebuilds every file and proves that nothing leaks.
-"""
+import os
+
+from xlscale.core.files import HUB_ENVIRONMENT
+
+os.environ.update(HUB_ENVIRONMENT | os.environ)  # before a module of this room imports ``datasets``, which reads it

@@ -123,6 +123,25 @@ def training_order(
     return [np.concatenate([members[row] for row in batches[i]]) for i in generator.permutation(len(batches))]
 
 
+def token_order(
+    lengths: np.ndarray, tokens: int, generator: np.random.Generator, pool: int = 16, row: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """As ``training_order``, but a batch is as many rows as ``tokens`` hold, padding included; one row at least.
+
+    Of a row with several inputs the longest counts.
+    """
+    members = _members(np.arange(len(lengths)) if row is None else row)
+    longest = np.array([lengths[inputs].max() for inputs in members], np.int64)
+    order = generator.permutation(len(members))
+    pools = np.cumsum(longest[order]) // (tokens * pool)
+    batches = [
+        chunk[index]
+        for chunk in np.split(order, np.flatnonzero(np.diff(pools)) + 1)
+        for index in evaluation_order(longest[chunk], tokens)
+    ]
+    return [np.concatenate([members[i] for i in batches[place]]) for place in generator.permutation(len(batches))]
+
+
 def _members(row: np.ndarray) -> list[np.ndarray]:
     """The inputs of each row, rows in the order of their first inputs."""
     _, first, of_row = np.unique(row, return_index=True, return_inverse=True)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from xlscale.cards.schema import DataCard
 from xlscale.core import cache
-from xlscale.data import load
+from xlscale.data import load, schema
 from xlscale.data.similarity import NEAR, WIDTH, contained, incidence, normal, shingles
 
 SHORT = 2 * WIDTH  # words of a choice, or of a name in a lexicon, from which on shared runs of them are looked for
@@ -161,6 +161,6 @@ def _choices(part: pd.DataFrame, short: bool) -> pd.Series:
 def _texts(card: DataCard, part: pd.DataFrame) -> pd.Series:
     """Distinct texts and longer choices or names of a split, and the English originals of translated ones, by item."""
     rows = part.set_index("item")
-    columns = () if "source" in rows else (load.TEXT[card.family], "original")
+    columns = () if "source" in rows else (schema.TEXT[card.family], "original")
     texts = [rows[column].dropna() for column in columns if column in rows]
     return pd.concat([*texts, _choices(part, short=False)]).drop_duplicates()

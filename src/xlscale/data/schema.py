@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, atomic, relative
+from xlscale.core.files import XlscaleError, atomic, one_line, relative
 
 SPLITS = ("train", "dev", "test")
 
@@ -51,6 +51,7 @@ COLUMNS: dict[str, pa.Schema] = {
     ),
     "text": pa.schema([*_COMMON, ("register", pa.string()), ("text", pa.string())]),
 }
+TEXT = dict.fromkeys(COLUMNS, "text") | {"span_qa": "context"}  # the column that is measured and compared
 # The English text that a row translates, where the bundle holds no English row of the same group.
 ORIGINAL = pa.field("original", pa.string())
 # Columns that a set may have besides: the second text of a pair (classification); the pool whose English rows are a
@@ -66,9 +67,9 @@ def shuffled(items: Iterable[Item], seed: str, key: Callable[[Item], str] = str)
     return sorted(items, key=lambda item: hashlib.sha256(f"{seed}\n{key(item)}".encode()).digest())
 
 
-def drawn(name: str, seed: str, share: float) -> bool:
-    """Whether ``name`` is in a random ``share`` (0 to 1) of all names; it and ``seed`` alone decide, everywhere."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{name}".encode()).digest()[:4]) < share * 2**32
+def sampled(name: str, seed: str, fraction: float) -> bool:
+    """Whether ``name`` is in a random ``fraction`` of all names; it and ``seed`` alone decide, on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{name}".encode()).digest()[:4]) < fraction * 2**32
 
 
 def table(family: str, rows: Iterable[Row]) -> pa.Table:
@@ -104,8 +105,7 @@ def read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({reason})") from None
+        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({one_line(error)})") from None
 
 
 def counts(rows: pa.Table) -> dict[str, dict[str, int]]:

@@ -1,6 +1,6 @@
-"""The open cell that a phase notebook works with: where it starts from, what it has to leave behind.
+"""The open cell that a phase notebook works with: where it starts from, its training and evaluation, what it leaves.
 
-The notebooks call ``open_cell``, then train and evaluate with the other modules, then ``finish``.
+The notebooks call ``open_cell``, then the steps of ``OpenCell`` one after another, then ``finish``.
 """
 
 from __future__ import annotations
@@ -9,31 +9,38 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import StringIO
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from datasets import DatasetDict
 from torch import nn
 
+from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
-from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.core import files, fingerprint, machine
-from xlscale.core.files import RUNS, atomic, write_json
+from xlscale.cards.schema import DataCard
+from xlscale.core import machine, registry
+from xlscale.core.files import NOTEBOOK, RUNS, Phase, atomic, write_json
+from xlscale.data import load
+from xlscale.data.batches import Encoded
 from xlscale.engine import runner
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
+from xlscale.experiment.recipe import Recipe
 from xlscale.experiment.results import Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
+from xlscale.tasks.base import Task
+from xlscale.training import evaluate, loop, token_cache
 from xlscale.training.loop import TrainingLog
-
-if TYPE_CHECKING:
-    from IPython.display import SVG
+from xlscale.training.methods.base import Method
+from xlscale.training.model import Model
 
 STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens"]
+CHECKPOINT = "checkpoint.safetensors"
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 
 
@@ -43,27 +50,33 @@ class OpenCell:
     def __init__(self, cell: Cell, folder: Path):
         self.cell, self.folder = cell, folder
         self.parameters = cell.parameters
-        self.dtype = machine.precision(getattr(cell.parameters, "precision", "auto"))
+        self.backend = registry.get("backend", cells.BACKEND)(getattr(cell.parameters, "precision", "auto"))
         self.seconds: dict[str, float] = {}
         self.model_card = model_card(cell.parameters.model)
-        self._card_name = getattr(cell.parameters, "target", getattr(cell.parameters, "intermediate", "udhr"))
+        self.data = data_card(getattr(cell.parameters, cell.phase, cells.PROBE))
         torch.set_num_threads(machine.THREADS)
 
-    @property
-    def data(self):
-        """Card of the data set this phase reads."""
-        return data_card(self._card_name)
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe of this phase's training."""
+        return self.parameters.recipe(self.cell.phase)
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that this phase learns and is evaluated on."""
+        return tasks.of(self.data)
+
+    @cached_property
+    def rows(self) -> DatasetDict:
+        """The splits of this phase's data set."""
+        return load.load(self.data)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the block as the stage ``name``."""
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the wall time of the block to that of ``step``, in seconds."""
         began = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-
-    def stages(self) -> list[DataCard]:
-        """Data sets whose training splits phase 3 trains on, one after the other: the target's own comes last."""
-        return [*map(data_card, self.data.stages), self.data] if self.data.trained else []
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
     def generator(self, stream: str, stage: int = 0) -> np.random.Generator:
         """An explicit generator for one purpose (one of STREAMS) and stage, fixed by the cell's seed.
@@ -79,16 +92,70 @@ class OpenCell:
 
         A parent of phase 2 that has not been run yet is run first.
         """
-        parent, checkpoint = self.cell.parent, None
-        if parent is not None and parent.phase == "intermediate":
-            checkpoint = runner.ensure(parent) / "checkpoint.safetensors"
-        with self.stage("load"):
-            return ladder.load(self.model_card, self.parameters.layers, checkpoint)
+        parent = self.cell.parent
+        if parent is None or parent.phase != "intermediate":
+            with self.timed("load"):
+                return ladder.load(self.model_card, self.parameters.layers)
+        folder = runner.ensure(parent)
+        with self.timed("load"):
+            method = _method(parent.parameters.recipe("intermediate"))
+            return method.load(self.model_card, self.parameters.layers, folder / CHECKPOINT)
 
-    def head(self, task, encoder: nn.Module) -> nn.Module:
-        """A fresh head for the task, from its own generator."""
+    def training_sets(self) -> list[DataCard]:
+        """The data sets whose training splits this phase trains on, one after another: its own comes last."""
+        before = self.data.stages if self.cell.phase == "target" else []
+        return [*map(data_card, before), self.data] if self.data.trained else []
+
+    def train(self, encoder: nn.Module) -> tuple[nn.Module | None, TrainingLog | None]:
+        """Train ``encoder`` in place by the recipe, on every training set in turn; gives the head and the log.
+
+        After intermediate training the encoder's checkpoint is written. Both are None where nothing is trained. Raises
+        Diverged.
+        """
+        head, logs = None, []
+        for stage, card in enumerate(self.training_sets()):
+            task = self.task if card is self.data else tasks.of(card)
+            if stage == 0:
+                _method(self.recipe).prepare(encoder, self.recipe)
+                head = self._head(task, encoder)
+            with self.timed("tokenise"):
+                inputs = self._inputs(task, self.rows if card is self.data else load.load(card), stage)
+            with self.timed("train"):
+                model = Model(encoder, self.backend, task, head)
+                logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage)))
+        if self.cell.phase == "intermediate":
+            _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
+        return head, TrainingLog.merged(logs)
+
+    def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
         seed = int(self.generator("head").integers(2**62))
         return task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
+
+    def _inputs(self, task: Task, rows: DatasetDict, stage: int) -> Encoded:
+        """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
+        recipe = self.recipe
+        chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
+        inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length).of_rows(chosen)
+        inputs = task.training_inputs(inputs, self.generator("windows", stage))
+        inputs = loop.to_budget(inputs, recipe.tokens, self.generator("tokens", stage))
+        shuffled = self.cell.phase == "intermediate" and self.parameters.placebo
+        return task.shuffled(inputs, self.generator("placebo", stage)) if shuffled else inputs
+
+    def evaluate(
+        self, encoder: nn.Module, head: nn.Module | None = None, split: str = "test"
+    ) -> tuple[pd.DataFrame, dict[str, Score]]:
+        """The prediction table of a split of this phase's data set, and the scores per language."""
+        rows, length = self.rows[split], PROBE_LENGTH
+        if self.cell.phase != "pretrained":
+            length, index = self.recipe.max_length, self.task.test_rows(rows, self.recipe.test_items)
+        with self.timed("tokenise"):
+            encoded = token_cache.encoded(self.task, self.rows, split, self.model_card, length)
+        if self.cell.phase != "pretrained":
+            rows, encoded = rows.select(index), encoded.of_rows(index)
+        with self.timed("evaluate"):
+            outputs = evaluate.run(Model(encoder, self.backend, self.task, head), encoded)
+            predictions = self.task.predictions(rows, encoded, outputs)
+        return predictions, self.task.scores(predictions)
 
     def finish(
         self, encoder: nn.Module, predictions: pd.DataFrame, languages: dict[str, Score], log: TrainingLog | None = None
@@ -99,11 +166,7 @@ class OpenCell:
         with atomic(self.folder / "predictions.parquet") as path:
             predictions.to_parquet(path, index=False, compression="zstd")
         result = Result(
-            id=self.cell.id,
-            phase=self.cell.phase,
-            parent=self.cell.parent.id if self.cell.parent else None,
-            parameters=self.parameters.model_dump(),
-            reads=dict(self.cell.reads),
+            **self.cell.spec(),
             status="complete",
             value=zero_shot_mean(values),
             english=values.get("en"),
@@ -115,8 +178,8 @@ class OpenCell:
             train_flops=3.0 * log.tokens * ladder.flops_per_token(encoder, log.mean_length) if log else 0.0,
             losses=[round(x, 5) for x in log.losses] if log else [],
             peak_memory_gb=round(machine.peak_memory_gb(), 3),
-            environment=machine.environment(self.dtype),
-            fingerprint=fingerprint.of_phase(self.cell.phase),
+            environment=machine.environment(self.backend.dtype) | {"backend": cells.BACKEND},
+            fingerprint=self.cell.code(),
             predictions_sha256=digest(predictions),
         )
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
@@ -124,60 +187,21 @@ class OpenCell:
         return result
 
 
-def open_cell(phase: files.Phase, namespace: dict[str, Any]) -> OpenCell:
+def _method(recipe: Recipe) -> Method:
+    return registry.get("method", recipe.method)()
+
+
+def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
     """Open the cell that a notebook's parameters describe. ``namespace`` is the notebook's ``globals()``.
 
     Run by hand it works in ``runs/by-hand/``, so that exploring never touches the cells of a sweep.
     """
     values = {name: namespace[name] for name in cells.PARAMETERS[phase].model_fields if name in namespace}
-    cell = cells.make(phase, values, f"{files.NOTEBOOK[phase].name}, cell 'parameters'")
+    cell = cells.make(phase, values, f"{NOTEBOOK[phase].name}, cell 'parameters'")
     folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
     run = OpenCell(cell, folder)
-    for card in [run.model_card, run.data, *map(data_card, run.data.stages)]:  # before anything expensive
+    for card in [run.model_card, *run.training_sets(), run.data]:  # before anything expensive
         if card.source:
             locked(card.name)
     return run
-
-
-def joined(logs: list[TrainingLog]) -> TrainingLog | None:
-    """The logs of the stages of a training as one; None where nothing was trained."""
-    if len(logs) < 2:
-        return logs[0] if logs else None
-    sums = {name: sum(getattr(log, name) for log in logs) for name in ("tokens", "padded_tokens", "squared")}
-    return TrainingLog(losses=[loss for log in logs for loss in log.losses], **sums)
-
-
-def language_table(result: Result) -> pd.DataFrame:
-    """Scores per language, in percent, the mean over zero-shot languages last."""
-    rows = {
-        code: {"items": score.items, "value (%)": 100 * score.value}
-        | {f"{name} (%)": 100 * value for name, value in score.others.items()}
-        for code, score in result.languages.items()
-    }
-    mean = {"items": sum(score.items for code, score in result.languages.items() if code != "en" or len(rows) == 1)}
-    rows["mean over zero-shot languages" if len(rows) > 1 else "mean"] = mean | {"value (%)": 100 * result.value}
-    return pd.DataFrame.from_dict(rows, orient="index").round(1)
-
-
-def loss_figure(log: TrainingLog | None) -> SVG | None:
-    """Training loss against the step, or None where nothing was trained."""
-    if log is None:
-        return None
-    from IPython.display import SVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 2.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(range(1, len(log.losses) + 1), log.losses, color="0.2", linewidth=1)
-    axes.set(xlabel="optimizer step", ylabel="training loss (nats)")
-    buffer = StringIO()
-    figure.savefig(buffer, format="svg")  # a Figure alone is shown only where pyplot has set up the notebook
-    return SVG(buffer.getvalue())
-
-
-def rung_table(card: ModelCard) -> pd.DataFrame:
-    """Every rung of a model with its counted parameters, in millions."""
-    counts = {layers: ladder.parameter_counts(ladder.empty(card, layers)) for layers in card.rungs}
-    table = pd.DataFrame.from_dict(counts, orient="index", columns=["total (M)", "non-embedding (M)"]) / 1e6
-    return table.rename_axis("layers").round(2)

@@ -7,46 +7,51 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json
-from xlscale.engine import runner, warm
+from xlscale.core.files import ROOT, RUNS, XlscaleError, relative, write_json
+from xlscale.engine import fork_server, processes, runner
 from xlscale.experiment.cells import Cell
 
 POLL = 1.0  # seconds between looks at the cells
 LINE = 30.0  # seconds after which a line is printed although nothing has ended
 
 
-def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
-    """Bring ``cells`` (of ``study``) and their ancestors to completion, ``jobs`` at a time.
+def run(
+    cells: list[Cell], jobs: int, runs: Path = RUNS, steps: Sequence[str] = (), config: Mapping[str, str] | None = None
+) -> None:
+    """Bring ``cells`` and their ancestors to completion, ``jobs`` at a time.
 
-    Raises XlscaleError with one line per crashed cell. Complete cells are not run again.
+    ``steps``: names of the other jobs that ``config`` has the Snakefile plan; what they print is shown. Complete cells
+    are not run again. Raises XlscaleError with one line per crashed cell or step.
     """
     wanted = {member.id: member for cell in cells for member in cell.lineage()}
     todo = [cell for cell in wanted.values() if not _done(cell, runs)]
-    if not todo:
+    if not todo and not steps:
         return
+    for name in [*(cell.id for cell in todo), *steps]:
+        (runs / name).mkdir(parents=True, exist_ok=True)
+        (runs / name / "error.txt").unlink(missing_ok=True)
     for cell in todo:
-        (runs / cell.id).mkdir(parents=True, exist_ok=True)
-        (runs / cell.id / "error.txt").unlink(missing_ok=True)
-        # Else each cell would look for itself through all studies.
+        # From it Snakemake and the cell's own process know the cell.
         write_json(runs / cell.id / "spec.json", cell.spec())
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
     command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
-    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), runner.WATCHED: "1"}
+    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), processes.WATCHED: "1"}
     log = runs / "snakemake.log"
     with (
         open(log, "ab") as output,
-        warm.serving(_warm(environment), output) as address,
+        fork_server.serving(environment, output) if todo else nullcontext({}) as address,
         NamedTemporaryFile("w", prefix="xlscale-", suffix=".txt") as only,
     ):
         only.write("\n".join(cell.id for cell in todo))
         only.flush()
-        command += ["--config", f"study={study}", f"only={only.name}"]
-        engine = subprocess.Popen(
-            command, cwd=ROOT, env=environment | address, stdout=output, stderr=output, start_new_session=True
-        )
+        command += ["--config", f"only={only.name}", *(f"{name}={value}" for name, value in (config or {}).items())]
+        # Snakemake itself writes to standard error only, so a step's standard output is what it has to tell the user.
+        engine = subprocess.Popen(command, cwd=ROOT, env=environment | address, stderr=output, start_new_session=True)
         previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
         try:
             _watch(engine, list(wanted.values()), runs)
@@ -57,14 +62,7 @@ def run(study: str, cells: list[Cell], jobs: int, runs: Path = RUNS) -> None:
                 # The whole group: Snakemake alone would first wait for its running cells to end.
                 os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
-    _report(engine.returncode, todo, runs, log)
-
-
-def _warm(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of the warm process: what libraries read from it while they are imported is as in a kernel."""
-    inline = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it
-    own = {"HF_HOME": str(CACHE / "huggingface"), "MPLBACKEND": inline}  # the first as in data/corpora.py
-    return own | environment | runner.KERNEL
+    _report(engine.returncode, todo, steps, runs, log)
 
 
 def _leave(sign: int, frame: object) -> None:
@@ -75,8 +73,8 @@ def _done(cell: Cell, runs: Path) -> bool:
     return (runs / cell.id / "result.json").exists()
 
 
-def _report(code: int, todo: list[Cell], runs: Path, log: Path) -> None:
-    errors = [runs / cell.id / "error.txt" for cell in todo]
+def _report(code: int, todo: list[Cell], steps: Sequence[str], runs: Path, log: Path) -> None:
+    errors = [runs / name / "error.txt" for name in [*(cell.id for cell in todo), *steps]]
     lines = [path.read_text(encoding="utf-8").strip() for path in errors if path.exists()]
     if lines:
         raise XlscaleError("\n".join(lines))

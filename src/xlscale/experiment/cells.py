@@ -1,27 +1,33 @@
-"""A cell: one notebook executed for one set of parameters, what identifies it, and the result it must leave.
+"""A cell: one notebook executed for one set of parameters. Its parameters, what identifies it, the code behind it.
 
 ``spec.json -> result.json + predictions.parquet + executed.ipynb``. This module knows no engine and no torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from xlscale.cards.catalogue import data_card, model_card
+from xlscale.core import fingerprint, registry
 from xlscale.core.files import RUNS, Phase, XlscaleError, digest
 from xlscale.core.strict import Name, Strict, parse
+from xlscale.experiment import recipe
+from xlscale.experiment.recipe import Count, Recipe
 
+Role = Literal["intermediate", "target"]  # of a data set that is trained on
+PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
 NONE = "none"
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Length = Annotated[int, Field(ge=16, le=512)]
+PROBE = "udhr"  # the data set that phase 1 is evaluated on
+BACKEND = "cpu"  # what computes here; no part of an identity
 
 
 class PretrainedParameters(Strict):
@@ -31,32 +37,27 @@ class PretrainedParameters(Strict):
     layers: Count
 
 
-class IntermediateParameters(PretrainedParameters):
-    """Phase 2: the rung is trained on an English intermediate task. The fields are None where there is none."""
-
+class _IntermediateParameters(PretrainedParameters):
     intermediate: Name
-    placebo: bool = False  # the same data and steps, labels shuffled
-    intermediate_examples: Count | None = None
-    intermediate_epochs: Count | None = None
-    intermediate_learning_rate: Rate | None = None
-    intermediate_batch_size: Count | None = None
-    intermediate_max_length: Length | None = None  # tokens
-    intermediate_test_items: Count | None = None  # at most this many items of the held-out English part
-    intermediate_tokens: Count | None = None  # of an epoch: so many of the examples as hold them; None: all examples
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    placebo: bool  # the same data and steps, labels shuffled
+    precision: Literal["auto", "bf16", "float32"]
     seed: int = Field(ge=0)
 
+    def recipe(self, role: Role) -> Recipe:
+        """The recipe of the training on the data set that plays ``role``."""
+        return recipe.of(self.model_dump(), PREFIX[role])
 
-class TargetParameters(IntermediateParameters):
-    """Phase 3: fine-tuning on the English part of a target task, evaluation on every other language."""
 
+IntermediateParameters = create_model(
+    "IntermediateParameters",
+    __base__=_IntermediateParameters,
+    __doc__="Phase 2: the rung is trained on an English intermediate task; the recipe's fields are None without one.",
+    **recipe.flattened(PREFIX["intermediate"]),
+)
+
+
+class _TargetParameters(IntermediateParameters):
     target: Name
-    examples: Count | None = None
-    epochs: Count | None = None
-    learning_rate: Rate | None = None
-    batch_size: Count | None = None
-    max_length: Length  # tokens
-    test_items: Count  # at most this many test items per language
     split: Literal["test", "dev"] = "test"  # what is evaluated; dev, which is English, to choose hyperparameters
 
     @model_validator(mode="before")
@@ -68,12 +69,20 @@ class TargetParameters(IntermediateParameters):
         values = dict(values)
         untrained = _untrained(values.get("target"))
         if values.get("intermediate") == NONE:
-            values |= dict.fromkeys(_INTERMEDIATE_ONLY) | {"placebo": False}
+            values |= recipe.unused(PREFIX["intermediate"]) | {"placebo": False}
         if untrained:
-            values |= dict.fromkeys(_TARGET_TRAINING)
+            values |= recipe.unused(PREFIX["target"], recipe.TRAINING)
         if untrained and values.get("intermediate") == NONE:
             values["seed"] = 0
         return values
+
+
+TargetParameters = create_model(
+    "TargetParameters",
+    __base__=_TargetParameters,
+    __doc__="Phase 3: fine-tuning on the English part of a target task, evaluation on every other language.",
+    **recipe.flattened(PREFIX["target"]),
+)
 
 
 def _untrained(target: Any) -> bool:
@@ -84,11 +93,7 @@ def _untrained(target: Any) -> bool:
         return False
 
 
-# Parameters that came later: at these values they are not part of an identity, so cells from before keep theirs.
-_LATER = {"split": "test", "intermediate_tokens": None}
-_INTERMEDIATE_ONLY = [name for name in IntermediateParameters.model_fields if name.startswith("intermediate_")]
-_TARGET_TRAINING = ["examples", "epochs", "learning_rate", "batch_size"]
-PARAMETERS = {
+PARAMETERS: dict[Phase, type[Strict]] = {
     "pretrained": PretrainedParameters,
     "intermediate": IntermediateParameters,
     "target": TargetParameters,
@@ -116,6 +121,10 @@ class Cell:
         """The intermediate training as a label: 'none', '<set>' or '<set>, shuffled labels'."""
         return condition(self.parameters.model_dump())
 
+    def code(self) -> str:
+        """Fingerprint of the present code behind this cell."""
+        return code(self.phase, self.parameters.model_dump())
+
     def spec(self) -> dict[str, Any]:
         """What ``spec.json`` holds: all of the cell's identity, readable."""
         return {
@@ -129,6 +138,23 @@ class Cell:
     def lineage(self) -> list[Cell]:
         """This cell after all its ancestors, oldest first."""
         return [*(self.parent.lineage() if self.parent else []), self]
+
+
+def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -> tuple[str, ...]:
+    """The modules of the parts that a cell's parameters name: reader, task family, objective and method, and the
+    backend that computes. Raises XlscaleError for an unknown card or part."""
+    found = [("reader", model_card(parameters["model"]).reader), ("backend", backend)]
+    read = [PROBE] if phase == "pretrained" else [parameters[phase], *_stages(phase, parameters[phase])]
+    found += [("task", data_card(name).family) for name in read]
+    if phase != "pretrained" and data_card(parameters[phase]).trained:
+        for kind in ("objective", "method"):  # which a recipe from before there were others does not name
+            found.append((kind, parameters.get(PREFIX[phase] + kind, Recipe.model_fields[kind].default)))
+    return tuple(sorted({registry.module(kind, name) for kind, name in found}))
+
+
+def code(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -> str:
+    """Fingerprint of the present code behind a cell with these parameters. Raises as ``parts`` does."""
+    return fingerprint.of_phase(phase, parts(phase, parameters, backend))
 
 
 def condition(parameters: dict[str, Any]) -> str:
@@ -154,8 +180,7 @@ def make(
         _check(phase, parameters, where)
         parent = _parent(phase, parameters, where, made)
         reads = _reads(phase, parameters)
-        values = {k: v for k, v in parameters.model_dump().items() if k not in _LATER or v != _LATER[k]}
-        identity = digest([phase, values, reads, parent.id if parent else None])
+        identity = digest([phase, _identifying(parameters), reads, parent.id if parent else None])
         name = f"{_slug(phase, parameters)}-{identity[:10]}"
         made[parameters] = Cell(phase, parameters, tuple(reads), parent, name)
     return made[parameters]
@@ -175,31 +200,49 @@ def from_spec(spec: dict[str, Any], where: str, made: dict[Parameters, Cell] | N
     return cell
 
 
+def _identifying(parameters: Parameters) -> dict[str, Any]:
+    """The parameters that are part of an identity: a field that has a default only where it differs from that, so that
+    a field that comes later leaves the identities from before as they were."""
+    fields = type(parameters).model_fields
+    return {
+        name: value
+        for name, value in parameters.model_dump().items()
+        if fields[name].is_required() or value != fields[name].default
+    }
+
+
 def _check(phase: Phase, parameters: Parameters, where: str) -> None:
     rungs = _named(where, "model", model_card, parameters.model).rungs
     if parameters.layers not in rungs:
         raise XlscaleError(f"{where}: layers: expected one of {rungs} of {parameters.model}, got {parameters.layers}")
-    needed: list[str] = []
     if phase == "intermediate" or getattr(parameters, "intermediate", NONE) != NONE:
-        _check_role(parameters.intermediate, "intermediate", where)
-        needed += [name for name in _INTERMEDIATE_ONLY if name not in _LATER]
+        _check_training(parameters, "intermediate", where)
     if phase == "target":
-        _check_role(parameters.target, "target", where)
-        needed += _TARGET_TRAINING if data_card(parameters.target).trained else []
-    for name in needed:
-        if getattr(parameters, name) is None:
-            raise XlscaleError(f"{where}: {name}: expected a number, got nothing")
-    for field, prefix in (("intermediate", "intermediate_"), ("target", "")):
-        if phase == field or (field == "intermediate" and f"{prefix}examples" in needed):
-            _check_size(parameters, getattr(parameters, field), prefix, where)
-    if phase == "target" and parameters.split not in (splits := data_card(parameters.target).splits):
-        raise XlscaleError(f"{where}: split: expected one of {', '.join(splits)} for {parameters.target}, got dev")
+        _check_training(parameters, "target", where)
+        if parameters.split not in (splits := data_card(parameters.target).splits):
+            raise XlscaleError(f"{where}: split: expected one of {', '.join(splits)} for {parameters.target}, got dev")
 
 
-def _check_role(name: str, role: str, where: str) -> None:
+def _check_training(parameters: Parameters, role: Role, where: str) -> None:
+    """Check the data set that plays ``role`` and the recipe of its training."""
+    name, prefix = getattr(parameters, role), PREFIX[role]
+    chosen = recipe.of(parameters.model_dump(), prefix, where)
     card = _named(where, role, data_card, name)
     if card.role != role:
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
+    needed = recipe.NEEDED if card.trained else [name for name in recipe.NEEDED if name not in recipe.TRAINING]
+    if (missing := chosen.missing) in needed:
+        raise XlscaleError(f"{where}: {prefix}{missing}: expected a number, got nothing")
+    for kind in ("objective", "method"):
+        _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
+    rows = training_rows(name)
+    if chosen.examples is not None and rows is not None and chosen.examples > rows:
+        raise XlscaleError(
+            f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {chosen.examples}"
+        )
+    if card.family == "span_qa" and chosen.max_length < SHORTEST_WINDOW:
+        expected = f"at least {SHORTEST_WINDOW} for span QA"
+        raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
 
 
 def training_rows(name: str) -> int | None:
@@ -207,20 +250,6 @@ def training_rows(name: str) -> int | None:
     as it has; None where a card does not know."""
     sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (name, *data_card(name).stages)]
     return None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
-
-
-def _check_size(parameters: Parameters, name: str, prefix: str, where: str) -> None:
-    card = data_card(name)
-    examples, length = getattr(parameters, f"{prefix}examples"), getattr(parameters, f"{prefix}max_length")
-    rows = training_rows(name)
-    if examples is not None and rows is not None and examples > rows:
-        raise XlscaleError(
-            f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {examples}"
-        )
-    if card.family == "span_qa" and length < SHORTEST_WINDOW:
-        raise XlscaleError(
-            f"{where}: {prefix}max_length: expected at least {SHORTEST_WINDOW} for span QA, got {length}"
-        )
 
 
 def _named(where: str, field: str, load: Any, name: str) -> Any:
@@ -244,10 +273,13 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         card = model_card(parameters.model)
         rung = card.healed_rung(parameters.layers)
         healed = [("healed", rung.sha256)] if rung else []
-        return [(card.name, card.member_sha256), *healed, ("prefix", digest(card.prefix)), _data_read("udhr")]
-    name = parameters.target if phase == "target" else parameters.intermediate
-    stages = data_card(name).stages if phase == "target" else []
-    return [_data_read(one) for one in (name, *stages)]
+        return [(card.name, card.member_sha256), *healed, ("prefix", digest(card.prefix)), _data_read(PROBE)]
+    name = getattr(parameters, phase)
+    return [_data_read(one) for one in (name, *_stages(phase, name))]
+
+
+def _stages(phase: Phase, name: str) -> list[str]:
+    return data_card(name).stages if phase == "target" else []
 
 
 def _data_read(name: str) -> tuple[str, str]:

@@ -13,26 +13,26 @@ from xlscale.cards.catalogue import data_card
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
 from xlscale.experiment import cells
-from xlscale.experiment.cells import NONE, Cell
+from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
+from xlscale.experiment.recipe import Count, Length, Rate, Recipe
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
-class Recipe(Strict):
-    """Hyperparameters of a training phase; which of them a phase needs is checked cell by cell."""
+class StudyRecipe(Recipe):
+    """A recipe for all rungs of a study; which of its fields a phase needs is checked cell by cell."""
 
-    examples: int | None = None
-    tokens: int | None = None  # the token-matched arm of intermediate training: see ``training.up_to``
-    epochs: int | None = None
+    examples: Count | None = None
+    epochs: Count | None = None
     # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
-    learning_rate: float | list[float] | dict[int, float | list[float]] | Literal["tuned"] | None = None
-    batch_size: int | None = None
-    max_length: int
-    test_items: int
+    learning_rate: Rate | list[Rate] | dict[int, Rate | list[Rate]] | Literal["tuned"] | None = None
+    batch_size: Count | None = None
+    max_length: Length
+    test_items: Count
 
-    def at(self, model: str, layers: int, phase: Literal["intermediate", "target"], where: str) -> list[dict[str, Any]]:
+    def at(self, model: str, layers: int, phase: Role, where: str) -> list[dict[str, Any]]:
         """The values for one rung, once per learning rate. Raises XlscaleError when the rung has no learning rate."""
         rate = self.learning_rate
         if rate == "tuned":
@@ -40,11 +40,10 @@ class Recipe(Strict):
         if isinstance(rate, dict) and layers not in rate:
             raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
         rates = rate[layers] if isinstance(rate, dict) else rate
-        values = self.model_dump(exclude={"tokens"} if self.tokens is None else None)
-        return [values | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
+        return [self.model_dump() | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
 
 
-def reference(target: str, layers: int, where: str) -> Recipe:
+def reference(target: str, layers: int, where: str) -> StudyRecipe:
     """The recipe of a target's card for a model with ``layers`` layers, on all training and test rows.
 
     Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
@@ -52,13 +51,15 @@ def reference(target: str, layers: int, where: str) -> Recipe:
     known, rows = data_card(target).recipe, cells.training_rows(target)
     if known is None or rows is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
-    return Recipe(
+    stated = {"warmup_steps": known.warmup_steps, "weight_decay": known.weight_decay}
+    return StudyRecipe(
         examples=rows,
         epochs=known.epochs,
         learning_rate=(layers >= LARGE and known.large_learning_rate) or known.learning_rate,
         batch_size=known.batch_size,
         max_length=known.max_length,
         test_items=ALL,
+        **{name: value for name, value in stated.items() if value is not None},
     )
 
 
@@ -100,8 +101,10 @@ class Study(Strict):
     targets: list[Name]  # none: phase 2 is the last
     split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[int], Field(min_length=1)]
-    intermediate_recipe: Recipe
-    target_recipes: dict[Name, Recipe | Literal["reference"]]  # reference: as the target's card has it, on all rows
+    intermediate_recipe: StudyRecipe
+    target_recipes: dict[
+        Name, StudyRecipe | Literal["reference"]
+    ]  # reference: as the target's card has it, on all rows
     only: list[dict[str, Any]] = []  # leave out what matches none of these and is no ancestor of what does
     tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
@@ -122,8 +125,9 @@ class Study(Strict):
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
+            values["precision"] = "auto"
             for recipe in self.intermediate_recipe.at(model, layers, "intermediate", where):
-                second = values | {f"intermediate_{name}": value for name, value in recipe.items()}
+                second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
                 last += [("target", third) for third in self._targets(second, where)]
                 for phase, given in last:

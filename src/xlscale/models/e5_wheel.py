@@ -279,12 +279,12 @@ def character_map(table: dict[str, str]) -> bytes:
     units = np.zeros(256 * len(starts) + len(keys), "<u4")
     for prefix, start in starts.items():
         if prefix:
-            place = starts[prefix[:-1]] + prefix[-1]
-            units[place] = prefix[-1] | (place ^ start) << 10
+            position = starts[prefix[:-1]] + prefix[-1]
+            units[position] = prefix[-1] | (position ^ start) << 10
     text = b""
     for leaf, (key, replacement) in enumerate(zip(keys, table.values(), strict=True), 256 * len(starts)):
-        place = starts[key[:-1]] + key[-1]
-        units[place] = key[-1] | 1 << 8 | (place ^ leaf) << 10
+        position = starts[key[:-1]] + key[-1]
+        units[position] = key[-1] | 1 << 8 | (position ^ leaf) << 10
         units[leaf] = len(text)
         text += replacement.encode() + b"\0"
     return struct.pack("<I", units.nbytes) + units.tobytes() + text

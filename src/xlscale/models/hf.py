@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
-from xlscale.core.files import XlscaleError, read_json, relative, sha256_file
+from xlscale.core.files import XlscaleError, one_line, read_json, relative, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +173,6 @@ def _read(path: Path) -> Iterator[None]:
     except XlscaleError:
         raise
     except Exception as error:  # whatever the library, tokenizers or safetensors raise about a broken file
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise XlscaleError(f"{path}: expected a model that transformers can read ({reason})") from None
+        raise XlscaleError(f"{path}: expected a model that transformers can read ({one_line(error, 200)})") from None
     finally:
         logger.setLevel(level)

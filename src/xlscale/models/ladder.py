@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlscale.cards.schema import ModelCard
+from xlscale.core import registry
 from xlscale.core.files import XlscaleError, atomic, relative, verify
-from xlscale.models import healed, hf, store
+from xlscale.models import healed, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
     from torch import Tensor
@@ -24,10 +25,10 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
     """The model's fast tokenizer. It adds <s> and </s> but not ``card.prefix``, and cuts at the model's positions only
     when asked to (``truncation=True``). Does not import torch."""
     if card.source:
-        return hf.tokenizer(card)
+        return registry.get("reader", card.reader).tokenizer(card)
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    folder = store.prepared(card)
+    folder = store.converted(card)
     described = store.config(folder)
     return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / store.TOKENIZER),
@@ -56,8 +57,8 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 
     _check_rung(card, layers)
     if card.source:
-        return hf.empty(card, layers)
-    described = store.config(store.prepared(card))["model"]
+        return registry.get("reader", card.reader).empty(card, layers)
+    described = store.config(store.converted(card))["model"]
     with torch.device("meta"):  # neither memory nor random initial values
         config = BertConfig(**described | {"num_hidden_layers": layers}, attn_implementation="eager")
         return BertModel(config, add_pooling_layer=False)
@@ -66,8 +67,8 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTrainedModel:
     """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it.
 
-    Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings are always
-    the pretrained ones: a memory-mapped tensor that does not require gradients. No random number is drawn.
+    Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings do not
+    require gradients, and are a memory-mapped tensor unless the checkpoint has some. No random number is drawn.
 
     Raises XlscaleError when ``layers`` is not a rung of the card, or the checkpoint is missing, broken or of another
     rung.
@@ -76,12 +77,14 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
 
     if card.source:
         return _from_folder(card, layers, checkpoint)
-    folder, model = store.prepared(card), empty(card, layers)
+    folder, model = store.converted(card), empty(card, layers)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     word = wanted.pop(store.WORD_EMBEDDINGS)
     tensors = _read(folder / store.EMBEDDINGS, {store.WORD_EMBEDDINGS: word})
     # The rest is copied: training writes to it, and copies are aligned alike wherever they came from.
     source, prefix = (checkpoint, MODEL) if checkpoint else (folder / store.ENCODER, "")
+    if checkpoint and MODEL + store.WORD_EMBEDDINGS in _names(checkpoint):
+        wanted[store.WORD_EMBEDDINGS] = word
     tensors |= {name: tensor.clone() for name, tensor in _read(source, wanted, prefix, whole=bool(checkpoint)).items()}
     model.load_state_dict(tensors, assign=True)
     positions = torch.arange(model.config.max_position_embeddings).expand((1, -1))  # buffers are in no state dict
@@ -96,12 +99,28 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
 def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None) -> PreTrainedModel:
     """``load`` for a model in the transformers layout, with the same rule for word embeddings."""
     _check_rung(card, layers)
-    model = hf.load(card, layers)
+    model = registry.get("reader", card.reader).load(card, layers)
     word = model.get_input_embeddings().weight.requires_grad_(False)
     if checkpoint:
-        wanted = {name: parameter.shape for name, parameter in model.named_parameters() if parameter is not word}
+        trained = _names(checkpoint)
+        wanted = {
+            name: parameter.shape
+            for name, parameter in model.named_parameters()
+            if parameter is not word or MODEL + name in trained
+        }
         model.load_state_dict(_read(checkpoint, wanted, MODEL, whole=True), strict=False)
     return model.eval()
+
+
+def _names(path: Path) -> set[str]:
+    """Names of the tensors in a safetensors file; none of a file that ``_read`` will refuse."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {*file.keys()}
+    except (OSError, SafetensorError):
+        return set()
 
 
 def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whole: bool = False) -> dict[str, Tensor]:
@@ -135,19 +154,21 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whol
 
 
 def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
-    """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except the word embeddings, which
-    stay as pretrained.
+    """Write a rung as safetensors, atomically: all its parameters as ``model.<name>`` except word embeddings that
+    stayed as pretrained.
 
     Equal tensors give equal bytes. Raises XlscaleError when the disk is full.
     """
     from safetensors.torch import save
 
     word = model.get_input_embeddings().weight
-    tensors = {
-        MODEL + name: parameter.detach() for name, parameter in model.named_parameters() if parameter is not word
+    kept = {
+        MODEL + name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if parameter is not word or word.requires_grad
     }
     with atomic(path) as temporary:
-        temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+        temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in kept.items()}))
 
 
 def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:

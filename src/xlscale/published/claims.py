@@ -1,26 +1,23 @@
 """The audit of claims: ``paper/claims.yaml`` against the published scores and the local record.
 
 No verdict is written down: it follows from the checks. A claim is contradicted if a deciding check fails, supported (or
-reproduced, where the local record decides) if all of them hold, and undecidable where one finds nothing to look at.
+reproduced, where the local record decides) if all of them hold, and undecidable where one has nothing to look at. What
+the paper says of it is in ``report.sections.claims``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from xlscale.core.files import PAPER, XlscaleError, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
 from xlscale.experiment.cells import SHUFFLED
-from xlscale.report.describe import listing, percent, signed
-
-if TYPE_CHECKING:
-    from xlscale.report.typeset import Numbers
 
 FILE = PAPER / "claims.yaml"
 SUPPORTED = "supported by published numbers"
@@ -51,7 +48,7 @@ class Check(Strict):
 
 
 class Claim(Strict):
-    """A claim, whose it is, in which version of the paper, and the checks."""
+    """A claim, the paper and version that make it, and the checks."""
 
     id: Name
     paper: Name
@@ -70,10 +67,24 @@ class Claims(Strict):
 
 @dataclass(frozen=True)
 class Finding:
-    """``holds``: None where there is nothing to look at; ``text``: what was found, in words."""
+    """What a check found. ``holds``: None where there is nothing to look at; then there are no ``facts``.
+
+    ``facts`` depend on the kind of check:
+
+    - value, difference: value and unit ("points", "similarity" or "percent")
+    - share: above, of (numbers of rows), low, high (least and greatest difference)
+    - largest: rank, of, value, first (who is), first_value, unit
+    - count: count
+    - matches: fit, of (numbers of rows), others (texts that do not match, sorted)
+    - phases: a number of complete cells by phase
+    - local_gains: of, above, below (numbers of gains)
+    """
 
     holds: bool | None
-    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+NOTHING = Finding(None)
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def chosen(scores: pd.DataFrame, select: Select) -> pd.DataFrame:
-    """The rows whose columns all match. Raises XlscaleError for a column that there is not."""
+    """The rows whose columns all match. Raises XlscaleError for an unknown column."""
     keep = pd.Series(True, index=scores.index)
     for column, wanted in select.items():
         if column not in scores:
@@ -130,84 +141,69 @@ def chosen(scores: pd.DataFrame, select: Select) -> pd.DataFrame:
 
 def _within(check: Check, value: float) -> bool:
     """Whether a value is as claimed; a check without a limit only reports."""
-    # Half a unit of the last place that is printed: differences of printed numbers are not exact in binary.
-    slack = check.tolerance + 1e-9
-    fits = check.expected is None or abs(value - check.expected) <= slack
+    # The slack allows for differences of printed numbers, which are not exact in binary.
+    fits = check.expected is None or abs(value - check.expected) <= check.tolerance + 1e-9
     fits &= check.at_least is None or value >= check.at_least - 1e-9
     return fits and (check.at_most is None or value <= check.at_most + 1e-9)
 
 
-def _limit(check: Check, write: Callable[[float], str]) -> str:
-    limits = {"claimed": check.expected, "at least": check.at_least, "at most": check.at_most}
-    parts = [f"{word} {write(limit)}" for word, limit in limits.items() if limit is not None]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _points(value: float) -> str:
-    return f"{signed(value)} points"
+def _unit(rows: pd.DataFrame) -> str:
+    of = {"similarity": "similarity", "difference": "points"}
+    return next((unit for measure, unit in of.items() if (rows["measure"] == measure).all()), "percent")
 
 
 def _value(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     mean = float(rows["score"].mean())
-    if (rows["measure"] == "similarity").all():
-        return Finding(_within(check, mean), f"{mean:.5g}" + _limit(check, "{:.5g}".format))
-    write = _points if (rows["measure"] == "difference").all() else percent
-    return Finding(_within(check, mean), write(mean) + _limit(check, write))
+    return Finding(_within(check, mean), {"value": mean, "unit": _unit(rows)})
 
 
 def _difference(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     other = chosen(evidence.scores, check.than)
     if other.empty:
-        return Finding(None, "")
+        return NOTHING
     value = float(rows["score"].mean() - other["score"].mean())
-    if (rows["measure"] == "similarity").all():
-        return Finding(_within(check, value), f"{value:+.3f}" + _limit(check, "{:+.3f}".format))
-    return Finding(_within(check, value), _points(value) + _limit(check, _points))
+    unit = "similarity" if _unit(rows) == "similarity" else "points"
+    return Finding(_within(check, value), {"value": value, "unit": unit})
 
 
 def _share(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
-    above = int((rows["score"] > 0).sum())
-    spread = f"{_points(rows['score'].min())} to {signed(rows['score'].max())}"
-    return Finding(_within(check, above / len(rows)), f"{above} of {len(rows)} above zero ({spread})")
+    scores = rows["score"]
+    above = int((scores > 0).sum())
+    facts = {"above": above, "of": len(rows), "low": scores.min(), "high": scores.max()}
+    return Finding(_within(check, above / len(rows)), facts)
 
 
 def _largest(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     means = rows.groupby(check.by)["score"].mean().sort_values(ascending=False)
     if check.name not in means:
-        return Finding(None, "")
-    place = list(means.index).index(check.name) + 1
-    write = _points if (rows["measure"] == "difference").all() else percent
-    own = f"{check.name} is number {place} of {len(means)} ({write(means[check.name])})"
-    return Finding(place == 1, own if place == 1 else f"{own}; first is {means.index[0]} ({write(means.iloc[0])})")
+        return NOTHING
+    rank = means.index.get_loc(check.name) + 1
+    facts = {"rank": rank, "of": len(means), "value": means[check.name], "unit": _unit(rows)}
+    return Finding(rank == 1, facts | {"first": means.index[0], "first_value": means.iloc[0]})
 
 
 def _count(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     count = rows[check.by].nunique()
-    return Finding(count == check.expected, f"{count} (claimed {check.expected:g})")
+    return Finding(count == check.expected, {"count": count})
 
 
 def _matches(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
-    fits = [fnmatchcase(text, check.pattern) for text in rows[check.column]]
-    others = sorted({text for text, fit in zip(rows[check.column], fits, strict=True) if not fit})
-    example = "" if all(fits) else f"; not so: {others[0]}" + (f" and {len(others) - 1} more" if others[1:] else "")
-    return Finding(all(fits), f"{sum(fits)} of {len(fits)}{example}")
+    fits = rows[check.column].map(lambda text: fnmatchcase(text, check.pattern))
+    others = sorted(rows.loc[~fits, check.column].unique())
+    return Finding(not others, {"fit": int(fits.sum()), "of": len(rows), "others": others})
 
 
 def _phases(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     done = evidence.cells[evidence.cells["status"] == "complete"]["phase"].value_counts()
-    found = [phase for phase in PHASES if phase in done]
-    if len(found) < len(PHASES):
-        return Finding(None, "")
-    return Finding(True, "complete cells: " + listing(f"{done[phase]} {phase}" for phase in PHASES))
+    return Finding(True, {phase: int(done[phase]) for phase in PHASES}) if {*PHASES} <= {*done.index} else NOTHING
 
 
 def _local_gains(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     real = evidence.gains[~evidence.gains["condition"].str.endswith(SHUFFLED)].dropna(subset=["estimate"])
     if real.empty:
-        return Finding(None, "")
+        return NOTHING
     above, below = int((real["low"] > 0).sum()), int((real["high"] < 0).sum())
-    text = f"local ladder: of {len(real)} gains (set, target and rung), {above} above zero and {below} below"
-    return Finding(above > 0 and not below, text)
+    return Finding(above > 0 and not below, {"of": len(real), "above": above, "below": below})
 
 
 _KINDS: dict[str, Callable[[Check, pd.DataFrame, Evidence], Finding]] = {
@@ -224,13 +220,8 @@ _KINDS: dict[str, Callable[[Check, pd.DataFrame, Evidence], Finding]] = {
 
 def run(check: Check, evidence: Evidence) -> Finding:
     """What a check finds; nothing where no score is selected."""
-    rows = evidence.scores
-    if check.kind not in LOCAL:
-        rows = chosen(evidence.scores, check.select)
-        if rows.empty:
-            return Finding(None, "")
-    found = _KINDS[check.kind](check, rows, evidence)
-    return Finding(found.holds, f"{check.say}: {found.text}" if check.say and found.text else found.text)
+    rows = evidence.scores if check.kind in LOCAL else chosen(evidence.scores, check.select)
+    return NOTHING if rows.empty and check.kind not in LOCAL else _KINDS[check.kind](check, rows, evidence)
 
 
 def verdict(claim: Claim, findings: list[Finding]) -> str:
@@ -242,34 +233,3 @@ def verdict(claim: Claim, findings: list[Finding]) -> str:
         return UNDECIDABLE
     kinds = {REPRODUCED if check.kind in LOCAL else SUPPORTED for check, _ in deciding}
     return "; ".join(sorted(kinds, reverse=True))
-
-
-def audit(claims: Claims, evidence: Evidence) -> pd.DataFrame:
-    """A row per claim: id, paper, version, claim, verdict, found (text), would_decide ("" unless undecidable)."""
-    rows = []
-    for claim in claims.claims:
-        findings = [run(check, evidence) for check in claim.checks]
-        told = verdict(claim, findings)
-        found = "; ".join(found.text for found in findings if found.text)
-        missing = claim.would_decide if told == UNDECIDABLE else ""
-        rows.append((claim.id, claims.papers[claim.paper], claim.version, claim.claim, told, found, missing))
-    columns = ["id", "paper", "version", "claim", "verdict", "found", "would_decide"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def add(numbers: Numbers, table: pd.DataFrame) -> None:
-    """The audit's table and the numbers of claims by verdict, for the paper."""
-    for key, words in (("supported", SUPPORTED), ("reproduced", REPRODUCED), ("contradicted", CONTRADICTED),
-                       ("undecidable", UNDECIDABLE)):  # fmt: skip
-        count = int(table["verdict"].str.contains(words, regex=False).sum())
-        numbers.add(f"claims_{key}", count, str(count), "claims")
-        numbers.add(f"claims_{key}_word", None, words)
-    numbers.add("claims_total", len(table), str(len(table)), "claims")
-    numbers.add("claims_papers", table["paper"].nunique(), str(table["paper"].nunique()), "papers")
-    rows = []
-    for row in table.itertuples():
-        rest = f"Would decide it: {row.would_decide}" if row.would_decide else ""
-        version = "" if row.version == "both" else f" [{row.version} version]"
-        rows.append([row.paper, row.claim + version, row.verdict, ". ".join(filter(None, [row.found, rest])) or "–"])
-        numbers.add(f"claim_{row.id}", None, row.verdict)
-    numbers.table("claims", ["Paper", "Claim", "Verdict", "Found"], rows)

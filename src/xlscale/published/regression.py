@@ -16,6 +16,7 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -129,15 +130,15 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     """A row per route and regime with a series of several sizes: _BY, studies (number), secondary, fields of Fit.
 
-    ``rows`` is that of ``gains.pairs`` or of ``scale.levels``. Fits of the same rows are kept on disk.
+    ``rows`` is that of ``gains.pairs`` or of ``scale.levels``. Fits of the same rows are cached.
     """
-    return _kept("regressions", rows, value, lambda: _regressions(rows, value))
+    return _cached("regressions", rows, value, partial(_regressions, rows, value))
 
 
-def _kept(name: str, rows: pd.DataFrame, value: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def _cached(name: str, rows: pd.DataFrame, value: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     used = [*_BY, *SERIES, "size", "task", "language", "type", "secondary", value]
     content = hashlib.sha256(rows[used].to_csv(index=False).encode()).hexdigest()
-    return cache.table(f"{name}-{value}", content, ["published.regression", "stats.groups"], make)
+    return cache.table(f"{name}-{value}", content, make)
 
 
 def _regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -156,9 +157,9 @@ def leave_one_out(rows: pd.DataFrame, value: str, by: str = "study") -> pd.DataF
     """Every regression of ``regressions`` again without each study (or family): _BY, left_out, and the fields of Fit.
 
     The first row of a regime has left_out "" and is the whole fit. A regime with one level of ``by`` has no other row.
-    Fits of the same rows are kept on disk.
+    Fits of the same rows are cached.
     """
-    return _kept(f"without-a-{by}", rows, value, lambda: _leave_one_out(rows, value, by))
+    return _cached(f"without-a-{by}", rows, value, partial(_leave_one_out, rows, value, by))
 
 
 def _leave_one_out(rows: pd.DataFrame, value: str, by: str) -> pd.DataFrame:

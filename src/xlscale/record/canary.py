@@ -1,7 +1,7 @@
 """What a change of code means for the record: stamps in ``results/fingerprints.json``.
 
-When the fingerprint of a phase changes, ``make canary`` reruns a few stated cells. Equal predictions stamp the new
-code as equivalent to the recorded one; different predictions void what the old code recorded for that phase.
+When the code behind recorded cells changes, ``make canary`` runs a few stated ones again. Equal predictions stamp the
+new code as equivalent to the recorded one; different predictions void what the old code recorded.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from xlscale.core import fingerprint
-from xlscale.core.files import RESULTS, Phase, read_json, relative, write_json
+from xlscale.core.files import RESULTS, Phase, XlscaleError, read_json, relative, write_json
 from xlscale.core.strict import Sha256, Strict, parse
+from xlscale.experiment import cells
 from xlscale.experiment.results import Result
 
 FILE = "fingerprints.json"
@@ -36,62 +36,70 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
     return [parse(Stamp, entry, relative(path)) for entry in read_json(path)]
 
 
-def void(folder: Path = RESULTS) -> set[tuple[str, str]]:
-    """(phase, fingerprint) of recorded code that the present code was found to differ from.
+def code(result: Result) -> str:
+    """Fingerprint of the present code behind a recorded cell; its own where its parameters name what is not here."""
+    try:
+        return cells.code(result.phase, result.parameters, result.environment.get("backend", cells.BACKEND))
+    except XlscaleError:
+        return result.fingerprint
+
+
+def void(found: dict[str, Result], folder: Path = RESULTS) -> set[str]:
+    """Ids of recorded cells whose code the present code was found to differ from.
 
     Going back to the recorded code brings its cells back: the stamp is about a pair of codes.
     """
-    found = set()
-    for stamp in stamps(folder):
-        known = accepted(stamp.phase, folder)
-        if stamp.verdict == "different" and stamp.current in known and stamp.recorded not in known:
-            found.add((stamp.phase, stamp.recorded))
-    return found
+    different = {(s.phase, s.recorded, s.current) for s in stamps(folder) if s.verdict == "different"}
+    voided = {
+        (phase, old, new)
+        for phase, old, new in changed(found, folder)
+        if any((phase, old, one) in different for one in linked(phase, new, folder))
+    }
+    return {name for name, result in found.items() if (result.phase, result.fingerprint, code(result)) in voided}
 
 
-def accepted(phase: Phase, folder: Path = RESULTS) -> set[str]:
-    """Fingerprints that the present code of ``phase`` stands for: its own and all that a chain of stamps ties to it."""
-    return linked(phase, fingerprint.of_phase(phase), folder)
+def accepted(result: Result, folder: Path = RESULTS) -> bool:
+    """Whether the code of a result is the present one, or tied to it by a chain of stamps."""
+    return result.fingerprint in linked(result.phase, code(result), folder)
 
 
-def linked(phase: Phase, code: str, folder: Path = RESULTS) -> set[str]:
-    """Fingerprints that a chain of stamps ties to ``code`` as equivalent, itself among them."""
-    found = {code}
+def linked(phase: Phase, fingerprint: str, folder: Path = RESULTS) -> set[str]:
+    """Fingerprints that a chain of stamps ties to ``fingerprint`` as equivalent, itself among them."""
+    found = {fingerprint}
     pairs = [(s.recorded, s.current) for s in stamps(folder) if s.phase == phase and s.verdict == "equivalent"]
-    while more := {code for pair in pairs if found & set(pair) for code in pair} - found:
+    while more := {one for pair in pairs if found & set(pair) for one in pair} - found:
         found |= more
     return found
 
 
-def changed(found: dict[str, Result], folder: Path = RESULTS) -> dict[Phase, set[str]]:
-    """phase -> recorded fingerprints that the present code is not known to be equivalent to."""
-    recorded: dict[Phase, set[str]] = {}
-    for result in found.values():
-        recorded.setdefault(result.phase, set()).add(result.fingerprint)
-    return {phase: old for phase, all_ in recorded.items() if (old := all_ - accepted(phase, folder))}
+def changed(found: dict[str, Result], folder: Path = RESULTS) -> set[tuple[Phase, str, str]]:
+    """(phase, recorded code, present code) of recorded cells, where the two are not known to be equivalent."""
+    pairs = {(result.phase, result.fingerprint, code(result)) for result in found.values()}
+    return {(phase, old, new) for phase, old, new in pairs if old not in linked(phase, new, folder)}
 
 
 def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
-    """Compare (recorded, rerun) results of one machine type and write what follows for each phase and recorded code.
+    """Compare results of two codes on one type of machine, and write what follows for each phase and pair of codes.
 
-    A cell that fails now and did not before, or the other way round, has different predictions.
+    ``pairs``: (by the recorded code, by the present code). A cell that fails now and did not before, or the other way
+    round, has different predictions.
     """
-    groups: dict[tuple[Phase, str], list[tuple[Result, Result]]] = {}
-    for old, again in pairs:
-        groups.setdefault((old.phase, old.fingerprint), []).append((old, again))
-    new = [
+    groups: dict[tuple[Phase, str, str], list[tuple[Result, Result]]] = {}
+    for old, new in pairs:
+        groups.setdefault((old.phase, old.fingerprint, new.fingerprint), []).append((old, new))
+    found = [
         Stamp(
             phase=phase,
-            recorded=code,
-            current=part[0][1].fingerprint,
-            verdict="equivalent" if all(_same(old, again) for old, again in part) else "different",
+            recorded=recorded,
+            current=current,
+            verdict="equivalent" if all(_same(old, new) for old, new in part) else "different",
             cells=sorted(old.id for old, _ in part),
             machine=part[0][0].environment.get("machine", "unknown"),
         )
-        for (phase, code), part in sorted(groups.items())
+        for (phase, recorded, current), part in sorted(groups.items())
     ]
-    write_json(Path(folder) / FILE, [s.model_dump() for s in [*stamps(folder), *new]])
-    return new
+    write_json(Path(folder) / FILE, [s.model_dump() for s in [*stamps(folder), *found]])
+    return found
 
 
 def _same(old: Result, again: Result) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, relative
+from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
 from xlscale.experiment.cells import NONE, Cell
@@ -23,7 +24,6 @@ from xlscale.metrics.predictions import SCORES, by_language, digest, zero_shot_m
 from xlscale.record import canary
 
 SMALL = ["language", "item", "prediction", "score", *SCORES]  # gold and group are the data set's
-PROBE = "udhr"  # what phase 1 measures
 ROUNDING = 1e-6  # predictions are stored in float32
 FACTS = [
     "cell",
@@ -47,8 +47,7 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
     such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
     """
     found = _all(folder)
-    void = canary.void(folder)
-    gone = {result.id for result in found.values() if (result.phase, result.fingerprint) in void}
+    gone = canary.void(found, folder)
     for _ in cells_.PARAMETERS:  # as deep as lineages go
         gone |= {result.id for result in found.values() if result.parent in gone}
     return {name: result for name, result in found.items() if name not in gone}
@@ -145,7 +144,7 @@ def _check_predictions(result: Result, path: Path) -> None:
 
 def data_set(result: Result) -> str:
     """Name of the data set that a cell is evaluated on."""
-    return PROBE if result.phase == "pretrained" else result.parameters[result.phase]
+    return cells_.PROBE if result.phase == "pretrained" else result.parameters[result.phase]
 
 
 def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Table:
@@ -180,7 +179,7 @@ def describe(result: Result) -> dict[str, object]:
         "placebo": bool(values.get("placebo", False)),
         "condition": cells_.condition(values),
         "target": values.get("target"),
-        "doubles": bool(card) and values.get("target") in card.doubles,
+        "doubles": bool(card) and values.get("target") in card.overlaps_targets,
         "seed": values.get("seed", 0),
     }
 
@@ -221,6 +220,30 @@ def table(found: dict[str, Result], phase: str | None = None) -> pd.DataFrame:
 def cells(folder: Path = RESULTS, phase: str | None = None) -> pd.DataFrame:
     """``table`` of the record in ``folder``."""
     return table(results(folder), phase)
+
+
+def with_missing(cells: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
+    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" without one."""
+    known = cells[cells["cell"].isin([cell.id for cell in expected])]
+    absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
+    if not absent:
+        return known.reset_index(drop=True)
+    missing = table(absent).assign(status=MISSING)
+    missing = missing.reindex(columns=cells.columns).astype(cells.dtypes.to_dict(), errors="ignore")
+    return pd.concat([known, missing], ignore_index=True)
+
+
+def _absent(cell: Cell) -> Result:
+    return Result(
+        id=cell.id,
+        phase=cell.phase,
+        parent=None,
+        parameters=cell.parameters.model_dump(),
+        reads=dict(cell.reads),
+        status="failed",
+        reason="not in the record",
+        fingerprint="0" * 64,
+    )
 
 
 def languages(folder: Path = RESULTS) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import cache
 from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
+from xlscale.data.describe import describe
 from xlscale.metrics import spans
 
 TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
@@ -33,16 +34,16 @@ def check(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """``corpora.describe`` of all sets, one table; kept on disk for as long as a file and the code are the same."""
-    code, found = ["data.corpora", "data.overlap", "data.words"], []
+    """``data.describe`` of all sets, one table; cached for as long as a file and the code are the same."""
+    found = []
     for card in cards:
-        describe, follows_from = partial(load.describe, card), [card.sha256, card.family]
-        found.append(cache.table(f"facts-{card.name}", follows_from, code, describe).assign(set=card.name))
+        facts = cache.table(f"facts-{card.name}", [card.sha256, card.family], partial(describe, card))
+        found.append(facts.assign(set=card.name))
     return pd.concat(found).set_index(["set", "split", "language"])
 
 
 def costs(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """What all rows of every task cost, as its card states it: thousands of tokens and TFLOP by split."""
+    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens, and TFLOP."""
     stated = [card for card in cards if card.cost]
     rows = [{f"{split} tokens (k)": n / 1000 for split, n in card.cost.tokens.items()} for card in stated]
     rows = [row | {f"{k} TFLOP": n for k, n in card.cost.tflop.items()} for row, card in zip(rows, stated, strict=True)]

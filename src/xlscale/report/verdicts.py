@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from xlscale.core.files import Phase
+from xlscale.core.format import percent
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
 from xlscale.stats import agreement
@@ -17,14 +19,14 @@ def table(recorded: dict[str, Result], mine: dict[str, Result]) -> pd.DataFrame:
     return agreement.compare(store.table(recorded), store.table(mine))
 
 
-def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], changed: dict[Phase, set[str]]) -> str:
-    """The agreement table as Markdown, with the machines and what is to be said of changed code."""
+def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], changed: Iterable[Phase]) -> str:
+    """The agreement table as Markdown, with the machines and a remark on phases whose code has changed."""
     machines = sorted({result.environment.get("machine", "unknown") for result in recorded.values()})
     lines = [f"# Agreement with the record: {title}", ""]
     lines += [f"Machine of the record: {'; '.join(machines) or 'none'}.", ""]
     lines += ["| cell | recorded | yours | tolerance | verdict |", "| --- | ---: | ---: | ---: | --- |"]
     for row in table.itertuples():
-        values = " | ".join(_percent(value) for value in (row.recorded, row.yours, row.tolerance))
+        values = " | ".join(percent(value, 2) for value in (row.recorded, row.yours, row.tolerance))
         lines.append(f"| {row.cell} | {values} | {row.verdict} |")
     good = int(table["agrees"].sum())
     lines += ["", f"**{good} of {len(table)} recomputed cells agree.** {agreement.EXPLANATION}"]
@@ -33,25 +35,16 @@ def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], chang
     return "\n".join(lines) + "\n"
 
 
-def _percent(value: float) -> str:
-    return "missing" if pd.isna(value) else f"{100 * value:.2f}"
-
-
 def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) -> None:
     """Draw the main figure with the recomputed points over the recorded ones to ``path`` (.svg and .pdf)."""
-    from xlscale.report.figures import ladder
+    from xlscale.report.figures import ladder, style
 
-    ladder.save(ladder.overlay(store.table(recorded, "target"), store.table(mine, "target")), path)
+    style.save(ladder.overlay(store.table(recorded, "target"), store.table(mine, "target")), path)
 
 
 def against_record(result: Result) -> pd.DataFrame:
     """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict."""
     found = table(store.results(), {result.id: result})
-    code = "same code" if result.fingerprint in _recorded_code(result) else "changed since the record"
-    return found.drop(columns="agrees").assign(code=code)
-
-
-def _recorded_code(result: Result) -> set[str]:
     recorded = store.results().get(result.id)
-    accepted = canary.accepted(result.phase)
-    return accepted if recorded and recorded.fingerprint in accepted else set()
+    code = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
+    return found.drop(columns="agrees").assign(code=code)

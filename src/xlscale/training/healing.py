@@ -38,9 +38,13 @@ from xlscale.core.files import (
 )
 from xlscale.data import load
 from xlscale.data.batches import Encoded
+from xlscale.experiment.recipe import Recipe
 from xlscale.models import healed, ladder, store
 from xlscale.training import evaluate, loop
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.model import Model
 from xlscale.training.objectives import distillation
+from xlscale.training.objectives.distillation import HiddenStates
 
 EVIDENCE, RUNS = RESULTS / "healing.csv", RESULTS / "healing.json"
 RETRIEVAL = "udhr"  # a register that is in no training text, with no label that could be learnt
@@ -57,12 +61,13 @@ def inputs(card: ModelCard, rows: Dataset) -> Encoded:
 
 def teacher(card: ModelCard, split: str, encoded: Encoded) -> distillation.Teacher:
     """What the whole model gives for a split: computed once, then read from the cache, mapped into memory."""
-    dtype = machine.precision("auto")
+    backend = CPU()
     made_from = [card.member_sha256, data_card(card.healed.text).sha256, card.prefix, card.healed.max_length]
-    made_from.append(machine.machine_type(dtype))
+    made_from.append(machine.machine_type(backend.dtype))
     path = CACHE / "healing" / f"{card.name}-{split}-{digest(made_from)[:16]}.safetensors"
     if not path.exists():
-        found = distillation.teach(ladder.load(card, max(card.rungs)), encoded, dtype)
+        whole = HiddenStates(ladder.load(card, max(card.rungs)), backend)
+        found = distillation.teach(whole, encoded)
         with atomic(path) as temporary:
             spreads = np.array([found.spread, found.pooled_spread])
             save_file({"hidden": found.hidden, "spreads": spreads}, temporary)
@@ -95,14 +100,16 @@ def heal(name: str, layers: int) -> dict[str, float]:
     """Distil one rung of the model called ``name``, write its file, and return what the training took."""
     torch.set_num_threads(machine.THREADS)
     card = model_card(name)
-    rung, dtype = card.healed.rungs[layers], machine.precision("auto")
+    rung = card.healed.rungs[layers]
+    recipe = Recipe(
+        examples=None, epochs=rung.epochs, learning_rate=rung.learning_rate, batch_size=card.healed.batch_size,
+        max_length=card.healed.max_length, test_items=None, objective="distillation",
+    )  # fmt: skip
     encoded = inputs(card, load.load(data_card(card.healed.text))["train"])
     student, began = ladder.load(cut(card), layers), time.process_time()
-    log = loop.finetune(
-        student, nn.Identity(), distillation.Distillation(teacher(card, "train", encoded)), encoded,
-        epochs=rung.epochs, learning_rate=rung.learning_rate, batch_size=card.healed.batch_size, dtype=dtype,
-        generator=np.random.default_rng([card.healed.seed, layers]),
-    )  # fmt: skip
+    objective = distillation.Distillation(teacher(card, "train", encoded))
+    generator = np.random.default_rng([card.healed.seed, layers])
+    log = loop.finetune(HiddenStates(student, CPU()), encoded, recipe, generator, objective)
     seconds = time.process_time() - began
     before = ladder.load(cut(card), layers)
     healed.write(before, student, rung.path, store.WORD_EMBEDDINGS, {RECIPE: _recipe(card, layers)})
@@ -122,7 +129,7 @@ def judge(name: str, layers: int) -> pd.DataFrame:
     from the training text?
     """
     torch.set_num_threads(machine.THREADS)
-    card, dtype = model_card(name), machine.precision("auto")
+    card = model_card(name)
     rows = load.load(data_card(card.healed.text))
     encoded = inputs(card, rows["dev"])
     whole = teacher(card, "dev", encoded)
@@ -131,7 +138,7 @@ def judge(name: str, layers: int) -> pd.DataFrame:
     found, states = [], {"cut": cut(card), "healed": card} if card.healed_rung(layers) else {"whole": card}
     for state, one in states.items():
         encoder = ladder.load(one, layers)
-        mine = distillation.pooled(encoder, encoded, dtype)
+        mine = distillation.pooled(HiddenStates(encoder, CPU()), encoded)
         found += [part.assign(state=state) for part in _likeness(frame, mine, theirs, whole.pooled_spread)]
         found.append(_retrieved(card, encoder).assign(state=state, measure="p_at_1"))
     table = pd.concat(found).assign(layers=layers)
@@ -143,12 +150,12 @@ def judge(name: str, layers: int) -> pd.DataFrame:
 
 
 def _likeness(frame: pd.DataFrame, mine: np.ndarray, theirs: np.ndarray, spread: float) -> Iterator[pd.DataFrame]:
-    missed = frame.assign(value=distillation.missed(mine, theirs, spread), measure="missed")
+    missed = frame.assign(value=distillation.variance_unexplained(mine, theirs, spread), measure="missed")
     groups = missed.groupby(["measure", "language", "register"])["value"]
     yield groups.agg(value="mean", items="size").reset_index()
     for kind, other in (("language", "register"), ("register", "language")):
         for name, places in frame.groupby(kind).indices.items():
-            same = distillation.same_nearest(mine[places], theirs[places])
+            same = distillation.neighbour_agreement(mine[places], theirs[places])
             row = {kind: name, other: "", "measure": "nearest", "value": same.mean(), "items": len(same)}
             yield pd.DataFrame([row])
 
@@ -157,7 +164,7 @@ def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
     task = tasks.of(data_card(RETRIEVAL))
     rows = load.load(task.card)["test"]
     encoded = task.encode(rows, ladder.tokenizer(card), card.prefix, RETRIEVAL_LENGTH)
-    outputs = evaluate.run(encoder, None, task, encoded, machine.precision("auto"))
+    outputs = evaluate.run(Model(encoder, CPU(), task), encoded)
     scores = task.scores(task.predictions(rows, encoded, outputs))
     values = [(language, RETRIEVAL, score.items, score.value) for language, score in scores.items() if language != "en"]
     return pd.DataFrame(values, columns=["language", "register", "items", "value"])

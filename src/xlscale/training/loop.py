@@ -1,13 +1,14 @@
-"""Fine-tuning of an encoder and a head: one recipe for intermediate and for target training.
+"""The training loop, the same for intermediate and target training and for every objective, method and backend.
 
-AdamW (Loshchilov and Hutter 2019) without weight decay, linear warm-up over a tenth of the steps and linear decay,
-gradient norm clipped at 1, no dropout. Word embeddings stay frozen. Weights, the gradients they are updated with and
-optimizer state are float32; the encoder runs in the given precision.
+AdamW (Loshchilov and Hutter 2019), linear warm-up and linear decay, gradient norm clipped, no dropout; the numbers are
+the recipe's (``experiment.recipe``). Weights, the gradients they are updated with and optimizer state are float32; the
+encoder runs in the backend's precision.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +16,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from xlscale.core import registry
 from xlscale.core.files import XlscaleError
-from xlscale.data.batches import Batch, Encoded, collate, training_order
-from xlscale.training.backends.cpu import MasterWeights, hidden_states
+from xlscale.data.batches import Batch, Encoded, collate, token_order, training_order
+from xlscale.experiment.recipe import Recipe
+from xlscale.training.model import Model
+from xlscale.training.objectives.base import Objective
 
-WARMUP = 0.1  # share of the steps
-CLIP = 1.0  # greatest gradient norm
 DIVERGED = 20.0  # a mean loss above this is no longer learning: about ln(5e8), far above any chance level here
 
 
@@ -45,6 +47,14 @@ class TrainingLog:
         self.padded_tokens += batch.mask.numel()
         self.squared += int(lengths.square().sum())
 
+    @staticmethod
+    def merged(logs: Sequence[TrainingLog]) -> TrainingLog | None:
+        """The logs of trainings that came one after another, as one; None where there is none."""
+        if not logs:
+            return None
+        sums = {name: sum(getattr(log, name) for log in logs) for name in ("tokens", "padded_tokens", "squared")}
+        return TrainingLog([loss for log in logs for loss in log.losses], **sums)
+
     @property
     def mean_length(self) -> float:
         """Tokens that a token attends to, on average: what the cost of attention per token is proportional to."""
@@ -56,8 +66,8 @@ def sample(encoded_rows: int, examples: int, generator: np.random.Generator) -> 
     return np.sort(generator.permutation(encoded_rows)[:examples])
 
 
-def up_to(encoded: Encoded, tokens: int | None, generator: np.random.Generator) -> Encoded:
-    """The inputs of rows drawn without repetition until the next would pass ``tokens`` tokens; all if that is None.
+def to_budget(encoded: Encoded, tokens: int | None, generator: np.random.Generator) -> Encoded:
+    """The inputs of rows sampled without repetition until the next would pass ``tokens`` tokens; all if that is None.
 
     The token-matched arm: sets with short texts take more rows, and so more steps, than sets with long ones. Raises
     XlscaleError when there are fewer tokens: then an epoch would be shorter than that of the sets it is compared with.
@@ -65,67 +75,72 @@ def up_to(encoded: Encoded, tokens: int | None, generator: np.random.Generator) 
     if tokens is None:
         return encoded
     order = generator.permutation(np.unique(encoded.row))
-    held = np.cumsum(np.bincount(encoded.row, weights=encoded.lengths)[order])
-    if held[-1] < tokens:
+    total = np.cumsum(np.bincount(encoded.row, weights=encoded.lengths)[order])
+    if total[-1] < tokens:
         raise XlscaleError(
-            f"intermediate_tokens: expected at most {int(held[-1])}, which the {len(order)} examples hold, got {tokens}"
+            f"tokens: expected at most {int(total[-1])}, which the {len(order)} examples hold, got {tokens}"
         )
-    return encoded.of_rows(np.sort(order[: max(1, np.searchsorted(held, tokens, side="right"))]))
+    return encoded.of_rows(np.sort(order[: max(1, np.searchsorted(total, tokens, side="right"))]))
 
 
-def schedule(step: int, steps: int) -> float:
-    """Factor on the learning rate at ``step`` of ``steps``: up linearly over WARMUP, then down linearly towards 0."""
-    warm = max(1, round(WARMUP * steps))
-    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+def batches(encoded: Encoded, recipe: Recipe, generator: np.random.Generator) -> list[np.ndarray]:
+    """The inputs of every step: int64 index arrays, epoch after epoch, until the recipe's epochs or steps are done."""
+    found: list[np.ndarray] = []
+    for _ in range(recipe.epochs or recipe.steps):
+        if recipe.batch_tokens is not None:
+            found += token_order(encoded.lengths, recipe.batch_tokens, generator, row=encoded.row)
+        else:
+            found += training_order(encoded.lengths, recipe.batch_size, generator, row=encoded.row)
+        if recipe.steps is not None and len(found) >= recipe.steps:
+            break
+    return found[: recipe.steps]
+
+
+def schedule(step: int, steps: int, warmup: float | int) -> float:
+    """Factor on the learning rate at ``step`` of ``steps``: up linearly, then down linearly towards 0.
+
+    ``warmup``: a share of the steps (float), or a number of steps (int); the rise takes one step at least.
+    """
+    rise = max(1, warmup if isinstance(warmup, int) else round(warmup * steps))
+    return (step + 1) / rise if step < rise else (steps - step) / max(1, steps - rise)
 
 
 def finetune(
-    encoder: nn.Module,
-    head: nn.Module,
-    task,
-    encoded: Encoded,
-    *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    dtype: torch.dtype,
-    generator: np.random.Generator,
+    model: Model, encoded: Encoded, recipe: Recipe, generator: np.random.Generator, objective: Objective | None = None
 ) -> TrainingLog:
-    """Train ``encoder`` and ``head`` in place on ``encoded``. ``batch_size`` counts rows, whose inputs stay together.
+    """Train ``model`` in place on ``encoded`` by ``recipe``, in the order that ``generator`` draws.
 
-    The encoder stays in evaluation mode: BERT's only stochastic part is dropout, whose random numbers would come from
-    a global state. Raises Diverged when the loss is not finite or exceeds DIVERGED.
+    ``objective`` is the recipe's unless one is handed in that had to be made first. The encoder stays in evaluation
+    mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
+    when the loss is not finite or exceeds DIVERGED.
     """
-    log = TrainingLog()
-    batches = [
-        batch
-        for _ in range(epochs)
-        for batch in training_order(encoded.lengths, batch_size, generator, row=encoded.row)
-    ]
-    with MasterWeights(encoder, dtype) as weights:
-        parameters = [*weights.parameters, *head.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(batches)))
-        for step, index in enumerate(tqdm(batches, desc="training", unit="step", mininterval=5, disable=None)):
-            batch = collate(encoded, index, encoder.config.pad_token_id)
-            loss = task.loss(task.outputs(head, hidden_states(encoder, batch), batch.mask), batch)
+    log, order = TrainingLog(), batches(encoded, recipe, generator)
+    objective = objective or registry.get("objective", recipe.objective)()
+    warmup = recipe.warmup if recipe.warmup_steps is None else recipe.warmup_steps
+    with model.backend.working(model.encoder) as weights:
+        parameters = [*weights.parameters, *(model.head.parameters() if model.head is not None else ())]
+        optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(order), warmup))
+        for step, index in enumerate(tqdm(order, desc="training", unit="step", mininterval=5, disable=None)):
+            batch = collate(encoded, index, model.encoder.config.pad_token_id)
+            loss = objective.loss(model, batch)
             value = loss.item()
             if not math.isfinite(value) or value > DIVERGED:
-                raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(batches)}")
+                raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(order)}")
             loss.backward()
-            weights.take_gradients()
-            clip(parameters)
+            weights.grads_to_masters()
+            clip(parameters, recipe.clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-            weights.give_values()
+            weights.masters_to_model()
             log.add(value, batch)
     return log
 
 
-def clip(parameters: list[torch.Tensor]) -> None:
-    """Scale all gradients so that their joint norm is at most CLIP; a smaller norm costs no pass over them."""
+def clip(parameters: list[torch.Tensor], most: float) -> None:
+    """Scale all gradients so that their joint norm is at most ``most``; a smaller norm costs no pass over them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
-    if norm > CLIP:
-        nn.utils.clip_grads_with_norm_(parameters, CLIP, norm)
+    if norm > most:
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)

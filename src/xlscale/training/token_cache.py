@@ -5,7 +5,6 @@ A cell that finds its tokens here loads no tokenizer, which takes longer to load
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +13,27 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from xlscale.cards.schema import ModelCard
-from xlscale.core import fingerprint
+from xlscale.core import fingerprint, registry
 from xlscale.core.files import CACHE, atomic, digest
 from xlscale.data.batches import Encoded
 from xlscale.models import ladder
+from xlscale.tasks.base import Task
 
 FOLDER = CACHE / "tokens"
 FIELDS = ("ids", "offsets", "row", "spans")
 TARGET = "target."  # what the names of targets begin with in a file
 
 
-def encoded(task, rows: DatasetDict, split: str, model: ModelCard, max_length: int) -> Encoded:
+def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_length: int) -> Encoded:
     """What ``task.encode`` makes of all rows of a split of the task's data set, whose splits are ``rows``.
 
     A file that cannot be read is made again.
     """
     card = task.card
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
-    code = [
-        "batches",
-        "tasks.common",
-        "data.words",
-        f"tasks.{card.family}",
-        "models.ladder",
-        "models.store",
-        f"models.{model.reader}",
-    ]
+    parts = [registry.module("task", card.family), registry.module("reader", model.reader), ladder.__name__]
     identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, max_length]
-    identity += [fingerprint.of_modules(code), version("tokenizers")]
+    identity.append(fingerprint.of_modules(parts))
     path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
     try:
         return _read(path)

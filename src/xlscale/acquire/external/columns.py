@@ -79,7 +79,7 @@ def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:
     return known[key]
 
 
-def kept(where: Mapping[str, Any], record: Record) -> bool:
+def matches(where: Mapping[str, Any], record: Record) -> bool:
     """Whether every field of ``where`` is one of its list, or matches its pattern (a template, then as file names)."""
     for name, wanted in where.items():
         value = field(record, name)
@@ -100,15 +100,15 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def sentence(text: str, place: int) -> str:
-    """The sentence of ``text`` that holds the character at ``place``."""
-    return next((text[a:b].strip() for a, b in sentences(text) if place < b), text)
+def sentence(text: str, position: int) -> str:
+    """The sentence of ``text`` that holds the character at ``position``."""
+    return next((text[a:b].strip() for a, b in sentences(text) if position < b), text)
 
 
-def answer(context: str, text: str, start: int) -> tuple[str, int]:
-    """An answer without the blanks around it, and its first character's place in the context.
+def located(context: str, text: str, start: int) -> tuple[str, int]:
+    """An answer without the blanks around it, and the position of its first character in the context.
 
-    Where it is not at ``start``, the nearest place within NEAR characters counts: some sources count bytes, or have
+    Where it is not at ``start``, the nearest position within NEAR characters counts: some sources count bytes, or have
     changed a context after marking it. Raises Misplaced.
     """
     if not isinstance(text, str) or not isinstance(start, int):
@@ -118,10 +118,10 @@ def answer(context: str, text: str, start: int) -> tuple[str, int]:
     if bare and start >= 0 and context[start : start + len(bare)] == bare:
         return bare, start
     low, high = max(0, start - NEAR), max(0, start + NEAR + len(bare))
-    places = [match.start() + low for match in re.finditer(f"(?={re.escape(bare)})", context[low:high])] if bare else []
-    if not places:
+    starts = [match.start() + low for match in re.finditer(f"(?={re.escape(bare)})", context[low:high])] if bare else []
+    if not starts:
         raise Misplaced(f"answer_starts: expected {text!r} at character {start} of the context, or near")
-    return bare, min(places, key=lambda place: abs(place - start))
+    return bare, min(starts, key=lambda one: abs(one - start))
 
 
 def _joined(value: Any, name: Any) -> str:
@@ -131,7 +131,7 @@ def _joined(value: Any, name: Any) -> str:
 
 
 def _first(value: Any, name: Any) -> int:
-    place = value[0] if isinstance(value, list) and value else value
-    if not isinstance(place, int):
-        raise XlscaleError(f"field {name!r}: expected the place of a character, got {place!r}")
-    return place
+    position = value[0] if isinstance(value, list) and value else value
+    if not isinstance(position, int):
+        raise XlscaleError(f"field {name!r}: expected the position of a character, got {position!r}")
+    return position

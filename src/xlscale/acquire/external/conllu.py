@@ -57,11 +57,11 @@ def _written(rows: list[list[str]], ranks: list[str], where: str) -> list[tuple[
             joined[first] = last, row[1]
     if list(words) != [*range(1, len(words) + 1)] or any(last > len(words) for last, _ in joined.values()):
         raise XlscaleError(f"{where}: expected a sentence of words 1, 2, 3, ... before it, got ids {_ids(rows)}")
-    found, place = [], 1
-    while place <= len(words):
-        last, form = joined.get(place, (place, words[place][1]))
-        found.append((form, _tag(words, range(place, last + 1), ranks)))
-        place = last + 1
+    found, first = [], 1
+    while first <= len(words):
+        last, form = joined.get(first, (first, words[first][1]))
+        found.append((form, _tag(words, range(first, last + 1), ranks)))
+        first = last + 1
     return found
 
 
@@ -70,21 +70,21 @@ def _ids(rows: list[list[str]]) -> str:
 
 
 def _tag(words: Words, span: range, ranks: list[str]) -> str:
-    """The tag of the word of ``span`` with the fewest ancestors; of several the first by ``ranks``, then by place."""
+    """The tag of the word of ``span`` with the fewest ancestors; of several the first by ``ranks``, then in order."""
     if len(span) == 1:
         return words[span[0]][3]
-    depths = {place: len(_ancestors(words, place)) for place in span}
-    highest = [words[place][3] for place in span if depths[place] == min(depths.values())]
+    depths = {number: len(_ancestors(words, number)) for number in span}
+    highest = [words[number][3] for number in span if depths[number] == min(depths.values())]
     return min(highest, key=lambda tag: ranks.index(tag) if tag in ranks else len(ranks))
 
 
-def _ancestors(words: Words, place: int) -> set[str]:
+def _ancestors(words: Words, number: int) -> set[str]:
     """All that is above a word, the root "0" too, by the columns HEAD and DEPS; DEPS may have circles."""
-    found, rest = set(), [str(place)]
+    found, rest = set(), [str(number)]
     while rest:
         row = words.get(int(rest.pop()))
         heads = {row[6], *(one.split(":")[0] for one in row[8].split("|"))} if row else set()
         new = {head for head in heads if head.isdigit()} - found
         found |= new
         rest += new
-    return found - {str(place)}
+    return found - {str(number)}

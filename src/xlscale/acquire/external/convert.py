@@ -6,25 +6,38 @@ one, on any machine, has to agree with it.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock
 from tqdm import tqdm
 
-from xlscale.acquire.external import columns, readers
+from xlscale.acquire.datasets import current
+from xlscale.acquire.external import bucc, columns, conllu, lareqa, mewslix, readers
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard
-from xlscale.cards.sources import Lock, Origin, Part
-from xlscale.core.files import CACHE, XlscaleError, atomic, relative, sha256_file, write_json
-from xlscale.data import schema as bundles
+from xlscale.cards.sources import Lock, Repository, SplitSource
+from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file, write_json
+from xlscale.data import schema
 
 CHUNK = 10_000  # rows that are plain Python at a time
 ROW_GROUP, LEVEL = 50_000, 1  # of the Parquet file and its compression: these files may be large
+READERS = {
+    "parquet": readers.parquet,
+    "jsonl": readers.jsonl,
+    "tsv": readers.tsv,
+    "tags": readers.tags,
+    "squad": readers.squad,
+    "lines": readers.lines,
+    "conllu": conllu.read,
+    "bucc": bucc.read,
+    "lareqa": lareqa.read,
+    "mewslix": mewslix.read,
+}
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
 
@@ -32,8 +45,10 @@ def ensure(card: DataCard) -> Path:
     """The Parquet file of a locked card, made now if it is not there. Raises XlscaleError without a lock."""
     catalogue.locked(card.name)
     places.origins(card)  # raises where the lock is not of the card's commits
-    if not (card.path.exists() and sha256_file(card.path) == card.sha256):
-        make(card)
+    if not current(card):
+        with _alone(card):
+            if not current(card):
+                _make(card, {})
     return card.path
 
 
@@ -43,26 +58,34 @@ def make(card: DataCard, commits: dict[str, str] | None = None) -> Lock:
     ``commits``: of the repositories that were downloaded. Raises XlscaleError when a file is missing, is not the one
     that the lock pins, has not the records that the card expects, or gives other rows than those locked.
     """
+    with _alone(card):
+        return _make(card, commits or {})
+
+
+def _alone(card: DataCard) -> FileLock:
+    """For one process at a time to make a card's file."""
     folder = CACHE / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{card.name}.lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        here, dropped = places.at(card, commits or {}), []
-        seen, table = hashes(here), rows(here, dropped)
-        made = folder / f"{card.name}.parquet"
-        with atomic(made) as temporary:
-            bundles.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
-            found = Lock(
-                card=card.name,
-                sha256=sha256_file(temporary),
-                splits=bundles.counts(table),
-                labels=_labels(card, table),
-                dropped=len(dropped),
-                revisions={o.repository: None for o in card.source.origins.values() if o.repository} | (commits or {}),
-                files=seen,
-            )
-            found = _agreed(found)
-        made.replace(catalogue.data_card(card.name).path)
+    return FileLock(folder / f"{card.name}.lock")
+
+
+def _make(card: DataCard, commits: dict[str, str]) -> Lock:
+    here, dropped = places.at(card, commits), []
+    seen, table = hashes(here), rows(here, dropped)
+    made = CACHE / "data" / f"{card.name}.parquet"
+    with atomic(made) as temporary:
+        schema.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
+        found = Lock(
+            card=card.name,
+            sha256=sha256_file(temporary),
+            splits=schema.counts(table),
+            labels=_labels(card, table),
+            dropped=len(dropped),
+            revisions={o.repository: None for o in card.source.origins.values() if o.repository} | commits,
+            files=seen,
+        )
+        found = _agreed(found)
+    made.replace(catalogue.data_card(card.name).path)
     return found
 
 
@@ -77,7 +100,7 @@ def _agreed(found: Lock) -> Lock:
             )
         return known
     write_json(where, found.model_dump())
-    catalogue.forget()
+    catalogue.clear_caches()
     return found
 
 
@@ -116,21 +139,21 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
 
     Rows whose answers are not in their context are left out; ``dropped`` gets a line for each.
     """
-    schema = _schema(card)
+    types = _types(card)
     dropped = [] if dropped is None else dropped
     progress = iter(tqdm(_rows(card, dropped), desc=f"{card.name}: rows", unit="row", mininterval=5, disable=None))
     chunks = []
     while chunk := list(islice(progress, CHUNK)):
-        chunks.append(_table(card, chunk, schema))
-    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
+        chunks.append(_table(card, chunk, types))
+    table = pa.concat_tables(chunks) if chunks else types.empty_table()
     if len(dropped) > MOST_DROPPED * (len(table) + len(dropped)):
         raise XlscaleError(
             f"{dropped[0]}; expected at most {MOST_DROPPED:.0%} of rows like that, got {len(dropped)} of "
             f"{len(table) + len(dropped)}"
         )
-    place = pc.index_in(table["split"], pa.array(bundles.SPLITS))
+    rank = pc.index_in(table["split"], pa.array(schema.SPLITS))
     table = table.take(
-        pc.sort_indices(table.append_column("place", place), [("place", "ascending"), ("language", "ascending")])
+        pc.sort_indices(table.append_column("rank", rank), [("rank", "ascending"), ("language", "ascending")])
     )
     # Splits are read apart from each other, and may share items: XQuAD's are questions of SQuAD's development set.
     counted = table.group_by(["split", "language", "item"]).aggregate([([], "count_all")])
@@ -141,28 +164,25 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
             f"{card.name}: item: {one['item']!r} occurs more than once in split {one['split']}, language "
             f"{one['language']!r}, expected once"
         )
-    if missing := [code for code in card.languages if code not in bundles.counts(table).get("test", {})]:
+    if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
 
 
-def _table(card: DataCard, chunk: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
     try:
-        return pa.Table.from_pylist(chunk, schema=schema)
+        return pa.Table.from_pylist(chunk, schema=types)
     except (pa.ArrowException, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise XlscaleError(
-            f"{card.name}: columns: expected values of the types of family {card.family} ({reason})"
-        ) from None
+        expected = f"values of the types of family {card.family}"
+        raise XlscaleError(f"{card.name}: columns: expected {expected} ({one_line(error)})") from None
 
 
-def _schema(card: DataCard) -> pa.Schema:
+def _types(card: DataCard) -> pa.Schema:
+    """The columns of the card's family, and those optional ones that its source gives."""
     given = {name for part in card.source.parts for place in part.places for name in place.columns}
     given |= set(card.source.columns)
-    schema = bundles.COLUMNS[card.family]
-    for field in bundles.OPTIONAL.get(card.family, []):
-        schema = schema.append(field) if field.name in given else schema
-    return schema
+    optional = [field for field in schema.OPTIONAL.get(card.family, []) if field.name in given]
+    return pa.schema([*schema.COLUMNS[card.family], *optional])
 
 
 def _rows(card: DataCard, dropped: list[str]) -> Iterator[dict[str, Any]]:
@@ -173,18 +193,18 @@ def _rows(card: DataCard, dropped: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _part(
-    card: DataCard, origins: dict[str, Origin], part: Part, code: str, number: int, dropped: list[str]
+    card: DataCard, origins: dict[str, Repository], part: SplitSource, code: str, number: int, dropped: list[str]
 ) -> Iterator[dict[str, Any]]:
     """The rows of one language of one part; a line into ``dropped`` for each that is left out."""
     place, paths = places.first(origins, part, code)
     name = part.named()[code]
     specs = {"item": "{@part}-{@row}", "group": "{@part}-{@row}"} | card.source.columns | place.columns
-    records = readers.read(place.reader, paths, places.labels(place, code, name))
+    records = read(place.reader, paths, places.labels(place, code, name))
     for count, record in enumerate(records):
         record |= {"@code": code, "@language": name, "@row": count, "@part": number}
         where = f"{card.name}: {relative(paths[0])}, record {count + 1}"
         try:
-            if columns.kept(place.where, record) and _on_this_side(card, part, record):
+            if columns.matches(place.where, record) and _on_this_side(card, part, record):
                 language = columns.filled(part.language, record) if part.language else code
                 row = {column: columns.make(spec, record) for column, spec in specs.items()}
                 yield _finished(card, row | {"split": part.split, "language": language})
@@ -194,12 +214,18 @@ def _part(
             raise XlscaleError(f"{where}: {error}") from None
 
 
-def _on_this_side(card: DataCard, part: Part, record: dict[str, Any]) -> bool:
+def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[readers.Record]:
+    """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
+    for path in paths:
+        yield from READERS[reader](path, labels) if labels else READERS[reader](path)
+
+
+def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> bool:
     """Whether a record is in train, or in dev, where both are dealt from one split of the source."""
     if part.held_out is None:
         return True
     value = str(columns.field(record, part.held_out.field))
-    return bundles.drawn(value, card.name, part.held_out.share) == (part.split == "dev")
+    return schema.sampled(value, card.name, part.held_out.share) == (part.split == "dev")
 
 
 def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
@@ -207,14 +233,14 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
     row["item"], row["group"] = str(row["item"]), str(row["group"])
     if card.family == "multiple_choice":
         if "wrong" in row:
-            dealt = bundles.shuffled([row["right"], *row.pop("wrong")], row["item"])
+            dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
         if not str(row["answer"]).isdigit():
-            raise XlscaleError(f"answer: expected the place of a choice, got {row['answer']!r}")
+            raise XlscaleError(f"answer: expected the index of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
             raise XlscaleError(
-                f"answer: expected the place of one of {len(row['choices'])} choices, got {row['answer']}"
+                f"answer: expected the index of one of {len(row['choices'])} choices, got {row['answer']}"
             )
     elif card.family == "tagging":
         if len(row["tokens"]) != len(row["tags"]):
@@ -239,7 +265,7 @@ def _place_answers(card: DataCard, row: dict[str, Any]) -> None:
     if not answers and not card.unanswerable:
         raise XlscaleError("answers: expected at least one")
     row["article"] = row.get("article") or ""
-    found = [columns.answer(row["context"], text, start) for text, start in zip(answers, starts, strict=True)]
+    found = [columns.located(row["context"], text, start) for text, start in zip(answers, starts, strict=True)]
     row["answers"], row["answer_starts"] = [text for text, _ in found], [start for _, start in found]
 
 

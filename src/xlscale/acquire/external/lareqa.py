@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import XlscaleError, relative
+from xlscale.core.files import XlscaleError, one_line, relative
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -28,21 +28,22 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         for number, paragraph in enumerate(paragraphs, 1):
             yield from _paragraph(paragraph, f"{language}_{number}")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())[:160]
-        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON with sentence_breaks ({message})") from None
+        raise XlscaleError(
+            f"{relative(path)}: expected SQuAD's JSON with sentence_breaks ({one_line(error)})"
+        ) from None
 
 
 def _paragraph(paragraph: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     context = paragraph["context"]
     breaks = [(start, end) for start, end in paragraph["sentence_breaks"]]
-    answered: dict[int, list[str]] = {place: [] for place in range(len(breaks))}
+    answered: list[list[str]] = [[] for _ in breaks]
     for question in paragraph["qas"]:
         begins = question["answers"][0]["answer_start"]
-        place = next((i for i, (start, end) in enumerate(breaks) if start <= begins < end), None)
-        if place is not None:  # an answer between sentences has no right candidate, and its question is left out
-            answered[place].append(question["id"])
+        index = next((i for i, (start, end) in enumerate(breaks) if start <= begins < end), None)
+        if index is not None:  # an answer between sentences has no relevant candidate, and its question is left out
+            answered[index].append(question["id"])
             yield {"role": "query", "id": question["id"], "text": question["question"], "answers": []}
-    for place, (start, end) in enumerate(breaks):
+    for index, (start, end) in enumerate(breaks):
         # One after the other, as in the reference: what answers, then where it stands.
         text = f"{context[start:end]} {context}".replace("\n", "")
-        yield {"role": "candidate", "id": f"{name}_{place}", "text": text, "answers": answered[place]}
+        yield {"role": "candidate", "id": f"{name}_{index}", "text": text, "answers": answered[index]}

@@ -36,14 +36,16 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 def _records(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if "description" in line:
         name, language = line["entity_id"], line["description_language"]
-        yield _record("candidate", name, described(line), name, language)
+        yield _record("candidate", name, entity_text(line), name, language)
     elif "contextual_mention" in line:
         context, mention = (line["contextual_mention"][part] for part in ("context", "mention"))
-        pair = _record("pair", mention["example_id"], told(context, mention), mention["entity_id"], context["language"])
-        yield pair | {"second": described(line["entity"])}
+        pair = _record(
+            "pair", mention["example_id"], query_text(context, mention), mention["entity_id"], context["language"]
+        )
+        yield pair | {"second": entity_text(line["entity"])}
     else:
         for mention in line["mentions"]:
-            text = told(line["context"], mention)
+            text = query_text(line["context"], mention)
             yield _record("query", mention["example_id"], text, mention["entity_id"], line["context"]["language"])
 
 
@@ -53,12 +55,12 @@ def _record(role: str, name: str, text: str, entity: str, language: str) -> dict
     return {"role": role, "id": name, "text": text, "entity": entity, "language": language, "second": None}
 
 
-def described(entity: dict[str, Any]) -> str:
+def entity_text(entity: dict[str, Any]) -> str:
     """The sentences of an entity's description, one after another."""
     return _plain(" ".join(entity["description"][span["start"] : span["end"]] for span in entity["sentence_spans"]))
 
 
-def told(context: dict[str, Any], mention: dict[str, Any]) -> str:
+def query_text(context: dict[str, Any], mention: dict[str, Any]) -> str:
     """``mention: sentence with { mention } in it``; braces that the sentence has itself become parentheses."""
     text, span = context["text"], mention["mention_span"]
     start, end = span["start"], span["end"]

@@ -1,7 +1,8 @@
 """Records from files, one reader per format. A record is a dictionary; what its fields mean is the card's business.
 
-``read(name, paths, labels)`` is all that others call. A reader raises XlscaleError naming file and line. Formats that
-belong to one data set have a module of their own: ``bucc``, ``conllu``, ``lareqa``, ``mewslix``.
+A reader takes a file, and perhaps one with its labels, and raises XlscaleError naming file and line. Formats that
+belong to one data set have a module of their own: ``bucc``, ``conllu``, ``lareqa``, ``mewslix``. ``convert`` finds them
+by name.
 """
 
 from __future__ import annotations
@@ -16,30 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, relative
+from xlscale.core.files import XlscaleError, one_line, relative
 
 Record = dict[str, Any]
 EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
-
-
-def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[Record]:
-    """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
-    from xlscale.acquire.external import bucc, conllu, lareqa, mewslix
-
-    readers = {
-        "parquet": parquet,
-        "jsonl": jsonl,
-        "tsv": tsv,
-        "tags": tags,
-        "conllu": conllu.read,
-        "squad": squad,
-        "bucc": bucc.read,
-        "lines": lines,
-        "lareqa": lareqa.read,
-        "mewslix": mewslix.read,
-    }
-    for path in paths:
-        yield from readers[reader](path, labels) if labels else readers[reader](path)
 
 
 def parquet(path: Path) -> Iterator[Record]:
@@ -49,7 +30,7 @@ def parquet(path: Path) -> Iterator[Record]:
             for batch in file.iter_batches(batch_size=2048):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({_line(error)})") from None
+        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({one_line(error)})") from None
 
 
 def text_lines(path: Path) -> Iterator[str]:
@@ -65,7 +46,7 @@ def text_lines(path: Path) -> Iterator[str]:
                 yield line
                 empty = 0
     except (UnicodeDecodeError, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected UTF-8 text ({_line(error)})") from None
+        raise XlscaleError(f"{relative(path)}: expected UTF-8 text ({one_line(error)})") from None
 
 
 def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -190,8 +171,4 @@ def squad(path: Path) -> Iterator[Record]:
                         "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
                     }
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({_line(error)})") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({one_line(error)})") from None

@@ -1,12 +1,11 @@
-"""Figures of the published layer, in the look of ``xlscale.figures``: read without colour, no line across regimes.
+"""Figures of the published layer: readable without colour, with no line across regimes.
 
-Filled markers are authors' own numbers, open ones secondary transcriptions. The 7B to 70B window is shaded everywhere.
+Filled markers are authors' own numbers, open ones secondary transcriptions. The window from 7B to 70B is shaded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import pandas as pd
 import seaborn as sns
@@ -16,8 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from xlscale.core.format import size_range
 from xlscale.published.scores import WINDOW
-from xlscale.report.figures.ladder import WIDTH, look
+from xlscale.report.figures import style
 
 LAYER = "published layer"
 TYPES = {"general": "o", "domain": "^", "mixed": "s", "unclassified": "D", "control": "x"}
@@ -28,14 +28,9 @@ TYPE_TITLES = {
     "unclassified": "not classified",
     "control": "local control (labels shuffled)",
 }
-_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 _SHADE = "0.88"
 _OPEN = "secondary transcription (open)"
 _LABELLED = 7  # lines of a panel that can carry their names
-
-
-def _colours() -> dict[str, str]:
-    return dict(zip(TYPES, sns.color_palette("colorblind", len(TYPES)).as_hex(), strict=True)) | {"control": "0.4"}
 
 
 def headline(published: pd.DataFrame, local: pd.DataFrame) -> Figure:
@@ -46,23 +41,18 @@ def headline(published: pd.DataFrame, local: pd.DataFrame) -> Figure:
     """
     names = [("local, fine-tuned in English", None)]
     names += [(title, title) for title, _ in published.groupby("panel")["order"].min().sort_values().items()]
-    with look():
+    with style.look():
         rows = -(-len(names) // 2)
-        fig = Figure(figsize=(WIDTH, 0.9 + 1.75 * rows), layout="constrained")
-        axes = fig.subplots(rows, 2, sharex=True, squeeze=False).ravel()
+        fig, axes = style.panels(rows, 2, 0.9 + 1.75 * rows, sharex=True)
         smallest = min([*local["size"], *published["size"], WINDOW[0]]) / 2
         largest = max([*published["size"], WINDOW[1]]) * 2
         for ax, (title, panel) in zip(axes, names, strict=False):
             ax.axvspan(*WINDOW, color=_SHADE, linewidth=0, zorder=0)
             ax.axhline(0, color="0.4", linewidth=0.7, zorder=1)
             _draw_local(ax, local) if panel is None else _draw_series(ax, published[published["panel"] == panel])
-            ax.set_xscale("log")
-            ax.set_xlim(smallest, largest)
             ax.margins(y=0.12)
-            ax.set_title(title, fontsize=8)
+            _size_axis(ax, title, smallest, largest)
             ax.yaxis.set_major_locator(MaxNLocator(5))
-            ax.tick_params(labelbottom=True)
-            sns.despine(ax=ax)
         for ax in axes[len(names) :]:
             ax.axis("off")
         fig.supylabel("gain over the same model without it (points, chance-corrected)", fontsize=8.5)
@@ -73,11 +63,18 @@ def headline(published: pd.DataFrame, local: pd.DataFrame) -> Figure:
             axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False, fontsize=7.5)
         else:
             _legend(fig, handles)
-        _note(
-            fig,
-            "both layers: points are means over tasks; local sizes are those outside the word embeddings, others total",
-        )
+        text = "points are means over tasks; local sizes are those outside the word embeddings, others total"
+        _note(fig, f"both layers: {text}")
     return fig
+
+
+def _size_axis(ax: Axes, title: str, smallest: float, largest: float) -> None:
+    """A panel's title, and parameters on its horizontal axis."""
+    ax.set_xscale("log")
+    ax.set_xlim(smallest, largest)
+    ax.set_title(title, fontsize=8)
+    ax.tick_params(labelbottom=True)
+    sns.despine(ax=ax)
 
 
 def _draw_local(ax: Axes, local: pd.DataFrame) -> None:
@@ -113,113 +110,105 @@ def _labels(ax: Axes, labels: dict[str, tuple[float, float]]) -> None:
         )  # fmt: skip
 
 
+def _colours() -> dict[str, str]:
+    return dict(zip(TYPES, sns.color_palette("colorblind", len(TYPES)).as_hex(), strict=True)) | {"control": "0.4"}
+
+
 def _line(ax: Axes, rows: pd.DataFrame, kind: str, secondary: bool) -> None:
+    """The gains of one series."""
     rows = rows.sort_values("size")
-    colour = _colours()[kind]
     joined = "-" if rows.get("balanced", pd.Series(True, index=rows.index)).all() else ""
-    fill = "white" if secondary else colour
-    style = {"color": colour, "marker": TYPES[kind], "markerfacecolor": fill, "markeredgecolor": colour}
+    of = _filled({"marker": TYPES[kind], "color": _colours()[kind]}, secondary)
+    of |= {"markeredgecolor": of["color"], "markersize": 3.6, "markeredgewidth": 0.8}
     # Mixed data are the most common: they lie below the rest, and light.
-    style |= {"alpha": 0.55, "zorder": 2} if kind == "mixed" else {"zorder": 3}
-    ax.plot(
-        rows["size"], 100 * rows["gain"], linestyle=joined, linewidth=0.7, markersize=3.6, markeredgewidth=0.8, **style
-    )
+    of |= {"alpha": 0.55, "zorder": 2} if kind == "mixed" else {"zorder": 3}
+    ax.plot(rows["size"], 100 * rows["gain"], linestyle=joined, linewidth=0.7, **of)
+
+
+def _filled(of: dict[str, str], secondary: bool) -> dict:
+    """The style ``of`` a marker, open for a secondary transcription."""
+    return {**of, "markerfacecolor": "white" if secondary else of["color"]}
 
 
 def _type_handles(published: pd.DataFrame, local: pd.DataFrame) -> dict[str, Line2D | Patch]:
     shown = {*published["type"], *local.loc[~local["control"].astype(bool), "type"]}
     shown |= {"control"} if local["control"].any() else set()
-    colours = _colours()
-    handles: dict[str, Line2D | Patch] = {
-        TYPE_TITLES[kind]: Line2D([], [], linestyle="", marker=TYPES[kind], color=colours[kind], markersize=4.5)
-        for kind in TYPES
-        if kind in shown
-    }
-    return handles | _marks(published)
+    handles = {TYPE_TITLES[kind]: {"marker": TYPES[kind], "color": _colours()[kind]} for kind in TYPES if kind in shown}
+    return _handles(handles) | _open(published) | _window()
 
 
-def _marks(rows: pd.DataFrame) -> dict[str, Line2D | Patch]:
-    marks: dict[str, Line2D | Patch] = {}
-    if rows["secondary"].any():
-        marks[_OPEN] = Line2D([], [], linestyle="", marker="o", markersize=4.5, markerfacecolor="white", color="black")
-    return marks | {"7B to 70B": Patch(color=_SHADE)}
+def _handles(styles: dict[str, dict], **more: float | str) -> dict[str, Line2D | Patch]:
+    return {name: style.handle(markersize=4.5, **of, **more) for name, of in styles.items()}
+
+
+def _open(rows: pd.DataFrame) -> dict[str, Line2D]:
+    """The entry of a legend for secondary transcriptions, where there are any."""
+    found = style.handle(marker="o", markersize=4.5, markerfacecolor="white", color="black")
+    return {_OPEN: found} if rows["secondary"].any() else {}
+
+
+def _window() -> dict[str, Patch]:
+    return {"7B to 70B": Patch(color=_SHADE)}
 
 
 def finetuned(levels: pd.DataFrame) -> Figure:
-    """Score of fine-tuned, untuned-before models against parameters, a panel per task that some family has at several
-    sizes. ``levels`` is that of ``scale.levels``, of one regime; scores are the source's own, in percent."""
+    """Score of fine-tuned models without intermediate training against parameters: a panel per task that some family
+    has at several sizes.
+
+    ``levels`` is that of ``scale.levels``, of one regime; scores are the source's own, in percent.
+    """
     several = levels.groupby(["study", "family", "task"])["size"].transform("nunique") >= 2
     tasks = levels.loc[several, ["task", "task_title"]].drop_duplicates().sort_values("task_title")
-    families = sorted(levels.loc[levels["task"].isin(tasks["task"]), "family"].unique())
-    style = dict(zip(families, zip(_cycle(_SHAPES, families), _palette(families), strict=True), strict=True))
-    with look():
+    styles = style.markers(sorted(levels.loc[levels["task"].isin(tasks["task"]), "family"].unique()))
+    with style.look():
         rows = max(-(-len(tasks) // 3), 1)
-        fig = Figure(figsize=(WIDTH, 0.9 + 1.6 * rows), layout="constrained")
-        axes = fig.subplots(rows, 3, sharex=True, squeeze=False).ravel()
+        fig, axes = style.panels(rows, 3, 0.9 + 1.6 * rows, sharex=True)
         for ax, task in zip(axes, tasks.itertuples(), strict=False):
             ax.axvspan(*WINDOW, color=_SHADE, linewidth=0, zorder=0)
             own = levels[levels["task"] == task.task]
             for (_, family, secondary), part in own.groupby(["study", "family", "secondary"]):
                 mean = part.groupby("size")["score"].mean()
-                marker, colour = style[family]
-                fill = "white" if secondary else colour
-                ax.plot(
-                    mean.index,
-                    100 * mean,
-                    marker=marker,
-                    color=colour,
-                    markerfacecolor=fill,
-                    markersize=3.8,
-                    linewidth=0.8,
-                )
-            ax.set_xscale("log")
-            ax.set_xlim(levels["size"].min() / 1.5, WINDOW[1] * 1.3)
-            ax.set_title(task.task_title, fontsize=8)
-            ax.tick_params(labelbottom=True)
-            sns.despine(ax=ax)
+                ax.plot(mean.index, 100 * mean, markersize=3.8, linewidth=0.8, **_filled(styles[family], secondary))
+            _size_axis(ax, task.task_title, levels["size"].min() / 1.5, WINDOW[1] * 1.3)
         for ax in axes[len(tasks) :]:
             ax.set_visible(False)
         fig.supylabel("zero-shot score (%)", fontsize=8.5)
         for ax in axes[max(len(tasks) - 3, 0) : len(tasks)]:
             ax.set_xlabel("total parameters (log scale)")
-        handles = {
-            name: Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5)
-            for name, (marker, colour) in style.items()
-        }
-        _legend(fig, handles | _marks(levels))
+        _legend(fig, _handles(styles) | _open(levels) | _window())
         _note(fig, f"{LAYER}: fine-tuned in English, without intermediate training; lines join one study's family")
     return fig
 
 
 def forest(slopes: pd.DataFrame) -> Figure:
-    """Slope within each family from 7B to 70B: a row per series, grouped by regime. ``slopes`` is that of
-    ``scale.slopes`` with ``window``; intervals are over tasks, and missing where there are too few."""
+    """Slope within each family from 7B to 70B: a row per series, grouped by regime.
+
+    ``slopes`` is that of ``scale.slopes`` with ``window``; intervals are over tasks, and missing where there are too
+    few.
+    """
     table = slopes.sort_values(["order", "regime", "study", "family"]).reset_index(drop=True)
-    regimes = list(dict.fromkeys(table["protocol"]))
-    colours = dict(zip(regimes, zip(_cycle(_SHAPES, regimes), _palette(regimes), strict=True), strict=True))
-    with look():
-        fig = Figure(figsize=(WIDTH, 1.0 + 0.155 * max(len(table), 3)), layout="constrained")
-        ax = fig.subplots()
+    styles = style.markers(list(dict.fromkeys(table["protocol"])))
+    with style.look():
+        fig, (ax,) = style.panels(1, 1, 1.0 + 0.155 * max(len(table), 3))
         ax.axvline(0, color="0.4", linewidth=0.7, zorder=1)
         for at, row in enumerate(table.itertuples()):
-            marker, colour = colours[row.protocol]
-            ax.plot([100 * row.low, 100 * row.high], [at, at], color=colour, linewidth=0.9, zorder=2)
-            fill = "white" if row.secondary else colour
-            ax.plot(100 * row.slope, at, marker=marker, color=colour, markerfacecolor=fill, markersize=4, linestyle="")
+            of = styles[row.protocol]
+            ax.plot([100 * row.low, 100 * row.high], [at, at], color=of["color"], linewidth=0.9, zorder=2)
+            ax.plot(100 * row.slope, at, markersize=4, linestyle="", **_filled(of, row.secondary))
         labels = [f"{row.family} {size_range(row.smallest, row.largest)} ({row.study})" for row in table.itertuples()]
-        ax.set_yticks(range(len(table)), labels, fontsize=6.5)
-        ax.set_ylim(len(table) - 0.4, -0.6)
+        _rows(ax, labels)
         ax.set_xlabel("change of the chance-corrected score (points per factor of ten in parameters)")
-        ax.grid(axis="x")
         sns.despine(ax=ax)
-        handles = {
-            name: Line2D([], [], marker=marker, color=colour, markersize=4.5, linewidth=0.9)
-            for name, (marker, colour) in colours.items()
-        }
-        marks = {name: mark for name, mark in _marks(table).items() if name == _OPEN}
-        _legend(fig, handles | marks, columns=4)
+        _legend(fig, _handles(styles, linestyle="-", linewidth=0.9) | _open(table), columns=4)
         _note(fig, f"{LAYER}: prompted, without further training; bars are 95% t intervals over tasks")
     return fig
+
+
+def _rows(ax: Axes, labels: list[str]) -> None:
+    """A labelled row for each estimate, the first at the top."""
+    ax.set_yticks(range(len(labels)), labels, fontsize=6.5)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.grid(axis="x")
 
 
 def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
@@ -228,16 +217,13 @@ def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
 
     ``funnel`` is that of ``scale.by_task_and_series``; ``leave_out`` has label, whole (bool), slope, low, high.
     """
-    groups = sorted(funnel["protocol"].unique())
-    colours = dict(zip(groups, zip(_cycle(_SHAPES, groups), _palette(groups), strict=True), strict=True))
-    with look():
-        fig = Figure(figsize=(WIDTH, 1.4 + 0.16 * max(len(leave_out), 14)), layout="constrained")
+    styles = style.markers(sorted(funnel["protocol"].unique()))
+    with style.look():
+        fig = Figure(figsize=(style.WIDTH, 1.4 + 0.16 * max(len(leave_out), 14)), layout="constrained")
         left, right = fig.subplots(1, 2, width_ratios=[1, 1.1])
         for (name, secondary), own in funnel.groupby(["protocol", "secondary"]):
-            marker, colour = colours[name]
-            fill = "white" if secondary else colour
-            style = {"marker": marker, "color": colour, "markerfacecolor": fill, "markersize": 4, "linestyle": ""}
-            left.plot(100 * own["distance"], 100 * own["se"], **style)
+            of = _filled(styles[name], secondary)
+            left.plot(100 * own["distance"], 100 * own["se"], markersize=4, linestyle="", **of)
         top = 110 * funnel["se"].max() if len(funnel) else 1.0
         for sign in (-1.96, 0, 1.96):
             left.plot([0, sign * top], [0, top], color="0.5", linewidth=0.7, linestyle="--" if sign else "-", zorder=0)
@@ -247,11 +233,7 @@ def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
         _leave_out(right, leave_out)
         for ax in (left, right):
             sns.despine(ax=ax)
-        handles = {
-            name: Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5)
-            for name, (marker, colour) in colours.items()
-        }
-        _legend(fig, handles | {name: mark for name, mark in _marks(funnel).items() if name == _OPEN}, columns=4)
+        _legend(fig, _handles(styles) | _open(funnel), columns=4)
         _note(fig, f"{LAYER}: left, dashed: 95% if only languages varied; right: 95% t intervals over families")
     return fig
 
@@ -261,30 +243,13 @@ def _leave_out(ax: Axes, table: pd.DataFrame) -> None:
     for at, row in enumerate(table.itertuples()):
         ax.plot([row.low, row.high], [at, at], color="black", linewidth=1.2 if row.whole else 0.7)
         ax.plot(row.slope, at, marker="D" if row.whole else "o", color="black", markersize=4, linestyle="")
-    ax.set_yticks(range(len(table)), table["label"], fontsize=6.5)
-    ax.set_ylim(len(table) - 0.4, -0.6)
+    _rows(ax, list(table["label"]))
     ax.set_xlabel("slope of the meta-regression\n(points per factor of ten)")
-    ax.grid(axis="x")
-
-
-def size_range(smallest: float, largest: float) -> str:
-    """Sizes in words: "7B to 70B", "560M"."""
-    ends = [f"{size / 1e9:.3g}B" if size >= 1e9 else f"{size / 1e6:.3g}M" for size in (smallest, largest)]
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-
-
-def _cycle(values: Iterable[str], names: list[str]) -> list[str]:
-    values = list(values)
-    return [values[i % len(values)] for i in range(len(names))]
-
-
-def _palette(names: list[str]) -> list[str]:
-    return list(sns.color_palette("colorblind", max(len(names), 1)).as_hex())[: len(names)]
 
 
 def _legend(fig: Figure, handles: dict[str, Line2D | Patch], columns: int = 3) -> None:
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
+    style.legend(fig, handles, columns, size=7)
 
 
 def _note(fig: Figure, text: str) -> None:
-    fig.suptitle(text, x=0.005, ha="left", fontsize=7.5, color="0.25")
+    style.note(fig, text, size=7.5)

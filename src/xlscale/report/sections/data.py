@@ -1,4 +1,4 @@
-"""What ``00_data.ipynb`` hands to the paper: the data sets in numbers, baselines without a model, the leak proof."""
+"""What ``00_data.ipynb`` says in the paper: data sets in numbers, baselines without a model, the search for leaks."""
 
 from __future__ import annotations
 
@@ -7,79 +7,66 @@ from collections.abc import Sequence
 import pandas as pd
 
 from xlscale.cards.schema import DataCard
+from xlscale.core.format import DASH, percent, slug
 from xlscale.data import contamination
 from xlscale.data.similarity import NEAR, WIDTH
-from xlscale.report.typeset import Numbers
+from xlscale.report.numbers import Numbers
 from xlscale.tasks.baselines import BASELINES
 
-DASH = "–"
+ROLES = ("target", "intermediate", "unlabelled", "lexicon")
 
 
 def add_sets(numbers: Numbers, cards: Sequence[DataCard], facts: pd.DataFrame) -> None:
-    """Add the table of data sets and the size of each."""
-    rows = []
-    roles = ["target", "intermediate", "unlabelled", "lexicon"]
-    for card in sorted(cards, key=lambda card: (roles.index(card.role), card.type or "", card.name)):
-        of_set = facts.loc[card.name].reset_index()
-        test = of_set[(of_set["split"] == "test") & of_set["language"].isin(card.languages)]
-        size = {split: int(of_set.loc[of_set["split"] == split, "rows"].sum()) for split in ("train", "dev")}
-        shown = test if len(test) else of_set
-        characters = (shown["mean_characters"] * shown["rows"]).sum() / shown["rows"].sum()
-        rows.append(
-            [
-                card.title,
-                card.role if card.type is None else f"{card.role}, {card.type}",
-                card.family.replace("_", " "),
-                *(f"{n:,}" if n else DASH for n in (size["train"], size["dev"], int(test["rows"].sum()))),
-                str(len(test) or DASH),
-                f"{characters:.0f}",
-            ]
-        )
-        for key, value in {
-            "train": size["train"],
-            "dev": size["dev"],
-            "test": int(test["rows"].sum()),
-            "languages": len(test),
-        }.items():
-            numbers.add(f"{card.name}_{key}", value, f"{value:,}")
-        numbers.add(f"{card.name}_characters", float(characters), f"{characters:.0f}")
-        if len(test):
-            same = float((test["same_as_english"] * test["rows"]).sum() / test["rows"].sum())
-            numbers.add(f"{card.name}_same_as_english", same, f"{100 * same:.1f}", unit="%")
-        if card.family == "multiple_choice":
-            for column in ("word_overlap", "character_overlap"):
-                solved = float((shown[column] * shown["rows"]).sum() / shown["rows"].sum())
-                numbers.add(f"{card.name}_{column}", solved, f"{100 * solved:.1f}", unit="%")
-        if card.family == "span_qa":
-            train = of_set[of_set["split"] == "train"].iloc[0]
-            numbers.add(f"{card.name}_contexts", int(train["groups"]), f"{train['groups']:,}")
-            numbers.add(f"{card.name}_articles", int(train["articles"]), f"{train['articles']:,.0f}")
-    numbers.table(
-        "data_sets",
-        ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"],
-        rows,
-    )
-    numbers.add("data_sets", len(cards), str(len(cards)))
+    """Add the table of data sets and the size of each; ``facts`` is that of ``samples.overview``."""
+    cards = sorted(cards, key=lambda card: (ROLES.index(card.role), card.type or "", card.name))
+    header = ["Data set", "Role", "Family", "Train", "Dev", "Test", "Languages", "Characters"]
+    numbers.table("data_sets", header, [_add_set(numbers, card, facts.loc[card.name].reset_index()) for card in cards])
+    numbers.count("data_sets", len(cards))
+
+
+def _add_set(numbers: Numbers, card: DataCard, facts: pd.DataFrame) -> list[str]:
+    """Add the numbers of one set, from its rows of ``facts``; returns its row of the table."""
+    test = facts[(facts["split"] == "test") & facts["language"].isin(card.languages)]
+    rows = {split: int(facts.loc[facts["split"] == split, "rows"].sum()) for split in ("train", "dev")}
+    rows["test"] = int(test["rows"].sum())
+    for key, value in (rows | {"languages": len(test)}).items():
+        numbers.count(f"{card.name}_{key}", value)
+    shown = test if len(test) else facts
+    characters = _mean(shown, "mean_characters")
+    numbers.add(f"{card.name}_characters", characters, f"{characters:.0f}")
+    shares = ["same_as_english"] if len(test) else []
+    shares += ["word_overlap", "character_overlap"] if card.family == "multiple_choice" else []
+    for column in shares:
+        numbers.add(f"{card.name}_{column}", _mean(shown, column), percent(_mean(shown, column)), "%")
+    if card.family == "span_qa":
+        train = facts[facts["split"] == "train"].iloc[0]
+        numbers.count(f"{card.name}_contexts", train["groups"])
+        numbers.count(f"{card.name}_articles", train["articles"])
+    return [
+        card.title,
+        card.role if card.type is None else f"{card.role}, {card.type}",
+        card.family.replace("_", " "),
+        *(f"{n:,}" if n else DASH for n in rows.values()),
+        str(len(test) or DASH),
+        f"{characters:.0f}",
+    ]
+
+
+def _mean(facts: pd.DataFrame, column: str) -> float:
+    """The mean of a column over languages (and splits), weighted by their numbers of rows."""
+    return float((facts[column] * facts["rows"]).sum() / facts["rows"].sum())
 
 
 def add_proof(numbers: Numbers, proofs: pd.DataFrame) -> None:
-    """Add what ``leaks.find`` found, and its short form as a table, a row per split that must stay unseen."""
-    numbers.add("leak_pairs", len(proofs), str(len(proofs)))
-    numbers.add("leaks", int(proofs["leak"].sum()), str(int(proofs["leak"].sum())))
-    asked = int(proofs["shared_questions"].max()) if len(proofs) else 0
-    numbers.add("leak_questions", asked, str(asked))
+    """Add what ``contamination.proof`` found, and its short form as a table, a row per split that must stay unseen."""
+    numbers.count("leak_pairs", len(proofs))
+    numbers.count("leaks", proofs["leak"].sum())
+    numbers.count("leak_questions", proofs["shared_questions"].max() if len(proofs) else 0)
     numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.3f}")
     numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
-    numbers.add("leak_words", WIDTH, str(WIDTH))
+    numbers.count("leak_words", WIDTH)
     rows = [
-        [
-            row.unseen,
-            str(row.seen_splits),
-            f"{row.seen_texts:,}",
-            str(row.shared),
-            f"{row.max_similarity:.3f}",
-            row.seen,
-        ]
+        [row.unseen, row.seen_splits, f"{row.seen_texts:,}", row.shared, f"{row.max_similarity:.3f}", row.seen]
         for row in contamination.summary(proofs).itertuples()
     ]
     numbers.table("proof", ["Unseen", "Splits seen", "Texts seen", "Shared", "Largest similarity", "Of"], rows)
@@ -92,30 +79,18 @@ def add_baselines(numbers: Numbers, cards: Sequence[DataCard], summary: pd.DataF
     for target, part in summary.groupby("target", sort=False):
         values = part.set_index("baseline")
         for name, row in values.iterrows():
-            key = f"baseline_{target}_{name.replace(' ', '_').replace('-', '_')}"
-            numbers.add(key, float(row["zero_shot"]), _percent(row["zero_shot"]), unit="%")
-        cells = [_percent(values["zero_shot"].get(name)) for name in BASELINES]
-        others = [_percent(values[column].get(BASELINES[-1])) for column in ("english", "latin", "other")]
-        rows.append([titles[target], *cells, *others])
-    header = [
-        "Target",
-        "Chance",
-        "Majority",
-        "Shared strings",
-        "n-grams",
-        "n-grams, English",
-        "Latin script",
-        "Other scripts",
-    ]
+            zero_shot = percent(row["zero_shot"], missing=DASH)
+            numbers.add(f"baseline_{target}_{slug(name)}", float(row["zero_shot"]), zero_shot, unit="%")
+        cells = [values["zero_shot"].get(name) for name in BASELINES]
+        cells += [values[column].get(BASELINES[-1]) for column in ("english", "latin", "other")]
+        rows.append([titles[target], *(percent(value, missing=DASH) for value in cells)])
+    header = ["Target", "Chance", "Majority", "Shared strings", "n-grams"]
+    header += ["n-grams, English", "Latin script", "Other scripts"]
     numbers.table("baselines", header, rows)
 
 
-def _percent(value: float | None) -> str:
-    return DASH if value is None or pd.isna(value) else f"{100 * value:.1f}"
-
-
 def verdict(checked: pd.DataFrame, proofs: pd.DataFrame) -> str:
-    """One line: does everything agree with the cards, and is nothing leaked?"""
+    """One line: is every data set what its card says, and was nothing tested trained on?"""
     wrong = checked[checked["verdict"] != "agrees"]
     if wrong.empty and not proofs["leak"].any():
         return (

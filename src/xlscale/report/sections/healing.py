@@ -1,4 +1,4 @@
-"""What healing did to a ladder, from ``results/healing.csv`` (see ``xlscale.healing``): tables, and the decision."""
+"""What healing did to a ladder, from ``results/healing.csv`` (see ``xlscale.training.healing``), and the decision."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from pathlib import Path
 import pandas as pd
 
 from xlscale.core.files import RESULTS, read_json
-from xlscale.report.describe import layers, listing, signed
-from xlscale.report.typeset import Numbers
+from xlscale.core.format import listing, percent, signed
+from xlscale.report.labels import layers
+from xlscale.report.numbers import Numbers
 
-# What the decision rests on: name -> (measure, what was held out from the training text, a larger value is better).
+# What the decision rests on: name -> (measure, what was held out of the training text, whether larger is better).
 HELD_OUT = {
-    "Variance missed, held-out languages": ("missed", ["language"], False),
-    "Variance missed, held-out register": ("missed", ["register"], False),
-    "Same nearest text, held-out languages": ("nearest", ["language"], True),
-    "Same nearest text, held-out register": ("nearest", ["register"], True),
+    "Variance unexplained, held-out languages": ("missed", ["language"], False),
+    "Variance unexplained, held-out register": ("missed", ["register"], False),
+    "Nearest-neighbour agreement, held-out languages": ("nearest", ["language"], True),
+    "Nearest-neighbour agreement, held-out register": ("nearest", ["register"], True),
     "UDHR P@1, all languages": ("p_at_1", ["register", "both"], True),
     "UDHR P@1, held-out languages": ("p_at_1", ["both"], True),
 }
 
 
 def evidence(folder: Path = RESULTS) -> pd.DataFrame:
-    """The committed evidence, as ``xlscale.healing.judge`` describes it."""
+    """The committed evidence, as ``training.healing.judge`` describes it."""
     return pd.read_csv(folder / "healing.csv", keep_default_na=False)
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """A row per entry of HELD_OUT and rung: cut, healed, whole (0 to 1, or shares of variance), gained.
+    """A row per entry of HELD_OUT and rung: cut, healed, whole (0 to 1, or fractions of variance), gained.
 
     Values are means over languages, each with equal weight whatever its number of texts and registers.
     """
@@ -56,24 +57,22 @@ def languages(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def add(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> None:
-    """Add the decision, what it rests on, which languages lost, and what the training took."""
+    """Add the decision, what it rests on, which languages lost, and what the training cost."""
     table, change = summary(found), languages(found)
     rungs = sorted(table["layers"].unique())
     rows = []
     for what, part in table.groupby("what", sort=False):
         digits = 0 if what.startswith("Variance") else 1
-        pairs = [f"{100 * row.cut:.{digits}f} → {100 * row.healed:.{digits}f}" for row in part.itertuples()]
-        rows.append([what, *pairs, f"{100 * part['whole'].iloc[0]:.{digits}f}"])
+        pairs = [f"{percent(row.cut, digits)} → {percent(row.healed, digits)}" for row in part.itertuples()]
+        rows.append([what, *pairs, percent(part["whole"].iloc[0], digits)])
     numbers.table("healing", ["In percent", *map(layers, rungs), "Whole"], rows)
     verdict = "accepted" if accepted(table) else "not accepted"
     numbers.add("healing_verdict", verdict, verdict)
-    numbers.add("healing_checks", len(table), str(len(table)))
-    numbers.add("healing_gained", int(table["gained"].sum()), str(int(table["gained"].sum())))
-    numbers.add("healing_languages", len(change), str(len(change)))
-    trained = len(
-        set(found.loc[(found["measure"] == "missed") & ~found["unseen"].isin(["language", "both"]), "language"])
-    )
-    numbers.add("healing_languages_trained", trained, str(trained))
+    numbers.count("healing_checks", len(table))
+    numbers.count("healing_gained", table["gained"].sum())
+    numbers.count("healing_languages", len(change))
+    trained = found[(found["measure"] == "missed") & ~found["unseen"].isin(["language", "both"])]
+    numbers.count("healing_languages_trained", trained["language"].nunique())
     lost = [f"{(change[k] < 0).sum()} ({layers(k)})" for k in rungs]
     worst = [f"{change[k].idxmin()} ({signed(change[k].min(), 0)})" for k in rungs]
     numbers.add("healing_lost", ", ".join(lost), listing(lost))

@@ -8,10 +8,11 @@ import pandas as pd
 
 from xlscale.cards import catalogue
 from xlscale.core.files import RESULTS, XlscaleError
+from xlscale.core.format import percent, rate
 from xlscale.experiment import studies
 from xlscale.record import store, tuning
-from xlscale.report.describe import metric, percent, rate, title
-from xlscale.report.typeset import Numbers
+from xlscale.report.labels import metric, title
+from xlscale.report.numbers import Numbers
 
 SUITE = "suite"  # the study that trains the whole model on every intermediate set once
 
@@ -35,39 +36,32 @@ def add_rates(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> 
             rows.append([model, str(layers), *cells, rate(scores.index[scores["chosen"]][0])])
         numbers.table(f"rates_{phase}", ["Model", "Layers", *map(rate, tried), "Chosen"], rows)
         edge = part["chosen"] & part["rate"].isin([tried[0], tried[-1]])
-        numbers.add(f"rates_{phase}_at_edge", int(edge.sum()), str(int(edge.sum())))
+        numbers.count(f"rates_{phase}_at_edge", edge.sum())
         plan = studies.load(tuning.STUDY[phase])
         own = store.cells(folder).set_index("cell").loc[[cell.id for cell in plan.cells() if cell.phase == phase]]
         hours = float(own[["train_seconds", "eval_seconds"]].sum().sum() / 3600)
-        numbers.add(f"rates_{phase}_trainings", len(own), str(len(own)))
+        numbers.count(f"rates_{phase}_trainings", len(own))
         numbers.add(f"rates_{phase}_cpu_hours", hours, f"{hours:.1f}", unit="CPU-hours")
 
 
-def learnt(folder: Path = RESULTS) -> pd.DataFrame:
+def suite(folder: Path = RESULTS) -> pd.DataFrame:
     """English held-out score of every intermediate set after training the whole model on it: set, type, family, metric,
     chance, value (0 to 1); empty where the study SUITE is not recorded."""
-    wanted = {
+    trained = {
         cell.id: cell.parameters.intermediate for cell in studies.load(SUITE).cells() if cell.phase != "pretrained"
     }
-    known = store.cells(folder).set_index("cell")["value"].reindex([*wanted])
+    known = store.cells(folder).set_index("cell")["value"].reindex([*trained])
     rows = []
     for cell, value in known.dropna().items():
-        card = catalogue.data_card(wanted[cell])
+        card = catalogue.data_card(trained[cell])
         rows.append((card.name, card.type, card.family, card.metric, card.chance, value))
     return pd.DataFrame(rows, columns=["set", "type", "family", "metric", "chance", "value"])
 
 
-def add_learnt(numbers: Numbers, found: pd.DataFrame) -> None:
-    """Add the table ``learnt``: what each set teaches the whole model, in percent, beside chance."""
-    rows = [
-        [
-            title(row.set),
-            row.type,
-            row.family.replace("_", " "),
-            metric(row.set),
-            percent(row.chance),
-            percent(row.value),
-        ]
-        for row in found.sort_values(["family", "type", "set"]).itertuples()
-    ]
+def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
+    """Add the table ``learnt``: what the whole model learned from each set, in percent, beside chance."""
+    rows = []
+    for row in found.sort_values(["family", "type", "set"]).itertuples():
+        about = [title(row.set), row.type, row.family.replace("_", " "), metric(row.set)]
+        rows.append([*about, percent(row.chance), percent(row.value)])
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)

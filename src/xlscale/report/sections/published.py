@@ -1,4 +1,4 @@
-"""What the paper prints about the published layer: keys, texts and tables, put into a ``paper.Numbers``.
+"""What the paper says about the published layer: keys, texts and tables of ``06_published.ipynb``.
 
 Units are percentage points of the chance-corrected score, and points per factor of ten in parameters. Families, tasks
 and regimes come from the data: what is added there appears here. Secondary transcriptions carry MARK in every table.
@@ -6,31 +6,22 @@ and regimes come from the data: what is added there appears here. Secondary tran
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from xlscale.core.format import DASH, interval, listing, percent, signed, size_range, slug
 from xlscale.published import gains, regression, scale, sources
 from xlscale.published import scores as sc
 from xlscale.published.tables import Layer
-from xlscale.report.describe import interval, listing, percent, signed
-from xlscale.report.figures.published import size_range
+from xlscale.report.labels import POINTS
+from xlscale.report.numbers import Numbers
 from xlscale.report.sections.results import INTERVAL
-
-if TYPE_CHECKING:
-    from xlscale.report.typeset import Numbers
 
 MARK = " †"
 NONE = "none"
-_PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 PER_TEN = "percentage points per factor of ten in parameters"
-POINTS = "percentage points"
-
-
-def slug(*words: str) -> str:
-    """Words as a part of a key: "Llama-2", "Basque (v1)" is "llama_2_basque_v1"."""
-    return re.sub(r"[^a-z0-9]+", "_", " ".join(words).lower()).strip("_")
+_PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 
 
 def marked(text: str, secondary: bool) -> str:
@@ -39,7 +30,18 @@ def marked(text: str, secondary: bool) -> str:
 
 
 def _count(numbers: Numbers, key: str, value: int, unit: str = "") -> None:
-    numbers.add(f"published_{key}", int(value), f"{int(value):,}", unit)
+    numbers.count(f"published_{key}", value, unit)
+
+
+def _count_intervals(numbers: Numbers, keys: tuple[str, str, str], table: pd.DataFrame, unit: str) -> None:
+    """How many rows have an interval, and how many of these lie above and below zero, under these three keys."""
+    known = table.dropna(subset=["low"])
+    for key, rows in zip(keys, (known, known[known["low"] > 0], known[known["high"] < 0]), strict=True):
+        _count(numbers, key, len(rows), unit)
+
+
+def _size(numbers: Numbers, key: str, size: float) -> None:
+    numbers.add(f"published_{key}", size, size_range(size, size), "parameters")
 
 
 def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
@@ -49,18 +51,17 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
         source = layer.sources.set_index("source_key").loc[key]
         sizes = own["size"].dropna()
         span = size_range(sizes.min(), sizes.max()) if len(sizes) else "not stated"
-        groups = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
+        regimes = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
         quality = marked(source["quality"], source["quality"] == "secondary")
-        rows.append([source["title"], groups, span, str(own["task"].nunique()), f"{len(own):,}", quality])
+        rows.append([source["title"], regimes, span, str(own["task"].nunique()), f"{len(own):,}", quality])
     header = ["Source", "Regimes", "Parameters", "Tasks", "Scores", "Quality"]
     numbers.table("published_sources", header, rows)
     for name in ("source_key", "study", "regime", "family", "task", "language"):
         _count(numbers, _PLURALS.get(name, f"{name}s"), scores[name].nunique())
     _count(numbers, "scores", len(scores), "scores")
     _count(numbers, "secondary", scores["secondary"].sum(), "scores")
-    sizes = scores["size"].dropna()
-    for end, size in (("smallest", sizes.min()), ("largest", sizes.max())):
-        numbers.add(f"published_{end}", size, size_range(size, size), "parameters")
+    _size(numbers, "smallest", scores["size"].min())
+    _size(numbers, "largest", scores["size"].max())
     unknown = sorted(set(scores["regime"]) - set(layer.regimes["regime"]))
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
@@ -68,50 +69,35 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
 
 
 def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
-    """Scores given twice, the table of those that contradict each other, and averages that are none."""
+    """Scores given twice, the table of those that contradict each other, and averages that are not averages."""
     repeated, averages = sources.repeated(scores), sources.averages(scores)
-    wrong = repeated[~repeated["agree"]]
+    contradictions = repeated[~repeated["agree"]]
     _count(numbers, "repeated", len(repeated), "scores")
-    _count(numbers, "contradictions", len(wrong), "scores")
+    _count(numbers, "contradictions", len(contradictions), "scores")
     _count(numbers, "wrong_averages", len(averages), "averages")
     titles = scores.drop_duplicates("task").set_index("task")["task_title"]
-    second = set(scores.loc[scores["secondary"], "source_key"])
-    rows = [
-        [
-            row.model,
-            f"{titles[row.task]}, {row.metric}, {row.language}",
-            _marked_sources(row.sources, second),
-            percent(row.low),
-            percent(row.high),
-        ]
-        for row in wrong.itertuples()
-    ]
-    rows += [
-        [
-            row.model,
-            f"{titles[row.task]}, {row.language} of {row.languages} languages",
-            marked(row.source_key, row.source_key in second),
-        ]
-        + [percent(value) for value in sorted((row.printed, row.mean))]
-        for row in averages.itertuples()
-    ]
+    secondary = set(scores.loc[scores["secondary"], "source_key"])
+    rows = []
+    for row in contradictions.itertuples():
+        from_ = ", ".join(marked(key, key in secondary) for key in row.sources.split(", "))
+        what = f"{titles[row.task]}, {row.metric}, {row.language}"
+        rows.append([row.model, what, from_, percent(row.low), percent(row.high)])
+    for row in averages.itertuples():
+        what = f"{titles[row.task]}, {row.language} of {row.languages} languages"
+        values = map(percent, sorted((row.printed, row.mean)))
+        rows.append([row.model, what, marked(row.source_key, row.source_key in secondary), *values])
     numbers.table("published_contradictions", ["Model", "Score", "Sources", "Lowest", "Highest"], rows)
 
 
-def _marked_sources(keys: str, secondary: set[str]) -> str:
-    return ", ".join(marked(key, key in secondary) for key in keys.split(", "))
-
-
 def add_finetuned(numbers: Numbers, levels: pd.DataFrame) -> None:
-    """Slopes of fine-tuned families without intermediate training, and whether any reaches through the window."""
+    """Slopes of fine-tuned families without intermediate training, and whether any has two sizes in the window."""
     own = levels[(levels["group"] == "finetuned") & (levels["type"] == "none")]
     found = scale.slopes(own, scale.LEVELS, "corrected")
     rows = [[_named(row), *_slope_cells(row)] for row in found.itertuples()]
     numbers.table("published_finetuned", ["Family", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL], rows)
     inside = own[sc.in_window(own["size"])].groupby(["study", "family"])["size"].nunique()
-    _count(numbers, "finetuned_inside", int((inside >= 2).sum()), "families")
-    largest = own["size"].max()
-    numbers.add("published_finetuned_largest", largest, size_range(largest, largest), "parameters")
+    _count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
+    _size(numbers, "finetuned_largest", own["size"].max())
     numbers.add("published_finetuned_families", len(found), listing(found["family"].drop_duplicates()))
     for row, key in zip(found.itertuples(), _keys(found, ["family"]), strict=True):
         _add_slope(numbers, f"published_finetuned_{key}", row)
@@ -134,7 +120,7 @@ def _slope_cells(row: Any) -> list[str]:
 
 def _add_slope(numbers: Numbers, key: str, row: Any) -> None:
     numbers.add(f"{key}_slope", row.slope, signed(row.slope), PER_TEN)
-    numbers.add(f"{key}_interval", None, interval(row.low, row.high), PER_TEN)
+    numbers.words(f"{key}_interval", interval(row.low, row.high), PER_TEN)
 
 
 def add_gains(numbers: Numbers, pairs: pd.DataFrame) -> None:
@@ -152,18 +138,13 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame) -> None:
         ends = [signed(own["gain"].iloc[0]), signed(own["gain"].iloc[-1])]
         about = [_named(row), f"{row.training} ({row.type})", row.protocol, size_range(row.smallest, row.largest)]
         rows.append([*about, str(row.tasks), *ends, signed(row.slope), interval(row.low, row.high)])
-        key = f"published_gain_{slugged}"
-        at = [
-            f"{signed(gain)} at {size_range(size, size)}" for size, gain in zip(own["size"], own["gain"], strict=True)
-        ]
-        numbers.add(f"{key}_summary", None, listing(at), POINTS)
-        _add_slope(numbers, key, row)
+        at = listing(f"{signed(gain)} at {size_range(size, size)}" for size, gain in own[["size", "gain"]].to_numpy())
+        numbers.words(f"published_gain_{slugged}_summary", at, POINTS)
+        _add_slope(numbers, f"published_gain_{slugged}", row)
     header = ["Family", "Training (type)", "Regime", "Parameters", "Tasks", "First", "Last", "Slope", INTERVAL]
     numbers.table("published_gains", header, rows)
-    known = slopes.dropna(subset=["low"])
-    for name, part in (("series", slopes), ("series_intervals", known), ("series_rising", known[known["low"] > 0]),
-                       ("series_falling", known[known["high"] < 0])):  # fmt: skip
-        _count(numbers, name, len(part), "series")
+    _count(numbers, "series", len(slopes), "series")
+    _count_intervals(numbers, ("series_intervals", "series_rising", "series_falling"), slopes, "series")
     _add_types(numbers, pairs)
     _add_harnesses(numbers, gains.harnesses(pairs), set(pairs.loc[pairs["secondary"], "study"]))
 
@@ -186,41 +167,32 @@ def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
 
 
 def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -> None:
-    """What two studies make of one pair of models: the table, and the case with the largest difference in words."""
+    """How two studies rate one pair of models: the table, and the case with the largest difference in words."""
     case = ["family", "training", "size", "protocol"]
-    rows = [
-        [
-            row.family,
-            row.training,
-            size_range(row.size, row.size),
-            row.protocol,
-            str(row.tasks),
-            marked(row.study, row.study in secondary),
-            signed(row.gain),
-        ]
-        for row in table.itertuples()
-    ]
+    rows = []
+    for row in table.itertuples():
+        about = [row.family, row.training, size_range(row.size, row.size), row.protocol, str(row.tasks)]
+        rows.append([*about, marked(row.study, row.study in secondary), signed(row.gain)])
     header = ["Family", "Training", "Parameters", "Regime", "Tasks", "Study", "Gain"]
     numbers.table("published_harnesses", header, rows)
     spread = table.groupby(case)["gain"].agg(lambda gain: gain.max() - gain.min())
-    widest = spread.idxmax() if len(spread) else None
-    text = "no pair of models was evaluated by two studies in one regime"
-    if widest is not None:
-        own = table.set_index(case).loc[[widest]]
-        gains_ = listing(f"{signed(row.gain)} ({row.study})" for row in own.itertuples())
-        text = f"{widest[0]} after {widest[1]} at {size_range(widest[2], widest[2])}: {gains_}"
-    numbers.add("published_harness_widest", spread.max() if len(spread) else None, text, POINTS)
+    if spread.empty:
+        text = "no pair of models was evaluated by two studies in one regime"
+        numbers.words("published_harness_widest", text, POINTS)
+        return
+    family, training, size, _ = widest = spread.idxmax()
+    own = table.set_index(case).loc[[widest]]
+    differing = listing(f"{signed(row.gain)} ({row.study})" for row in own.itertuples())
+    text = f"{family} after {training} at {size_range(size, size)}: {differing}"
+    numbers.add("published_harness_widest", spread.max(), text, POINTS)
 
 
 def add_scale(numbers: Numbers, window: pd.DataFrame) -> None:
     """Slopes from 7B to 70B within families, without further training: counts, and how many intervals exclude zero."""
-    known = window.dropna(subset=["low"])
     _count(numbers, "window_series", len(window), "series")
     _count(numbers, "window_families", window["family"].nunique(), "families")
-    _count(numbers, "window_positive", int((window["slope"] > 0).sum()), "series")
-    _count(numbers, "window_intervals", len(known), "series")
-    _count(numbers, "window_above", int((known["low"] > 0).sum()), "series")
-    _count(numbers, "window_below", int((known["high"] < 0).sum()), "series")
+    _count(numbers, "window_positive", (window["slope"] > 0).sum(), "series")
+    _count_intervals(numbers, ("window_intervals", "window_above", "window_below"), window, "series")
     for end, value in (("smallest", window["slope"].min()), ("largest", window["slope"].max())):
         numbers.add(f"published_window_{end}", value, signed(value), PER_TEN)
     rows = [[_named(row), row.protocol, *_slope_cells(row)] for row in window.sort_values("order").itertuples()]
@@ -236,17 +208,14 @@ def add_regressions(numbers: Numbers, fits: dict[str, pd.DataFrame]) -> None:
     rows = []
     for response, table in fits.items():
         for row in table.itertuples():
-            spread = "–" if pd.isna(row.sd_slope) else percent(row.sd_slope / 100)
             regime = row.protocol if row.route in (NONE, "fine-tuning") else f"{row.protocol}, {row.route}"
             about = [response, marked(regime, row.secondary)]
             counts = [str(row.studies), str(row.families), f"{row.rows:,}"]
             slope = [signed(row.slope, factor=1), interval(row.low, row.high, factor=1)]
-            rows.append([*about, *counts, *slope, spread])
-        known = table.dropna(subset=["low"])
-        _count(numbers, f"regression_{response}_regimes", int(table["slope"].notna().sum()), "regimes")
-        _count(numbers, f"regression_{response}_intervals", len(known), "regimes")
-        _count(numbers, f"regression_{response}_above", int((known["low"] > 0).sum()), "regimes")
-        _count(numbers, f"regression_{response}_below", int((known["high"] < 0).sum()), "regimes")
+            rows.append([*about, *counts, *slope, percent(row.sd_slope / 100, missing=DASH)])
+        own = f"regression_{response}"
+        _count(numbers, f"{own}_regimes", table["slope"].notna().sum(), "regimes")
+        _count_intervals(numbers, (f"{own}_intervals", f"{own}_above", f"{own}_below"), table, "regimes")
     header = ["Response", "Regime", "Studies", "Families", "Scores", "Slope", INTERVAL, "SD of slopes"]
     numbers.table("published_regression", header, rows)
     _count(numbers, "fewest_families", regression.FEWEST_FAMILIES)
@@ -256,7 +225,7 @@ def leave_out_tables(responses: dict[str, tuple[pd.DataFrame, str]], titles: dic
     """Rows of the influence figure: label, whole (bool), slope, low, high, in points.
 
     ``responses`` maps a name to the rows and the column of ``regression.leave_one_out``; ``titles`` names studies.
-    Regimes of one source, which cannot be left out, are not there.
+    Regimes of one source, which cannot be left out, are not among them.
     """
     found = []
     for response, (rows, value) in responses.items():

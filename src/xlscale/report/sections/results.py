@@ -1,4 +1,5 @@
-"""What the paper prints about the statistics: keys, texts and tables, put into a ``paper.Numbers``.
+"""Results of the local record in the paper: values, gains, slopes, gamma, tolerances (``04_scaling``,
+``05_significance``).
 
 Units: percentage points, and percentage points per factor of ten in non-embedding parameters. No text here knows the
 direction of a result before it is computed.
@@ -6,34 +7,20 @@ direction of a result before it is computed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from xlscale.experiment.cells import SHUFFLED
-from xlscale.report.describe import (
-    design,
-    direction,
-    interval,
-    label,
-    layers,
-    metric,
-    percent,
-    probability,
-    results_table,
-    share,
-    signed,
-    slug,
-    title,
-)
-from xlscale.report.sections import checks
+from xlscale.core.format import DASH, MISSING, interval, percent, probability, share, signed
+from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.report.labels import POINTS, direction, key, label, layers, metric, title
+from xlscale.report.numbers import Numbers
 from xlscale.stats import agreement, groups, slopes
 
-if TYPE_CHECKING:
-    from xlscale.report.typeset import Numbers
-
-POINTS = "percentage points"
 PER_TEN = "percentage points per factor of ten in non-embedding parameters"
+INTERVAL = f"{share(groups.LEVEL)} interval"
+Table = tuple[list[str], list[list[str]]]  # header and rows
+
 _CHANGE = ("an increase with size", "a decrease with size", "no detectable change with size", "not estimable")
 _GAIN = (
     "the gain rises with size",
@@ -48,82 +35,95 @@ _KINDS = {
     "gainslope": ("gain over none", _GAIN),
     "gainslope_shuffled": ("gain over shuffled labels", _GAIN),
 }
-INTERVAL = f"{share(groups.LEVEL)} interval"
 _HEADER = ("Estimate", INTERVAL, "Detectable", "p (Holm)", "Rungs")
 
 
-def add_design(numbers: Numbers, cells: pd.DataFrame, languages: pd.DataFrame) -> None:
-    """What was run: targets, sets, ladder, seeds, languages, recipes, cost; cells complete, failed and missing."""
-    for key, (value, text, unit) in design(cells, languages).items():
-        numbers.add(key, value, text, unit)
-    for key, value in {"level": groups.LEVEL, "power": groups.POWER, "alpha": 1 - groups.LEVEL}.items():
-        numbers.add(key, round(value, 6), share(round(value, 6)))
+def means_table(means: pd.DataFrame, names: Sequence[str], rungs: Sequence[int], own: Collection[str] = ()) -> Table:
+    """``means`` (of ``groups.means``, by condition and layers) in percent: a row per condition, a column per rung.
+
+    Conditions in ``own`` are marked: their set contains data of the target's own. A mean over fewer runs than its
+    condition has at other rungs says so; without a complete run it is "missing".
+    """
+    rows = []
+    for condition in names:
+        row = [label(condition, condition in own)]
+        for k in rungs:
+            if (condition, k) not in means.index:
+                row.append(MISSING)
+                continue
+            group = means.loc[(condition, k)]
+            usual = means.loc[condition, "n"].max()
+            row.append(percent(group["mean"]) + (f" ({group['n']} of {usual} runs)" if group["n"] < usual else ""))
+        rows.append(row)
+    return ["Intermediate training", *map(layers, rungs)], rows
+
+
+def doubled(cells: pd.DataFrame) -> set[str]:
+    """Conditions whose set contains data of the target's own; ``cells`` are those of one target."""
+    return {*cells.loc[cells["doubles"].astype(bool), "condition"]}
 
 
 def add_results(numbers: Numbers, cells: pd.DataFrame) -> None:
     """Mean value per target, condition and rung (``<target>_<condition>_k<layers>``), and a table per target."""
     for target in slopes.targets(cells):
-        header, rows = results_table(cells, target)
-        numbers.table(f"results_{target}", header, rows)
-        found = slopes.Ladder(cells, target).groups["mean"]
         own = cells[(cells["phase"] == "target") & (cells["target"] == target)]
+        means, rungs = slopes.Ladder(cells, target).groups, slopes.rungs_of(cells, target)
+        numbers.table(f"results_{target}", *means_table(means, slopes.conditions(own), rungs, doubled(own)))
         for condition in slopes.conditions(own):
-            for k in slopes.rungs_of(cells, target):
-                mean = found.get((condition, k), float("nan"))
-                numbers.add(f"{target}_{slug(condition)}_k{k}", mean, percent(mean), "%")
+            for k in rungs:
+                mean = means["mean"].get((condition, k), float("nan"))
+                numbers.add(f"{target}_{key(condition)}_k{k}", mean, percent(mean), "%")
 
 
 def add_gains(numbers: Numbers, cells: pd.DataFrame) -> None:
-    """Gain over none at both ends of the ladder asked for: ``gain_<target>_<condition>_smallest`` and ``_largest``."""
+    """Gain over none at the lowest and the highest rung of the study: ``gain_<target>_<condition>_smallest`` and
+    ``_largest``."""
     for (target, condition), rows in slopes.gains(cells).groupby(["target", "condition"]):
         for end, row in (("smallest", rows.iloc[0]), ("largest", rows.iloc[-1])):
-            key = f"gain_{target}_{slug(condition)}_{end}"
-            _add(numbers, key, row, POINTS, _EFFECT)
+            _add(numbers, f"gain_{target}_{key(condition)}_{end}", row, POINTS, _EFFECT)
 
 
 def add_slopes(numbers: Numbers, cells: pd.DataFrame) -> None:
     """Slopes of the value and of the gains, gamma, the tables ``slopes_<target>``, ``gamma`` and ``logit``."""
-    table, contrast = slopes.slopes(cells), slopes.gamma(cells)
-    own_control = slopes.gamma(cells, "shuffled")
+    table = slopes.slopes(cells)
+    gammas = {"gamma": slopes.gamma(cells), "gamma_shuffled": slopes.gamma(cells, "shuffled")}
     for kind, (quantity, words) in _KINDS.items():
         for _, row in table[table["quantity"] == quantity].iterrows():
-            _add(numbers, f"{kind}_{row['target']}_{slug(row['condition'])}", row, PER_TEN, words)
-    for kind, frame in (("gamma", contrast), ("gamma_shuffled", own_control)):
+            _add(numbers, f"{kind}_{row['target']}_{key(row['condition'])}", row, PER_TEN, words)
+    for kind, frame in gammas.items():
         for _, row in frame.iterrows():
             _add(numbers, f"{kind}_{row['target']}", row, PER_TEN, _CONTRAST)
-    numbers.add("gamma_note", None, " ".join(contrast["note"].unique()))
-    adjusted = holm_family(table, contrast)
-    computed = int(adjusted.notna().sum())
-    numbers.add("family", computed, str(computed), "tests")
+    numbers.words("gamma_note", " ".join(gammas["gamma"]["note"].unique()))
+    adjusted = holm_family(table, gammas["gamma"])
+    numbers.count("family", adjusted.notna().sum(), "tests")
     for target, own in table.groupby("target"):
-        numbers.table(f"slopes_{target}", *slopes_table(own, adjusted))
-    numbers.table("gamma", *gamma_table(contrast, own_control, adjusted))
-    numbers.table("logit", *logit_table(cells))
+        numbers.table(f"slopes_{target}", *_slopes_table(own, adjusted))
+    numbers.table("gamma", *_gamma_table(*gammas.values(), adjusted))
+    numbers.table("logit", *_logit_table(cells))
 
 
-def _add(numbers: Numbers, key: str, row: pd.Series, unit: str, words: tuple[str, str, str, str]) -> None:
+def _add(numbers: Numbers, name: str, row: pd.Series, unit: str, words: tuple[str, str, str, str]) -> None:
     """An estimate, its interval, what it would have detected, what it says in words, and a summary of these.
 
     The words follow the interval, so they are not adjusted for the number of tests.
     """
-    numbers.add(key, row["estimate"], signed(row["estimate"]), unit)
-    numbers.add(f"{key}_interval", None, interval(row["low"], row["high"]), unit)
-    numbers.add(f"{key}_detectable", row["detectable"], percent(row["detectable"]), unit)
+    numbers.add(name, row["estimate"], signed(row["estimate"]), unit)
+    numbers.words(f"{name}_interval", interval(row["low"], row["high"]), unit)
+    numbers.add(f"{name}_detectable", row["detectable"], percent(row["detectable"]), unit)
     word = direction(row["low"], row["high"], words)
-    numbers.add(f"{key}_word", None, word)
+    numbers.words(f"{name}_word", word)
     parts = [] if word == words[3] else [f"{signed(row['estimate'])} points"]
     # Without a finding the reader has to know what could have been found.
     parts += [word] + ([f"detectable: {percent(row['detectable'])}"] if word == words[2] else [])
-    summary = ", ".join(parts)
-    numbers.add(f"{key}_summary", None, summary)
+    numbers.words(f"{name}_summary", ", ".join(parts))
 
 
 def holm_family(table: pd.DataFrame, contrast: pd.DataFrame) -> pd.Series:
     """Holm-adjusted p of the primary tests: slope of the gain over none of every real set and target, every gamma.
 
-    A set that holds data of a target's own is no test on that target. Indexed by (target, condition), with "gamma" for
-    the contrast; NaN where a test could not be computed, which does not count. Primary is what was asked first, no
-    claim that a p value here confirms anything.
+    A set that contains data of a target's own is no test on that target. Indexed by (target, condition), with "gamma"
+    for the contrast; NaN where a test could not be computed, which does not count. Primary means that it was asked
+    first; no p value here confirms anything.
     """
     real = table[(table["quantity"] == "gain over none") & ~table["condition"].str.endswith(SHUFFLED)]
     real = real[~real["doubles"].astype(bool)]
@@ -131,29 +131,27 @@ def holm_family(table: pd.DataFrame, contrast: pd.DataFrame) -> pd.Series:
     return slopes.holm(pd.concat([rows.set_index(["target", "condition"])["p"] for rows in (real, gammas)]))
 
 
-def slopes_table(table: pd.DataFrame, adjusted: pd.Series) -> tuple[list[str], list[list[str]]]:
+def _slopes_table(table: pd.DataFrame, adjusted: pd.Series) -> Table:
     """Slope of the gain over none and over the own shuffled control, a row per condition and baseline, in points."""
     rows = []
-    for quantity, baseline in (("gain over none", "none"), ("gain over shuffled labels", "shuffled")):
+    for quantity, baseline in (("gain over none", NONE), ("gain over shuffled labels", "shuffled")):
         for _, row in table[table["quantity"] == quantity].iterrows():
-            key = (row["target"], row["condition"]) if baseline == "none" else None
-            rows.append([label(row["condition"], row["doubles"]), baseline, *_cells(row), *_rest(row, adjusted, key)])
+            test = (row["target"], row["condition"]) if baseline == NONE else None
+            rows.append([label(row["condition"], row["doubles"]), baseline, *_cells(row), *_rest(row, adjusted, test)])
     return ["Intermediate training", "Over", *_HEADER], rows
 
 
-def gamma_table(
-    contrast: pd.DataFrame, own_control: pd.DataFrame, adjusted: pd.Series
-) -> tuple[list[str], list[list[str]]]:
+def _gamma_table(over_none: pd.DataFrame, over_shuffled: pd.DataFrame, adjusted: pd.Series) -> Table:
     """Gamma per target: over none, and with every set taken relative to its own shuffled control."""
     rows = []
-    for baseline, frame in (("none", contrast), ("shuffled", own_control)):
+    for baseline, frame in ((NONE, over_none), ("shuffled", over_shuffled)):
         for _, row in frame.iterrows():
-            key = (row["target"], "gamma") if baseline == "none" else None
-            rows.append([title(row["target"]), baseline, *_cells(row), *_rest(row, adjusted, key)])
+            test = (row["target"], "gamma") if baseline == NONE else None
+            rows.append([title(row["target"]), baseline, *_cells(row), *_rest(row, adjusted, test)])
     return ["Target", "Over", *_HEADER], rows
 
 
-def logit_table(cells: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def _logit_table(cells: pd.DataFrame) -> Table:
     """Sensitivity: the slopes of the gain over none and gamma in log odds instead of points."""
     table = slopes.slopes(cells, "logit")
     rows = []
@@ -168,42 +166,43 @@ def _cells(row: pd.Series, digits: int = 1, factor: float = 100) -> list[str]:
     return [signed(row["estimate"], digits, factor), interval(row["low"], row["high"], digits, factor)]
 
 
-def _rest(row: pd.Series, adjusted: pd.Series, key: tuple[str, str] | None) -> list[str]:
+def _rest(row: pd.Series, adjusted: pd.Series, test: tuple[str, str] | None) -> list[str]:
     """Detectable effect, adjusted p (a dash for what is no primary test), rungs."""
-    p = probability(adjusted[key]) if key in adjusted.index else "–"
+    p = probability(adjusted[test]) if test in adjusted.index else DASH
     return [percent(row["detectable"]), p, _rungs(row)]
 
 
 def _rungs(row: pd.Series) -> str:
-    """The rungs that a slope rests on, or would if they were enough."""
+    """The rungs that a slope rests on, or would if there were enough of them."""
     return ", ".join(map(str, row["rungs"])) or "none"
 
 
 def add_tolerances(numbers: Numbers, cells: pd.DataFrame) -> None:
     """Seed standard deviation, per rung and pooled, and the tolerance for one recomputed cell and for all of them.
 
-    All are the complete cells of every phase, as many as ``agreement.compare`` counts when all are recomputed.
+    "All" are the complete cells of every phase, as many as ``agreement.compare`` counts when all are recomputed.
     """
     done = cells[(cells["status"] == "complete") & cells["value"].notna()]
     one, every = agreement.tolerances(done, 1), agreement.tolerances(done, max(len(done), 1))
-    rungs = sorted({k for target in slopes.targets(cells) for k in slopes.rungs_of(cells, target)})
-    rows, spread = [], []
+    rows = []
     for name, row in one.iterrows():
         limit = every.loc[name, "tolerance"]
         numbers.add(f"sd_{name}", row["sd"], percent(row["sd"], 2), POINTS)
-        numbers.add(f"df_{name}", int(row["df"]), str(int(row["df"])))
+        numbers.count(f"df_{name}", row["df"])
         numbers.add(f"tolerance_{name}", limit, percent(limit), POINTS)
         limits = [percent(row["tolerance"]), percent(limit)]
         rows.append([title(name), metric(name), percent(row["sd"], 2), str(int(row["df"])), *limits])
-    for target in slopes.targets(cells):
-        spread.append([title(target), *checks.seed_sd(cells, target, rungs)])
-    numbers.add("tolerance_cells", len(done), str(len(done)), "cells")
+    numbers.count("tolerance_cells", len(done), "cells")
     numbers.add("coverage", agreement.COVERAGE, share(agreement.COVERAGE))
     header = ["Data set", "Metric", "Seed SD", "Degrees of freedom", "Tolerance, one cell", f"{len(done)} cells"]
     numbers.table("tolerances", header, rows)
+    names = slopes.targets(cells)
+    rungs = sorted({k for target in names for k in slopes.rungs_of(cells, target)})
+    spread = [[title(target), *_seed_sd(cells, target, rungs)] for target in names]
     numbers.table("seed_sd", ["Target", *map(layers, rungs)], spread)
 
 
-def unfinished(cells: pd.DataFrame) -> pd.DataFrame:
-    """Failed and missing cells with the reason: what figures and tables show as missing."""
-    return cells.loc[cells["status"] != "complete", ["cell", "status", "reason"]].reset_index(drop=True)
+def _seed_sd(cells: pd.DataFrame, target: str, rungs: list[int]) -> list[str]:
+    """Standard deviation between seeds at each rung, pooled over conditions, in percent; "none" without repetition."""
+    variances = slopes.Ladder(cells, target).variances["variance"]
+    return [percent(variances.get(k, float("nan")) ** 0.5, 2, missing="none") for k in rungs]

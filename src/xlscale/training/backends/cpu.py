@@ -13,7 +13,9 @@ from typing import Self
 import torch
 from torch import nn
 
+from xlscale.core import machine
 from xlscale.data.batches import Batch
+from xlscale.training.backends.base import Backend, Precision
 
 
 class MasterWeights:
@@ -52,12 +54,12 @@ class MasterWeights:
         masters = {id(parameter): master for parameter, master in self.rounded}
         return [masters.get(id(p), p) for p in self.encoder.parameters() if p.requires_grad]
 
-    def take_gradients(self) -> None:
+    def grads_to_masters(self) -> None:
         """Move the rounded parameters' gradients to their masters, in float32."""
         for parameter, master in self.rounded:
             master.grad, parameter.grad = None if parameter.grad is None else parameter.grad.float(), None
 
-    def give_values(self) -> None:
+    def masters_to_model(self) -> None:
         """Round the masters' values into the parameters."""
         if self.rounded:
             parameters, masters = zip(*self.rounded, strict=True)
@@ -71,7 +73,17 @@ class MasterWeights:
         self.rounded, self.hooks = [], []
 
 
-def hidden_states(encoder: nn.Module, batch: Batch) -> torch.Tensor:
-    """The encoder's last hidden states for a batch: float32 (batch, tokens, width)."""
-    mask = None if batch.mask.all() else batch.mask  # nothing is padded in most batches
-    return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()
+class CPU(Backend):
+    """The processor, with as many threads as torch was told to use."""
+
+    def __init__(self, precision: Precision = "auto"):
+        self.dtype = machine.precision(precision)
+
+    def working(self, encoder: nn.Module) -> MasterWeights:
+        """See ``MasterWeights``."""
+        return MasterWeights(encoder, self.dtype)
+
+    def hidden_states(self, encoder: nn.Module, batch: Batch) -> torch.Tensor:
+        """The encoder's last hidden states for a batch: float32 (batch, tokens, width)."""
+        mask = None if batch.mask.all() else batch.mask  # nothing is padded in most batches
+        return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()

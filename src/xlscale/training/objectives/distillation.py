@@ -1,8 +1,9 @@
-"""Healing a cut model: train it to give what the whole one gives, on unlabelled text of many languages.
+"""Distillation: train a cut model to give what the whole one gives, on unlabelled text of many languages.
 
 The student is a rung, the teacher the model it was cut from (Hinton et al. 2015, arXiv:1503.02531, without temperature,
 as there are no classes; on hidden states as in Jiao et al. 2020, TinyBERT, arXiv:1909.10351, section 3.1; on
-similarities between the inputs of a batch as in Fang et al. 2021, SEED, arXiv:2101.04731).
+similarities between the inputs of a batch as in Fang et al. 2021, SEED, arXiv:2101.04731). How a ladder is healed with
+it: ``training.healing``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import nn
 from xlscale.data.batches import Batch, Encoded
 from xlscale.tasks.base import mean_pool
 from xlscale.training import evaluate
+from xlscale.training.model import Model
+from xlscale.training.objectives.base import Objective
 
 TEMPERATURE = 0.02  # the teacher's cosines of unlike texts differ by some hundredths
 
@@ -37,8 +40,8 @@ class Teacher:
     def of(self, batch: Batch) -> torch.Tensor:
         """Float32 (batch, tokens, width): the hidden states for the inputs of a batch, 0 where it is padded."""
         found = torch.zeros(*batch.mask.shape, self.hidden.shape[1])
-        places = np.concatenate([np.arange(*self.offsets[[i, i + 1]]) for i in batch.index])
-        found[batch.mask] = torch.from_numpy(self.hidden[places]).float()
+        index = np.concatenate([np.arange(*self.offsets[[i, i + 1]]) for i in batch.index])
+        found[batch.mask] = torch.from_numpy(self.hidden[index]).float()
         return found
 
     def pooled(self) -> np.ndarray:
@@ -47,16 +50,17 @@ class Teacher:
         return np.stack([part.mean(0, dtype=np.float32) for part in parts])
 
 
-class _Hidden:
-    """A task whose output are the hidden states themselves."""
+class HiddenStates(Model):
+    """A model without a head: its outputs are the hidden states, float32 (batch, tokens, width)."""
 
-    def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return hidden
+    def outputs(self, batch: Batch) -> torch.Tensor:
+        """The hidden states themselves."""
+        return self.hidden_states(batch)
 
 
-def teach(encoder: nn.Module, encoded: Encoded, dtype: torch.dtype) -> Teacher:
+def teach(model: HiddenStates, encoded: Encoded) -> Teacher:
     """Run the whole model over all inputs."""
-    outputs = evaluate.run(encoder, None, _Hidden(), encoded, dtype)
+    outputs = evaluate.run(model, encoded)
     pooled = np.stack([values.mean(0) for values in outputs])
     hidden = np.concatenate([values.astype(np.float16) for values in outputs])
     return Teacher(hidden, encoded.offsets, _spread(hidden.astype(np.float32)), _spread(pooled))
@@ -66,44 +70,45 @@ def _spread(values: np.ndarray) -> float:
     return float(((values - values.mean(0)) ** 2).sum(1).mean())
 
 
-class Distillation(_Hidden):
-    """A task for ``training.finetune``: no head, no labels, the teacher's hidden states instead."""
+class Distillation(Objective):
+    """No labels: the hidden states of a teacher instead, for the very inputs that are trained on."""
 
     def __init__(self, teacher: Teacher):
         self.teacher = teacher
 
-    def loss(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """What of the teacher is missed: in single states, in mean-pooled ones, and in which inputs are alike.
+    def loss(self, model: Model, batch: Batch) -> torch.Tensor:
+        """How far the student is from the teacher: in single states, in pooled ones, and in which inputs are alike.
 
-        The first two are shares of the teacher's variance. The third is the divergence (nats) of the student's choice
-        of the nearest input in the batch, among the teacher's vectors, from the teacher's own, both by a softmax of
-        cosines over TEMPERATURE; without it retrieval gains less, as what tells inputs apart is a small part of the
-        variance.
+        The first two are fractions of the teacher's variance that are unexplained. The third is the divergence (nats)
+        of the student's choice of the nearest input in the batch, among the teacher's vectors, from the teacher's own,
+        both by a softmax of cosines over TEMPERATURE; without it retrieval gains less, as what tells inputs apart is a
+        small part of the variance.
         """
-        wanted = self.teacher.of(batch)
+        hidden, wanted = model.hidden_states(batch), self.teacher.of(batch)
         single = (hidden - wanted)[batch.mask].square().sum(-1).mean() / self.teacher.spread
         mine, theirs = mean_pool(hidden, batch.mask), mean_pool(wanted, batch.mask)
         pooled = (mine - theirs).square().sum(-1).mean() / self.teacher.pooled_spread
         mine, theirs = (nn.functional.normalize(vectors, dim=-1) for vectors in (mine, theirs))
         chosen = (mine @ theirs.T / TEMPERATURE).log_softmax(-1)
-        right = (theirs @ theirs.T / TEMPERATURE).log_softmax(-1)
-        alike = nn.functional.kl_div(chosen, right, reduction="batchmean", log_target=True)
+        target = (theirs @ theirs.T / TEMPERATURE).log_softmax(-1)
+        alike = nn.functional.kl_div(chosen, target, reduction="batchmean", log_target=True)
         return single + pooled + alike
 
 
-def pooled(encoder: nn.Module, encoded: Encoded, dtype: torch.dtype) -> np.ndarray:
+def pooled(model: HiddenStates, encoded: Encoded) -> np.ndarray:
     """Float32 (inputs, width): the mean of each input's hidden states, of any encoder."""
-    return np.stack([states.mean(0) for states in evaluate.run(encoder, None, _Hidden(), encoded, dtype)])
+    return np.stack([states.mean(0) for states in evaluate.run(model, encoded)])
 
 
-def missed(mine: np.ndarray, theirs: np.ndarray, spread: float) -> np.ndarray:
-    """Float64 (inputs,): the squared distance of pooled vectors from the teacher's as a share of the teacher's variance
-    ``spread``; 1 is what a constant would reach on average."""
+def variance_unexplained(mine: np.ndarray, theirs: np.ndarray, spread: float) -> np.ndarray:
+    """Float64 (inputs,): the squared distance of pooled vectors from the teacher's as a fraction of the teacher's
+    variance ``spread``; 1 is what a constant would reach on average."""
     return np.square(mine - theirs, dtype=np.float64).sum(1) / spread
 
 
-def same_nearest(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Bool (inputs,): is the nearest other input, by cosine, the same for both? Blind to scale, unlike ``missed``."""
+def neighbour_agreement(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Bool (inputs,): is the nearest other input, by cosine, the same for both? Blind to scale, unlike
+    ``variance_unexplained``."""
     nearest = []
     for vectors in (mine, theirs):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

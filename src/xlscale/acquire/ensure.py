@@ -1,0 +1,65 @@
+"""All that a set of cards needs, acquired up front: what is read later is opened, and never downloaded, built or
+converted.
+
+Two doors, which differ in what may be asked of the hub: ``ensure`` asks it for nothing, ``fetch`` downloads from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xlscale.acquire import datasets, hub, models
+from xlscale.acquire.external import convert
+from xlscale.cards import catalogue
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.core.files import XlscaleError, relative, verify
+from xlscale.models import hf
+
+
+def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
+    """Bring what these cards need to this machine, but for downloads from the hub.
+
+    Pinned packages are downloaded, models converted and sets built from them; a set with a source that is locked is
+    made from the files that are here. Bundled files are left to those who open them. Safe to call from several
+    processes at once; does nothing, and needs no network, where all is here. Raises XlscaleError, a line per card
+    that cannot be had, when the others have been acquired.
+    """
+    faults = []
+    for card in [*data, *model_cards]:
+        try:
+            _ensure(card)
+        except XlscaleError as error:
+            faults.append(str(error))
+    if faults:
+        raise XlscaleError("\n".join(dict.fromkeys(faults)))
+
+
+def _ensure(card: DataCard | ModelCard) -> None:
+    if isinstance(card, ModelCard) and card.source:
+        hf.checked(card)
+    elif isinstance(card, ModelCard):
+        models.convert(card)
+    elif card.source:
+        convert.ensure(card)
+    elif not card.bundled:
+        datasets.build(card)
+
+
+def fetch(card: DataCard | ModelCard) -> str:
+    """Bring what a card needs to this machine, from the hub too, checked against its lock, which is written if there is
+    none; a line that says what is there. Raises XlscaleError."""
+    where = relative(catalogue.lock_path(card.name))
+    if isinstance(card, ModelCard):
+        if card.source:
+            return f"{card.name}: {len(models.download(card).files)} files as in {where}"
+        converted = relative(models.convert(card))
+        return f"{card.name}: converted from {card.package.name} {card.package.version}, in {converted}"
+    if card.source:
+        lock = convert.make(card, hub.fetch(card))
+        rows = sum(n for languages in lock.splits.values() for n in languages.values())
+        without = f" ({lock.dropped} left out: their answers are not where they are said to be)" if lock.dropped else ""
+        return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}"
+    if card.bundled:
+        verify(card.path, card.sha256, f"data set {card.name} version {card.version}")
+        return f"{card.name}: bundled, sha256 as in the card"
+    return f"{card.name}: built from its packages, sha256 as in the card, in {relative(datasets.build(card))}"

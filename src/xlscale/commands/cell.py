@@ -1,0 +1,48 @@
+"""One cell, and what cells read: acquired once and up front, by whichever verb is about to run them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from xlscale.core.files import RUNS, read_json, relative, write_json
+from xlscale.engine import processes, runner
+from xlscale.experiment import cells
+from xlscale.experiment.cells import Cell
+
+
+def run(cell_id: str) -> None:
+    """Run one cell and the ancestors that it lacks; a sweep, which starts many of these, has acquired what they read.
+
+    Raises XlscaleError for an unknown id or a crash.
+    """
+    if processes.WATCHED not in os.environ:
+        cell = _find(cell_id)
+        acquire(cell.lineage())
+        write_json(cell.folder / "spec.json", cell.spec())
+    runner.main(cell_id)
+
+
+def _find(cell_id: str) -> Cell:
+    spec = RUNS / cell_id / "spec.json"
+    if spec.exists():
+        return cells.from_spec(read_json(spec), relative(spec))
+    from xlscale.experiment import studies
+
+    return studies.find(cell_id)
+
+
+def acquire(chosen: Iterable[Cell]) -> None:
+    """Get, build and convert whatever these cells read and is not on this machine. Raises XlscaleError.
+
+    Cells and notebooks only open what is here.
+    """
+    from xlscale.acquire import ensure
+    from xlscale.cards.catalogue import data_card, model_card
+
+    values = [cell.parameters for cell in chosen]
+    models = {value.model for value in values}
+    named = {getattr(value, field, None) for value in values for field in ("intermediate", "target")}
+    cards = [data_card(name) for name in sorted(named - {None, cells.NONE})]
+    cards += [data_card(stage) for card in cards for stage in card.stages]
+    ensure.ensure(cards, map(model_card, sorted(models)))

@@ -1,0 +1,264 @@
+"""The steps between the cells and the paper: which there are, what each reads, and how one is run.
+
+A step ends with a receipt, ``reproduction/steps/<source>/<step>.json``: what it was made from, and the sha256 of every
+file that it left. The Snakefile orders the steps and knows receipts only, because Snakemake deletes the outputs of a
+job that fails, and what steps leave in ``paper/`` is committed. A receipt that no longer holds, because a source was
+edited or a file that the step left was changed, is dropped before Snakemake looks, so that the step is run again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from xlscale.core import fingerprint, registry
+from xlscale.core.files import (
+    BUILT,
+    MANIFEST,
+    NOTEBOOKS,
+    PAPER,
+    REPRODUCTION,
+    RESULTS,
+    ROOT,
+    RUNS,
+    STUDIES,
+    XlscaleError,
+    digest,
+    read_json,
+    relative,
+    sha256_file,
+    write_json,
+    write_text,
+)
+from xlscale.experiment import studies
+from xlscale.experiment.cells import Cell
+
+CARDS = [MANIFEST / name for name in ("bundled", "data", "locks", "models", "sources")]
+RECORD = [*CARDS, STUDIES, RESULTS]
+PUBLISHED = [*RECORD, MANIFEST / "published"]
+# step -> files and folders whose content it depends on, besides code; of other steps the Snakefile knows.
+READS: dict[str, list[Path]] = {
+    "check": RECORD,
+    "00_data": CARDS,
+    "08_preparation": RECORD,
+    "04_scaling": RECORD,
+    "05_significance": RECORD,
+    "06_published": PUBLISHED,
+    "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
+    "record": [*CARDS, STUDIES],
+    "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
+    "agreement": RECORD,
+}
+# step -> the module that it calls; of the rest see ``Build.made_from``
+CODE = {"check": "xlscale.record.store", "record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
+LOCK = ROOT / "requirements.lock"
+OVERLAY = "scaling_overlay"
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is built: the paper of a study, from the record or afresh, and which cells are recomputed beside it.
+
+    ``runs`` of the cells is ``files.RUNS``: a sweep sets it for the steps that it starts.
+    """
+
+    study: str = "pilot"
+    source: Literal["record", "fresh"] = "record"
+    cells: Literal["none", "stated", "all"] = "stated"
+
+    @property
+    def out(self) -> Path:
+        """Where figures, numbers and paper go."""
+        return REPRODUCTION / "paper" if self.source == "fresh" else BUILT
+
+    @property
+    def record(self) -> Path:
+        """The record that the paper is built from."""
+        return REPRODUCTION / "record" if self.source == "fresh" else RESULTS
+
+    @property
+    def notebooks(self) -> list[str]:
+        """The analysis notebooks that make the paper's numbers."""
+        # What was prepared is not computed anew, so it is not in every record.
+        left_out = set() if (RESULTS / "healing.csv").exists() else {"08_preparation"}
+        return [name for name in READS if name[0].isdigit() and name not in left_out]
+
+    @property
+    def steps(self) -> list[str]:
+        """All steps, in an order in which they can be run."""
+        fresh = ["record"] if self.source == "fresh" else []
+        return ["check", *fresh, *self.notebooks, "paper", *(["agreement"] if self.cells != "none" else [])]
+
+    def chosen(self) -> list[Cell]:
+        """The cells to recompute, parents before children. Raises XlscaleError when the study states none."""
+        if self.cells == "none":
+            return []
+        plan = studies.load(self.study)
+        if self.cells == "all" or self.source == "fresh":
+            return plan.cells()
+        chosen = [member for cell in plan.matching(plan.recompute) for member in cell.lineage()]
+        if not chosen:
+            raise XlscaleError(f"studies/{self.study}.yaml: recompute: expected at least one pattern, or CELLS=all")
+        return list({cell.id: cell for cell in chosen}.values())
+
+    def receipt(self, step: str) -> Path:
+        """Where the receipt of a step lies."""
+        return REPRODUCTION / "steps" / self.source / f"{step}.json"
+
+    def says(self, step: str) -> dict[str, Any]:
+        """What a step found, by its receipt. Raises XlscaleError without one."""
+        return read_json(self.receipt(step))["found"]
+
+    def state(self) -> dict[str, int]:
+        """step -> time of its receipt, of those that have one: equal before and after means that nothing was done."""
+        return {step: path.stat().st_mtime_ns for step in self.steps if (path := self.receipt(step)).exists()}
+
+    def drop_stale(self) -> None:
+        """Remove the receipts that no longer hold."""
+        for step in self.steps:
+            if not self.holds(step):
+                self.receipt(step).unlink(missing_ok=True)
+
+    def holds(self, step: str) -> bool:
+        """Whether a step has a receipt, nothing that it read has changed, and what it left is still there."""
+        try:
+            receipt = read_json(self.receipt(step))
+            return receipt["made_from"] == self.made_from(step) and receipt["left"] == _hashes(receipt["left"])
+        except (XlscaleError, KeyError, TypeError):
+            return False
+
+    def made_from(self, step: str) -> str:
+        """Hash of what the step depends on: its options, its code, and the content of what it reads."""
+        options = [self.study, self.source, self.cells if step == "agreement" else ""]
+        return digest([options, self._code(step), _contents([*READS[step], LOCK])])
+
+    def _code(self, step: str) -> str | dict[str, str]:
+        if step in self.notebooks:
+            path, families = NOTEBOOKS / f"{step}.ipynb", registry.PARTS["task"]
+            tasks = fingerprint.of_modules(registry.module("task", family) for family in families)
+            return {"notebook": _sha256(path), "imports": fingerprint.of_notebook(path), "by name": tasks}
+        # The table is of cells, and so of all code.
+        return fingerprint.of_modules([CODE[step]]) if step in CODE else _contents([ROOT / "src" / "xlscale"])
+
+
+def run(name: str, study: str, source: str, cells: str) -> None:
+    """Run one step and leave its receipt.
+
+    Raises XlscaleError with one line that names the step; it is left in ``error.txt`` too, where a sweep finds it.
+    """
+    from xlscale.engine import processes
+
+    if processes.WATCHED in os.environ:
+        processes.die_with_parent()
+    build = Build(study, source, cells)
+    if name not in build.steps:
+        raise XlscaleError(f"STEP: expected one of {', '.join(build.steps)}, got {name!r}")
+    try:
+        made_from = build.made_from(name)
+        left, found = _execute(name, build) if name in build.notebooks else _WORK[name](build)
+        receipt = {"made_from": made_from, "left": _hashes(relative(path) for path in left), "found": found}
+        write_json(build.receipt(name), receipt)
+    except Exception as error:
+        own = isinstance(error, XlscaleError)
+        line = str(error) if own else f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        write_text(RUNS / name / "error.txt", f"{line}\n")
+        raise XlscaleError(line) from (None if own else error)
+
+
+Outcome = tuple[list[Path], dict[str, Any]]  # the files that a step left, and what it found
+
+
+def _check(build: Build) -> Outcome:
+    """What is wrong with the record, found before any expensive work; a fresh paper does not use it."""
+    from xlscale.record import store
+
+    checked = store.check(RESULTS)
+    faults = [f"{cell}: {verdict}" for cell, verdict in checked.items() if verdict != "ok"]
+    print(f"Record: {len(checked) - len(faults)} of {len(checked)} cells have the right identity and hash.", flush=True)
+    if build.source == "record":
+        if faults:
+            raise XlscaleError("\n".join(faults))
+        if not {cell.id for cell in studies.load(build.study).cells() if cell.phase == "target"} & checked.keys():
+            expected = f"recorded target cells of study {build.study}"
+            raise XlscaleError(f"{relative(RESULTS)}: expected {expected}; use SOURCE=fresh")
+    return [], {"faults": faults}
+
+
+def _execute(name: str, build: Build) -> Outcome:
+    from xlscale.engine import notebook
+
+    print(f"Notebook {name}", flush=True)
+    parameters: dict[str, str | int] = {"out": str(build.out)}
+    if name == "08_preparation":
+        parameters |= {"again": 0}
+    elif name != "00_data":
+        parameters |= {"record": str(build.record) if build.source == "fresh" else "", "study": build.study}
+    folder = build.out if build.source == "fresh" else REPRODUCTION
+    executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
+    notebook.execute(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
+    drawn = [build.out / figure["file"] for figure in read_json(generated)["figures"].values()]
+    return [executed, generated, *drawn, *(path.with_suffix(".pdf") for path in drawn)], {}
+
+
+def _fresh_record(build: Build) -> Outcome:
+    from xlscale.record import store
+
+    shutil.rmtree(build.record, ignore_errors=True)
+    store.add(build.chosen(), build.record, RUNS)
+    return _below([build.record]), {}
+
+
+def _paper(build: Build) -> Outcome:
+    from xlscale.report import typeset
+
+    pdf = typeset.build(build.out)
+    print(f"{relative(pdf)} built from {relative(build.record)}: sha256 {sha256_file(pdf)[:16]}", flush=True)
+    return [pdf, build.out / "numbers.json", build.out / "numbers.tex"], {}
+
+
+def _agreement(build: Build) -> Outcome:
+    """Compare the recomputed cells with the record, in a table and in the main figure."""
+    from xlscale.commands import sweeps
+    from xlscale.experiment import results
+    from xlscale.report import verdicts
+
+    plan = studies.load(build.study)
+    recorded = sweeps.recorded(plan)
+    mine = {cell.id: results.result_of(cell, RUNS) for cell in build.chosen()}
+    table = verdicts.table(recorded, mine)
+    text, data = REPRODUCTION / "agreement.md", REPRODUCTION / "agreement.csv"
+    write_text(text, verdicts.markdown(plan.title, table, recorded, sweeps.changed_phases(recorded)))
+    write_text(data, table.to_csv(index=False))
+    verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
+    drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]
+    agrees = bool(table["agrees"].all()) and not build.says("check")["faults"]
+    return [text, data, *drawn], {"agrees": agrees}
+
+
+_WORK = {"check": _check, "record": _fresh_record, "paper": _paper, "agreement": _agreement}
+
+
+def _below(places: Iterable[Path]) -> list[Path]:
+    """All files that are, or lie below, one of these places, sorted; what is hidden or compiled is left out."""
+    found = {path for place in places for path in ([place] if place.is_file() else place.rglob("*"))}
+    return sorted(p for p in found if p.is_file() and p.name[0] != "." and "__pycache__" not in p.parts)
+
+
+def _hashes(names: Iterable[str]) -> dict[str, str]:
+    """path as ``relative`` gives it -> sha256 of what is there now, or "missing"."""
+    return {name: sha256_file(ROOT / name) if (ROOT / name).is_file() else "missing" for name in names}
+
+
+def _contents(places: Iterable[Path]) -> dict[str, str]:
+    # Not ``relative``, which asks the file system about each of thousands of paths.
+    return {os.path.relpath(path, ROOT): _sha256(path) for path in _below(places)}
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return sha256_file(path)

@@ -1,0 +1,90 @@
+"""The verbs that run whole studies (sweep, record, tune, plan), and what other verbs that run cells share with them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from xlscale.commands import cell as cell_
+from xlscale.core import machine
+from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
+from xlscale.engine import sweep as engine
+from xlscale.experiment import results, studies
+from xlscale.experiment.cells import Cell
+from xlscale.experiment.results import Result
+from xlscale.record import canary, store
+
+
+def sweep(study: str, jobs: int) -> None:
+    """Run what is missing of a study in ``runs/``, or was made by other code. Raises XlscaleError if a cell crashes."""
+    chosen = studies.load(study).cells()
+    drop_stale(chosen, RUNS)
+    cell_.acquire(chosen)
+    engine.run(chosen, jobs)
+
+
+def record(study: str, jobs: int) -> None:
+    """Run a study and take all its complete cells into the record, also when some crash or the run is interrupted."""
+    try:
+        sweep(study, jobs)
+    finally:
+        print(f"{store.add(studies.load(study).cells())} cells were new or changed in {relative(RESULTS)}")
+
+
+def tune(jobs: int) -> None:
+    """Try the grids of the tuning studies, record them, and write the learning rates that they choose."""
+    from xlscale.record import tuning
+
+    for study in tuning.STUDY.values():
+        record(study, jobs)
+    print(f"written: {relative(tuning.write())}")
+    record("suite", jobs)
+
+
+def plan(study: str) -> None:
+    """Print one line per cell of a study: id, and whether it is recorded or complete in ``runs/``."""
+    known = store.results()
+    for cell in studies.load(study).cells():
+        print(f"{cell.id}  {'recorded' if cell.id in known else 'done' if results.result_of(cell) else 'to do'}")
+
+
+def recorded(plan: studies.Study) -> dict[str, Result]:
+    """The study's own recorded cells by id: what tolerances come from must not hold other recipes."""
+    ids = {cell.id for cell in plan.cells()}
+    return {name: result for name, result in store.results().items() if name in ids}
+
+
+def changed_phases(known: dict[str, Result]) -> set[Phase]:
+    """The phases of which some recorded cell has other code now, to be said beside a comparison with the record."""
+    return {phase for phase, _, _ in canary.changed(known)}
+
+
+def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
+    """The results of cells that are computed from scratch in ``runs``, ancestors included."""
+    shutil.rmtree(runs, ignore_errors=True)
+    cell_.acquire(member for cell in chosen for member in cell.lineage())
+    engine.run(chosen, jobs, runs)
+    return {cell.id: results.result_of(cell, runs) for cell in chosen}
+
+
+def drop_stale(chosen: list[Cell], runs: Path) -> None:
+    """Set aside complete cells that other code or another type of machine made, and all that descends from them.
+
+    Otherwise the table would call recomputed what is not.
+    """
+    here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
+    stale: set[str] = set()
+    for cell in chosen:  # parents come first
+        try:
+            result = results.result_of(cell, runs)
+        except XlscaleError as error:
+            print(f"{error}; the cell is run again")
+            stale.add(cell.id)
+            continue
+        if result is None:
+            continue
+        own = canary.accepted(result) and result.environment.get("machine", "") in here
+        if not own or (cell.parent and cell.parent.id in stale):
+            stale.add(cell.id)
+    for name in stale:
+        (runs / name / "result.json").replace(runs / name / "result.stale.json")

@@ -1,0 +1,235 @@
+"""The verbs of ``python -m xlscale``: what each does, its options, an example, and the function that it calls.
+
+A verb is one entry of VERBS; its options are the keyword arguments of its function. Nothing else of this package is
+imported before a verb is chosen, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, NoReturn
+
+PROGRAM = "python -m xlscale"
+
+
+def positive(text: str) -> int:
+    """A number of at least 1. Raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+class Verb(NamedTuple):
+    """``name``: "verb" or "group verb"; ``does``: what follows "it will ..."; ``options``: of ``add_argument``."""
+
+    name: str
+    does: str
+    example: str
+    call: str  # "module:function" below ``xlscale``
+    options: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+
+Option = tuple[str, dict[str, Any]]
+STUDY: Option = ("--study", {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"})
+JOBS: Option = ("--jobs", {"type": positive, "help": "cells at a time (default: as many as cores and memory allow)"})
+CELLS: Option = (
+    "--cells",
+    {
+        "choices": ["stated", "all"],
+        "default": "stated",
+        "help": "which cells to recompute: those that the study states, or all (default: stated)",
+    },
+)
+SOURCE: Option = (
+    "--source",
+    {
+        "choices": ["record", "fresh"],
+        "default": "record",
+        "help": "build the paper from the record, in paper/, or from all cells as computed on this machine, in "
+        "reproduction/paper/ (default: record)",
+    },
+)
+CARDS: Option = (
+    "cards",
+    {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/: data/, sources/ or models/"},
+)
+OF_STUDY: Option = ("--study", {"help": "instead of cards: all data and models that this study reads"})
+
+VERBS = [
+    Verb(
+        "reproduce",
+        "recompute cells, check the record, rebuild figures, numbers and paper, and compare with the record",
+        "reproduce --study pilot",
+        "commands.reproduce:reproduce",
+        (STUDY, CELLS, SOURCE, JOBS),
+    ),
+    Verb(
+        "verify",
+        "recompute random recorded cells from scratch and compare them with the record",
+        "verify --n 3 --seed 1",
+        "commands.verify:verify",
+        (
+            ("--n", {"type": positive, "default": 3, "help": "how many cells (default: 3)"}),
+            ("--seed", {"type": int, "default": 1, "help": "of the random choice (default: 1)"}),
+            STUDY,
+            JOBS,
+        ),
+    ),
+    Verb(
+        "canary",
+        "after a change of code, rerun a few recorded cells and stamp the new code as equivalent or different",
+        "canary --study pilot",
+        "commands.canary:run",
+        (
+            ("--study", {"help": "name of a file in studies/ (default: all that state a canary)"}),
+            ("--against", {"metavar": "COMMIT", "help": "compare with the code of this commit instead of the record"}),
+            JOBS,
+        ),
+    ),
+    Verb(
+        "sweep",
+        "run all cells of a study into runs/; complete cells are not run again",
+        "sweep --study smoke --jobs 2",
+        "commands.sweeps:sweep",
+        (STUDY, JOBS),
+    ),
+    Verb(
+        "record",
+        "run all cells of a study and take them into results/",
+        "record --study pilot",
+        "commands.sweeps:record",
+        (STUDY, JOBS),
+    ),
+    Verb(
+        "tune",
+        "try learning rates on English development data, record them, and write studies/tuned.json",
+        "tune --jobs 2",
+        "commands.sweeps:tune",
+        (JOBS,),
+    ),
+    Verb(
+        "heal",
+        "distil the cut rungs of a model to the whole one, and judge them before and after",
+        "heal --model e5_small_healed",
+        "training.healing:main",
+        (
+            (
+                "--model",
+                {
+                    "default": "e5_small_healed",
+                    "dest": "name",
+                    "help": "name of a card in data_manifest/models/ (default: e5_small_healed)",
+                },
+            ),
+            JOBS,
+        ),
+    ),
+    Verb("plan", "list the cells of a study, with their ids", "plan --study pilot", "commands.sweeps:plan", (STUDY,)),
+    Verb(
+        "run",
+        "run one cell and the ancestors that it lacks",
+        "run pretrained-e5_small-k1-0123456789",
+        "commands.cell:run",
+        (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb plan lists them"}),),
+    ),
+    Verb(
+        "paper",
+        "rebuild figures, numbers and paper/paper.pdf from the record, where something that they depend on has changed",
+        "paper --study pilot",
+        "commands.reproduce:paper",
+        (STUDY, JOBS),
+    ),
+    Verb(
+        "step",
+        "run one step towards the paper, as the Snakefile does: check, a notebook, record, paper or agreement",
+        "step 04_scaling",
+        "commands.steps:run",
+        (
+            ("name", {"metavar": "STEP", "help": "check, record, paper, agreement, or the name of a notebook"}),
+            STUDY,
+            ("--cells", CELLS[1] | {"choices": ["none", "stated", "all"]}),
+            SOURCE,
+        ),
+    ),
+    Verb(
+        "add-source",
+        "check published scores and add them to data_manifest/published/",
+        "add-source mine.csv",
+        "published.sources:add",
+        (("path", {"metavar": "FILE", "help": ".csv or .csv.gz file, with the columns of data_manifest/published/"}),),
+    ),
+    Verb(
+        "data fetch",
+        "download, convert and lock data and models that are not in this repository",
+        "data fetch xnli xcopa",
+        "commands.data:fetch",
+        (CARDS, OF_STUDY),
+    ),
+    Verb(
+        "data check",
+        "say whether data and models are reachable, and of the revision, hash and size that is locked",
+        "data check --study xtreme_r",
+        "commands.data:check",
+        (CARDS, OF_STUDY),
+    ),
+    Verb(
+        "data cost",
+        "write into the cards of tasks what they cost: tokens, and operations of an epoch and of a test",
+        "data cost topic",
+        "commands.cost:main",
+        (("names", {"nargs": "*", "metavar": "CARD", "help": "name of a card (default: all tasks)"}),),
+    ),
+]
+GROUPS = {"data": "get or check the data and models that are not in this repository, or state what a task costs"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line with what was expected, instead of argparse's usage and error."""
+        if choice := re.search(r"invalid choice: (.*) \(choose from (.*)\)", message):
+            known = choice[2].replace("'", "")
+            message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}")
+        self.exit(2, f"xlscale: {message.removeprefix('argument ')}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; what it parses holds ``call``, a function that takes the rest as keyword arguments."""
+    about = "From intermediate training to the paper: every verb that the Makefile's targets call."
+    top = _Parser(prog=PROGRAM, **_texts(about, "reproduce --study pilot"))
+    levels = {"": top.add_subparsers(title="verbs", metavar="VERB", required=True)}
+    for verb in VERBS:
+        group, _, name = verb.name.rpartition(" ")
+        if group not in levels:
+            level = levels[""].add_parser(group, help=GROUPS[group], **_texts(GROUPS[group], verb.example))
+            levels[group] = level.add_subparsers(title="verbs", metavar="VERB", required=True)
+        one = levels[group].add_parser(name, help=verb.does, **_texts(verb.does, verb.example))
+        for option, details in verb.options:
+            one.add_argument(option, **details)
+        one.set_defaults(call=partial(_call, verb))
+    return top
+
+
+def _texts(does: str, example: str) -> dict[str, Any]:
+    text = f"{does[0].upper()}{does[1:]}".removesuffix(".")
+    return {"description": f"{text}.", "epilog": f"for example: {PROGRAM} {example}", "allow_abbrev": False}
+
+
+def _call(verb: Verb, **options: Any) -> bool:
+    if JOBS in verb.options and options["jobs"] is None:
+        options["jobs"] = _default_jobs()
+    outcome = resolve_name(f"xlscale.{verb.call}")(**options)
+    if isinstance(outcome, str):
+        print(outcome)
+    return outcome is not False
+
+
+def _default_jobs() -> int:
+    """One cell per core that this process may use, and no more than 2 GB of free memory allow each."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))

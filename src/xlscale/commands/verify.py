@@ -1,0 +1,27 @@
+"""The verb verify: random recorded cells, recomputed from scratch and compared."""
+
+from __future__ import annotations
+
+import random
+
+from xlscale.commands import sweeps
+from xlscale.core.files import RUNS, XlscaleError
+from xlscale.experiment import studies
+
+
+def verify(study: str, n: int, seed: int, jobs: int) -> bool:
+    """Recompute ``n`` random recorded cells of the study, ancestors included, and print how they compare.
+
+    Returns whether all agree. Raises XlscaleError when the record holds fewer cells.
+    """
+    from xlscale.report import verdicts
+
+    plan = studies.load(study)
+    recorded = sweeps.recorded(plan)
+    known = [cell for cell in plan.cells() if cell.id in recorded]
+    if not 1 <= n <= len(known):
+        raise XlscaleError(f"N={n}: expected 1 to {len(known)}, the number of recorded cells of {study}")
+    mine = sweeps.recompute(random.Random(seed).sample(known, n), jobs, RUNS / "verify")
+    table = verdicts.table(recorded, mine)
+    print(verdicts.markdown(f"{n} random cells, SEED={seed}", table, recorded, sweeps.changed_phases(recorded)))
+    return bool(table["agrees"].all())

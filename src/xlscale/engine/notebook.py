@@ -1,0 +1,94 @@
+"""Executes a notebook through papermill, in this process or in one of its own, and makes one line of what breaks it.
+
+A cell's process executes the cell's notebook itself. A process that may have executed one before, or that is not ours,
+such as the kernel of someone's JupyterLab, has it executed in a new process: nothing leaks from one to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from xlscale.core.files import XlscaleError
+from xlscale.engine import processes
+
+
+class Crashed(XlscaleError):
+    """The notebook broke before it could leave a result; ``diverged`` is the reason if its training diverged."""
+
+    def __init__(self, message: str, diverged: str | None = None):
+        super().__init__(message)
+        self.diverged = diverged
+
+
+def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Execute a notebook in a process of its own; raises Crashed with one line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xlscale.engine.notebook"],
+        env=os.environ | processes.ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            answer, _ = process.communicate(json.dumps([str(notebook), str(output), parameters]))
+        except BaseException:  # SIGTERM or an interrupt: nothing goes on behind this process's back
+            process.kill()
+            raise
+    if process.returncode:
+        raise Crashed(**json.loads(answer or json.dumps({"message": f"{notebook.name}: its process was killed"})))
+
+
+def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Execute a notebook in this process, which may have executed none before; raises Crashed with one line.
+
+    The environment has to be ``processes.ENVIRONMENT`` since before the first library was imported.
+    """
+    # Imported here: they take seconds to import, and most calls of a runner find their cell complete.
+    import papermill
+    from papermill.engines import papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    from xlscale.engine import shell
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    papermill_engines.register("in_process", shell.InProcess)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            engine_name="in_process",
+            progress_bar=False,
+            autosave_cell_every=0,
+            cwd=str(notebook.parent),
+        )
+    except PapermillExecutionError as error:
+        line = " ".join(str(error.evalue).split())
+        message = line if error.ename in ("XlscaleError", "Crashed") else f"{error.ename}: {line}"
+        raise Crashed(f"{notebook.name}: {message}", diverged=line if error.ename == "Diverged" else None) from None
+    except SystemExit as end:
+        if end.code == processes.TERMINATED:
+            raise
+        raise Crashed(f"{notebook.name}: SystemExit: {end.code}") from None
+    except Exception as error:  # a full disk: nothing that papermill raises may pass for a result
+        raise Crashed(f"{notebook.name}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def _child() -> None:
+    """Execute the notebook that standard input names; what breaks it goes to standard output, all else beside it."""
+    processes.die_with_parent()
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    notebook, output, parameters = json.load(sys.stdin)
+    try:
+        execute_here(Path(notebook), Path(output), parameters)
+    except Crashed as error:
+        os.write(answer, json.dumps({"message": str(error), "diverged": error.diverged}).encode())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _child()

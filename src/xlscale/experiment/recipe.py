@@ -1,0 +1,77 @@
+"""The recipe of a training: every hyperparameter, each in one place, the same for intermediate and target training.
+
+A knob that comes later gets a field with a default here, and is used where it matters; nothing else has to know. At
+its default it is no part of a cell's identity, so cells from before keep theirs. Papermill passes flat parameters:
+``flattened`` is where a recipe becomes some, ``of`` where it is put together again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.core.strict import Name, Strict, parse
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Length = Annotated[int, Field(ge=16, le=512)]  # tokens
+
+
+class Recipe(Strict):
+    """The hyperparameters of one training, and how much is evaluated after it. None: not trained, or another field says
+    it."""
+
+    examples: Count | None  # training rows, sampled without repetition
+    epochs: Count | None
+    learning_rate: Rate | None  # the highest, after warm-up
+    batch_size: Count | None  # rows
+    max_length: Length | None  # tokens of an input
+    test_items: Count | None  # at most, per language
+    tokens: Count | None = None  # of an epoch: rows are sampled up to this budget (the token-matched arm); None: all
+    steps: Count | None = None  # instead of epochs
+    batch_tokens: Count | None = None  # of the rows of a batch together, instead of batch_size
+    warmup: Share = 0.1  # share of the steps
+    warmup_steps: Count | None = None  # instead of warmup
+    weight_decay: Share = 0.0  # AdamW's, decoupled
+    clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient
+    objective: Name = "supervised"  # of ``training.objectives``
+    method: Name = "full"  # of ``training.methods``
+    frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
+
+    @property
+    def missing(self) -> str | None:
+        """The first field that a training needs and that is None."""
+        either = {"epochs": self.steps, "batch_size": self.batch_tokens}
+        return next((name for name in NEEDED if getattr(self, name) is None and either.get(name) is None), None)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Recipe:
+        for one, other in (("epochs", "steps"), ("batch_size", "batch_tokens")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"{other}: expected nothing beside {one}, got {getattr(self, other)}")
+        return self
+
+
+NEEDED = [name for name, field in Recipe.model_fields.items() if field.is_required()]
+TRAINING = [name for name in Recipe.model_fields if name not in ("max_length", "test_items")]  # of no use untrained
+
+
+def flattened(prefix: str) -> dict[str, tuple[Any, Any]]:
+    """The fields of a recipe, for ``pydantic.create_model``, each name after ``prefix``."""
+    return {prefix + name: (field.annotation, field) for name, field in Recipe.model_fields.items()}
+
+
+def unused(prefix: str, names: Iterable[str] = Recipe.model_fields) -> dict[str, Any]:
+    """Flat values that say that nothing uses the fields ``names``."""
+    fields = Recipe.model_fields
+    return {prefix + name: None if fields[name].is_required() else fields[name].default for name in names}
+
+
+def of(values: Mapping[str, Any], prefix: str, where: str = "parameters") -> Recipe:
+    """The recipe whose flat fields begin with ``prefix``. Raises XlscaleError naming ``where`` and the field."""
+    return parse(
+        Recipe, {name: values[prefix + name] for name in Recipe.model_fields if prefix + name in values}, where
+    )

@@ -1,0 +1,105 @@
+"""The look of every figure: readable without colour, and the same bytes for the same numbers.
+
+Figures are drawn inside ``look``, on a ``Figure`` of their own, outside pyplot: there is nothing to close, and a
+notebook and a script draw the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from xlscale.core.files import PAPER, atomic
+
+if TYPE_CHECKING:
+    from IPython.display import SVG
+
+WIDTH = 6.3  # inches: the text width of the paper
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+_STYLE = {
+    "font.family": ["Source Sans 3", "DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "xlscale",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The style of all figures, with the paper's own sans-serif."""
+    for path in sorted((PAPER / "fonts").glob("SourceSans3_*.ttf")):
+        font_manager.fontManager.addfont(path)
+    with sns.axes_style("ticks"), mpl.rc_context(_STYLE):
+        yield
+
+
+def save(fig: Figure, stem: Path) -> Path:
+    """Write ``stem``.svg and ``stem``.pdf atomically and without dates; returns the SVG's path."""
+    for suffix, metadata in (("pdf", {"CreationDate": None, "ModDate": None}), ("svg", {"Date": None})):
+        # The hash salt has to hold while saving, not only while drawing.
+        with look(), atomic(Path(stem).with_suffix(f".{suffix}")) as temporary:
+            fig.savefig(temporary, format=suffix, metadata=metadata)
+    return Path(stem).with_suffix(".svg")
+
+
+def show(fig: Figure) -> SVG:
+    """The figure for a notebook, drawn as it is saved."""
+    from IPython.display import SVG
+
+    buffer = StringIO()
+    with look():
+        fig.savefig(buffer, format="svg", metadata={"Date": None})
+    return SVG(buffer.getvalue())
+
+
+def panels(rows: int, columns: int, height: float, **options: bool) -> tuple[Figure, Sequence[Axes]]:
+    """A figure as wide as the text and ``height`` inches high, and its axes row by row."""
+    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    return fig, fig.subplots(rows, columns, squeeze=False, **options).ravel()
+
+
+def markers(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """A marker and a colour for each name, as ``Line2D`` takes them."""
+    colours = sns.color_palette("colorblind", max(len(names), 1)).as_hex()
+    return {
+        name: {"marker": SHAPES[i % len(SHAPES)], "color": colours[i % len(colours)]} for i, name in enumerate(names)
+    }
+
+
+def handle(**style) -> Line2D:
+    """An entry of a legend: a marker without a line, unless ``style`` says otherwise."""
+    return Line2D([], [], **{"linestyle": "", **style})
+
+
+def legend(fig: Figure, handles: dict[str, Artist], columns: int, size: float = 8) -> None:
+    """Put the legend below the panels, in place of any that there is; ``size`` in points."""
+    for old in fig.legends:
+        old.remove()
+    place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": size}
+    fig.legend(handles.values(), handles.keys(), **place)
+
+
+def note(fig: Figure, text: str, size: float = 8) -> None:
+    """Put the line above the panels that says which layer of evidence they show; ``size`` in points."""
+    fig.suptitle(text, x=0.005, ha="left", fontsize=size, color="0.25")

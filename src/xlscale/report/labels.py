@@ -1,0 +1,63 @@
+"""What things are called in the paper: data sets, metrics, conditions, rungs, and the direction of an effect."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from xlscale.cards import catalogue
+from xlscale.core.format import listing, slug
+from xlscale.experiment.cells import NONE, SHUFFLED
+
+METRICS = {
+    "accuracy": "accuracy",
+    "p_at_1": "precision at 1",
+    "f1": "F1",
+    "span_f1": "span F1",
+    "token_accuracy": "token accuracy",
+    "mining_f1": "F1 of pairs",
+    "map_at_20": "mAP@20",
+}
+POINTS = "percentage points"
+# Marks an intermediate set beside a target whose own data it contains: no primary test.
+DOUBLES = ", holds data of this target"
+DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
+
+
+def title(name: str) -> str:
+    """The title on a data card, or the name where there is no card."""
+    return catalogue.data_card(name).title if name in catalogue.names("data") else name
+
+
+def metric(name: str) -> str:
+    """The primary metric on a data card in words, "value" where there is no card."""
+    return METRICS[catalogue.data_card(name).metric] if name in catalogue.names("data") else "value"
+
+
+def label(condition: str, doubles: bool = False) -> str:
+    """A condition for a legend: the data set's title and type, whether its labels were shuffled, and DOUBLES if so."""
+    if condition == NONE:
+        return "no intermediate training"
+    name = condition.removesuffix(SHUFFLED)
+    kind = f" ({catalogue.data_card(name).type})" if name in catalogue.names("data") else ""
+    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (DOUBLES if doubles else "")
+
+
+def key(condition: str) -> str:
+    """A condition as a part of a key: "squad_wiki, shuffled labels" is "squad_wiki_shuffled"."""
+    return slug(condition.replace(SHUFFLED, " shuffled"))
+
+
+def layers(*counts: int) -> str:
+    """Rungs with their noun: "1 layer", "1, 2 and 4 layers"."""
+    return f"{listing(counts)} layer{'' if counts == (1,) else 's'}"
+
+
+def direction(low: float, high: float, words: tuple[str, str, str, str] = DIRECTIONS) -> str:
+    """What an interval says about the sign of an effect.
+
+    ``words`` are those for an interval above zero, below zero, around zero, and for no interval.
+    """
+    up, down, neither, unknown = words
+    if pd.isna(low):
+        return unknown
+    return up if low > 0 else down if high < 0 else neither

@@ -1,0 +1,30 @@
+"""What a training and an evaluation work on: an encoder with the head of a task, on a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from xlscale.data.batches import Batch
+from xlscale.tasks.base import Task
+from xlscale.training.backends.base import Backend
+
+
+@dataclass
+class Model:
+    """``head`` and ``task`` are None where an encoder is used without a task."""
+
+    encoder: nn.Module
+    backend: Backend
+    task: Task | None = None
+    head: nn.Module | None = None
+
+    def hidden_states(self, batch: Batch) -> torch.Tensor:
+        """The encoder's last hidden states: float32 (batch, tokens, width)."""
+        return self.backend.hidden_states(self.encoder, batch)
+
+    def outputs(self, batch: Batch) -> torch.Tensor:
+        """What the task's head makes of a batch; its shape is the task family's, see its ``outputs``."""
+        return self.task.outputs(self.head, self.hidden_states(batch), batch.mask)

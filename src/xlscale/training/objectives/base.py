@@ -1,0 +1,18 @@
+"""The contract of an objective: what a training minimises. One module per objective; names are in ``core.registry``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from xlscale.data.batches import Batch
+from xlscale.training.model import Model
+
+
+class Objective(ABC):
+    """What a training minimises, batch by batch."""
+
+    @abstractmethod
+    def loss(self, model: Model, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, a float32 scalar with a gradient to what trains, in nats where it is a likelihood."""

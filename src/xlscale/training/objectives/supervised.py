@@ -1,0 +1,17 @@
+"""Plain fine-tuning: the task's own loss on the task's own labels."""
+
+from __future__ import annotations
+
+import torch
+
+from xlscale.data.batches import Batch
+from xlscale.training.model import Model
+from xlscale.training.objectives.base import Objective
+
+
+class Supervised(Objective):
+    """The loss of the task, see its family's ``loss``."""
+
+    def loss(self, model: Model, batch: Batch) -> torch.Tensor:
+        """The task's loss of a batch, float32 ()."""
+        return model.task.loss(model.outputs(batch), batch)

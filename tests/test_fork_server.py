@@ -1,0 +1,126 @@
+"""The fork server of a sweep: the same cells as without it, and no process that outlives its purpose."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import forked, processes, start, wait, xlscale
+
+from xlscale.engine import fork_server, runner
+from xlscale.experiment import results
+from xlscale.experiment.cells import Cell
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a sweep has a fork server on Linux only")
+
+
+def _target(cells: list[Cell], target: str) -> Cell:
+    """The cheapest target cell of its kind: without intermediate training."""
+    return next(c for c in cells if c.phase == "target" and c.condition == "none" and c.parameters.target == target)
+
+
+def _shown(runs: Path, cell: Cell) -> list:
+    """The kinds of what an executed notebook shows, but for warnings of what a forked cell need not import."""
+    notebook = json.loads((runs / cell.id / runner.EXECUTED).read_text())
+    return [
+        sorted(output["data"]) for part in notebook["cells"] for output in part.get("outputs", []) if "data" in output
+    ]
+
+
+@pytest.mark.slow
+def test_cells_are_the_same_cold_and_forked(smoke_runs, smoke_cells, tmp_path):
+    cell = _target(smoke_cells, "topic")
+    xlscale("run", cell.id, runs=tmp_path)  # the cell in this process, its parent in one more
+    for member in cell.lineage():
+        cold, warm = results.result_of(member, tmp_path), results.result_of(member, smoke_runs)
+        own = {"seconds", "peak_memory_gb"}
+        assert cold.model_dump(exclude=own) == warm.model_dump(exclude=own)
+        assert _shown(tmp_path, member) == _shown(smoke_runs, member) != []
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_cold_when_its_server_is_killed(smoke_runs, smoke_cells, tmp_path):
+    wanted = [_target(smoke_cells, target) for target in ("topic", "udhr")]
+    for cell in smoke_cells:
+        if cell not in wanted:
+            shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
+    process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "1")
+    wait(lambda: forked("runner", tmp_path))
+    for pid in forked("server", tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(120) == 0
+    for cell in wanted:  # the second one has imported for itself
+        found, known = results.result_of(cell, tmp_path), results.result_of(cell, smoke_runs)
+        assert found.predictions_sha256 == known.predictions_sha256
+    assert not processes("xlscale.engine.fork_server", tmp_path)
+
+
+@pytest.mark.parametrize("sign", [(torch.cuda, "is_initialized"), (torch.accelerator, "is_available")])
+def test_nothing_is_forked_beside_an_accelerator(sign, monkeypatch):
+    monkeypatch.setattr(fork_server, "MODULES", [])
+    monkeypatch.setattr(*sign, lambda: True)
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    with fork_server.private_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{folder}/s")
+            with pytest.raises(SystemExit, match="an accelerator.*every cell imports for itself"):
+                fork_server.serve(listener, folder)
+
+
+def test_importing_does_not_initialise_an_accelerator_and_starts_no_thread(tmp_path):
+    """What the server does before it forks, in a process of its own."""
+    code = "import importlib; from xlscale.engine import fork_server as f; "
+    code += "[importlib.import_module(name) for name in f.MODULES]; print(f.unsafe())"
+    environment = os.environ | fork_server.processes.ENVIRONMENT | fork_server.IMPORTING
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ("None\n" if not torch.accelerator.is_available() else done.stdout)
+
+
+def test_a_server_that_is_not_there_or_does_not_answer_leaves_the_cell_to_its_client(tmp_path, monkeypatch):
+    monkeypatch.setenv(fork_server.ADDRESS, str(tmp_path / "nobody"))
+    assert fork_server.ask("x") is None
+    assert _answered(b"", monkeypatch) is None
+
+
+def test_a_client_gets_the_exit_code_and_notices_a_runner_that_was_killed(monkeypatch):
+    assert _answered(fork_server.TAKEN + b"\3", monkeypatch) == 3
+    assert _answered(fork_server.TAKEN, monkeypatch) == 137
+
+
+def _answered(answer: bytes, monkeypatch) -> int | None:
+    """What a client makes of a server that reads its request, says ``answer`` and hangs up."""
+    with fork_server.private_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+
+        def serve() -> None:
+            connection = listener.accept()[0]
+            with connection, connection.makefile("rb") as request:
+                request.readline(), request.readline()
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        monkeypatch.setenv(fork_server.ADDRESS, f"{folder}/s")
+        try:
+            return fork_server.ask("x")
+        finally:
+            thread.join()
+
+
+def test_folders_for_sockets_have_short_paths_and_are_private(monkeypatch, tmp_path):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with fork_server.private_folder() as folder:
+        assert len(folder) < 40
+        assert os.stat(folder).st_mode & 0o777 == 0o700
