@@ -105,7 +105,7 @@ class Numbers:
 
     def show_tables(self) -> HTML:
         """The tables recorded so far, to look at in a notebook."""
-        from IPython.display import HTML, SVG
+        from IPython.display import HTML
 
         drawn = (
             f"<h4>{name}</h4>" + pd.DataFrame(table["rows"], columns=table["header"]).to_html(index=False, border=0)
