@@ -223,7 +223,8 @@ def cells(folder: Path = RESULTS, phase: str | None = None) -> pd.DataFrame:
 
 
 def with_missing(cells: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
-    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" without one."""
+    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" for what is not
+    recorded."""
     known = cells[cells["cell"].isin([cell.id for cell in expected])]
     absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
     if not absent:

@@ -19,7 +19,7 @@ METRICS = {
 }
 POINTS = "percentage points"
 # Marks an intermediate set beside a target whose own data it contains: no primary test.
-DOUBLES = ", holds data of this target"
+DOUBLES = ", contains data of this target"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 
 
