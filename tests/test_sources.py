@@ -14,7 +14,7 @@ from xlscale.acquire import ensure
 from xlscale.acquire import hub as download
 from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
 from xlscale.cards import catalogue, places, schema
-from xlscale.cards.sources import Origin, Source
+from xlscale.cards.sources import Repository, Source
 from xlscale.commands import check
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
@@ -108,8 +108,8 @@ def test_a_revision_is_pinned_or_unverified_and_never_something_else():
     hub = {"kind": "hub", "repository": "a/b", "schema_read": "x"}
     for values in ({"status": "verified"}, {"revision": "0" * 40}, {"status": "verified", "revision": "main"}):
         with pytest.raises(XlscaleError, match="revision"):
-            parse(Origin, hub | values, "card")
-    assert parse(Origin, hub | {"status": "verified", "revision": "0" * 40}, "card").revision == "0" * 40
+            parse(Repository, hub | values, "card")
+    assert parse(Repository, hub | {"status": "verified", "revision": "0" * 40}, "card").revision == "0" * 40
 
 
 def _conllu(*words):
