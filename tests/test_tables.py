@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import gold
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import RESULTS, XlscaleError
-from xlscale.data import load
 from xlscale.metrics import predictions
 from xlscale.record import aggregate, store
 
@@ -46,7 +46,7 @@ def _everything(folder) -> pd.DataFrame:
     parts = []
     for path in sorted((folder / "predictions").glob("target-*")):
         result = store.results(folder)[path.stem]
-        items = load.gold(data_card(result.parameters["target"]))
+        items = gold(data_card(result.parameters["target"]))
         own = pd.read_parquet(path).merge(items, on=["language", "item"], validate="1:1")
         parts.append(own.assign(cell=result.id, target=result.parameters["target"]))
     return pd.concat(parts, ignore_index=True)
