@@ -72,7 +72,7 @@ def _facts(target: str, condition: str, layers: int, seed: int) -> dict[str, obj
         "placebo": condition.endswith(SHUFFLED),
         "condition": condition,
         "target": target,
-        "doubles": False,
+        "overlaps_target": False,
         "seed": seed,
         "status": "complete",
         "reason": None,
