@@ -72,7 +72,7 @@ def _facts(target: str, condition: str, layers: int, seed: int) -> dict[str, obj
         "placebo": condition.endswith(SHUFFLED),
         "condition": condition,
         "target": target,
-        "overlaps_target": False,
+        "overlaps": False,
         "seed": seed,
         "status": "complete",
         "reason": None,

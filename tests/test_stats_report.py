@@ -57,7 +57,7 @@ def test_only_computed_tests_count_in_the_family(cells):
 
 
 def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked(cells):
-    marked = cells.assign(overlaps_target=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
+    marked = cells.assign(overlaps=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
     adjusted = results.holm_family(slopes.slopes(marked), slopes.gamma(marked))
     assert ("topic", "squad_wiki") not in adjusted.index and ("udhr", "squad_wiki") in adjusted.index
     assert list(adjusted.dropna().index.get_level_values("target")) == ["topic", "udhr", "udhr", "udhr"]

@@ -169,18 +169,14 @@ def test_every_type_has_four_sets_that_double_no_target():
 def test_a_cell_says_whether_its_set_holds_data_of_its_target():
     """The bundled parts of SQuAD and Social IQa as well as the whole ones."""
 
-    def overlaps_target(intermediate, target):
+    def overlaps(intermediate, target):
         parameters = {"model": "m", "layers": 1, "intermediate": intermediate, "target": target, "placebo": True}
         about = {"id": "a", "phase": "target", "parent": None, "reads": {}, "status": "failed", "reason": "none"}
-        return store.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["overlaps_target"]
+        return store.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["overlaps"]
 
-    assert (
-        overlaps_target("squad_v1", "xquad")
-        and overlaps_target("squad", "xquad")
-        and overlaps_target("social_iqa", "xcopa")
-    )
-    assert not any(overlaps_target(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
-    assert not overlaps_target("squad_v1", "topic") and not overlaps_target("squad_v1", None)
+    assert overlaps("squad_v1", "xquad") and overlaps("squad", "xquad") and overlaps("social_iqa", "xcopa")
+    assert not any(overlaps(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
+    assert not overlaps("squad_v1", "topic") and not overlaps("squad_v1", None)
     known = {name: catalogue.data_card(name) for name in catalogue.names("data")} | SOURCES
     assert all(known[target].role == "target" for card in known.values() for target in card.overlaps_targets)
 

@@ -34,7 +34,7 @@ class Recipe(Strict):
     steps: Count | None = None  # instead of epochs
     batch_tokens: Count | None = None  # of the rows of a batch together, instead of batch_size
     warmup: Share = 0.1  # share of the steps
-    warmup_steps: Count | None = None  # instead of warmup
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # instead of warmup
     weight_decay: Share = 0.0  # AdamW's, decoupled
     clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient
     objective: Name = "supervised"  # of ``training.objectives``

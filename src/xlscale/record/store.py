@@ -35,7 +35,7 @@ FACTS = [
     "placebo",
     "condition",
     "target",
-    "overlaps_target",
+    "overlaps",
     "seed",
 ]
 
@@ -165,7 +165,7 @@ def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Tabl
 
 
 def describe(result: Result) -> dict[str, object]:
-    """The descriptive columns of a result (FACTS); overlaps_target: the intermediate set holds data of the target's own."""
+    """The descriptive columns of a result (FACTS); overlaps: the intermediate set holds data of the target's own."""
     values = result.parameters
     intermediate = values.get("intermediate", NONE)
     card = None if intermediate == NONE else data_card(intermediate)
@@ -179,7 +179,7 @@ def describe(result: Result) -> dict[str, object]:
         "placebo": bool(values.get("placebo", False)),
         "condition": cells_.condition(values),
         "target": values.get("target"),
-        "overlaps_target": bool(card) and values.get("target") in card.overlaps_targets,
+        "overlaps": bool(card) and values.get("target") in card.overlaps_targets,
         "seed": values.get("seed", 0),
     }
 

@@ -33,15 +33,13 @@ def metric(name: str) -> str:
     return METRICS[catalogue.data_card(name).metric] if name in catalogue.names("data") else "value"
 
 
-def label(condition: str, overlaps_target: bool = False) -> str:
+def label(condition: str, overlaps: bool = False) -> str:
     """A condition for a legend: the data set's title and type, whether its labels were shuffled, and OVERLAPS if so."""
     if condition == NONE:
         return "no intermediate training"
     name = condition.removesuffix(SHUFFLED)
     kind = f" ({catalogue.data_card(name).type})" if name in catalogue.names("data") else ""
-    return (
-        title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (OVERLAPS if overlaps_target else "")
-    )
+    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (OVERLAPS if overlaps else "")
 
 
 def key(condition: str) -> str:

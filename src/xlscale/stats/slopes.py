@@ -103,14 +103,14 @@ class Ladder:
 def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target, condition and quantity ("value", "gain over none", "gain over shuffled labels").
 
-    Columns: target, condition, type, overlaps_target (the set contains the target's own data), quantity, rungs (list), and
+    Columns: target, condition, type, overlaps (the set contains the target's own data), quantity, rungs (list), and
     those of ``groups.Estimate``. The unit is the scale's (accuracy: 0..1) per factor of ten in non-embedding
     parameters.
     """
     return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(groups.MISSING)])
 
 
-_COLUMNS = ["target", "condition", "type", "overlaps_target", "quantity", "rungs"]
+_COLUMNS = ["target", "condition", "type", "overlaps", "quantity", "rungs"]
 
 
 def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
@@ -127,7 +127,7 @@ def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
                 about = (
                     target,
                     condition,
-                    *facts.loc[condition, ["intermediate_type", "overlaps_target"]],
+                    *facts.loc[condition, ["intermediate_type", "overlaps"]],
                     quantity,
                     rungs,
                 )
@@ -160,7 +160,7 @@ def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
         ladder = Ladder(cells, target, scale)
         own = groups.completed(cells, target)
         real = own[~own["placebo"].astype(bool)]
-        doubled = real["overlaps_target"].astype(bool)
+        doubled = real["overlaps"].astype(bool)
         left_out, real = sorted(real.loc[doubled, "condition"].unique()), real[~doubled]
         sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}
         estimate, rungs = groups.MISSING, []
