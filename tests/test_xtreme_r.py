@@ -125,6 +125,8 @@ def test_a_recipe_of_reference_is_that_of_the_card():
         large = found["xlm_r_large", target]
         assert (base.epochs, base.batch_size, base.max_length) == (known.epochs, known.batch_size, known.max_length)
         assert (base.learning_rate, base.examples > 3000) == (known.learning_rate, True), target
+        stated = (known.warmup_steps or base.warmup_steps, known.weight_decay or 0.0)
+        assert (base.warmup_steps, base.weight_decay) == stated, target
         assert large.learning_rate == (known.large_learning_rate or known.learning_rate), target
     with pytest.raises(XlscaleError, match=r"target_recipes.tatoeba: expected a card with recipe and training rows"):
         studies.reference("tatoeba", 12, "studies/x.yaml")
