@@ -15,7 +15,9 @@ WORDS = [f"word{i}" for i in range(12)]
 
 
 def test_no_bundled_set_leaks():
-    known = [card for card in map(catalogue.data_card, catalogue.names("data")) if card.bundled or datasets.here(card)]
+    known = [
+        card for card in map(catalogue.data_card, catalogue.names("data")) if card.bundled or datasets.current(card)
+    ]
     proofs = contamination.find(known)
     assert not proofs["leak"].any(), "\n".join(contamination.lines(proofs))
     # Every split of every card that must be compared is there, whatever the card's role.
