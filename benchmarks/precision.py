@@ -33,7 +33,7 @@ def measure(layers: int, seeds: int) -> dict[str, object]:
 
     torch.set_num_threads(machine.THREADS)
     card, task = model_card("e5_small"), tasks.of(data_card("topic"))
-    rows = load.load(task.card)
+    rows = load.splits(task.card)
     index = task.test_rows(rows["test"], ITEMS)
     test = token_cache.encoded(task, rows, "test", card, LENGTH).of_rows(index)
     train = token_cache.encoded(task, rows, "train", card, LENGTH)

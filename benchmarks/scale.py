@@ -174,7 +174,7 @@ def _data_set(manifest: Path, topic: dict) -> list[dict]:
 
 
 def _predictions(path: Path, items: list[dict], labels: list[str], generator) -> tuple:
-    """Write one file of random predictions, as ``record.add`` does; returns it, its scores and its hash."""
+    """Write one file of random predictions, as ``store.add`` does; returns it, its scores and its hash."""
     import numpy as np
     import pandas as pd
 

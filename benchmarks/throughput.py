@@ -48,7 +48,7 @@ class Work:
         self.backend = CPU(precision)
         self.layers = layers
         self.task = tasks.of(data_card("topic"))
-        self.rows = load.load(self.task.card)
+        self.rows = load.splits(self.task.card)
         self.encoder = ladder.load(self.card, layers)
         self.tokenizer = ladder.tokenizer(self.card)
 

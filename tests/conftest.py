@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import shutil
 import subprocess
@@ -10,15 +11,19 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
 from xlscale.acquire import hub
+from xlscale.acquire.ensure import ensure
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
-from xlscale.core.files import ROOT
+from xlscale.core.files import ROOT, XlscaleError
 from xlscale.experiment import cells, studies
 from xlscale.experiment.recipe import NEEDED, Recipe
 
@@ -106,6 +111,24 @@ def recipe(**values) -> Recipe:
     return Recipe(**dict.fromkeys(NEEDED) | values)
 
 
+def deb(path: Path, members: dict[str, str | bytes], suffix: str = ".xz", pack=lzma.compress) -> Path:
+    """Write a Debian package with these files (name -> content), its control member of odd length; its path."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as out:
+        for name, content in members.items():
+            content = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar{suffix}": pack(data.getvalue())}
+    raw = b"!<arch>\n"
+    for name, content in parts.items():
+        raw += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content
+        raw += b"\n" * (len(content) % 2)
+    path.write_bytes(raw)
+    return path
+
+
 def debian_indexes(folder: Path, stanzas: dict[str, list[str]]) -> list[Path]:
     """Write Debian's index files (name -> stanzas) and give their paths."""
     files = []
@@ -124,18 +147,42 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+def gold(card: schema.DataCard) -> pd.DataFrame:
+    """What the test split asks for: language, item, group, gold, a row per test row.
+
+    gold is the label (classification), the English item of the same group (retrieval), the list of accepted answers
+    (span_qa), the index of the correct choice as a string (multiple_choice), or the tags joined by single spaces
+    (tagging).
+    """
+    from xlscale.data import load  # imports datasets, which takes a second
+
+    rows = load.table(card).to_pandas()
+    rows = rows[rows["split"] == "test"].reset_index(drop=True)
+    if card.family == "retrieval":
+        english = rows[rows["language"] == "en"].set_index("group")["item"]
+        rows["gold"] = rows["group"].map(english)
+    elif card.family == "tagging":
+        rows["gold"] = rows["tags"].str.join(" ")
+    elif card.family == "multiple_choice":
+        rows["gold"] = rows["answer"].astype(str)
+    else:
+        rows["gold"] = rows["label" if card.family == "classification" else "answers"]
+    return rows[["language", "item", "group", "gold"]]
+
+
 class Hub:
-    """Stands for the hub: the repositories in ``folder``, all with one commit; the path ``broken`` cannot be had."""
+    """Stands for the hub's library and the hub: the repositories in ``folder``, all with one commit; the path
+    ``broken`` cannot be had."""
 
     def __init__(self, folder, monkeypatch, branch="main", broken=""):
         self.folder, self.branch, self.broken = folder, branch, broken
-        import huggingface_hub  # not above: what it keeps where is decided when it is imported, by data.corpora
-
         self.sha, self.asked, self.given = "c" * 40, [], []
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
-        monkeypatch.setattr(hub, "api", lambda: self)
+        monkeypatch.setattr(hub, "client", lambda: self)
         monkeypatch.delenv(places.HUB)
         hub.commit.cache_clear()
+
+    def HfApi(self):
+        return self
 
     def repo_info(self, repository, repo_type, revision, **_):
         self.asked.append(revision)
@@ -146,17 +193,28 @@ class Hub:
         siblings = [type("File", (), {"rfilename": name}) for name in names]
         return type("Info", (), {"sha": self.sha, "siblings": siblings})
 
-    def download(self, repository, path, *, repo_type, revision, local_dir):
-        if path == self.broken:
+    def snapshot_download(self, repository, *, repo_type, revision, local_dir, allow_patterns):
+        root = self.folder / repository
+        paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
+        for path in (path for path in paths if any(fnmatch(path, pattern) for pattern in allow_patterns)):
+            if path != self.broken:
+                self.given.append((path, revision))
+                (local_dir / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / path, local_dir / path)
+        if self.broken in paths:  # files are downloaded side by side
             raise ConnectionError("reset by peer")
-        self.given.append((path, revision))
-        (local_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.folder / repository / path, local_dir / path)
 
     def moves_on(self, sha):
         """Another commit is the newest from now on."""
         self.sha, self.given = sha, []
         hub.commit.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def acquired() -> None:
+    """The model that most tests load is on this machine; where it cannot be had, they say so."""
+    with suppress(XlscaleError):
+        ensure([], [catalogue.model_card("e5_small")])
 
 
 @pytest.fixture(scope="session")
@@ -190,13 +248,13 @@ def given(elsewhere, tmp_path, monkeypatch) -> Path:
     for name, value in made.environment(elsewhere).items():
         if not name.endswith(("ROOT", "STUDIES", "RUNS", "CACHE", "LOCKS", "PATH")):
             monkeypatch.setenv(name, value)
-    monkeypatch.setattr(schema, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(catalogue, "LOCKS", tmp_path / "locks")
     for module in (schema, convert):
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(places, "FETCHED", tmp_path / "cache" / "hub")
-    catalogue.forget()
+    catalogue.clear_caches()
     yield elsewhere / "given"
-    catalogue.forget()
+    catalogue.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def cells(
     seeds: tuple[int, ...] = (1, 2),
     truth: dict[str, tuple[float, float]] | None = None,
 ) -> pd.DataFrame:
-    """The target cells of a pilot, as ``record.cells()``: value = intercept + slope * log10(millions) + N(0, sd).
+    """The target cells of a pilot, as ``store.cells``: value = intercept + slope * log10(millions) + N(0, sd).
 
     ``sd`` is one for all rungs, or by number of layers.
     """
@@ -72,7 +72,7 @@ def _facts(target: str, condition: str, layers: int, seed: int) -> dict[str, obj
         "placebo": condition.endswith(SHUFFLED),
         "condition": condition,
         "target": target,
-        "doubles": False,
+        "overlaps_target": False,
         "seed": seed,
         "status": "complete",
         "reason": None,
@@ -100,7 +100,7 @@ def _facts(target: str, condition: str, layers: int, seed: int) -> dict[str, obj
 
 
 def languages(cells: pd.DataFrame, generator: np.random.Generator, codes: list[str]) -> pd.DataFrame:
-    """The per-language rows of simulated cells, as ``record.languages()``; 300 items each."""
+    """The per-language rows of simulated cells, as ``store.languages``; 300 items each."""
     rows = cells.drop(columns=["value", "english"]).merge(pd.DataFrame({"language": codes, "n": 300}), how="cross")
     spread = generator.normal(0, 0.08, len(codes))
     value = np.repeat(cells["value"].to_numpy(), len(codes)) + np.tile(spread, len(cells))

@@ -3,12 +3,14 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import gold
 
 from xlscale.cards import catalogue
 from xlscale.commands import cost
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.data import load
 from xlscale.data import schema as bundles
+from xlscale.data.describe import describe
 from xlscale.report import samples
 
 NAMES = [name for name in catalogue.names("data") if catalogue.data_card(name).bundled]
@@ -86,7 +88,7 @@ def test_answers_stand_at_their_offsets(name):
 
 
 def test_question_sets_match_in_number():
-    facts = [load.describe(catalogue.data_card(name))[["split", "language", "rows", "groups"]] for name in QUESTIONS]
+    facts = [describe(catalogue.data_card(name))[["split", "language", "rows", "groups"]] for name in QUESTIONS]
     assert all(facts[0].equals(other) for other in facts[1:])
 
 
@@ -104,11 +106,11 @@ def test_topic_translations_are_translations_and_sections_are_even():
 
 
 def test_gold_of_each_family():
-    udhr = load.gold(catalogue.data_card("udhr"))
+    udhr = gold(catalogue.data_card("udhr"))
     assert (udhr["gold"] == udhr["group"]).all() and len(udhr) == sum(
         catalogue.data_card("udhr").splits["test"].values()
     )
-    topic = load.gold(catalogue.data_card("topic"))
+    topic = gold(catalogue.data_card("topic"))
     assert set(topic["gold"]) == set(catalogue.data_card("topic").labels)
     assert not topic.duplicated(["language", "item"]).any()
 
@@ -166,7 +168,7 @@ def test_an_item_may_not_occur_twice():
 def test_describe_counts_what_equals_english(small):
     card, table = small
     texts = pa.array(["same", "b", "same", "d", "e", "f"])  # de de en en sw sw
-    facts = load.describe(card(table.set_column(4, "text", texts))).set_index("language")
+    facts = describe(card(table.set_column(4, "text", texts))).set_index("language")
     assert facts.loc["de", "same_as_english"] == 0.5
     assert facts.loc["sw", "same_as_english"] == 0
     assert facts["same_as_english"].isna().to_dict() == {"de": False, "en": True, "sw": False}

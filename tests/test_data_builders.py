@@ -8,6 +8,7 @@ import pytest
 from conftest import archive, debian_indexes
 
 from data_manifest.builders import __main__, debian, squadshifts, topic, udhr
+from data_manifest.builders.exclusions import drop_near_duplicates
 from xlscale.acquire import packages
 from xlscale.cards import catalogue
 from xlscale.core.files import XlscaleError
@@ -95,9 +96,9 @@ def test_squadshifts_splits_by_article_without_near_duplicates(tmp_path, monkeyp
     monkeypatch.setattr(squadshifts, "CONTEXTS", {"dev": 3, "train": 6})
     rows = squadshifts.build(card, [squad(tmp_path, card.canary)])
     assert bundles.counts(bundles.table("span_qa", rows)) == {"train": {"en": 12}, "dev": {"en": 6}}
-    seen, held = ({r["article"] for r in rows if r["split"] == split} for split in ("train", "dev"))
-    assert not seen & held
-    assert not ({"A0", "Copy"} & seen and {"A0", "Copy"} & held)
+    seen, tuned = ({r["article"] for r in rows if r["split"] == split} for split in ("train", "dev"))
+    assert not seen & tuned
+    assert not ({"A0", "Copy"} & seen and {"A0", "Copy"} & tuned)
     assert all(row["answers"] != ["nowhere"] and not row["context"].endswith("\n") for row in rows)
 
 
@@ -182,8 +183,8 @@ def test_topic_uses_texts_that_say_something(english, kept):
 def test_topic_leaves_out_near_duplicates_of_tested_texts(index):
     sources = topic._sources(index, ["games", "math"])
     twin = sources["twin"]
-    assert topic._distant([twin], [sources["s8"]]) == [twin]
-    assert topic._distant([twin], [sources["s6"]]) == []
+    assert drop_near_duplicates([twin], topic._english_text, [sources["s8"].texts["en"]]) == [twin]
+    assert drop_near_duplicates([twin], topic._english_text, [sources["s6"].texts["en"]]) == []
 
 
 def test_topic_says_when_there_is_too_little(index, monkeypatch):

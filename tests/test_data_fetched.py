@@ -1,46 +1,46 @@
-"""Data that are not bundled: built at first use from a package, and only then; how medical reviews are chosen."""
+"""Data that are not bundled: built from a package when they are acquired; how medical reviews are chosen."""
 
 import io
 import json
 import subprocess
 import sys
 import tarfile
-import types
 
 import pytest
+import yaml
 
-from data_manifest.builders import __main__, medical_reviews
-from data_manifest.builders.intermediate import Held
-from xlscale.acquire import datasets, packages
+from data_manifest.builders import medical_reviews
+from data_manifest.builders.exclusions import Exclusions
+from xlscale.acquire import datasets, ensure, packages
 from xlscale.cards import catalogue, schema
 from xlscale.core import strict
-from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.core.files import ROOT, XlscaleError, sha256_file
 from xlscale.data import load
 from xlscale.data import schema as bundles
 
-NOTHING = Held(frozenset(), frozenset(), frozenset())
+NOTHING = Exclusions(frozenset(), frozenset())
+BUILDER = """
+import json, os
+from pathlib import Path
+
+def build(card, files):
+    with open(os.environ["TOY_BUILDS"], "a") as log:
+        log.write(card.name)
+    rows = json.loads(files[0].read_text())["rows"]
+    return [row | {"item": f"{n}", "group": f"{n}"} for n, row in enumerate(rows)]
+"""
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """The card of a set that is built from a package of one file, and the list of what was built so far."""
-    source = {"rows": [{"split": "train", "language": "en", "text": f"text {n}", "label": "a"} for n in range(3)]}
+    """The card of a set that is built from a package of one file, in a checkout that has its builder, and what says how
+    often it was built so far."""
+    texts = [{"split": "train", "language": "en", "text": f"text {n}", "label": "a"} for n in range(3)]
     folder = tmp_path / "by hand"
     folder.mkdir()
-    (folder / "toy-1.0.json").write_text(json.dumps(source))
-    monkeypatch.setenv("XLSCALE_PACKAGES", str(folder))
-    monkeypatch.setattr(packages, "STORE", tmp_path / "store")
-    monkeypatch.setattr(schema, "CACHE", tmp_path / "cache")
-    built = []
-
-    def build(card, files):
-        built.append(card.name)
-        rows = json.loads(files[0].read_text())["rows"]
-        return [row | {"item": f"{n}", "group": f"{n}"} for n, row in enumerate(rows)]
-
-    module = types.ModuleType("data_manifest.builders.toy")
-    module.build = build
-    monkeypatch.setitem(sys.modules, "data_manifest.builders.toy", module)
+    (folder / "toy-1.0.json").write_text(json.dumps({"rows": texts}))
+    rows = bundles.table("classification", [row | {"item": f"{n}", "group": f"{n}"} for n, row in enumerate(texts)])
+    bundles.write(rows, tmp_path / "expected.parquet")
     fields = {
         "name": "toy",
         "title": "Toy",
@@ -55,7 +55,7 @@ def toy(tmp_path, monkeypatch):
         "splits": {"train": {"en": 3}},
         "file": "toy.parquet",
         "bundled": False,
-        "sha256": "0" * 64,
+        "sha256": sha256_file(tmp_path / "expected.parquet"),
         "builder": "toy",
         "packages": [
             {
@@ -72,10 +72,28 @@ def toy(tmp_path, monkeypatch):
         "description": "",
         "limits": "",
     }
+    write_checkout(tmp_path / "checkout", fields)
+    environment = {"ROOT": tmp_path / "checkout", "CACHE": tmp_path / "cache", "PACKAGES": folder}
+    for name, path in environment.items():  # of the processes that are started
+        monkeypatch.setenv(f"XLSCALE_{name}", str(path))
+    monkeypatch.setenv("TOY_BUILDS", str(tmp_path / "builds"))
+    monkeypatch.setattr(datasets, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(packages, "STORE", tmp_path / "store")
+    monkeypatch.setattr(schema, "CACHE", tmp_path / "cache")
     card = strict.parse(schema.DataCard, fields, "toy.yaml")
-    bundles.write(datasets.rebuild(card), tmp_path / "expected.parquet")
-    built.clear()
-    return card.model_copy(update={"sha256": sha256_file(tmp_path / "expected.parquet")}), built
+    return card, lambda: (tmp_path / "builds").read_text().count("toy") if (tmp_path / "builds").exists() else 0
+
+
+def write_checkout(root, fields):
+    """A checkout with this card, its builder, and the code and builders that there are."""
+    builders = root / "data_manifest" / "builders"
+    builders.mkdir(parents=True)
+    for path in (ROOT / "data_manifest" / "builders").glob("*.py"):
+        (builders / path.name).symlink_to(path)
+    (builders / "toy.py").write_text(BUILDER)
+    (root / "data_manifest" / "data").mkdir()
+    (root / "data_manifest" / "data" / "toy.yaml").write_text(yaml.safe_dump(fields))
+    (root / "src").symlink_to(ROOT / "src")
 
 
 def kept(card):
@@ -83,34 +101,39 @@ def kept(card):
     return sorted(path.name for path in card.path.parent.glob("*") if path.suffix != ".lock")
 
 
-def test_it_is_built_at_first_use_only(toy, tmp_path):
-    card, built = toy
-    assert not datasets.here(card) and card.path == tmp_path / "cache" / "data" / "toy.parquet"
+def test_it_is_built_when_it_is_acquired_and_never_when_it_is_loaded(toy, monkeypatch, tmp_path):
+    card, builds = toy
+    with pytest.raises(
+        XlscaleError, match=r"toy\.parquet: not found, .* toy version 1; run `make data-fetch CARD=toy`$"
+    ):
+        load.splits(card)
+    assert builds() == 0 and kept(card) == []
+    ensure.ensure([card], [])
     assert load.splits(card)["train"]["text"] == ["text 0", "text 1", "text 2"]
-    assert built == ["toy"] and kept(card) == ["toy.parquet"]
-    assert len(load.table(card)) == 3
-    assert built == ["toy"]
-
-
-def test_the_second_use_needs_no_package(toy, monkeypatch, tmp_path):
-    card, _ = toy
-    load.table(card)
+    assert builds() == 1 and kept(card) == ["toy.parquet"]
     monkeypatch.setenv("XLSCALE_PACKAGES", str(tmp_path / "none"))
-    assert len(load.table(card)) == 3
+    ensure.ensure([card], [])  # needs no package
+    assert len(load.table(card)) == 3 and builds() == 1
 
 
 def test_a_file_that_is_not_the_cards_is_built_again(toy):
-    card, built = toy
+    card, builds = toy
     card.path.parent.mkdir(parents=True)
     card.path.write_bytes(b"of an older card, or cut short")
-    assert len(load.table(card)) == 3 and built == ["toy"]
+    with pytest.raises(XlscaleError, match=r"toy\.parquet: sha256: expected .*; run `make data-fetch CARD=toy`$"):
+        load.splits(card)
+    assert ensure.fetch(card).startswith("toy: built from its packages, sha256 as in the card, in ")
+    assert len(load.table(card)) == 3 and builds() == 1
 
 
-def test_another_sha256_is_refused_and_nothing_stays(toy):
+def test_another_sha256_is_refused_and_nothing_stays(toy, tmp_path):
     card, _ = toy
-    other = card.model_copy(update={"sha256": "1" * 64})
-    with pytest.raises(XlscaleError, match=f"toy.parquet: sha256: expected {'1' * 64} as in card toy, built"):
-        load.splits(other)
+    path = tmp_path / "checkout" / "data_manifest" / "data" / "toy.yaml"
+    path.write_text(path.read_text().replace(card.sha256, "a" * 64))
+    with pytest.raises(
+        XlscaleError, match=f"toy: sha256: expected {'a' * 64}, rebuilt {card.sha256}; the bytes depend"
+    ):
+        ensure.ensure([card.model_copy(update={"sha256": "a" * 64})], [])
     assert kept(card) == []
 
 
@@ -121,19 +144,20 @@ def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
     monkeypatch.setenv("XLSCALE_PACKAGES", str(empty))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network\n"))
     with pytest.raises(XlscaleError) as error:
-        load.splits(card)
+        ensure.ensure([card], [])
     said = str(error.value)
     assert said.startswith("data set toy is not bundled but built from toy 1.0: pip failed (no network); ")
     assert "put toy-1.0.json of toy 1.0 into" in said and said.endswith("XLSCALE_PACKAGES names")
     assert "\n" not in said and kept(card) == []
 
 
-def test_the_command_builds_it_too(toy, monkeypatch, capsys):
-    card, built = toy
-    monkeypatch.setattr(schema, "data_card", lambda name: card)
-    assert __main__.main(["toy"]) == 0
-    assert "toy: 3 rows, sha256 as in the card" in capsys.readouterr().out
-    assert kept(card) == ["toy.parquet"] and built == ["toy"]
+def test_two_commands_at_once_build_it_once(toy):
+    card, builds = toy
+    command = [sys.executable, "-m", "xlscale.commands.data", "fetch", "toy"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert all(line.startswith("toy: built from its packages, sha256 as in the card") for line in said)
+    assert kept(card) == ["toy.parquet"] and builds() == 1
 
 
 def test_a_card_without_builder_cannot_be_left_out(toy):
@@ -215,13 +239,13 @@ def test_splits_share_no_review_and_no_text_in_any_language():
     items = [sentence(n, label) for n, label in enumerate(["negative", "positive"] * 8)]
     # The first are dealt to dev: 16 and 17 repeat one of them in German or come from its review.
     items += [sentence(16, de=items[0].texts["de"]), sentence(17, group="g1")]
-    known = {"dev": NOTHING, "train": Held(frozenset(["g5"]), frozenset([items[6].texts["de"]]), frozenset())}
-    dealt = medical_reviews.deal(items, known, {"dev": 4, "train": 8})
+    excluded = {"dev": NOTHING, "train": Exclusions(frozenset(["g5"]), frozenset([items[6].texts["de"]]))}
+    dealt = medical_reviews.deal(items, excluded, {"dev": 4, "train": 8})
     assert [item.name for item in dealt["dev"]] == ["s0", "s1", "s2", "s3"]
     assert not {"s5", "s6", "s16", "s17"} & {item.name for item in dealt["train"]}
     assert [item.label for item in dealt["train"]].count("negative") == 4
     with pytest.raises(XlscaleError, match="train: expected 100 rows of a language, got 1"):
-        medical_reviews.deal(items, known, {"dev": 4, "train": 100})
+        medical_reviews.deal(items, excluded, {"dev": 4, "train": 100})
 
 
 def test_both_cards_are_built_of_the_same_sentences(tmp_path, monkeypatch):
@@ -235,8 +259,8 @@ def test_both_cards_are_built_of_the_same_sentences(tmp_path, monkeypatch):
             info = tarfile.TarInfo(f"bigbench-1.0.0/bigbench/benchmark_tasks/{name}")
             info.size = len(data)
             out.addfile(info, io.BytesIO(data))
-    monkeypatch.setattr(medical_reviews, "held", lambda card, split: NOTHING)
-    monkeypatch.setattr(medical_reviews, "nearest", lambda left, right: [0.0] * len(left))
+    monkeypatch.setattr(medical_reviews, "from_earlier_sets", lambda card, split: NOTHING)
+    monkeypatch.setattr(medical_reviews, "drop_near_duplicates", lambda items, texts_of, excluded: items)
     monkeypatch.setattr(medical_reviews, "ROWS", {"dev": 4, "train": 8})
     english, translated = (
         medical_reviews.build(catalogue.data_card(name), [tmp_path / "bigbench.tar.gz"])

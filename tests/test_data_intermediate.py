@@ -16,7 +16,8 @@ from data_manifest.builders import (
     squadshifts,
     wordnet,
 )
-from data_manifest.builders.intermediate import Held, Item
+from data_manifest.builders.exclusions import Exclusions
+from data_manifest.builders.intermediate import Item
 from xlscale.cards import catalogue
 from xlscale.core.files import XlscaleError
 from xlscale.data import load
@@ -119,25 +120,25 @@ def words(start, count=10):
 
 
 def known(*texts, groups=(), short=()):
-    return Held(frozenset(groups), frozenset(texts), frozenset(short))
+    return Exclusions(frozenset(groups), frozenset(texts), frozenset(short))
 
 
-def test_apart_drops_groups_equal_texts_and_near_duplicates():
+def test_what_is_excluded_is_dropped_by_group_equal_texts_and_near_duplicates():
     given = items(words(0), words(104), words(20), "save AS", words(96))
     avoided = known(words(100), "Save as", groups=["g0"])
-    assert [item.name for item in intermediate.apart(given, avoided)] == ["i2"]
+    assert [item.name for item in intermediate.drop_excluded(given, avoided)] == ["i2"]
 
 
-def test_apart_looks_at_choices_as_leaks_does():
+def test_choices_are_compared_as_in_the_proof():
     def offered(choice):
         return items(words(0), choices=[choice, words(30)], answer=1)
 
-    assert intermediate.apart(offered(words(102)), known(words(100))) == []
-    assert intermediate.apart(offered("save AS"), known("Save as")) == []
+    assert intermediate.drop_excluded(offered(words(102)), known(words(100))) == []
+    assert intermediate.drop_excluded(offered("save AS"), known("Save as")) == []
     # Words in a row that two short texts share mean little, and two questions may have the same short choice.
     for kept, avoided in ((words(102, 7), known(words(100))), ("Save as", known(short=["Save as"]))):
-        assert intermediate.apart(offered(kept), avoided) == offered(kept)
-    assert intermediate.apart(items("Save as"), known(short=["Save as"])) == []
+        assert intermediate.drop_excluded(offered(kept), avoided) == offered(kept)
+    assert intermediate.drop_excluded(items("Save as"), known(short=["Save as"])) == []
 
 
 def card(name="new", **changes):
@@ -169,17 +170,18 @@ def test_scarce_items_are_saved_for_train():
     assert {row["item"] for row in rows if row["split"] == "dev"} == {"i0", "i1"}
 
 
-def test_held_is_what_comes_before():
+def test_what_comes_before_is_excluded():
     topic = frame("topic")
-    assert intermediate.held(catalogue.data_card("squad_wiki"), "train") == known()
-    assert intermediate.held(card("unknown"), "train") == known()
-    shared = intermediate.held(catalogue.data_card("package_role"), "train")  # from the same package: avoided whole
-    assert set(topic["group"]) <= shared.groups
+    assert intermediate.from_earlier_sets(catalogue.data_card("squad_wiki"), "train") == known()
+    assert intermediate.from_earlier_sets(card("unknown"), "train") == known()
+    shared = intermediate.from_earlier_sets(catalogue.data_card("package_role"), "train")
+    # From the same package: avoided whole.
+    assert set(topic["group"]) <= shared.names
     assert set(topic["text"]) <= shared.texts
-    other = intermediate.held(catalogue.data_card("squad_v1"), "train")
+    other = intermediate.from_earlier_sets(catalogue.data_card("squad_v1"), "train")
     trained, unseen = (set(topic.loc[topic["split"].isin(splits), "text"]) for splits in (["train"], ["dev", "test"]))
     assert not other.groups and unseen <= other.texts and not trained & other.texts
-    assert trained <= intermediate.held(catalogue.data_card("squad_v1"), "dev").texts
+    assert trained <= intermediate.from_earlier_sets(catalogue.data_card("squad_v1"), "dev").texts
 
 
 def task(tmp_path, folder, examples, canary=None):
@@ -189,10 +191,10 @@ def task(tmp_path, folder, examples, canary=None):
 
 
 def test_choices_are_placed_by_the_item_alone():
-    fields = [intermediate.placed("right", ["wrong", "worse"], f"key {n}") for n in range(300)]
+    fields = [intermediate.multiple_choice("right", ["wrong", "worse"], f"key {n}") for n in range(300)]
     assert all(field["choices"][field["answer"]] == "right" for field in fields)
     assert min(Counter(field["answer"] for field in fields).values()) > 70
-    assert fields[0] == intermediate.placed("right", ["worse", "wrong"], "key 0")
+    assert fields[0] == intermediate.multiple_choice("right", ["worse", "wrong"], "key 0")
 
 
 def test_questions_without_the_usual_number_of_choices_are_left_out():
@@ -294,7 +296,7 @@ def test_sentences_and_runs():
 
 def test_wrong_passages_come_from_other_groups():
     given = [next_passage.continued(f"i{n}", f"g{n // 2}", f"text {n}", f"passage {n}") for n in range(12)]
-    done = next_passage.with_wrong(given, 1)
+    done = next_passage.with_distractors(given, 1)
     assert sorted(item.name for item in done) == sorted(item.name for item in given)
     assert Counter(item.fields["answer"] for item in done) == dict.fromkeys(range(4), 3)
     for item in done:
@@ -302,12 +304,12 @@ def test_wrong_passages_come_from_other_groups():
         assert numbers[item.fields["answer"]] == int(item.name[1:])
         assert len({number // 2 for number in numbers}) == 4
     with pytest.raises(XlscaleError, match="expected items of more than 3 groups"):
-        next_passage.with_wrong(given[:6], 1)
+        next_passage.with_distractors(given[:6], 1)
 
 
 def test_wrong_passages_are_those_that_share_most_with_the_text():
     given = [next_passage.continued(f"i{n}", f"g{n}", words(10 * (n // 4)), words(10 * (n // 4), 5)) for n in range(16)]
-    for item in next_passage.with_wrong(given, next_passage.WRONG):
+    for item in next_passage.with_distractors(given, next_passage.DISTRACTORS):
         assert {int(choice.split()[0][4:]) for choice in item.fields["choices"]} == {10 * (int(item.name[1:]) // 4)}
 
 

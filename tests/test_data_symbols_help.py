@@ -8,8 +8,9 @@ import tarfile
 
 import numpy as np
 import pytest
+from conftest import deb
 
-from data_manifest.builders import help_retrieval, libreoffice, symbol_group
+from data_manifest.builders import debian, help_retrieval, libreoffice, symbol_group
 from xlscale.acquire import packages
 from xlscale.cards import catalogue
 from xlscale.cards.schema import Package
@@ -17,31 +18,10 @@ from xlscale.core.files import XlscaleError
 from xlscale.data import load, similarity
 
 
-def tar(members):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, text in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return out.getvalue()
-
-
-def deb(path, members, suffix=".xz", pack=lzma.compress):
-    """A Debian package, its control member of odd length."""
-    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar{suffix}": pack(tar(members))}
-    raw = b"!<arch>\n"
-    for name, content in parts.items():
-        raw += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content
-        raw += b"\n" * (len(content) % 2)
-    path.write_bytes(raw)
-    return path
-
-
 @pytest.mark.parametrize(("suffix", "pack"), [(".xz", lzma.compress), ("", bytes)])
 def test_files_of_a_debian_package(tmp_path, suffix, pack):
     members = {"./usr/a.html": "<p>ä</p>", "usr/b": "b" * 20_000}
-    found = dict(packages.deb_files(deb(tmp_path / "thing.deb", members, suffix, pack)))
+    found = dict(debian.deb_files(deb(tmp_path / "thing.deb", members, suffix, pack)))
     assert found == {"usr/a.html": "<p>ä</p>".encode(), "usr/b": b"b" * 20_000}
 
 
@@ -50,7 +30,7 @@ def test_a_damaged_debian_package(tmp_path, cut):
     path = deb(tmp_path / "thing.deb", {"a": "".join(map(chr, range(1000, 3000)))})
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(XlscaleError, match=r"thing\.deb: expected a whole Debian package \(\.deb\)") as error:
-        list(packages.deb_files(path))
+        list(debian.deb_files(path))
     assert "\n" not in str(error.value)
 
 

@@ -96,7 +96,7 @@ def test_the_gradient_is_that_of_finite_differences(teacher, batch, monkeypatch)
 def test_a_cut_model_comes_nearer_to_the_whole_one():
     card = catalogue.model_card("e5_small")
     whole, cut = ladder.load(card, 2), ladder.load(card, 1)
-    texts = load.load(catalogue.data_card("unlabelled"))["dev"].select(range(64))["text"]
+    texts = load.splits(catalogue.data_card("unlabelled"))["dev"].select(range(64))["text"]
     inputs = Encoded.of(ladder.tokenizer(card)(list(texts), truncation=True, max_length=16)["input_ids"])
     whole, cut = (distillation.HiddenStates(encoder, CPU("float32")) for encoder in (whole, cut))
     teacher = distillation.teach(whole, inputs)

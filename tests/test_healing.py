@@ -22,7 +22,7 @@ TEXTS = 48
 @pytest.fixture
 def card(tmp_path, monkeypatch):
     """The healed model with one rung, a short recipe, a file of its own and few texts."""
-    real, whole = catalogue.model_card("e5_small_healed"), load.load
+    real, whole = catalogue.model_card("e5_small_healed"), load.splits
 
     def few(data_card):
         rows = whole(data_card)
@@ -34,7 +34,7 @@ def card(tmp_path, monkeypatch):
     rung = schema.HealedRung(epochs=2, learning_rate=2e-3, file=str(tmp_path / "k1.safetensors"), sha256="f" * 64)
     recipe = real.healed.model_copy(update={"rungs": {1: rung}, "batch_size": 8, "max_length": 16})
     found = real.model_copy(update={"name": "few", "rungs": [1, 2], "healed": recipe})
-    monkeypatch.setattr(load, "load", few)
+    monkeypatch.setattr(load, "splits", few)
     monkeypatch.setattr(healing, "model_card", lambda name: found)
     monkeypatch.setattr(healing, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(healing, "RETRIEVAL_LENGTH", 16)
@@ -62,7 +62,7 @@ def test_the_evidence_names_what_was_unseen(card):
     object.__setattr__(card.healed, "rungs", true)
     found = healing.judge("few", 1)
     assert set(found["state"]) == {"cut", "healed"} and set(found["measure"]) == {"missed", "nearest", "p_at_1"}
-    rows = load.load(catalogue.data_card("unlabelled"))
+    rows = load.splits(catalogue.data_card("unlabelled"))
     seen = set(rows["train"]["language"])
     new = found[(found["measure"] == "nearest") & (found["register"] == "")]
     assert (new["unseen"] == np.where(new["language"].isin(seen), "", "language")).all()
@@ -72,7 +72,7 @@ def test_the_evidence_names_what_was_unseen(card):
 
 
 def test_the_whole_model_misses_nothing_of_itself(card):
-    rows = load.load(catalogue.data_card("unlabelled"))["dev"]
+    rows = load.splits(catalogue.data_card("unlabelled"))["dev"]
     inputs = healing.inputs(card, rows)
     kept = healing.teacher(card, "dev", inputs)
     again = healing.teacher(card, "dev", inputs)  # from the cache

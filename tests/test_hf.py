@@ -8,9 +8,10 @@ import torch
 from conftest import Hub
 from transformers import AutoModel
 
+from xlscale.acquire import ensure
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import ModelCard
-from xlscale.commands import check, data
+from xlscale.commands import check
 from xlscale.core.files import XlscaleError
 from xlscale.core.strict import parse
 from xlscale.data.batches import Batch
@@ -36,7 +37,7 @@ def card(request, given, monkeypatch) -> ModelCard:
         "source": {"kind": "hub", "repository": f"xlscale-fixtures/{request.param}", "schema_read": "tests"},
     }
     made = parse(ModelCard, values, "card")
-    data.fetch(made)
+    ensure.fetch(made)
     return made
 
 
@@ -145,7 +146,7 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
     with pytest.raises(XlscaleError, match=r"not on this machine, expected xlscale-fixtures/.* below \$XLSCALE_HUB"):
         ladder.load(card, 1)
     catalogue.lock_path(card.name).unlink()
-    catalogue.forget()
+    catalogue.clear_caches()
     with pytest.raises(XlscaleError, match=r"not fetched, expected .*; run `make data-fetch"):
         ladder.load(card, 1)
 
@@ -153,7 +154,7 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
 def test_other_weights_of_the_same_size_are_refused(card, own):
     weights = own / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-400] + bytes(400))
-    for use in (lambda: ladder.load(card, 1), lambda: data.fetch(card), lambda: check._hash(card)):
+    for use in (lambda: ladder.load(card, 1), lambda: ensure.fetch(card), lambda: check._hash(card)):
         with pytest.raises(XlscaleError, match=r"model\.safetensors: sha256: expected [0-9a-f]{64} as in .*, got "):
             use()
 
@@ -167,20 +168,20 @@ def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
 
 def test_nothing_is_locked_that_is_no_whole_model(card, own):
     catalogue.lock_path(card.name).unlink()
-    catalogue.forget()
+    catalogue.clear_caches()
     (own / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "2.safetensors"}}'
     )
     with pytest.raises(
         XlscaleError, match=r"2\.safetensors: not found, expected as in model\.safetensors\.index\.json"
     ):
-        data.fetch(card)
+        ensure.fetch(card)
     (own / "model.safetensors.index.json").unlink()
     for name, message in (("tokenizer.json", r"tokenizer\.json"), ("model.safetensors", r"\*\.safetensors")):
         whole = (own / name).read_bytes()
         (own / name).unlink()
         with pytest.raises(XlscaleError, match=f"expected {message}, found config"):
-            data.fetch(card)
+            ensure.fetch(card)
         (own / name).write_bytes(whole)
     assert catalogue.lock(card.name) is None
 
@@ -189,8 +190,8 @@ def test_nothing_is_locked_that_is_no_whole_model(card, own):
 def test_what_transformers_cannot_read_is_one_line(card, own, text):
     (own / "config.json").write_text(text)
     catalogue.lock_path(card.name).unlink()
-    catalogue.forget()
-    data.fetch(card)
+    catalogue.clear_caches()
+    ensure.fetch(card)
     with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
         ladder.load(card, 1)
     assert "\n" not in str(error.value)
@@ -202,13 +203,13 @@ def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
     (remote / card.source.repository / "sub").mkdir()
     (remote / card.source.repository / "sub" / "other.safetensors").write_bytes(b"")
     catalogue.lock_path(card.name).unlink()
-    catalogue.forget()
+    catalogue.clear_caches()
     hub = Hub(remote, monkeypatch, broken="model.safetensors")
     with pytest.raises(XlscaleError, match=r"model\.safetensors: could not be downloaded \(reset by peer\)"):
-        data.fetch(card)
+        ensure.fetch(card)
     assert catalogue.lock(card.name) is None
     hub.broken = ""
-    data.fetch(card)
+    ensure.fetch(card)
     found = catalogue.locked(card.name)
     assert (
         found.files.keys() == {path for path, _ in hub.given} >= {"config.json", "tokenizer.json", "model.safetensors"}
@@ -216,12 +217,12 @@ def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
     assert found.revisions == {card.source.repository: "c" * 40}
     assert ladder.load(card, 1) is not None
     hub.asked.clear()
-    data.fetch(card)
+    ensure.fetch(card)
     assert not hub.asked
     hub.moves_on("d" * 40)
     catalogue.lock_path(card.name).unlink()
-    catalogue.forget()
-    data.fetch(card)
+    catalogue.clear_caches()
+    ensure.fetch(card)
     assert catalogue.locked(card.name).revisions == {card.source.repository: "d" * 40} and len(hub.given) == len(
         found.files
     )

@@ -1,10 +1,9 @@
 """Interface tags: from marked paragraphs to tokens and tags, on small pages made here and in the bundled file."""
 
-import io
-import tarfile
 from itertools import pairwise
 
 import pytest
+from conftest import deb, gold
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,19 +86,6 @@ def test_paragraphs_are_what_a_reader_sees():
     ]  # fmt: skip
 
 
-def _deb(path, members):
-    """A Debian package with these files."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:xz") as archive:
-        for name, text in members.items():
-            info = tarfile.TarInfo(f"./{name}")
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    raw = data.getvalue()
-    path.write_bytes(b"!<arch>\n" + f"{'data.tar.xz':<16}{0:<12}{0:<6}{0:<6}{0:<8}{len(raw):<10}`\n".encode() + raw)
-    return path
-
-
 def test_pages_are_split_and_what_recurs_is_not_tested(tmp_path, monkeypatch, card):
     monkeypatch.setattr(interface_tags, "FOLDERS", {"en": "C", "de": "de"})
     monkeypatch.setattr(interface_tags, "ROWS", {"train": 50, "dev": 4, "test": 6})
@@ -114,7 +100,7 @@ def test_pages_are_split_and_what_recurs_is_not_tested(tmp_path, monkeypatch, ca
         if n < 5:
             german = own.replace("Choose", "Waehle").replace("here", "hier" if n else "<key>hier</key>")
             members[f"usr/share/help/de/guide/p{n}.page"] = f"{head}{german}{notes}</page>"
-    built = interface_tags.build(card, [_deb(tmp_path / "x.deb", members)])
+    built = interface_tags.build(card, [deb(tmp_path / "x.deb", members)])
     pages = {split: {r["item"].split("#")[0] for r in built if r["split"] == split} for split in schema.SPLITS}
     assert not pages["test"] & (pages["train"] | pages["dev"]) and not pages["train"] & pages["dev"]
     assert sum("Activities" in r["text"] for r in built) == 1  # once, in train
@@ -124,7 +110,7 @@ def test_pages_are_split_and_what_recurs_is_not_tested(tmp_path, monkeypatch, ca
     assert not any("p0#" in r["item"] for r in german)  # marked otherwise than the original
     with pytest.raises(XlscaleError, match=r"interface_tags: x\.deb: expected pages in de, got none"):
         only = {name: text for name, text in members.items() if "/C/" in name}
-        interface_tags.build(card, [_deb(tmp_path / "x.deb", only)])
+        interface_tags.build(card, [deb(tmp_path / "x.deb", only)])
 
 
 def test_bundle_languages_pages_and_tags(card, table):
@@ -181,11 +167,10 @@ def test_wrong_tags_are_one_line(card, tmp_path, tags, message):
 
 
 def test_gold_and_what_the_notebook_shows(card, table):
-    gold = load.gold(card)
-    assert len(gold) == sum(card.splits["test"].values())
-    assert (
-        gold["gold"].str.split(" ").str.len().tolist() == table.loc[table["split"] == "test", "tags"].str.len().tolist()
-    )
+    asked = gold(card)
+    assert len(asked) == sum(card.splits["test"].values())
+    tested = table.loc[table["split"] == "test", "tags"]
+    assert asked["gold"].str.split(" ").str.len().tolist() == tested.str.len().tolist()
     html = samples.samples(card, 3).data
     assert "</mark><sub>gui</sub>" in html and html.count('dir="auto"') == 3 * 23
     spans = sum(len(spans_of(tags)) for tags in table["tags"])

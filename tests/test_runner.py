@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import forked, processes, start, wait, xlscale
+from conftest import forked, gold, processes, start, wait, xlscale
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import ROOT, XlscaleError
-from xlscale.data import load
 from xlscale.engine import runner
 from xlscale.experiment import cells, results
 from xlscale.experiment.results import Result
@@ -183,7 +182,7 @@ def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_runs, s
     assert mean.to_dict() == pytest.approx(table.set_index("cell")["value"].to_dict())
     cell = next(cell for cell in smoke_cells if cell.phase == "target" and cell.parameters.target == "topic")
     items = pd.read_parquet(smoke_record / "predictions" / f"{cell.id}.parquet")
-    items = items.merge(load.gold(data_card("topic")), on=["language", "item"], validate="1:1")
+    items = items.merge(gold(data_card("topic")), on=["language", "item"], validate="1:1")
     assert ((items["gold"] == items["prediction"]) == (items["correct"] == 1)).all()
     other = tmp_path_factory.mktemp("again")
     store.add(list(reversed(smoke_cells)), other, smoke_runs)

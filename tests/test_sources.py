@@ -14,11 +14,12 @@ from xlscale.acquire import ensure
 from xlscale.acquire import hub as download
 from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
 from xlscale.cards import catalogue, places, schema
-from xlscale.cards.sources import Origin, Source
+from xlscale.cards.sources import Repository, Source
 from xlscale.commands import check
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
 from xlscale.data import load
+from xlscale.data.schema import TEXT
 
 SOURCES = catalogue.names(catalogue.SOURCES)
 RECORD = {
@@ -62,7 +63,7 @@ def test_a_mapping_that_does_not_fit_says_which_field():
         columns.make({"of": "label", "map": ["no"]}, RECORD)
     with pytest.raises(XlscaleError, match="field 'words': expected a list of texts, got None"):
         columns.make({"join": "words"}, {"words": None})
-    with pytest.raises(XlscaleError, match=r"field 'starts': expected the place of a character, got \[\]"):
+    with pytest.raises(XlscaleError, match=r"field 'starts': expected the position of a character, got \[\]"):
         columns.make({"sentence": "premise", "of": "starts"}, RECORD | {"starts": []})
 
 
@@ -83,8 +84,8 @@ def test_the_sentence_that_holds_a_character(text, place, sentence):
 
 def test_rows_are_kept_by_value_or_by_pattern():
     record = {"label": -1, "id": "finnish-3-1", "@language": "finnish"}
-    assert columns.kept({"label": [-1]}, record) and not columns.kept({"label": [0, 1]}, record)
-    assert columns.kept({"id": "{@language}-*"}, record) and not columns.kept({"id": "english-*"}, record)
+    assert columns.matches({"label": [-1]}, record) and not columns.matches({"label": [0, 1]}, record)
+    assert columns.matches({"id": "{@language}-*"}, record) and not columns.matches({"id": "english-*"}, record)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,8 @@ def test_a_revision_is_pinned_or_unverified_and_never_something_else():
     hub = {"kind": "hub", "repository": "a/b", "schema_read": "x"}
     for values in ({"status": "verified"}, {"revision": "0" * 40}, {"status": "verified", "revision": "main"}):
         with pytest.raises(XlscaleError, match="revision"):
-            parse(Origin, hub | values, "card")
-    assert parse(Origin, hub | {"status": "verified", "revision": "0" * 40}, "card").revision == "0" * 40
+            parse(Repository, hub | values, "card")
+    assert parse(Repository, hub | {"status": "verified", "revision": "0" * 40}, "card").revision == "0" * 40
 
 
 def _conllu(*words):
@@ -220,13 +221,13 @@ def test_the_gold_pairs_of_bucc_lie_beside_and_are_checked(tmp_path, gold, messa
     (tmp_path / "de-en.dev.en").write_text("en-1\twater\n")
     (tmp_path / "de-en.dev.gold").write_text("de-1\ten-1\n")
     paths = sorted(tmp_path.glob("de-en.dev.*[!n]"))
-    assert [row["aligned"] for row in readers.read("bucc", paths)] == ["en-1", "de-2"]
-    assert list(readers.read("bucc", [tmp_path / "de-en.dev.en"])) == [{"id": "en-1", "text": "water"}]
+    assert [row["aligned"] for row in convert.read("bucc", paths)] == ["en-1", "de-2"]
+    assert list(convert.read("bucc", [tmp_path / "de-en.dev.en"])) == [{"id": "en-1", "text": "water"}]
     (tmp_path / "de-en.dev.gold").unlink()
     if gold is not None:
         (tmp_path / "de-en.dev.gold").write_text(gold)
     with pytest.raises(XlscaleError, match=message) as error:
-        list(readers.read("bucc", paths))
+        list(convert.read("bucc", paths))
     assert "\n" not in str(error.value)
 
 
@@ -316,17 +317,17 @@ def test_a_table_s_quotes_are_closed_in_their_line(tmp_path):
 def test_an_answer_is_looked_for_near_its_place(text, start, found):
     context = "a cat, a cat." + " " * 30 + "far"
     if found:
-        assert columns.answer(context, text, start) == found
+        assert columns.located(context, text, start) == found
     else:
         with pytest.raises(columns.Misplaced, match=f"expected '{text}' at character"):
-            columns.answer(context, text, start)
+            columns.located(context, text, start)
 
 
 def test_rows_without_their_answers_are_counted_and_few(given, monkeypatch, tmp_path, capsys):
     lock = convert.make(catalogue.data_card("covidqa"))
     assert lock.dropped == 1 and sum(n for split in lock.splits.values() for n in split.values()) == 159
     assert catalogue.locked("covidqa").dropped == 1
-    monkeypatch.setattr(download, "api", None)
+    monkeypatch.setattr(download, "client", None)
     assert "159 rows (1 left out: their answers are not where" in ensure.fetch(catalogue.data_card("covidqa"))
     path = _copied(given, monkeypatch, tmp_path, "deepset/covid_qa_deepset") / "covid_qa_deepset/train/0000.parquet"
     rows = pq.read_table(path).to_pylist()
@@ -354,7 +355,7 @@ def test_a_mention_is_told_with_its_sentence_and_braces_are_escaped():
     start = text.index("Ann")
     context = {"text": text, "sentence_spans": [{"start": 0, "end": 10}, {"start": 11, "end": 35}]}
     mention = {"mention_span": {"start": start, "end": start + 3, "text": "Ann"}}
-    assert mewslix.told(context, mention) == "Ann: Then (Bo) met { Ann } there."
+    assert mewslix.query_text(context, mention) == "Ann: Then (Bo) met { Ann } there."
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -373,7 +374,7 @@ def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
         split: sum(rows.values()) for split, rows in card.splits.items()
     }
     for rows in loaded.values():
-        assert all(rows[load.TEXT[card.family]])
+        assert all(rows[TEXT[card.family]])
 
 
 OF_XTREME = sorted(
@@ -482,9 +483,9 @@ def test_what_is_not_here_is_one_line_that_says_where_it_was_looked_for(given, m
         ),
         (
             lambda t: t.set_column(9, "label", pa.array(["9"] * len(t))),
-            "answer: expected the place of one of 4 choices",
+            "answer: expected the index of one of 4 choices",
         ),
-        (lambda t: t.set_column(9, "label", pa.array([""] * len(t))), "answer: expected the place of a choice, got ''"),
+        (lambda t: t.set_column(9, "label", pa.array([""] * len(t))), "answer: expected the index of a choice, got ''"),
     ],
 )
 def test_a_file_of_another_schema_is_one_line(given, monkeypatch, tmp_path, change, message):
@@ -513,13 +514,16 @@ def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):
     assert card.sha256 == lock.sha256 != unlocked.sha256
     first = load.table(card)
     card.path.unlink()
+    with pytest.raises(XlscaleError, match=r"\.parquet: not found, expected .*; run `make data-fetch CARD=hellaswag`"):
+        load.table(card)
+    ensure.ensure([card], [])
     assert load.table(card).equals(first)  # made again, and the same
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
     assert load.table(card).equals(first)  # the cache is what the lock says
     card.path.unlink()
     with pytest.raises(XlscaleError, match=r"0000\.parquet: sha256: expected [0-9a-f]{64} as in .*hellaswag.json, got"):
-        load.splits(card)
+        ensure.ensure([card], [])
 
 
 def test_another_mapping_does_not_pass_for_what_was_locked(given):
@@ -562,6 +566,7 @@ def test_a_fetch_takes_what_is_missing_at_one_commit_and_locks_it(given, monkeyp
     hub.asked.clear()
     assert main(["data", "fetch", "sciq"]) == 0 and len(hub.given) == 2 and not hub.asked
     catalogue.data_card("sciq").path.unlink()
+    ensure.ensure([catalogue.data_card("sciq")], [])
     assert len(load.table(catalogue.data_card("sciq"))) == 22 and not hub.asked  # made again of what is in the cache
 
 
@@ -589,7 +594,7 @@ def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
     hub.moves_on("e" * 40)
     assert main(["data", "fetch", "sciq"]) == 0 and not hub.given
     catalogue.lock_path("sciq").unlink()
-    catalogue.forget()
+    catalogue.clear_caches()
     assert main(["data", "fetch", "sciq"]) == 0 and len(hub.given) == 3
     assert catalogue.locked("sciq").revisions == {"allenai/sciq": "e" * 40}
 
@@ -601,12 +606,12 @@ def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
     assert convert.make(verified, download.fetch(verified)).revisions == {"allenai/sciq": None}
     lock = catalogue.lock_path("sciq")
     lock.write_text(lock.read_text().replace('"allenai/sciq": null', f'"allenai/sciq": "{"e" * 40}"'))
-    catalogue.forget()
+    catalogue.clear_caches()
     message = f"sciq: revision: expected {'d' * 40} of allenai/sciq as in the card, got {'e' * 40} in .*delete the lock"
-    for refused in (download.fetch, convert.make, convert.ensure):
+    for refused in (download.fetch, convert.make, convert.ensure, load.table):
         with pytest.raises(XlscaleError, match=message):
             refused(verified)
-    monkeypatch.setattr(check, "_asked", lambda *_: "")
+    monkeypatch.setattr(check, "_unreachable", lambda *_: "")
     assert check.table([verified])["verdict"].str.match(message).all()
 
 
@@ -655,9 +660,10 @@ def _offline(*_, **__):
 
 
 def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys):
-    monkeypatch.setattr(download, "api", lambda: type("Api", (), {"repo_info": staticmethod(_offline)}))
+    api = type("Api", (), {"repo_info": staticmethod(_offline)})
+    monkeypatch.setattr(download, "client", lambda: type("Client", (), {"HfApi": api}))
     download.commit.cache_clear()
-    check._asked.cache_clear()
+    check._unreachable.cache_clear()
     convert.make(catalogue.data_card("sciq"))
     assert main(["data", "check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()

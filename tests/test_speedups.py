@@ -21,7 +21,7 @@ EPOCHS, BATCH, RATE = 2, 16, 2e-3
 @pytest.fixture(scope="module", params=["topic", "squad_wiki"])
 def work(request, e5):
     torch.set_num_threads(machine.THREADS)
-    task, rows = tasks.of(data_card(request.param)), load.load(data_card(request.param))
+    task, rows = tasks.of(data_card(request.param)), load.splits(data_card(request.param))
     tokenizer = ladder.tokenizer(e5)
     train = task.encode(rows["train"].select(range(64)), tokenizer, e5.prefix, 64)
     dev = rows["dev"].select(range(40))
@@ -144,7 +144,7 @@ def test_bfloat16_with_master_weights_is_the_plain_loop_bit_for_bit(e5, work):
 def test_bfloat16_moves_every_parameter_as_float32_does(e5):
     # With layer norms rounded too, their weights and biases went astray by 6 to 14%, and retrieval suffered.
     task = tasks.of(data_card("squad_wiki"))
-    rows = load.load(task.card)["train"].select(range(160))
+    rows = load.splits(task.card)["train"].select(range(160))
     train = task.encode(rows, ladder.tokenizer(e5), "", 64)
     train = task.training_inputs(train, np.random.default_rng(0))
     trained = []

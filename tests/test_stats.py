@@ -171,13 +171,13 @@ def test_a_set_that_holds_the_target_s_own_data_is_out_of_gamma_on_that_target(c
     both = _with_second(cells, "squad_wiki")
     second = both["condition"].str.startswith("squad_wiki_2")
     both.loc[second & (both["layers"] == 12), "value"] += 0.2
-    here = both.assign(doubles=second & (both["target"] == "topic"))
+    here = both.assign(overlaps_target=second & (both["target"] == "topic"))
     found, with_all, without = (slopes.gamma(table).set_index("target") for table in (here, both, cells))
     assert found.loc["topic", "estimate"] == pytest.approx(without.loc["topic", "estimate"])
     assert found.loc["topic", "general"] == ["squad_wiki"]
-    assert found.loc["topic", "note"].endswith("hold data of a target's own: squad_wiki_2.")
+    assert found.loc["topic", "note"].endswith("contain a target's own data: squad_wiki_2.")
     assert found.loc["udhr"].equals(with_all.loc["udhr"]) and "own" not in found.loc["udhr", "note"]
-    alone = cells.assign(doubles=cells["intermediate"] == "squad_wiki")
+    alone = cells.assign(overlaps_target=cells["intermediate"] == "squad_wiki")
     assert slopes.gamma(alone)["estimate"].isna().all()
 
 

@@ -57,7 +57,7 @@ def test_only_computed_tests_count_in_the_family(cells):
 
 
 def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked(cells):
-    marked = cells.assign(doubles=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
+    marked = cells.assign(overlaps_target=(cells["target"] == "topic") & (cells["intermediate"] == "squad_wiki"))
     adjusted = results.holm_family(slopes.slopes(marked), slopes.gamma(marked))
     assert ("topic", "squad_wiki") not in adjusted.index and ("udhr", "squad_wiki") in adjusted.index
     assert list(adjusted.dropna().index.get_level_values("target")) == ["topic", "udhr", "udhr", "udhr"]
@@ -69,8 +69,8 @@ def test_a_set_that_holds_the_target_s_own_data_is_no_primary_test_and_is_marked
     topic, wiki = map(labels.title, ("topic", "squad_wiki"))
     for name, rows in shown.items():
         own = [row for row in rows if name.endswith("_topic") or (name == "logit" and row.startswith(topic))]
-        assert all((labels.DOUBLES in row) == (wiki in row and row in own) for row in rows), name
-    assert sum(labels.DOUBLES in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
+        assert all((labels.OVERLAPS in row) == (wiki in row and row in own) for row in rows), name
+    assert sum(labels.OVERLAPS in row for rows in shown.values() for row in rows) == 4 + 2 + 2 + 1
     over_none = [row for row in numbers.tables["slopes_topic"]["rows"] if row[1] == "none"]
     assert [row[0] for row in over_none if row[5] != "–"] == [labels.label("squad_amazon")]
 

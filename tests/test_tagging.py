@@ -34,7 +34,7 @@ def tokenizer(e5):
 @pytest.fixture(scope="module")
 def rows(card):
     """A tenth of the test rows, of every language."""
-    test = load.load(card)["test"]
+    test = load.splits(card)["test"]
     return test.select(range(0, len(test), 10))
 
 
@@ -94,7 +94,7 @@ def test_words_that_do_not_fit_are_counted_and_predicted_outside(card, rows, tok
 
 def test_the_placebo_keeps_inputs_and_tags_and_breaks_the_tie(card, tokenizer):
     task = tasks.of(card)
-    encoded = task.encode(load.load(card)["train"].select(range(400)), tokenizer, "query: ", 96)
+    encoded = task.encode(load.splits(card)["train"].select(range(400)), tokenizer, "query: ", 96)
     placebo = task.shuffled(encoded, np.random.default_rng(0))
     true, fake = encoded.targets["tag"], placebo.targets["tag"]
     assert np.array_equal(encoded.ids, placebo.ids) and np.array_equal(

@@ -46,7 +46,7 @@ def tokenizer(e5):
 
 @pytest.fixture(scope="module")
 def questions():
-    return load.load(data_card("squad_wiki"))["train"].select(range(60))
+    return load.splits(data_card("squad_wiki"))["train"].select(range(60))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_the_placebo_keeps_inputs_and_lengths_and_breaks_the_tie_to_the_answer(w
 
 def test_classification_placebo_permutes_labels_only(tokenizer):
     task = tasks.of(data_card("topic"))
-    rows = load.load(data_card("topic"))["train"].select(range(200))
+    rows = load.splits(data_card("topic"))["train"].select(range(200))
     encoded = task.encode(rows, tokenizer, "query: ", 32)
     placebo = task.shuffled(encoded, np.random.default_rng(0))
     assert sorted(placebo.targets["label"]) == sorted(encoded.targets["label"])
@@ -193,13 +193,13 @@ def test_retrieval_without_an_english_row_is_one_line():
 
 
 def test_a_subsample_keeps_parallel_items_together():
-    rows = load.load(data_card("topic"))["test"]
+    rows = load.splits(data_card("topic"))["test"]
     cut = rows.select(tasks.of(data_card("topic")).test_rows(rows, 50)).to_pandas()
     assert (cut.groupby("language").size() <= 50).all()
     whole = rows.to_pandas()
     share = lambda table: len(set(table[table.language == "da"].group) & set(table[table.language == "it"].group))  # noqa: E731
     assert share(cut) / 50 >= 0.5 * share(whole) / 300
-    paragraphs = load.load(data_card("udhr"))["test"]
+    paragraphs = load.splits(data_card("udhr"))["test"]
     udhr = paragraphs.select(tasks.of(data_card("udhr")).test_rows(paragraphs, 10)).to_pandas()
     sizes = udhr.groupby("language").size()
     assert sizes["en"] == 50

@@ -27,7 +27,7 @@ def _same(a, b):
 
 @pytest.mark.parametrize(("name", "split"), [("topic", "dev"), ("udhr", "test"), ("squad_wiki", "dev")])
 def test_read_tokens_equal_fresh_ones_and_need_no_tokenizer(e5, folder, monkeypatch, name, split):
-    task, rows = tasks.of(data_card(name)), load.load(data_card(name))
+    task, rows = tasks.of(data_card(name)), load.splits(data_card(name))
     expected = task.encode(rows[split], ladder.tokenizer(e5), e5.prefix, 96)
     _same(token_cache.encoded(task, rows, split, e5, 96), expected)
     monkeypatch.setattr(ladder, "tokenizer", lambda card: pytest.fail("tokenised again"))
@@ -35,7 +35,7 @@ def test_read_tokens_equal_fresh_ones_and_need_no_tokenizer(e5, folder, monkeypa
 
 
 def test_what_tokens_follow_from_is_in_the_name_of_the_file(e5, folder, monkeypatch):
-    task, rows = tasks.of(data_card("topic")), load.load(data_card("topic"))
+    task, rows = tasks.of(data_card("topic")), load.splits(data_card("topic"))
     token_cache.encoded(task, rows, "dev", e5, 32)
     others = [(task, e5, 16), (task, e5.model_copy(update={"prefix": "passage: "}), 32)]
     others += [(tasks.of(task.card.model_copy(update={"sha256": "0" * 64})), e5, 32)]
@@ -48,7 +48,7 @@ def test_what_tokens_follow_from_is_in_the_name_of_the_file(e5, folder, monkeypa
 
 
 def test_a_broken_file_is_made_again(e5, folder):
-    task, rows = tasks.of(data_card("topic")), load.load(data_card("topic"))
+    task, rows = tasks.of(data_card("topic")), load.splits(data_card("topic"))
     expected = token_cache.encoded(task, rows, "dev", e5, 32)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:1000])

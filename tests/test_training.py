@@ -26,7 +26,7 @@ from xlscale.training.model import Model
 @pytest.fixture(scope="module")
 def prepared(e5):
     task = tasks.of(data_card("topic"))
-    rows = load.load(data_card("topic"))
+    rows = load.splits(data_card("topic"))
     tokenizer = ladder.tokenizer(e5)
     train = task.encode(rows["train"].select(range(160)), tokenizer, e5.prefix, 32)
     dev = rows["dev"].select(range(60))

@@ -1,36 +1,20 @@
 """Unlabelled text and the lexicon: how messages become text, which texts get in, and what the bundled files hold."""
 
-import io
 import json
-import lzma
 import struct
-import tarfile
 from collections import Counter
 
 import pytest
+from conftest import deb
 
 from data_manifest.builders import catalogues, lexicon, registers, symbol_group, unlabelled
-from data_manifest.builders.held import Held
+from data_manifest.builders.exclusions import Exclusions
 from data_manifest.builders.registers import Text
 from xlscale.cards import catalogue
 from xlscale.core.files import XlscaleError
 from xlscale.data import load
 
 CLDR = "cldr-annotations-full-48.2.0.tgz"
-
-
-def deb(path, members):
-    """A Debian package that holds nothing but its files."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(f"./{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    packed = lzma.compress(data.getvalue())
-    header = f"{'data.tar.xz':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(packed):<10}`\n"
-    path.write_bytes(b"!<arch>\n" + header.encode() + packed)
-    return path
 
 
 def mo_file(pairs, order="<"):
@@ -118,12 +102,13 @@ def test_texts_that_get_in(words, language, fits):
     assert unlabelled._readable(text("a", words, english=english), language) == fits
 
 
-def test_nothing_held_gets_in():
+def test_nothing_excluded_gets_in():
     texts = [text(name, LONG.format(f"{name} {name}x {name}y {name}z {name}w")) for name in "abcde"]
     texts[4] = text("page#p1", "sentensi nyingine kabisa isiyofanana na zile za juu hata kidogo")
     near = "na kusoma b bx by bz"
-    known = Held(frozenset({"a", "page"}), (near, "English of c is something else entirely"))
-    assert [one.item for one in unlabelled._apart({("sw", "mediawiki"): texts}, known)["sw", "mediawiki"]] == ["d"]
+    excluded = Exclusions(frozenset({"a", "page"}), frozenset({near, "English of c is something else entirely"}))
+    left = unlabelled._drop_excluded({("sw", "mediawiki"): texts}, excluded)["sw", "mediawiki"]
+    assert [one.item for one in left] == ["d"]
 
 
 def test_registers_take_turns_and_the_unseen_one_comes_besides():
@@ -138,8 +123,8 @@ def test_registers_take_turns_and_the_unseen_one_comes_besides():
 def test_a_group_is_on_one_side_in_all_languages():
     one, other = text("guide/page#p1", "x"), text("guide/page#p2", "y")
     assert unlabelled.in_dev(one) == unlabelled.in_dev(other)
-    drawn = [unlabelled.in_dev(text(f"i{i}", "x")) for i in range(2000)]
-    assert abs(sum(drawn) / 2000 - unlabelled.SHARE) < 0.03
+    chosen = [unlabelled.in_dev(text(f"i{i}", "x")) for i in range(2000)]
+    assert abs(sum(chosen) / 2000 - unlabelled.SHARE) < 0.03
     assert unlabelled.in_dev(text("i", "x", register=unlabelled.UNSEEN))
 
 
@@ -190,7 +175,7 @@ def test_the_lexicon_holds_nothing_of_a_tested_family():
     assert set(pairs["language"]) == set(catalogue.data_card("symbol_group").languages)
 
 
-def test_free_symbols_are_those_of_families_that_are_not_held(monkeypatch):
+def test_free_symbols_are_those_of_families_that_are_neither_tested_nor_tuned_on(monkeypatch):
     names = {"🦁": "lion", "🐯": "tiger", "🐅": "tiger face", "🚌": "bus"}
     texts = {"en": {symbol: symbol_group.Annotation(name, (f"{name}s",)) for symbol, name in names.items()}}
     task = load.table(catalogue.data_card("symbol_group")).to_pandas().iloc[:1].assign(item="🐯", split="test")

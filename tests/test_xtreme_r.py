@@ -169,19 +169,23 @@ def test_every_type_has_four_sets_that_double_no_target():
 def test_a_cell_says_whether_its_set_holds_data_of_its_target():
     """The bundled parts of SQuAD and Social IQa as well as the whole ones."""
 
-    def doubles(intermediate, target):
+    def overlaps_target(intermediate, target):
         parameters = {"model": "m", "layers": 1, "intermediate": intermediate, "target": target, "placebo": True}
         about = {"id": "a", "phase": "target", "parent": None, "reads": {}, "status": "failed", "reason": "none"}
-        return store.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["doubles"]
+        return store.describe(Result(**about, parameters=parameters, fingerprint="0" * 64))["overlaps_target"]
 
-    assert doubles("squad_v1", "xquad") and doubles("squad", "xquad") and doubles("social_iqa", "xcopa")
-    assert not any(doubles(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
-    assert not doubles("squad_v1", "topic") and not doubles("squad_v1", None)
+    assert (
+        overlaps_target("squad_v1", "xquad")
+        and overlaps_target("squad", "xquad")
+        and overlaps_target("social_iqa", "xcopa")
+    )
+    assert not any(overlaps_target(name, "xquad") for name in ("none", "squad_wiki", "social_iqa"))
+    assert not overlaps_target("squad_v1", "topic") and not overlaps_target("squad_v1", None)
     known = {name: catalogue.data_card(name) for name in catalogue.names("data")} | SOURCES
     assert all(known[target].role == "target" for card in known.values() for target in card.overlaps_targets)
 
 
 @pytest.mark.parametrize(("mark", "role"), [("targets", "target"), ("intermediate", "intermediate")])
 def test_the_readme_shows_what_the_cards_say(mark, role):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "data_manifest" / "README.md").read_text(encoding="utf-8")
     assert f"<!-- {mark} -->\n{check.overview(role)}\n<!-- end -->" in text

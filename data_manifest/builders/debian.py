@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import re
 import tarfile
@@ -11,9 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from debian.arfile import ArError
+from debian.arfile import ArError, ArFile
 from debian.deb822 import Packages
-from debian.debfile import DebFile
 
 from xlscale.core.files import XlscaleError, one_line, relative
 
@@ -116,9 +116,13 @@ def deb_files(path: Path) -> Iterator[tuple[str, bytes]]:
     Nothing is unpacked to disk. Raises XlscaleError when the file is not a whole package.
     """
     try:
-        data = DebFile(path).data.tgz()
-        for member in data:
-            if member.isfile():
-                yield str(member.name).removeprefix("./"), data.extractfile(member).read()
+        packed = next((member for member in ArFile(path) if member.name.startswith("data.tar")), None)
+        raw = packed.read() if packed else b""
+        if not packed or len(raw) < packed.size:
+            raise EOFError("no whole member data.tar")
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r|*") as data:
+            for member in data:
+                if member.isfile():
+                    yield member.name.removeprefix("./"), data.extractfile(member).read()
     except (ArError, OSError, tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
         raise XlscaleError(f"{relative(path)}: expected a whole Debian package (.deb): {one_line(error)}") from None

@@ -28,7 +28,7 @@ def overview(role: str) -> str:
     """A Markdown table of all cards with a source and of one role, as the README has it."""
     head = {
         "target": ("task", "family", "languages", "score"),
-        "intermediate": ("set", "family", "type", "second dose of"),
+        "intermediate": ("set", "family", "type", "contains data of"),
     }
     rows = [(*head[role], "from", "status")]
     rows.append(("---",) * len(rows[0]))

@@ -32,9 +32,6 @@ def splits(card: DataCard) -> DatasetDict:
     )
 
 
-load = splits  # its name until all callers say ``load.splits``
-
-
 def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table.
 

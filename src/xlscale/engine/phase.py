@@ -69,7 +69,7 @@ class OpenCell:
     @cached_property
     def rows(self) -> DatasetDict:
         """The splits of this phase's data set."""
-        return load.load(self.data)
+        return load.splits(self.data)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -119,7 +119,7 @@ class OpenCell:
                 _method(self.recipe).prepare(encoder, self.recipe)
                 head = self._head(task, encoder)
             with self.timed("tokenise"):
-                inputs = self._inputs(task, self.rows if card is self.data else load.load(card), stage)
+                inputs = self._inputs(task, self.rows if card is self.data else load.splits(card), stage)
             with self.timed("train"):
                 model = Model(encoder, self.backend, task, head)
                 logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage)))

@@ -89,7 +89,7 @@ NOTHING = Finding(None)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What checks look at: ``scores.table``, and of the record ``record.cells`` and ``stats.slopes.gains``."""
+    """What checks look at: ``scores.table``, and from the record ``store.cells`` and ``stats.slopes.gains``."""
 
     scores: pd.DataFrame
     cells: pd.DataFrame

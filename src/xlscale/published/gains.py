@@ -1,4 +1,5 @@
-"""Gains: what a tuned model scores above its base, at the same size, task, language, metric and regime, in one study.
+"""Gains: how much better a tuned model scores than its base, at the same size, task, language, metric and regime, in
+one study.
 
 A *series* is one family after one kind of training in one regime of one study; along it only the size changes, so its
 sizes are compared over the tasks and languages that all of them have. Nothing crosses series.
@@ -21,7 +22,7 @@ _SETTING = ["regime", "task", "metric", "language"]
 def bases(scores: pd.DataFrame) -> pd.DataFrame:
     """A row per tuned model: study, model, base (name, or "" without one), why (without one, else "").
 
-    The base is what models.csv names; else the one model of the same study, family and size without training.
+    The base is the one that models.csv names; else the only model of the same study, family and size without training.
     """
     models = scores[(scores["skip"] == "") & (scores["route"] != "embedding")]
     facts = ["study", "model", "family", "size", "type", "base_model"]
@@ -72,8 +73,8 @@ def _family_of(scores: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
 
 
 def balanced(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
-    """The rows of every series over tasks and languages that all of its sizes have; ``balanced`` says whether there are
-    any. Where there are none the rows stay as they are, and no line or slope may join them."""
+    """The rows of every series for the tasks and languages that all of its sizes have; ``balanced`` says whether there
+    are any. Where there are none the rows stay as they are, and no line or slope may join them."""
     parts = []
     for _, own in rows.groupby(series, sort=True, dropna=False):
         sizes = own["size"].nunique()
@@ -104,7 +105,7 @@ def points(tasks: pd.DataFrame, series: list[str], value: str = "gain") -> pd.Da
 
 
 def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The same family after the same training at the same size and in the same regime, as different studies have it.
+    """The gain of one family after the same training, at the same size and in the same regime, in different studies.
 
     A row per such case and study, over the tasks and languages that all of its studies have: family, training, size,
     protocol, tasks (number), study, gain.
@@ -119,8 +120,10 @@ def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def published(scores: pd.DataFrame) -> pd.DataFrame:
-    """The points of the headline figure that others published: those of ``points``, with ``panel`` and ``order`` of the
-    panel: fine-tuned, prompted by regime, continued pretraining by regime, then what is unknown."""
+    """The published points of the headline figure: those of ``points``, with the panel that each is drawn in.
+
+    ``order`` is that of the panels: fine-tuned, prompted by regime, continued pretraining by regime, then unknown ones.
+    """
     rows = balanced(pairs(scores), SERIES)
     found = points(by_task(rows, SERIES), SERIES)
     continued = found["route"] == "continued pretraining"
@@ -130,10 +133,11 @@ def published(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def local(cells: pd.DataFrame, gains: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:
-    """The local ladder's points in the same form, from ``record.cells`` and ``stats.slopes.gains``.
+    """The local ladder's points in the same form, from ``store.cells`` and ``stats.slopes.gains``.
 
-    Size is that outside the word embeddings; a gain is chance-corrected with ``chance`` of its target (0..1) and a mean
-    over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low, high.
+    Size counts parameters outside the word embeddings; a gain is chance-corrected with ``chance`` of its target (0..1)
+    and a mean over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low,
+    high.
     """
     known = gains.dropna(subset=["estimate"])
     if known.empty:

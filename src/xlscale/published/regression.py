@@ -6,8 +6,8 @@ Only series with several sizes take part: elsewhere size would stand for whateve
 its slope, series (a family in one study, after one training), task and language are crossed random effects (variance
 components by REML, statsmodels' MixedLM). The families are what b is to be generalised over. So its interval uses
 Student's t with their number less one as degrees of freedom, as Knapp and Hartung (2003) do in meta-regression with the
-number of studies: a normal quantile would promise far too much with so few. With fewer than three families there is no
-interval: the slope describes those families.
+number of studies: with so few, a normal quantile would give far too narrow an interval. With fewer than three families
+there is no interval: the slope describes those families.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CENTRE = 7e9**0.5 * 70e9**0.5  # the middle of 7B to 70B on the log scale
 FEWEST_ROWS = 12
 _DIGITS = 2
 FEWEST_FAMILIES = 3  # for an interval over families
-_FLAT = 1e-2  # standard deviations below this share of the rest's are none
+_FLAT = 1e-2  # a standard deviation below this fraction of the residual one counts as zero
 POINTS = 100.0  # responses are fitted in percentage points: optimisers like numbers near one
 
 
@@ -37,8 +37,8 @@ POINTS = 100.0  # responses are fitted in percentage points: optimisers like num
 class Fit:
     """Slope in points per factor of ten with its interval (NaN without one).
 
-    ``sd_*``: standard deviations, in points, of families, their slopes, series, tasks, languages and the rest (NaN: not
-    in the model, or none). ``df``: families less one.
+    ``sd_*``: standard deviations, in points, of families, their slopes, series, tasks, languages and residuals (NaN:
+    not in the model, or zero). ``df``: families less one.
     """
 
     slope: float
@@ -63,7 +63,7 @@ SERIES = ["study", "family", "training"]
 
 
 def several_sizes(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of series that have at least two sizes: what a slope can be estimated from."""
+    """The rows of series with at least two sizes, from which a slope can be estimated."""
     return rows[rows.groupby(SERIES)["size"].transform("nunique") >= 2]
 
 
@@ -96,7 +96,7 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
 
     effects = {name: f"0 + C({name})" for name in ("family", "task", "language") if data[name].nunique() >= 2}
     if data.groupby("task")["language"].nunique().max() == 1:
-        effects.pop("language", None)  # every task is in one language: its own effect holds that
+        effects.pop("language", None)  # every task is in one language, so the effect of the task includes that
     if families >= 2:
         effects["slope"] = "0 + C(family):x"
     if data["series"].nunique() > families:
@@ -107,7 +107,7 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
     while effects:
         model = smf.mixedlm(formula, data, groups="whole", re_formula="0", vc_formula=effects)
         with warnings.catch_warnings():
-            # What warns is a variance at zero, which is dealt with here.
+            # The warnings are about variances at zero, which are dealt with here.
             warnings.simplefilter("ignore")
             try:
                 # Powell's method needs no gradient, which is of no use where a variance is zero.

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a new source, line by line; nothing here changes a file."""
+"""Checks of the rows of a new source: what is wrong with them, line by line. Nothing here changes a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?|mixed|avg.*")
 REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task", "regime", "task", "metric", "language",
             "value", "where_read", "quality")  # fmt: skip
-_FEW = 3  # values of a column that suffice to say that it holds fractions
+_FEW = 3  # values of a column that suffice to conclude that they are fractions
 
 
 def read(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a .csv or .csv.gz file as (line, text by column). Raises XlscaleError when it cannot be read so, or
-    for every line with another number of fields than the header has."""
+    """The rows of a .csv or .csv.gz file as (line, text by column).
+
+    Raises XlscaleError when it is no such file, with a line per row whose number of fields is not the header's.
+    """
     path = Path(path)
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -54,7 +56,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def faults(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[tuple[int, str]]:
-    """Everything that is wrong with the rows of a file, beside the layer that it is to join, in order of lines.
+    """Everything that is wrong with the rows of a file that is to be added to ``layer``, in order of lines.
 
     Each is (line, one line that names field and expected value).
     """
@@ -103,7 +105,7 @@ def number(text: str) -> float:
 
 
 def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
-    """Columns that must be fractions but do not say so: read as percent they would be a hundred times too small."""
+    """Columns that must be fractions but do not say so: taken for percent they would be a hundred times too small."""
     columns: dict[tuple[str, ...], list[tuple[int, float]]] = {}
     for n, row in lines:
         metric = layer.metric(row["metric"])
@@ -113,13 +115,8 @@ def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterato
     for column in columns.values():
         values = [value for _, value in column]
         if len(values) >= _FEW and 0 < max(values) <= 1:
-            yield (
-                column[0][0],
-                (
-                    f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in 0 to 1: "
-                    "without the word they are read as percent"
-                ),
-            )
+            fault = f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in 0 to 1"
+            yield column[0][0], f"{fault}: without the word they are read as percent"
 
 
 def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
@@ -140,15 +137,13 @@ def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tu
 def _qualities(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
     known = dict(zip(layer.sources["source_key"], layer.sources["quality"], strict=True))
     for n, row in lines:
-        if known.setdefault(row["source_key"], row["quality"]) != row["quality"]:
-            yield (
-                n,
-                f"quality: expected {known[row['source_key']]!r} as in the rest of its source, got {row['quality']!r}",
-            )
+        expected = known.setdefault(row["source_key"], row["quality"])
+        if expected != row["quality"]:
+            yield n, f"quality: expected {expected!r} as in the rest of its source, got {row['quality']!r}"
 
 
 def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:
-    """What no table knows: regimes, tasks, kinds of training. Accepted; one line each says what is assumed."""
+    """Regimes, tasks and kinds of training that no table knows. They are accepted; a line each says what is assumed."""
     regimes, kinds = set(layer.regimes["regime"]), set(layer.training["intermediate_task"])
     found: dict[str, Any] = {}
     for n, row in lines:

@@ -1,13 +1,11 @@
 """Slopes on log10 parameters within one series: least squares through the sizes, a slope per task, a mean over tasks.
 
 The task is the unit: its slope is that of its mean over languages. The interval of the mean is a t interval over
-tasks, so it speaks about other tasks of this kind for this series, and not about other families. Two sizes give a
+tasks, so it speaks about other tasks of this kind for this series, not about other families. Two sizes give a
 difference per factor of ten, which is what "slope" then means.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,20 +17,7 @@ from xlscale.stats.groups import LEVEL
 
 LEVELS = ["study", "family", "training", "type", "route", "regime", "protocol", "group", "panel", "order", "secondary"]
 FEWEST_TASKS = 3  # for an interval over tasks
-WIDE = 2.5  # ratio of the largest to the smallest size from which a series says something of 7B to 70B
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Mean slope over tasks with its t interval (NaN with fewer than FEWEST_TASKS), per factor of ten."""
-
-    slope: float
-    low: float
-    high: float
-    tasks: int
-    sizes: int
-    smallest: float
-    largest: float
+WIDE = 2.5  # least ratio of a series' largest size to its smallest at which it says something about 7B to 70B
 
 
 def levels(scores: pd.DataFrame) -> pd.DataFrame:
@@ -46,34 +31,19 @@ def levels(scores: pd.DataFrame) -> pd.DataFrame:
     return sc.one_per_language(rows, LEVELS).reset_index(drop=True)
 
 
-def per_task(tasks: pd.DataFrame, value: str) -> pd.Series:
-    """Least-squares slope of ``value`` on log10 size, by task; ``tasks`` are the rows of one series, of ``by_task``."""
-    return tasks.groupby("task").apply(_slope, value, include_groups=False)
-
-
 def _slope(rows: pd.DataFrame, value: str) -> float:
+    """Least-squares slope of ``value`` on log10 size."""
     x = np.log10(rows["size"])
     return float(np.polyfit(x - x.mean(), rows[value], 1)[0])
 
 
-def of_series(tasks: pd.DataFrame, value: str) -> Slope:
-    """The slope of one series. Raises ValueError with fewer than two sizes."""
-    sizes = np.sort(tasks["size"].unique())
-    if len(sizes) < 2:
-        raise ValueError("a slope needs two sizes")
-    found = per_task(tasks, value)
-    mean, low, high = float(found.mean()), float("nan"), float("nan")
-    if len(found) >= FEWEST_TASKS:
-        half = stats.t.ppf((1 + LEVEL) / 2, len(found) - 1) * float(found.std(ddof=1)) / len(found) ** 0.5
-        low, high = mean - half, mean + half
-    return Slope(mean, low, high, len(found), len(sizes), float(sizes[0]), float(sizes[-1]))
-
-
 def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = False) -> pd.DataFrame:
-    """A row per series with at least two sizes over the same tasks and languages: series and the fields of Slope.
+    """A row per series with at least two sizes over the same tasks and languages.
 
-    ``rows`` has ``size``, ``task``, ``task_title``, ``language`` and ``value`` (chance-corrected, 0..1). ``window``:
-    only sizes of the 7B to 70B classes, and only series whose sizes there differ by a factor of WIDE.
+    Columns: ``series``; slope (mean over tasks, per factor of ten), low and high (its t interval, NaN with fewer than
+    FEWEST_TASKS); tasks and sizes (numbers), smallest and largest (parameters). ``rows`` has ``size``, ``task``,
+    ``task_title``, ``language`` and ``value`` (chance-corrected, 0..1). ``window``: only sizes of the 7B to 70B
+    classes, and only series whose sizes there differ by a factor of WIDE.
     """
     if window:
         rows = rows[sc.in_window(rows["size"])]
@@ -84,15 +54,20 @@ def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = Fal
     tasks = by_task(even[even["balanced"]], series, value)
     found = []
     for key, own in tasks.groupby(series, sort=True, dropna=False):
-        found.append(dict(zip(series, key, strict=True)) | vars(of_series(own, value)))
-    return pd.DataFrame(found, columns=[*series, *Slope.__dataclass_fields__])
+        per_task = own.groupby("task").apply(_slope, value, include_groups=False)
+        count, mean, half = len(per_task), float(per_task.mean()), float("nan")
+        if count >= FEWEST_TASKS:
+            half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * float(per_task.std(ddof=1)) / count**0.5
+        sizes = own["size"]
+        found.append((*key, mean, mean - half, mean + half, count, sizes.nunique(), sizes.min(), sizes.max()))
+    return pd.DataFrame(found, columns=[*series, "slope", "low", "high", "tasks", "sizes", "smallest", "largest"])
 
 
 def by_task_and_series(rows: pd.DataFrame, series: list[str], value: str) -> pd.DataFrame:
     """For a funnel: slope per series and task with its standard error from the spread of its languages.
 
-    Columns: series (which must hold "regime"), task, slope, se, languages, distance (slope less the mean of its regime,
-    weighted by 1 / se^2). Only tasks with FEWEST_TASKS languages at all sizes, in regimes with two such slopes.
+    Columns: series (which must include "regime"), task, slope, se, languages, distance (slope less the mean of its
+    regime, weighted by 1 / se^2). Only tasks with FEWEST_TASKS languages at all sizes, in regimes with two such slopes.
     """
     even = balanced(rows[rows.groupby(series, dropna=False)["size"].transform("nunique") >= 2], series)
     found = []

@@ -1,7 +1,7 @@
-"""Published scores on one scale: 0 to 1, with the chance level of the task, numeric sizes, and what each row is.
+"""Published scores on one scale, 0 to 1, with the chance level of the task, numeric sizes, and the kind of each row.
 
 Chance-corrected is (score - chance) / (1 - chance), as in Cohen's kappa (1960) with the task's uniform guess: 0 is
-guessing, 1 is perfect, and below 0 is worse than guessing, which is kept.
+guessing, 1 is perfect, and below 0 is worse than guessing; such values stay as they are.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _models(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
 
 
 def _one_spelling(names: pd.Series) -> pd.Series:
-    """ "Llama-2", "Llama2" and "Llama 2" as the one of them that is most used."""
+    """The most frequent spelling of names that differ only in case and punctuation: "Llama-2", "Llama2", "Llama 2"."""
     key = names.str.lower().str.replace(r"[^\w.]|_", "", regex=True)
     counts = pd.DataFrame({"key": key, "name": names}).value_counts().reset_index()
     best = (
@@ -133,18 +133,18 @@ def _languages(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
 
 
 def usable(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows that estimates may use: of a metric that counts and a task with a chance level; not English, not sparse."""
+    """Rows that estimates may use: a ranked metric, a task with a chance level, not English, not a sparse model."""
     keep = scores["kind"].isin(["language", "average"]) & scores["rank"].notna() & (scores["skip"] == "")
     keep &= scores["measure"].isin(["score", "corrected", "difference"]) & scores["corrected"].notna()
     return scores[keep & ~scores["sparse"]]
 
 
 def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
-    """Every score of a series once: in one metric per task, by language where all of its models have languages.
+    """Each score of a series once: in one metric per task, by language where all models of the series have languages.
 
-    ``series`` are columns; models of one series are told apart by ``model``. Of several metrics the lowest rank counts;
-    of several averages that without English; of one score that several sources of a study give the first. A task for
-    which some model has averages only is compared on averages, where all have one.
+    ``series`` are columns; ``model`` distinguishes the models of a series. Of several metrics the one of lowest rank
+    counts, of several averages the one without English, of several sources of a study the first. A task for which some
+    model has averages only is compared on averages, where all have one.
     """
     by, own = [*series, "task"], [*series, "task", "model"]
     rows = rows[rows["rank"] == rows.groupby(by, dropna=False)["rank"].transform("min")]
@@ -164,5 +164,5 @@ def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
 
 
 def in_window(sizes: pd.Series) -> pd.Series:
-    """Which sizes are of the 7B to 70B classes."""
+    """Which sizes belong to the 7B to 70B classes."""
     return sizes.between(*WINDOW)

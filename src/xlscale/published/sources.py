@@ -1,4 +1,4 @@
-"""Adding a source, and looking over what is there: scores given twice, scores that contradict each other."""
+"""Adding a source, and checks of the scores as they are: those given twice, those that contradict each other."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AVERAGE = 0.002  # so may a mean over rounded scores
 
 
 def add(path: Path, folder: Path = FOLDER) -> str:
-    """Append the rows of a .csv or .csv.gz file to the layer in ``folder``; returns what was done, in lines.
+    """Append the rows of a .csv or .csv.gz file to the layer in ``folder``; returns a report in lines.
 
-    All is checked before anything is written. Raises XlscaleError with a line per fault, each naming file, line, field
-    and expected value; then nothing has changed.
+    Everything is checked before anything is written. Raises XlscaleError with a line per fault, each naming file, line,
+    field and expected value; then nothing has changed.
     """
     path, folder = Path(path), Path(folder)
     layer = load(folder)
@@ -36,7 +36,7 @@ def add(path: Path, folder: Path = FOLDER) -> str:
     names = [name for name in dict.fromkeys(new["source_key"]) if name not in known]
     if names:
         _add_sources(layer, new, names, folder)
-    # The results come last: a source without results harms nobody, results without their source could not be read.
+    # The results come last: a source without results does no harm, results without their source could not be read.
     stored = new[list(STORED)].assign(value=[rows.number(text) for text in new["value"]])
     with atomic(folder / "results.parquet") as temporary:
         write_results(pd.concat([layer.results, stored], ignore_index=True), temporary)
@@ -45,19 +45,9 @@ def add(path: Path, folder: Path = FOLDER) -> str:
 
 
 def _add_sources(layer: Layer, new: pd.DataFrame, names: list[str], folder: Path) -> None:
-    first = new.drop_duplicates("source_key").set_index("source_key")
-    fresh = [
-        {
-            "source_key": name,
-            "study": name,
-            "title": name,
-            "quality": first.loc[name, "quality"],
-            "licence": "not verified",
-            "limits": "",
-        }
-        for name in names
-    ]
-    table = pd.concat([layer.sources, pd.DataFrame(fresh, columns=HEADERS["sources"])], ignore_index=True)
+    fresh = new.drop_duplicates("source_key").set_index("source_key").loc[names].reset_index()
+    fresh = fresh.assign(study=names, title=names, licence="not verified", limits="")
+    table = pd.concat([layer.sources, fresh[list(HEADERS["sources"])]], ignore_index=True)
     with atomic(folder / "sources.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -68,7 +58,7 @@ _SAME = ["model", "size", "training", "regime", "task", "metric", "language"]
 def repeated(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores that several sources give: _SAME, ``sources`` (text), ``low`` and ``high`` (0..1), ``agree`` (bool).
 
-    They agree if they are equal but for rounding. ``scores`` is the table of ``xlscale.published.scores``.
+    They agree if they differ by no more than rounding. ``scores`` is that of ``scores.table``.
     """
     grouped = scores.groupby(_SAME, dropna=False, sort=True)
     found = grouped.agg(
@@ -82,7 +72,7 @@ def repeated(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def averages(scores: pd.DataFrame) -> pd.DataFrame:
-    """Printed averages that are neither the mean over all languages of their row nor over those but English.
+    """Printed averages that are the mean neither over all languages of their row nor over all but English.
 
     Columns: source_key, model, task, metric, language (the average's label), printed, mean (the nearer one; 0..1),
     languages (number). Only rows with at least three languages are compared.

@@ -1,7 +1,7 @@
 """The files of ``data_manifest/published/``: results, sources, and the small tables that say what their labels mean.
 
-Labels are looked up by shell patterns (``fnmatch``), the first that fits counts. A label that no pattern fits is no
-fault: it gets defaults and a warning, so that new families, tasks, languages and regimes need no code.
+Labels are looked up by shell patterns (``fnmatch``); the first match counts. A label without a match is not an error:
+it gets defaults and a warning, so that new families, tasks, languages and regimes need no code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = (
     "source_key", "paper_arxiv", "table", "model_family", "model", "params", "intermediate_task", "regime", "task",
     "metric", "language", "value", "where_read", "quality",
 )  # fmt: skip
-# Two rows of one source that agree in these are the same score twice.
+# Two rows that agree in these are the same score given twice.
 KEY = ("source_key", "table", "model_family", "model", "params", "intermediate_task", "regime", "task", "metric",
        "language")  # fmt: skip
 QUALITIES = ("primary", "full-text copy", "secondary")
@@ -48,7 +48,7 @@ _FACTOR = {"M": 1e6, "B": 1e9}
 
 @dataclass(frozen=True)
 class Layer:
-    """Everything of one folder.
+    """All tables of one folder.
 
     ``results`` has the columns STORED, all text but ``value`` (float64, in the unit of its source); the other tables
     are text, with the columns of HEADERS.
@@ -63,18 +63,18 @@ class Layer:
     models: pd.DataFrame
 
     def task(self, label: str) -> dict[str, str] | None:
-        """The row of tasks.csv for a label; None where no pattern fits."""
+        """The row of tasks.csv for a label; None where no pattern matches."""
         return _first(self._patterns["tasks"], label)
 
     def metric(self, label: str) -> dict[str, str]:
-        """The row of metrics.csv for a label: its last pattern fits everything."""
+        """The row of metrics.csv for a label; its last pattern matches everything."""
         found = _first(self._patterns["metrics"], label)
         if found is None:
             raise XlscaleError(f"metrics.csv: no pattern fits {label!r}: expected a last row with the pattern '*'")
         return found
 
     def model(self, source: str, name: str) -> dict[str, str]:
-        """What models.csv says of a model of a source; empty where it says nothing."""
+        """The row of models.csv for a model of a source; empty texts where there is none."""
         for row in self._patterns["models"]:
             if fnmatchcase(source, row["source_key"]) and fnmatchcase(name, row["model"]):
                 return row
@@ -92,8 +92,8 @@ def _first(rows: list[dict[str, str]], label: str) -> dict[str, str] | None:
 def load(folder: Path = FOLDER) -> Layer:
     """Read and check the layer in ``folder``. Without a results file there are no results yet.
 
-    Raises XlscaleError naming the file for what cannot be read, a missing column, an unknown type or unit, or results
-    of a source that sources.csv lacks.
+    Raises XlscaleError naming the file that cannot be read, lacks a column, or has an unknown type or unit, and for
+    results of a source that is not in sources.csv.
     """
     folder = Path(folder)
     small = {name: _read(folder / f"{name}.csv", header) for name, header in HEADERS.items()}

@@ -35,7 +35,7 @@ FACTS = [
     "placebo",
     "condition",
     "target",
-    "doubles",
+    "overlaps_target",
     "seed",
 ]
 
@@ -165,7 +165,7 @@ def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Tabl
 
 
 def describe(result: Result) -> dict[str, object]:
-    """The descriptive columns of a result (FACTS); doubles: the intermediate set holds data of the target's own."""
+    """The descriptive columns of a result (FACTS); overlaps_target: the intermediate set holds data of the target's own."""
     values = result.parameters
     intermediate = values.get("intermediate", NONE)
     card = None if intermediate == NONE else data_card(intermediate)
@@ -179,7 +179,7 @@ def describe(result: Result) -> dict[str, object]:
         "placebo": bool(values.get("placebo", False)),
         "condition": cells_.condition(values),
         "target": values.get("target"),
-        "doubles": bool(card) and values.get("target") in card.overlaps_targets,
+        "overlaps_target": bool(card) and values.get("target") in card.overlaps_targets,
         "seed": values.get("seed", 0),
     }
 
@@ -223,7 +223,8 @@ def cells(folder: Path = RESULTS, phase: str | None = None) -> pd.DataFrame:
 
 
 def with_missing(cells: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
-    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" without one."""
+    """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" for what is not
+    recorded."""
     known = cells[cells["cell"].isin([cell.id for cell in expected])]
     absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
     if not absent:

@@ -1,7 +1,7 @@
-"""Learning rates chosen by what they score in development: one per phase, model and rung, the same for all data sets.
+"""Learning rates chosen by their development scores: one per phase, model and rung, the same for all data sets.
 
-The studies of STUDY try a grid each, with a seed that no other study uses. What they found is recorded like any other
-cell; what follows from it is written to ``studies/tuned.json``, which recipes with ``learning_rate: tuned`` read.
+Each study of STUDY tries a grid, with a seed that no other study uses. Its cells are recorded like any others; the
+chosen rates are written to ``studies/tuned.json``, which recipes with ``learning_rate: tuned`` read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xlscale.experiment.studies import TUNED
 from xlscale.record import store
 
 STUDY = {"intermediate": "tune_intermediate", "target": "tune_target"}
-TOLERANCE = 0.01  # the pilot went wrong at rates that scored best: a smaller one that scores nearly as well is safer
+TOLERANCE = 0.01  # a smaller rate that is nearly as good is safer: in the pilot the best-scoring ones went wrong
 RATE = {"intermediate": "intermediate_learning_rate", "target": "learning_rate"}
 
 
@@ -57,7 +57,7 @@ def tried(phase: str, folder: Path | None = None) -> pd.DataFrame:
 
 
 def choose(folder: Path | None = None) -> dict[str, dict[str, dict[str, float]]]:
-    """The chosen rates as ``studies/tuned.json`` holds them: phase -> model -> layers -> rate."""
+    """The chosen rates in the form of ``studies/tuned.json``: phase -> model -> layers -> rate."""
     rates: dict[str, dict[str, dict[str, float]]] = {}
     for phase in STUDY:
         found = tried(phase, folder)

@@ -1,0 +1,1 @@
+"""What is shown and said: numbers, labels, tables, figures and the paper. What is computed from a record lies below."""

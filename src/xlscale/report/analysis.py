@@ -27,8 +27,8 @@ class Analysis:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The study's cells as ``store.cells`` has them, those that are not recorded as "missing"; without a study, all
-        that the record holds.
+        """The study's cells as ``store.cells`` has them, unrecorded ones with status "missing"; without a study, all
+        cells of the record.
 
         Raises XlscaleError with one line when no cell of the target phase is complete.
         """

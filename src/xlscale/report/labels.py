@@ -19,7 +19,7 @@ METRICS = {
 }
 POINTS = "percentage points"
 # Marks an intermediate set beside a target whose own data it contains: no primary test.
-DOUBLES = ", holds data of this target"
+OVERLAPS = ", contains data of this target"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 
 
@@ -33,13 +33,15 @@ def metric(name: str) -> str:
     return METRICS[catalogue.data_card(name).metric] if name in catalogue.names("data") else "value"
 
 
-def label(condition: str, doubles: bool = False) -> str:
-    """A condition for a legend: the data set's title and type, whether its labels were shuffled, and DOUBLES if so."""
+def label(condition: str, overlaps_target: bool = False) -> str:
+    """A condition for a legend: the data set's title and type, whether its labels were shuffled, and OVERLAPS if so."""
     if condition == NONE:
         return "no intermediate training"
     name = condition.removesuffix(SHUFFLED)
     kind = f" ({catalogue.data_card(name).type})" if name in catalogue.names("data") else ""
-    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (DOUBLES if doubles else "")
+    return (
+        title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (OVERLAPS if overlaps_target else "")
+    )
 
 
 def key(condition: str) -> str:

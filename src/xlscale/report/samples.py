@@ -16,7 +16,7 @@ from xlscale.data import load, schema, words
 from xlscale.data.describe import describe
 from xlscale.metrics import spans
 
-TITLES = ("label", "register", "group")  # what a sample is shown with: the first that its set has
+TITLES = ("label", "register", "group")  # columns to show beside a sample: the first that its set has
 
 
 def check(cards: Sequence[DataCard]) -> pd.DataFrame:
@@ -43,7 +43,8 @@ def overview(cards: Sequence[DataCard]) -> pd.DataFrame:
 
 
 def costs(cards: Sequence[DataCard]) -> pd.DataFrame:
-    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens, and TFLOP."""
+    """Cost of training and evaluating on all rows of each task, from its card: thousands of tokens and TFLOP by
+    split."""
     stated = [card for card in cards if card.cost]
     rows = [{f"{split} tokens (k)": n / 1000 for split, n in card.cost.tokens.items()} for card in stated]
     rows = [row | {f"{k} TFLOP": n for k, n in card.cost.tflop.items()} for row, card in zip(rows, stated, strict=True)]
@@ -79,10 +80,10 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
 
 
 def samples(card: DataCard, count: int) -> HTML:
-    """``count`` rows of every language, from the last split that there is; parallel ones where possible.
+    """``count`` rows of every language, from the last split of the set; parallel ones where possible.
 
-    Every text has its own direction, so right-to-left scripts read as they should. Answers are marked; of a tagging
-    set only rows with a span are drawn.
+    Every text has its own direction, so right-to-left scripts are set right to left. Answers are marked; of a tagging
+    set only rows with a span are shown.
     """
     rows = load.table(card).to_pandas()
     rows = rows[rows["split"] == [split for split in schema.SPLITS if split in card.splits][-1]]
@@ -90,8 +91,8 @@ def samples(card: DataCard, count: int) -> HTML:
         rows = rows[[set(tags) != {words.OUTSIDE} for tags in rows["tags"]]]
     lines = []
     for language, part in rows.groupby("language"):
-        drawn = schema.shuffled(part["item"], "samples")[:count]
-        for _, row in part.set_index("item").loc[drawn].iterrows():
+        chosen = schema.shuffled(part["item"], "samples")[:count]
+        for _, row in part.set_index("item").loc[chosen].iterrows():
             title = next(row[name] for name in TITLES if name in row)
             lines.append(
                 f"<tr><td>{language}</td><td>{escape(title)}</td>"
@@ -102,8 +103,8 @@ def samples(card: DataCard, count: int) -> HTML:
 
 
 def _text(row: pd.Series) -> str:
-    """A row's text as HTML; for a question the context with its first answer marked, the text with its spans, the text
-    and its choices with the right one marked, or the English name and the other."""
+    """A row's text as HTML, by family: a context with the first answer to its question marked, a text with its spans, a
+    text and its choices with the correct one marked, or the English name and its translation."""
     if "source" in row:
         return f"{escape(row['source'])} = <bdi>{escape(row['text'])}</bdi>"
     if "tags" in row:

@@ -95,8 +95,8 @@ def _typeset(merged: dict[str, Any], out: Path) -> bytes:
             )
         except typst.TypstError as error:
             text = str(getattr(error, "message", "") or error)
-            asked = re.search(r"(number|table|figure) '([^']*)' is made by no notebook", text)
-            what = asked[0] if asked else " ".join(text.split())
+            unknown = re.search(r"(number|table|figure) '([^']*)' is made by no notebook", text)
+            what = unknown[0] if unknown else " ".join(text.split())
             raise XlscaleError(f"paper/paper.typ: {what}") from None
     for warning in found:
         warnings.warn(f"paper/paper.typ: {warning.message}", XlscaleWarning, stacklevel=3)
@@ -106,7 +106,7 @@ def _typeset(merged: dict[str, Any], out: Path) -> bytes:
 def check_glyphs(texts: Iterable[str]) -> None:
     """Raise XlscaleError naming the characters of ``texts`` that one of the shipped fonts cannot draw.
 
-    Typst draws a missing glyph as a box, or from a font of its own, without a word.
+    Typst silently draws a missing glyph as a box, or from a font of its own.
     """
     from fontTools.ttLib import TTFont
 
@@ -145,7 +145,7 @@ _TEX_HEAD = r"""% Numbers of the paper for LaTeX, as in numbers.json. Made by xl
 
 
 def latex(merged: dict[str, Any]) -> str:
-    r"""The text of ``numbers.tex``: a control sequence per number, by ``\csname`` as keys hold digits and ``_``."""
+    r"""The text of ``numbers.tex``: a control sequence per number, by ``\csname`` as keys contain digits and ``_``."""
     lines = [_TEX_HEAD]
     for key, entry in sorted(merged["numbers"].items()):
         text = "".join(_TEX.get(character, character) for character in entry["text"])

@@ -1,5 +1,5 @@
-"""Statistics of a record: ``groups`` (means, seed variance, contrasts), ``slopes``, ``agreement``, ``checks`` (tuning,
-what was learned); ``describe`` and ``report`` put them into words and tables.
+"""Statistics of a record: ``groups`` (means, seed variance, contrasts), ``slopes`` (and gains, and gamma),
+``agreement``.
 
-Nothing here reads files: every function takes the DataFrame of ``record.cells()`` and returns numbers or DataFrames.
+Nothing here reads files: every function takes the DataFrame of ``store.cells`` and returns numbers or DataFrames.
 """

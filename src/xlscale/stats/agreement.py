@@ -1,4 +1,4 @@
-"""Do recomputed cells agree with the recorded ones? Tolerances derived from the seed variance, and verdicts.
+"""Do recomputed cells agree with the recorded ones? Tolerances from the seed variance, and verdicts.
 
 On the machine type of the record a rerun gives equal predictions. On another machine floating point differs, and over
 a training run small differences can grow until the run is like one with another seed; so the tolerance is a prediction
@@ -6,8 +6,8 @@ interval for the difference of two runs of one cell: t(1 - alpha / (2 m), df) * 
 standard deviation pooled within (rung, condition), alpha = 1 - COVERAGE and m the number of compared cells
 (Bonferroni).
 
-This is wide: it finds broken runs, not small drifts. It is widest for cells without training, which have no variance
-of their own and borrow that of the trained cells of their outcome, although only rounding can change them.
+This is wide: it finds broken runs, not small drifts. It is far too wide for cells without training, which have no
+variance of their own and borrow that of the trained cells of their outcome, although only rounding can change them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def tolerance(sd: float, df: int, comparisons: int, coverage: float = COVERAGE) 
 
 
 def outcome(cells: pd.DataFrame) -> pd.Series:
-    """What a cell measures, the unit that variance is pooled in: the target, or in phase 2 the intermediate set."""
+    """What a cell measures, within which variance is pooled: the target, or in phase 2 the intermediate set."""
     measured = cells["target"].where(cells["phase"] == "target", cells["intermediate"])
     return measured.where(cells["phase"] != "pretrained", PRETRAINED).astype(str)
 
@@ -67,7 +67,7 @@ def tolerances(recorded: pd.DataFrame, comparisons: int, coverage: float = COVER
 
 
 def compare(recorded: pd.DataFrame, recomputed: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
-    """A row per recomputed cell, both as in ``record.cells()``: cell, outcome, recorded, yours, difference, tolerance,
+    """A row per recomputed cell, both as in ``store.cells``: cell, outcome, recorded, yours, difference, tolerance,
     verdict, agrees (bool).
 
     Verdicts: "equal", "within tolerance", "differs", "failed" (yours), "failed both times", "not in the record". Where

@@ -4,10 +4,10 @@ The one model behind every interval: value = mean of its (condition, rung) + noi
 examples, initialisation of heads), with one variance per rung. Runs without any training are deterministic: they have
 no variance and bring no degrees of freedom.
 
-Noise is taken as independent between runs, which it is not quite: runs of one seed see the same examples in the same
-order and start from the same head, at every rung and in every condition. This pairing is not used. It makes intervals
-of differences between conditions too wide where such runs go up and down together; those of one condition's own values
-can then be too narrow, as the runs that are pooled hold fewer independent ones.
+Noise is treated as independent between runs, which is not quite true: runs of one seed see the same examples in the
+same order and start from the same head, at every rung and in every condition. This pairing is not used. Where such runs
+vary together, intervals of differences between conditions are too wide, and those of one condition's own values can be
+too narrow, since fewer of the pooled runs are independent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 LEVEL = 0.95  # of every interval; 1 - LEVEL is the size of every test
-POWER = 0.8  # of what is called detectable
+POWER = 0.8  # of the effects that are called detectable
 SCALES = ("accuracy", "logit")
 # Values are means of proportions; this keeps the logit of 0 and 1 finite.
 LOGIT_CLIP = 1e-3
@@ -34,7 +34,7 @@ def completed(cells: pd.DataFrame, target: str | None = None) -> pd.DataFrame:
 
 
 def deterministic(cells: pd.DataFrame) -> pd.Series:
-    """Which cells involve no training, hence no randomness: those are recorded with seed 0."""
+    """Which cells involve no training and hence no randomness: they are recorded with seed 0."""
     return cells["seed"] == 0
 
 
@@ -48,7 +48,7 @@ def transform(values: pd.Series, scale: str) -> pd.Series:
 def means(cells: pd.DataFrame, by: list[str], scale: str = "accuracy") -> pd.DataFrame:
     """A row per group of ``by``: n (runs), mean, ss (sum of squares within), fixed (bool: deterministic)."""
     values = transform(cells["value"], scale)
-    # Grouping columns may hold None (no target in phase 2), which is a group like any other.
+    # Grouping columns may contain None (no target in phase 2), which is a group like any other.
     grouped = cells.assign(_value=values, _fixed=deterministic(cells)).groupby(by, dropna=False, sort=True)
     table = grouped.agg(n=("_value", "size"), mean=("_value", "mean"), fixed=("_fixed", "all"))
     within = cells.assign(_square=(values - grouped["_value"].transform("mean")) ** 2).groupby(by, dropna=False)
@@ -102,7 +102,7 @@ def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, lev
     ``weights`` is indexed like ``groups``; groups left out weigh nothing. ``strata`` is that of ``variances``. The
     squared standard error is ``sum(variance * sum(w^2 / n))``, the outer sum over strata and the inner one over their
     random groups; its degrees of freedom are Satterthwaite's (1946), which in one stratum are the stratum's. A contrast
-    of deterministic groups alone is known exactly: its interval is a point, without degrees of freedom and p. Where a
+    of deterministic groups alone is known exactly: its interval is a point, without degrees of freedom or p. Where a
     stratum has no df the interval is NaN.
     """
     used = groups.loc[weights.index]
@@ -117,7 +117,7 @@ def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, lev
         return Estimate(value, nan, 0, nan, nan, nan, nan)
     parts = leverage * own["variance"]
     se = float(parts.sum() ** 0.5)
-    # Replicates that agree to the last digit leave no variance to test against, and no df to compute from it.
+    # Replicates that agree to the last digit leave no variance to test against or to compute df from.
     df = float(parts.sum() ** 2 / (parts**2 / own["df"]).sum()) if se > 0 else float(own["df"].sum())
     half = stats.t.ppf((1 + level) / 2, df) * se
     p = float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else nan
@@ -127,7 +127,7 @@ def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, lev
 def detectable(df: float, level: float = LEVEL, power: float = POWER) -> float:
     """True effect, in standard errors, that one two-sided t-test finds with this power (noncentral t).
 
-    The standard error is taken as known: as an estimate of what the design can find it is itself uncertain.
+    The standard error is treated as known, although it is an estimate too.
     """
     critical = stats.t.ppf((1 + level) / 2, df)
     return float(optimize.brentq(lambda effect: stats.nct.sf(critical, df, effect) - power, 0.1, critical + 50))

@@ -26,7 +26,7 @@ NO_REPLICATION = (
     f"Only one data set is {{kinds}}: γ has no replication over data sets, so it compares data sets, not "
     f"kinds of data. {TRAINING_ONLY}"
 )
-LEFT_OUT = " Left out of γ, as they hold data of a target's own: {sets}."
+LEFT_OUT = " Left out of γ because they contain a target's own data: {sets}."
 NO_CONTRAST = "γ is not estimated: no data set is {kinds}."
 
 
@@ -36,7 +36,7 @@ def targets(cells: pd.DataFrame) -> list[str]:
 
 
 def rungs_of(cells: pd.DataFrame, target: str) -> list[int]:
-    """Numbers of layers that a target is asked for at, complete or not, ascending."""
+    """Numbers of layers at which the study evaluates a target, complete or not, ascending."""
     return sorted({int(k) for k in cells.loc[(cells["phase"] == "target") & (cells["target"] == target), "layers"]})
 
 
@@ -103,14 +103,14 @@ class Ladder:
 def slopes(cells: pd.DataFrame, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target, condition and quantity ("value", "gain over none", "gain over shuffled labels").
 
-    Columns: target, condition, type, doubles (the set holds data of the target's own), quantity, rungs (list), and
+    Columns: target, condition, type, overlaps_target (the set contains the target's own data), quantity, rungs (list), and
     those of ``groups.Estimate``. The unit is the scale's (accuracy: 0..1) per factor of ten in non-embedding
     parameters.
     """
     return pd.DataFrame(_slope_rows(cells, scale), columns=[*_COLUMNS, *asdict(groups.MISSING)])
 
 
-_COLUMNS = ["target", "condition", "type", "doubles", "quantity", "rungs"]
+_COLUMNS = ["target", "condition", "type", "overlaps_target", "quantity", "rungs"]
 
 
 def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
@@ -124,12 +124,18 @@ def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
                     wanted[quantity] = {condition: 1.0, other: -1.0}
             for quantity, signs in wanted.items():
                 estimate, rungs = ladder.slope(signs)
-                about = (target, condition, *facts.loc[condition, ["intermediate_type", "doubles"]], quantity, rungs)
+                about = (
+                    target,
+                    condition,
+                    *facts.loc[condition, ["intermediate_type", "overlaps_target"]],
+                    quantity,
+                    rungs,
+                )
                 yield dict(zip(_COLUMNS, about, strict=True)) | asdict(estimate)
 
 
 def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
-    """Gain over a baseline ("none" or "shuffled") at every rung asked for: target, condition, layers, Estimate's."""
+    """Gain over a baseline ("none" or "shuffled") at every rung of the study: target, condition, layers, Estimate's."""
     rows = []
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
@@ -145,17 +151,16 @@ def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
 def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target: gamma, the slope of the gain with domain data minus that with general data.
 
-    Sets of one type are averaged with equal weight, without those that hold data of the target's own. Over "none" the
+    Sets of one type are averaged with equal weight, without those that contain the target's own data. Over "none" the
     baseline cancels out; over "shuffled" each set is taken relative to its own control. Columns: target, domain,
-    general (lists of sets), rungs, note, Estimate's.
-    The numbers are NaN where one type is missing.
+    general (lists of sets), rungs, note, Estimate's, which are NaN where one type is missing.
     """
     rows = []
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
         own = groups.completed(cells, target)
         real = own[~own["placebo"].astype(bool)]
-        doubled = real["doubles"].astype(bool)
+        doubled = real["overlaps_target"].astype(bool)
         left_out, real = sorted(real.loc[doubled, "condition"].unique()), real[~doubled]
         sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}
         estimate, rungs = groups.MISSING, []
@@ -171,7 +176,7 @@ _TYPES = {"domain": 1.0, "general": -1.0}
 
 
 def _note(sets: dict[str, list[str]]) -> str:
-    """What the interval of gamma does not cover; never empty."""
+    """A sentence on what the interval of gamma does not cover."""
     fewest = min(map(len, sets.values()))
     kinds = " and only one is ".join(kind for kind in reversed(_TYPES) if len(sets[kind]) == fewest)
     if fewest == 0:

@@ -105,7 +105,7 @@ def heal(name: str, layers: int) -> dict[str, float]:
         examples=None, epochs=rung.epochs, learning_rate=rung.learning_rate, batch_size=card.healed.batch_size,
         max_length=card.healed.max_length, test_items=None, objective="distillation",
     )  # fmt: skip
-    encoded = inputs(card, load.load(data_card(card.healed.text))["train"])
+    encoded = inputs(card, load.splits(data_card(card.healed.text))["train"])
     student, began = ladder.load(cut(card), layers), time.process_time()
     objective = distillation.Distillation(teacher(card, "train", encoded))
     generator = np.random.default_rng([card.healed.seed, layers])
@@ -130,7 +130,7 @@ def judge(name: str, layers: int) -> pd.DataFrame:
     """
     torch.set_num_threads(machine.THREADS)
     card = model_card(name)
-    rows = load.load(data_card(card.healed.text))
+    rows = load.splits(data_card(card.healed.text))
     encoded = inputs(card, rows["dev"])
     whole = teacher(card, "dev", encoded)
     theirs = whole.pooled()
@@ -162,7 +162,7 @@ def _likeness(frame: pd.DataFrame, mine: np.ndarray, theirs: np.ndarray, spread:
 
 def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
     task = tasks.of(data_card(RETRIEVAL))
-    rows = load.load(task.card)["test"]
+    rows = load.splits(task.card)["test"]
     encoded = task.encode(rows, ladder.tokenizer(card), card.prefix, RETRIEVAL_LENGTH)
     outputs = evaluate.run(Model(encoder, CPU(), task), encoded)
     scores = task.scores(task.predictions(rows, encoded, outputs))
@@ -178,7 +178,7 @@ def main(name: str, jobs: int) -> None:
     card = model_card(name)
     if not card.healed:
         raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
-    for split, rows in load.load(data_card(card.healed.text)).items():
+    for split, rows in load.splits(data_card(card.healed.text)).items():
         teacher(card, split, inputs(card, rows))
     runs = read_json(RUNS)["runs"] if RUNS.exists() else {}
     rungs = sorted(card.healed.rungs, reverse=True)  # the longest first

@@ -93,11 +93,11 @@ def handle(**style) -> Line2D:
 
 
 def legend(fig: Figure, handles: dict[str, Artist], columns: int, size: float = 8) -> None:
-    """Put the legend below the panels, in place of any that there is; ``size`` in points."""
+    """Put the legend below the panels, replacing any legend of the figure; ``size`` in points."""
     for old in fig.legends:
         old.remove()
-    place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": size}
-    fig.legend(handles.values(), handles.keys(), **place)
+    where = "outside lower center"
+    fig.legend(handles.values(), handles.keys(), loc=where, ncols=columns, frameon=False, fontsize=size)
 
 
 def note(fig: Figure, text: str, size: float = 8) -> None:

@@ -1,0 +1,1 @@
+"""What the paper says, a module per section: keys, texts and tables, put into a ``report.numbers.Numbers``."""

@@ -67,8 +67,8 @@ def add_english(numbers: Numbers, cells: pd.DataFrame) -> None:
             continue
         names.append(target)
         found = groups.means(own.assign(value=own["english"]), slopes.KEYS)
-        asked = cells[(cells["phase"] == "target") & (cells["target"] == target)]
-        table = means_table(found, slopes.conditions(asked), slopes.rungs_of(cells, target), doubled(asked))
+        rows = cells[(cells["phase"] == "target") & (cells["target"] == target)]
+        table = means_table(found, slopes.conditions(rows), slopes.rungs_of(cells, target), doubled(rows))
         numbers.table(f"english_{target}", *table)
     numbers.add("english_targets", " ".join(names), listing(map(title, names)))
 

@@ -92,10 +92,10 @@ def _add_cost(numbers: Numbers, cells: pd.DataFrame) -> None:
 
 def _recipes(cells: pd.DataFrame, names: list[str]) -> dict[str, dict[str, ByRung]]:
     """Recipe (intermediate, and every target) -> hyperparameter -> its values by rung."""
-    asked = cells[cells["phase"] == "target"]
-    rows = {"intermediate": asked[asked["condition"] != NONE].filter(regex="^(layers|intermediate_.*)$")}
+    last = cells[cells["phase"] == "target"]
+    rows = {"intermediate": last[last["condition"] != NONE].filter(regex="^(layers|intermediate_.*)$")}
     rows["intermediate"] = rows["intermediate"].rename(columns=lambda name: name.removeprefix("intermediate_"))
-    rows |= {name: asked[asked["target"] == name] for name in names}
+    rows |= {name: last[last["target"] == name] for name in names}
     return {name: {of: _by_rung(own, of) for of in _RECIPE} for name, own in rows.items()}
 
 

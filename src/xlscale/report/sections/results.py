@@ -60,7 +60,7 @@ def means_table(means: pd.DataFrame, names: Sequence[str], rungs: Sequence[int],
 
 def doubled(cells: pd.DataFrame) -> set[str]:
     """Conditions whose set contains data of the target's own; ``cells`` are those of one target."""
-    return {*cells.loc[cells["doubles"].astype(bool), "condition"]}
+    return {*cells.loc[cells["overlaps_target"].astype(bool), "condition"]}
 
 
 def add_results(numbers: Numbers, cells: pd.DataFrame) -> None:
@@ -126,7 +126,7 @@ def holm_family(table: pd.DataFrame, contrast: pd.DataFrame) -> pd.Series:
     first; no p value here confirms anything.
     """
     real = table[(table["quantity"] == "gain over none") & ~table["condition"].str.endswith(SHUFFLED)]
-    real = real[~real["doubles"].astype(bool)]
+    real = real[~real["overlaps_target"].astype(bool)]
     gammas = contrast.assign(condition="gamma")
     return slopes.holm(pd.concat([rows.set_index(["target", "condition"])["p"] for rows in (real, gammas)]))
 
@@ -137,7 +137,9 @@ def _slopes_table(table: pd.DataFrame, adjusted: pd.Series) -> Table:
     for quantity, baseline in (("gain over none", NONE), ("gain over shuffled labels", "shuffled")):
         for _, row in table[table["quantity"] == quantity].iterrows():
             test = (row["target"], row["condition"]) if baseline == NONE else None
-            rows.append([label(row["condition"], row["doubles"]), baseline, *_cells(row), *_rest(row, adjusted, test)])
+            rows.append(
+                [label(row["condition"], row["overlaps_target"]), baseline, *_cells(row), *_rest(row, adjusted, test)]
+            )
     return ["Intermediate training", "Over", *_HEADER], rows
 
 
@@ -156,7 +158,9 @@ def _logit_table(cells: pd.DataFrame) -> Table:
     table = slopes.slopes(cells, "logit")
     rows = []
     for _, row in table[table["quantity"] == "gain over none"].iterrows():
-        rows.append([title(row["target"]), label(row["condition"], row["doubles"]), *_cells(row, 2, 1), _rungs(row)])
+        rows.append(
+            [title(row["target"]), label(row["condition"], row["overlaps_target"]), *_cells(row, 2, 1), _rungs(row)]
+        )
     for _, row in slopes.gamma(cells, scale="logit").iterrows():
         rows.append([title(row["target"]), "γ", *_cells(row, 2, 1), _rungs(row)])
     return ["Target", "Intermediate training", "Slope (log odds)", INTERVAL, "Rungs"], rows
