@@ -26,6 +26,7 @@ from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT, XlscaleError
 from xlscale.experiment import cells, studies
 from xlscale.experiment.recipe import NEEDED, Recipe
+from xlscale.record import store
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -260,6 +261,13 @@ def given(elsewhere, tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def smoke_cells() -> list[cells.Cell]:
     return studies.load("smoke").cells()
+
+
+@pytest.fixture
+def smoke_record(smoke_runs, smoke_cells, tmp_path) -> Path:
+    assert store.add(smoke_cells, tmp_path, smoke_runs) == len(smoke_cells)
+    assert store.add(smoke_cells, tmp_path, smoke_runs) == 0
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from xlscale.core.files import NOTEBOOK, XlscaleError
 from xlscale.experiment import cells, results, studies
 from xlscale.experiment.cells import PARAMETERS
 from xlscale.metrics import predictions
-from xlscale.record import canary
 
 
 @pytest.mark.parametrize(
@@ -257,15 +256,3 @@ def test_notebook_defaults_are_a_cell_of_the_pilot(phase):
     values.pop("__builtins__")
     assert set(values) == set(PARAMETERS[phase].model_fields)
     assert cells.make(phase, values).id in {cell.id for cell in studies.load("pilot").cells()}
-
-
-def test_codes_are_tied_by_chains_of_equivalent_stamps_only(tmp_path):
-    pairs = [("a", "b", "equivalent"), ("b", "c", "equivalent"), ("c", "d", "different")]
-    stamps = [
-        {"phase": "target", "recorded": old * 64, "current": new * 64, "verdict": verdict, "cells": [], "machine": "m"}
-        for old, new, verdict in pairs
-    ]
-    files.write_json(tmp_path / canary.FILE, stamps)
-    assert canary.linked("target", "c" * 64, tmp_path) == {"a" * 64, "b" * 64, "c" * 64}
-    assert canary.linked("target", "d" * 64, tmp_path) == {"d" * 64}
-    assert canary.linked("pretrained", "a" * 64, tmp_path) == {"a" * 64}

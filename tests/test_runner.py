@@ -20,7 +20,7 @@ from xlscale.engine import runner
 from xlscale.experiment import cells, results
 from xlscale.experiment.results import Result
 from xlscale.metrics import predictions
-from xlscale.record import canary, store
+from xlscale.record import store
 
 
 def _result(runs: Path, cell: cells.Cell) -> Result:
@@ -164,13 +164,6 @@ def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_ce
 _read = results.result_of
 
 
-@pytest.fixture
-def smoke_record(smoke_runs, smoke_cells, tmp_path) -> Path:
-    assert store.add(smoke_cells, tmp_path, smoke_runs) == len(smoke_cells)
-    assert store.add(smoke_cells, tmp_path, smoke_runs) == 0
-    return tmp_path
-
-
 def test_the_record_is_tidy_and_its_bytes_are_stable(smoke_record, smoke_runs, smoke_cells, tmp_path_factory):
     assert set(store.check(smoke_record).values()) == {"ok"}
     table = store.cells(smoke_record, "target")
@@ -213,37 +206,3 @@ def test_a_tampered_record_is_found(smoke_record, smoke_cells):
     broken.write_bytes(broken.read_bytes()[:-50])
     with pytest.raises(XlscaleError, match="not a readable record"):
         store.results(smoke_record)
-
-
-def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, monkeypatch):
-    before = store.results(smoke_record)
-    assert canary.changed(before, smoke_record) == {}
-    recorded_code = {result.phase: result.fingerprint for result in before.values()}
-    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: "f" * 64)
-    assert set(canary.changed(before, smoke_record)) == set(cells.PARAMETERS)
-    pairs = [(old, old.model_copy(update={"fingerprint": "f" * 64})) for old in before.values()]
-    pairs = [
-        (old, new.model_copy(update={"predictions_sha256": "0" * 64}) if old.phase == "target" else new)
-        for old, new in pairs
-    ]
-    verdicts = {stamp.phase: stamp.verdict for stamp in canary.stamp(smoke_record, pairs)}
-    assert verdicts == {"pretrained": "equivalent", "intermediate": "equivalent", "target": "different"}
-    after = store.results(smoke_record)
-    assert {result.phase for result in after.values()} == {"pretrained", "intermediate"}  # the target cells are void
-    assert canary.changed(after, smoke_record) == {}
-    # Whoever goes back to the recorded code has the whole record again.
-    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: recorded_code[phase])
-    assert store.results(smoke_record) == before
-
-
-def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(smoke_record, monkeypatch):
-    before = store.results(smoke_record)
-    codes = {result.phase: result.fingerprint for result in before.values()} | {"intermediate": "f" * 64}
-    monkeypatch.setattr(canary.fingerprint, "of_phase", lambda phase: codes[phase])
-    old = next(result for result in before.values() if result.phase == "intermediate")
-    failed = old.model_copy(
-        update={"status": "failed", "reason": "diverged", "fingerprint": "f" * 64, "environment": {}, "value": None}
-    )
-    assert [stamp.verdict for stamp in canary.stamp(smoke_record, [(old, failed)])] == ["different"]
-    left = store.results(smoke_record)
-    assert {result.parameters.get("intermediate", "none") for result in left.values()} == {"none"}
