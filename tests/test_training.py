@@ -1,6 +1,7 @@
 """Training: determinism, schedule, precision paths, frozen embeddings, divergence."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
-from xlscale.core import machine
-from xlscale.core.files import XlscaleError
+from xlscale.core import machine, registry
+from xlscale.core.files import ROOT, XlscaleError
 from xlscale.data import load
 from xlscale.data.batches import Encoded
 from xlscale.metrics.predictions import zero_shot_mean
 from xlscale.models import ladder
-from xlscale.training import evaluate, loop
+from xlscale.training import evaluate, loop, objectives
 from xlscale.training.backends.cpu import CPU
 from xlscale.training.methods.full import Full
 from xlscale.training.model import Model
@@ -107,6 +108,18 @@ def test_tokens_are_counted_and_hardly_any_is_padding(e5, prepared):
 def test_an_exploding_run_is_reported_with_its_step(e5, prepared):
     with pytest.raises(loop.Diverged, match=r"loss .* at step \d+ of 20"):
         _train(e5, prepared, "float32", learning_rate=0.9)
+
+
+def test_an_objective_is_one_file_and_one_name(e5, prepared, tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (name,) = re.findall(r'"smoothed":\s+"(xlscale[\w.]+):Smoothed"', text)
+    (tmp_path / "smoothed.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(tmp_path)])
+    monkeypatch.setitem(registry.PARTS["objective"], "smoothed", f"{name}:Smoothed")
+    plain = _train(e5, prepared, "float32", epochs=1)[0].losses
+    smoothed = _train(e5, prepared, "float32", epochs=1, objective="smoothed")[0].losses
+    assert smoothed[0] == pytest.approx(plain[0], abs=0.3) and smoothed != plain
 
 
 def test_schedule_warms_up_and_decays_to_nearly_zero():
