@@ -8,6 +8,7 @@ from conftest import archive
 
 from data_manifest.builders import (
     bigbench,
+    debian,
     help_pages,
     intermediate,
     libreoffice,
@@ -180,7 +181,7 @@ def test_what_comes_before_is_excluded():
     assert set(topic["text"]) <= shared.texts
     other = intermediate.from_earlier_sets(catalogue.data_card("squad_v1"), "train")
     trained, unseen = (set(topic.loc[topic["split"].isin(splits), "text"]) for splits in (["train"], ["dev", "test"]))
-    assert not other.groups and unseen <= other.texts and not trained & other.texts
+    assert not other.names and unseen <= other.texts and not trained & other.texts
     assert trained <= intermediate.from_earlier_sets(catalogue.data_card("squad_v1"), "dev").texts
 
 
@@ -277,8 +278,10 @@ def test_role_of_a_package(tags, expected):
 
 def test_tags_that_go_over_several_lines(tmp_path):
     path = tmp_path / "Packages"
-    path.write_text("Package: a\nTag: use::viewing,\n role::plugin\nSection: x\n\nPackage: b\nSection: x\n")
-    assert list(package_role._kinds(path)) == [("a", "plugin")]
+    known = "Section: x\nDescription-md5: 0\n"
+    path.write_text(f"Package: a\nTag: use::viewing,\n role::plugin\n{known}\nPackage: b\n{known}")
+    roles = {package: package_role.role(entry.tags) for package, entry in debian.packages(path).items()}
+    assert roles == {"a": "plugin", "b": ""}
 
 
 def test_sentences_and_runs():

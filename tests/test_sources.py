@@ -582,6 +582,13 @@ def test_an_interrupted_fetch_is_not_taken_for_a_whole_one(shards, monkeypatch, 
     assert catalogue.locked("sciq").splits == {"train": {"en": 16}, "dev": {"en": 6}}
 
 
+def test_a_library_that_is_content_with_what_is_there_is_not_believed(shards, monkeypatch):
+    hub = Hub(shards, monkeypatch)
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: None)  # as it does where the hub cannot be reached
+    with pytest.raises(XlscaleError, match=r"sciq: data/train-.*: could not be downloaded \(the hub cannot be reached"):
+        download.fetch(catalogue.data_card("sciq"))
+
+
 def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
     hub = Hub(shards, monkeypatch, broken="data/train-00001-of-00002.parquet")
     assert main(["data", "fetch", "sciq"]) == 1

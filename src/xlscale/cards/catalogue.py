@@ -87,7 +87,11 @@ def locked(name: str) -> Lock:
 
 def card(name: str) -> DataCard | ModelCard:
     """The card of a data set or of a model. Raises XlscaleError for an unknown name or a broken card."""
-    return model_card(name) if name in names("models") else data_card(name)
+    if name in (models := names("models")):
+        return model_card(name)
+    if name not in (data := names("data") + names(SOURCES)):
+        raise XlscaleError(f"unknown card {name!r}: expected one of {', '.join(data + models)}")
+    return data_card(name)
 
 
 @cache

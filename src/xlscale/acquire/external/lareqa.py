@@ -6,12 +6,11 @@ code does. A question is answered, in any language, by the sentence that holds t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import XlscaleError, one_line, relative
+from xlscale.acquire.external import readers
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -20,17 +19,9 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     ``answers`` are the ids of the questions that a sentence answers. The language is the file's name. Raises
     XlscaleError for another structure.
     """
-    language = path.stem
-    try:
-        paragraphs = [
-            p for article in json.loads(path.read_text(encoding="utf-8"))["data"] for p in article["paragraphs"]
-        ]
-        for number, paragraph in enumerate(paragraphs, 1):
-            yield from _paragraph(paragraph, f"{language}_{number}")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise XlscaleError(
-            f"{relative(path)}: expected SQuAD's JSON with sentence_breaks ({one_line(error)})"
-        ) from None
+    with readers.expecting(path, "SQuAD's JSON with sentence_breaks"):
+        for number, (_, paragraph) in enumerate(readers.paragraphs(path), 1):
+            yield from _paragraph(paragraph, f"{path.stem}_{number}")
 
 
 def _paragraph(paragraph: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:

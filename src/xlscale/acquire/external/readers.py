@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,38 +24,38 @@ Record = dict[str, Any]
 EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
 
 
+@contextmanager
+def expecting(path: Path, what: str) -> Iterator[None]:
+    """Turn what reading a file of another form raises into one line: the file, ``what`` it was expected to be, why."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise XlscaleError(f"{relative(path)}: expected {what} ({one_line(error)})") from None
+
+
 def parquet(path: Path) -> Iterator[Record]:
     """The rows of a Parquet file, a batch at a time."""
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=2048):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected a whole Parquet file ({one_line(error)})") from None
+    with expecting(path, "a whole Parquet file"), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=2048):
+            yield from batch.to_pylist()
 
 
 def text_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file, without their ends, and without the empty lines after the last other one."""
     empty = 0
-    try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            for line in (line.rstrip("\r\n") for line in file):
-                if not line:
-                    empty += 1
-                    continue
-                yield from [""] * empty
-                yield line
-                empty = 0
-    except (UnicodeDecodeError, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected UTF-8 text ({one_line(error)})") from None
+    with expecting(path, "UTF-8 text"), open(path, encoding="utf-8", newline="\n") as file:
+        for line in (line.rstrip("\r\n") for line in file):
+            if not line:
+                empty += 1
+                continue
+            yield from [""] * empty
+            yield line
+            empty = 0
 
 
 def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
     """``text`` of every line, and its ``label`` from the other file."""
-    if labels is None:
-        yield from ({"text": line} for line in text_lines(path))
-    else:
-        yield from ({"text": text, "label": label} for text, label in beside(path, text_lines(path), labels))
+    yield from _labelled(path, ({"text": line} for line in text_lines(path)), labels)
 
 
 def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -64,10 +65,12 @@ def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
     field goes over the end of a line. Raises XlscaleError for a quote that is not closed in its line.
     """
     fields = (_fields(path, number, line) for number, line in enumerate(text_lines(path), 1))
-    if labels is None:
-        yield from fields
-    else:
-        yield from (row | {"label": label} for row, label in beside(path, fields, labels))
+    yield from _labelled(path, fields, labels)
+
+
+def _labelled(path: Path, records: Iterator[Record], labels: Path | None) -> Iterator[Record]:
+    """The records, each with the ``label`` of its line in the other file if there is one."""
+    return (one | {"label": label} for one, label in beside(path, records, labels)) if labels else records
 
 
 def _fields(path: Path, number: int, line: str) -> Record:
@@ -155,20 +158,22 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
 
 def squad(path: Path) -> Iterator[Record]:
     """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    answers = question.get("answers", [])
-                    if any(not answer["text"] for answer in answers):
-                        raise XlscaleError(f"{relative(path)}: id {question['id']!r}: no true answer{EMPTIED}")
-                    yield {
-                        "id": question["id"],
-                        "title": article.get("title", ""),
-                        "question": question["question"],
-                        "context": paragraph["context"],
-                        "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
-                    }
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: expected SQuAD's JSON ({one_line(error)})") from None
+    with expecting(path, "SQuAD's JSON"):
+        for article, paragraph in paragraphs(path):
+            for question in paragraph["qas"]:
+                answers = question.get("answers", [])
+                if any(not answer["text"] for answer in answers):
+                    raise XlscaleError(f"{relative(path)}: id {question['id']!r}: no true answer{EMPTIED}")
+                yield {
+                    "id": question["id"],
+                    "title": article.get("title", ""),
+                    "question": question["question"],
+                    "context": paragraph["context"],
+                    "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
+                }
+
+
+def paragraphs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every paragraph of SQuAD's JSON, after its article."""
+    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        yield from ((article, paragraph) for paragraph in article["paragraphs"])
