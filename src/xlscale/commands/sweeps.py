@@ -88,3 +88,13 @@ def drop_stale(chosen: list[Cell], runs: Path) -> None:
             stale.add(cell.id)
     for name in stale:
         (runs / name / "result.json").replace(runs / name / "result.stale.json")
+
+
+def heal(name: str, jobs: int) -> None:
+    """Distil the cut rungs of a model to the whole one and judge them, see ``training.healing``."""
+    from xlscale.acquire import ensure
+    from xlscale.cards.catalogue import model_card
+    from xlscale.training import healing
+
+    ensure.ensure([], [model_card(name)])  # the text and the data that judge are bundled
+    healing.main(name, jobs)

@@ -115,7 +115,7 @@ VERBS = [
         "heal",
         "distil the cut rungs of a model to the whole one, and judge them before and after",
         "heal --model e5_small_healed",
-        "training.healing:main",
+        "commands.sweeps:heal",
         (
             (
                 "--model",
