@@ -153,7 +153,7 @@ def test_a_missing_package_gives_one_line(toy, monkeypatch, tmp_path):
 
 def test_two_commands_at_once_build_it_once(toy):
     card, builds = toy
-    command = [sys.executable, "-m", "xlscale.commands.data", "fetch", "toy"]
+    command = [sys.executable, "-m", "xlscale", "data", "fetch", "toy"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[0] for process in both]
     assert all(line.startswith("toy: built from its packages, sha256 as in the card") for line in said)
