@@ -18,7 +18,7 @@ def cells(jobs: int) -> dict[str, float]:
     """Run the smoke study, ``jobs`` cells at a time, and give the overhead of a cell in seconds.
 
     Overhead: from the moment Snakemake starts the cell to its complete result, minus the stages train and evaluate.
-    ``median`` is over all cells but the first ones, which wait while the warm process imports; ``first`` is theirs.
+    ``median`` is over all cells but the first ones, which wait while the fork server imports; ``first`` is theirs.
     ``sweep`` counts everything: (cores * wall time - training and evaluation) / cells.
     """
     with tempfile.TemporaryDirectory(prefix="xlscale-overhead-") as runs:
