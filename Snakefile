@@ -96,7 +96,7 @@ if BUILD:
     RECOMPUTED = [RESULT.format(id=cell.id) for cell in CHOSEN]
     FRESH = receipts("record") if BUILD.source == "fresh" else []
     STEP = (
-        f"mkdir -p {HERE}/{{wildcards.step}}; exec {PYTHON} -m xlscale step {{wildcards.step}} --study {BUILD.study}"
+        f"mkdir -p {HERE}/{{wildcards.step}}; exec {PYTHON} -m xlscale step {{wildcards.step}} --study {shlex.quote(BUILD.study)}"
         f" --source {BUILD.source} --cells {BUILD.cells} 2> {HERE}/{{wildcards.step}}/log.txt"
     )
 
