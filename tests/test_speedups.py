@@ -135,12 +135,15 @@ def _plain_bfloat16(e5, work):
 
 
 def test_bfloat16_with_master_weights_is_the_plain_loop_bit_for_bit(e5, work):
+    task, train, rows, encoded = work  # some of them: bfloat16 is slow where it is emulated
+    work = task, train.take(np.arange(32)), rows.select(range(10)), encoded.of_rows(np.arange(10))
     losses, predictions = _fast(e5, work, "bf16")
     plain, expected = _plain_bfloat16(e5, work)
     assert losses == plain
     assert predictions.equals(expected)
 
 
+@pytest.mark.skipif(not machine.native_bf16(), reason="bfloat16 is emulated here and takes minutes")
 def test_bfloat16_moves_every_parameter_as_float32_does(e5):
     # With layer norms rounded too, their weights and biases went astray by 6 to 14%, and retrieval suffered.
     task = tasks.of(data_card("squad_wiki"))
