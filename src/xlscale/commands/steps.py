@@ -57,6 +57,7 @@ READS: dict[str, list[Path]] = {
 # step -> the module that it calls; of the rest see ``Build.made_from``
 CODE = {"check": "xlscale.record.store", "record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
 LOCK = ROOT / "requirements.lock"
+PREPARATION = "08_preparation"
 OVERLAY = "scaling_overlay"
 
 
@@ -85,7 +86,7 @@ class Build:
     def notebooks(self) -> list[str]:
         """The analysis notebooks that make the paper's numbers."""
         # What was prepared is not computed anew, so it is not in every record.
-        left_out = set() if (RESULTS / "healing.csv").exists() else {"08_preparation"}
+        left_out = set() if (RESULTS / "healing.csv").exists() else {PREPARATION}
         return [name for name in READS if name[0].isdigit() and name not in left_out]
 
     @property
@@ -134,8 +135,10 @@ class Build:
 
     def made_from(self, step: str) -> str:
         """Hash of what the step depends on: its options, its code, and the content of what it reads."""
-        options = [self.study, self.source, self.cells if step == "agreement" else ""]
-        return digest([options, self._code(step), _contents([*READS[step], LOCK])])
+        options, reads = [self.study, self.source, self.cells if step == "agreement" else ""], READS[step]
+        if step in self.notebooks and step != PREPARATION:  # which tells of what is committed, whatever else is built
+            reads = [self.record if path == RESULTS else path for path in reads]
+        return digest([options, self._code(step), _contents([*reads, LOCK])])
 
     def _code(self, step: str) -> str | dict[str, str]:
         if step in self.notebooks:
@@ -194,7 +197,7 @@ def _execute(name: str, build: Build) -> Outcome:
 
     print(f"Notebook {name}", flush=True)
     parameters: dict[str, str | int] = {"out": str(build.out)}
-    if name == "08_preparation":
+    if name == PREPARATION:
         parameters |= {"again": 0}
     elif name != "00_data":
         parameters |= {"record": str(build.record) if build.source == "fresh" else "", "study": build.study}
