@@ -36,8 +36,8 @@ def run(study: str | None, jobs: int, against: str | None = None) -> bool:
     if not changed:
         print("The code behind every recorded cell is the record's, or stamped as equivalent to it.")
         return True
-    chosen = [cell for cell in stated(study) if cell.id in recorded and _key(recorded[cell.id]) in changed]
-    _check_coverage(changed, {_key(recorded[cell.id]) for cell in chosen}, study)
+    chosen = [cell for cell in stated(study) if cell.id in recorded and canary.key(recorded[cell.id]) in changed]
+    _check_coverage(changed, {canary.key(recorded[cell.id]) for cell in chosen}, study)
     before = by_commit(against, chosen, jobs) if against else _as_recorded(chosen, recorded)
     if strange := [cell for cell in chosen if before[cell.id].fingerprint not in _stands_for(recorded[cell.id])]:
         raise XlscaleError(f"AGAINST={against}: expected a commit whose code gave, or stands for, {strange[0].id}")
@@ -52,10 +52,6 @@ def stated(study: str | None) -> list[Cell]:
     """The canary cells of a study, or of all."""
     plans = [studies.load(name) for name in ([study] if study else studies.names())]
     return [cell for plan in plans if plan.canary for cell in plan.matching(plan.canary)]
-
-
-def _key(result: Result) -> tuple[str, str, str]:
-    return result.phase, result.fingerprint, canary.code(result)
 
 
 def _stands_for(result: Result) -> set[str]:

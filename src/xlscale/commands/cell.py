@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from xlscale.core.files import RUNS, read_json, relative, write_json
+from xlscale.core.files import write_json
 from xlscale.engine import processes, runner
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
@@ -17,19 +17,10 @@ def run(cell_id: str) -> None:
     Raises XlscaleError for an unknown id or a crash.
     """
     if processes.WATCHED not in os.environ:
-        cell = _find(cell_id)
+        cell = runner.find(cell_id)
         acquire(cell.lineage())
         write_json(cell.folder / "spec.json", cell.spec())
     runner.main(cell_id)
-
-
-def _find(cell_id: str) -> Cell:
-    spec = RUNS / cell_id / "spec.json"
-    if spec.exists():
-        return cells.from_spec(read_json(spec), relative(spec))
-    from xlscale.experiment import studies
-
-    return studies.find(cell_id)
 
 
 def acquire(chosen: Iterable[Cell]) -> None:

@@ -74,18 +74,20 @@ def drop_stale(chosen: list[Cell], runs: Path) -> None:
     """
     here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
     stale: set[str] = set()
-    for cell in chosen:  # parents come first
+    found: dict[str, Result] = {}
+    for cell in chosen:
         try:
-            result = results.result_of(cell, runs)
+            if result := results.result_of(cell, runs):
+                found[cell.id] = result
         except XlscaleError as error:
             print(f"{error}; the cell is run again")
             stale.add(cell.id)
-            continue
-        if result is None:
-            continue
-        own = canary.accepted(result) and result.environment.get("machine", "") in here
-        if not own or (cell.parent and cell.parent.id in stale):
-            stale.add(cell.id)
+    changed = canary.changed(found)
+    for cell in chosen:  # parents come first
+        if result := found.get(cell.id):
+            foreign = canary.key(result) in changed or result.environment.get("machine", "") not in here
+            if foreign or (cell.parent and cell.parent.id in stale):
+                stale.add(cell.id)
     for name in stale:
         (runs / name / "result.json").replace(runs / name / "result.stale.json")
 

@@ -33,6 +33,11 @@ def of_phase(phase: Phase, parts: Iterable[str] = ()) -> str:
 
 def modules_of_phase(phase: Phase, parts: Iterable[str] = ()) -> list[str]:
     """The modules that ``of_phase`` covers, sorted."""
+    return _covered(phase, tuple(parts))
+
+
+@cache  # a record holds thousands of cells of a few kinds
+def _covered(phase: Phase, parts: tuple[str, ...]) -> list[str]:
     return closure([*_notebook_imports(NOTEBOOK[phase]), *parts], OUTSIDE)
 
 

@@ -104,17 +104,21 @@ def running(cell: Cell, runs: Path = RUNS) -> bool:
         return True
 
 
+def find(cell_id: str) -> Cell:
+    """The cell with this id, by its ``spec.json`` in ``runs/``, else in any study. Raises XlscaleError."""
+    spec = RUNS / cell_id / "spec.json"
+    if spec.exists():
+        return cells.from_spec(read_json(spec), relative(spec))
+    from xlscale.experiment import studies
+
+    return studies.find(cell_id)
+
+
 def main(cell_id: str) -> None:
     """Run one cell by its id, its notebook in this process; one line when it ends. Raises XlscaleError."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(processes.TERMINATED))
     os.environ |= processes.ENVIRONMENT
-    spec = RUNS / cell_id / "spec.json"
-    if spec.exists():
-        cell = cells.from_spec(read_json(spec), relative(spec))
-    else:
-        from xlscale.experiment import studies
-
-        cell = studies.find(cell_id)
+    cell = find(cell_id)
     began = time.monotonic()
     try:
         if cell.parent and not result_of(cell):

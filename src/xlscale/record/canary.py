@@ -44,6 +44,11 @@ def code(result: Result) -> str:
         return result.fingerprint
 
 
+def key(result: Result) -> tuple[Phase, str, str]:
+    """(phase, recorded code, present code) of a recorded cell."""
+    return result.phase, result.fingerprint, code(result)
+
+
 def void(found: dict[str, Result], folder: Path = RESULTS) -> set[str]:
     """Ids of recorded cells whose code the present code was found to differ from.
 
@@ -55,7 +60,7 @@ def void(found: dict[str, Result], folder: Path = RESULTS) -> set[str]:
         for phase, old, new in changed(found, folder)
         if any((phase, old, one) in different for one in linked(phase, new, folder))
     }
-    return {name for name, result in found.items() if (result.phase, result.fingerprint, code(result)) in voided}
+    return {name for name, result in found.items() if key(result) in voided}
 
 
 def accepted(result: Result, folder: Path = RESULTS) -> bool:
@@ -74,7 +79,7 @@ def linked(phase: Phase, fingerprint: str, folder: Path = RESULTS) -> set[str]:
 
 def changed(found: dict[str, Result], folder: Path = RESULTS) -> set[tuple[Phase, str, str]]:
     """(phase, recorded code, present code) of recorded cells, where the two are not known to be equivalent."""
-    pairs = {(result.phase, result.fingerprint, code(result)) for result in found.values()}
+    pairs = {key(result) for result in found.values()}
     return {(phase, old, new) for phase, old, new in pairs if old not in linked(phase, new, folder)}
 
 
