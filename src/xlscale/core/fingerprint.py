@@ -110,6 +110,7 @@ def _notebook_trees(path: Path) -> list[ast.Module]:
     return [ast.parse("".join(cell["source"])) for cell in code]
 
 
+@cache
 def _notebook_code(path: Path) -> str:
     return _digest(map(normalised, _notebook_trees(path)))
 

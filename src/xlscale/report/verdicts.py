@@ -44,7 +44,7 @@ def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) ->
 
 def against_record(result: Result) -> pd.DataFrame:
     """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict."""
-    found = table(store.results(), {result.id: result})
-    recorded = store.results().get(result.id)
+    results = store.results()
+    found, recorded = table(results, {result.id: result}), results.get(result.id)
     code = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
     return found.drop(columns="agrees").assign(code=code)
