@@ -23,7 +23,7 @@ from xlscale.experiment import cells, studies
 if processes.WATCHED in os.environ:
     processes.die_with_parent()
 
-PYTHON, HERE = shlex.quote(sys.executable), shlex.quote(str(RUNS))
+PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
 BUILD = steps.Build(config["study"], config["source"], config["cells"]) if "source" in config else None
 ONLY = Path(config["only"]).read_text(encoding="utf-8").split() if "only" in config else None
 if ONLY is None or "study" in config:
@@ -35,20 +35,29 @@ else:
 CELLS = {member.id: member for cell in KNOWN for member in cell.lineage()}
 CHOSEN = BUILD.chosen() if BUILD else KNOWN
 
-RESULT = str(RUNS / "{id}" / "result.json")
+
+# Paths from there hold no character of the folders above, which may mean something to Snakemake.
+workdir: str(RUNS)
+
+
+RESULT = "{id}/result.json"
 RESULTS = [RESULT.format(id=name) for name in ([cell.id for cell in CHOSEN] if ONLY is None else ONLY)]
-RUN = f"exec {PYTHON} -m xlscale run {{wildcards.id}} > {HERE}/{{wildcards.id}}/log.txt 2>&1"
+RUN = f"exec {PYTHON} -m xlscale run {{wildcards.id}} > {{wildcards.id}}/log.txt 2>&1"
 
 
 def receipts(*names):
-    return [str(BUILD.receipt(name)) for name in names] if BUILD else []
+    return [os.path.relpath(BUILD.receipt(name), RUNS) for name in names] if BUILD else []
+
+
+# A record with a fault stops what is built from it before any expensive work. What is built afresh does not read it.
+FIRST = receipts("check") if BUILD and BUILD.source == "record" else []
 
 
 def parent(wildcards):
-    """The parent's result; what is yet to be computed also waits for the check of the record."""
+    """The parent's result; what is yet to be computed also waits for FIRST."""
     above = CELLS[wildcards.id].parent
-    first = [] if Path(RESULT.format(id=wildcards.id)).exists() else receipts("check")
-    return [ancient(path) for path in [*first, *([str(above.folder / "result.json")] if above else [])]]
+    first = [] if (RUNS / RESULT.format(id=wildcards.id)).exists() else FIRST
+    return [ancient(path) for path in [*first, *([RESULT.format(id=above.id)] if above else [])]]
 
 
 rule all:
@@ -92,12 +101,12 @@ rule target:
 
 if BUILD:
     BUILD.drop_stale()
-    RECEIPT = str(BUILD.receipt("{step}"))
+    (RECEIPT,) = receipts("{step}")
     RECOMPUTED = [RESULT.format(id=cell.id) for cell in CHOSEN]
     FRESH = receipts("record") if BUILD.source == "fresh" else []
     STEP = (
-        f"mkdir -p {HERE}/{{wildcards.step}}; exec {PYTHON} -m xlscale step {{wildcards.step}} --study {shlex.quote(BUILD.study)}"
-        f" --source {BUILD.source} --cells {BUILD.cells} 2> {HERE}/{{wildcards.step}}/log.txt"
+        f"mkdir -p {{wildcards.step}}; exec {PYTHON} -m xlscale step {{wildcards.step}} --study {shlex.quote(BUILD.study)}"
+        f" --source {BUILD.source} --cells {BUILD.cells} 2> {{wildcards.step}}/log.txt"
     )
 
     rule check:
@@ -120,7 +129,7 @@ if BUILD:
 
     rule notebook:
         input:
-            ancient(receipts("check")),
+            ancient(FIRST),
             FRESH,
         output:
             RECEIPT,

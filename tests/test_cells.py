@@ -1,6 +1,8 @@
 """Specification, strict parameters and identity of cells, and the expansion of studies."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -247,12 +249,81 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
         study.matching([{"layers": 1}, {"layers": 3}])
 
 
-@pytest.mark.parametrize("phase", list(PARAMETERS))
-def test_notebook_defaults_are_a_cell_of_the_pilot(phase):
+def _defaults(phase) -> dict:
+    """What a phase notebook's cell 'parameters' sets."""
     notebook = files.read_json(NOTEBOOK[phase])
     source = next("".join(c["source"]) for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
     values: dict = {}
     exec(source, values)
     values.pop("__builtins__")
+    return values
+
+
+@pytest.mark.parametrize("phase", list(PARAMETERS))
+def test_notebook_defaults_are_a_cell_of_the_pilot(phase):
+    values = _defaults(phase)
+    study = values.pop("study", "pilot")
     assert set(values) == set(PARAMETERS[phase].model_fields)
-    assert cells.make(phase, values).id in {cell.id for cell in studies.load("pilot").cells()}
+    assert cells.make(phase, studies.completed(values, study)).id in {cell.id for cell in studies.load("pilot").cells()}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4, 12])
+@pytest.mark.parametrize(
+    "changed", [{}, {"intermediate": "squad_wiki"}, {"target": "udhr", "intermediate": "squad_amazon"}]
+)
+def test_what_a_notebook_leaves_open_is_as_the_study_has_it_at_the_rung(layers, changed):
+    values = _defaults("target") | {"layers": layers, "seed": 12} | changed
+    study = studies.load(values.pop("study"))
+    found = cells.make("target", studies.completed(values, study.name))
+    assert found.id in {cell.id for cell in study.cells()}
+
+
+def test_what_is_given_stays_and_a_steps_recipe_needs_no_epochs():
+    values = _defaults("target") | {"steps": 40, "batch_tokens": 512, "learning_rate": 0.01}
+    found = studies.completed(values, values.pop("study"))
+    assert found["epochs"] is found["batch_size"] is None
+    assert (found["learning_rate"], found["examples"]) == (0.01, 800)
+    with pytest.raises(XlscaleError, match="target_recipes: expected an entry for the target 'symbol_group'"):
+        studies.completed(values | {"target": "symbol_group"}, "pilot")
+
+
+def test_all_that_is_missing_is_named_at_once(target_values):
+    values = target_values | {"epochs": None, "learning_rate": None}
+    with pytest.raises(XlscaleError, match="^parameters: epochs, learning_rate: expected a number, got nothing$"):
+        cells.make("target", values)
+
+
+@pytest.fixture
+def own_study(tmp_path, monkeypatch) -> str:
+    """A study of one's own beside the published ones."""
+    shutil.copytree(files.STUDIES, tmp_path, dirs_exist_ok=True)
+    text = (tmp_path / "pilot.yaml").read_text(encoding="utf-8")
+    text = text.replace("name: pilot", "name: mine").replace("published: true\n", "")
+    (tmp_path / "mine.yaml").write_text(
+        text.replace("[none, squad_wiki, squad_amazon]", "[none, squad]"), encoding="utf-8"
+    )
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    return "mine"
+
+
+def test_a_study_of_ones_own_has_record_figures_and_paper_beside_it(own_study, tmp_path):
+    assert studies.workplace("pilot") == {}
+    moved = studies.workplace(own_study)
+    assert moved["XLSCALE_RESULTS"] == str(tmp_path / "mine" / "results")
+    assert moved.keys() == {"XLSCALE_RESULTS", "XLSCALE_BUILT", "XLSCALE_REPRODUCTION"}
+    assert all(Path(path).is_relative_to(tmp_path / "mine") for path in moved.values())
+
+
+def test_data_sets_of_a_study_of_ones_own_are_not_the_papers(own_study):
+    assert "squad" in studies.data_sets(own_study)
+    assert studies.data_sets() == sorted({*studies.data_sets(own_study)} - ({"squad"} - {*studies.data_sets()}))
+    assert own_study not in [study.name for study in studies.published()]
+
+
+def test_the_tolerance_of_a_cell_is_that_of_the_study_that_holds_it():
+    pilot = studies.load("pilot").cells()
+    assert studies.holding(pilot[0].id) == {cell.id for cell in pilot}
+    rates = {cell.id for cell in studies.load("pilot_rate").cells()}
+    only = next(iter(rates - {cell.id for cell in pilot}))
+    assert studies.holding(only) == rates
+    assert studies.holding("target-x") == set()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from conftest import forked, processes, start, wait, xlscale
 
 from xlscale.engine import fork_server, runner
+from xlscale.engine import processes as processes_
 from xlscale.experiment import results
 from xlscale.experiment.cells import Cell
 
@@ -67,13 +69,14 @@ def test_nothing_is_forked_beside_an_accelerator(sign, monkeypatch):
     monkeypatch.setattr(fork_server, "MODULES", [])
     monkeypatch.setattr(*sign, lambda: True)
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    monkeypatch.setattr(fork_server, "_die_with", lambda parent: None)
     with fork_server.private_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/s")
         listener.listen()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(f"{folder}/s")
             with pytest.raises(SystemExit, match="an accelerator.*every cell imports for itself"):
-                fork_server.serve(listener, folder)
+                fork_server.serve(listener, os.getppid())
 
 
 def test_importing_does_not_initialise_an_accelerator_and_starts_no_thread(tmp_path):
@@ -124,3 +127,59 @@ def test_folders_for_sockets_have_short_paths_and_are_private(monkeypatch, tmp_p
     with fork_server.private_folder() as folder:
         assert len(folder) < 40
         assert os.stat(folder).st_mode & 0o777 == 0o700
+
+
+def test_a_folder_for_sockets_whose_owner_was_killed_goes_with_the_next_and_no_other(monkeypatch):
+    import tempfile
+
+    own = tempfile.TemporaryDirectory(dir="/tmp")  # short
+    tmp_path = Path(own.name)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import sys; from xlscale.engine import fork_server as f; c = f.private_folder(); print(c.__enter__()); "
+    code += "sys.stdout.flush(); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    owners = [
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    dead, alive = (Path(owner.stdout.readline().strip()) for owner in owners)
+    assert dead.exists() and alive.exists() and dead.parent == tmp_path
+    owners[0].kill()
+    owners[0].wait()
+    with fork_server.private_folder() as folder:
+        assert sorted(tmp_path.iterdir()) == sorted([alive, Path(folder)])
+    owners[1].kill()
+    owners[1].communicate()
+    own.cleanup()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0, 4.0])
+def test_a_sweep_that_is_killed_while_it_starts_leaves_no_process(seconds, smoke_cells, tmp_path):
+    process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "2")
+    wait(lambda: processes("xlscale.engine.fork_server", tmp_path))
+    time.sleep(seconds)
+    process.kill()  # not waited for: a process that has ended without anyone's asking is as dead
+    wait(lambda: len(_of_sweep(tmp_path)) == 0, 5)
+    process.wait()
+
+
+def _of_sweep(runs: Path) -> list[int]:
+    """The living processes of a sweep in ``runs``."""
+    return [
+        pid
+        for needle in ("xlscale\0run", "xlscale.engine.fork_server", "snakemake\0--snakefile")
+        for pid in processes(needle, runs)
+    ]
+
+
+def test_who_starts_after_its_parent_has_died_ends_with_the_sweep():
+    """A shell that Snakemake has started lives on for a moment when Snakemake is killed, and so has another parent."""
+    sweep = subprocess.Popen(["sleep", "60"])
+    code = "import time; from xlscale.engine import processes; processes.die_with_parent(); time.sleep(60)"
+    orphan = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {processes_.WATCHED: str(sweep.pid)})
+    time.sleep(1)
+    assert orphan.poll() is None
+    sweep.kill()  # a zombie from now on
+    assert orphan.wait(10) == 1
+    sweep.wait()

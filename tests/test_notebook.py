@@ -166,3 +166,19 @@ def test_no_library_is_imported_before_the_environment_is_set():
     code = "import sys, xlscale.__main__, xlscale.engine.runner; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "pandas", "datasets", "matplotlib", "pyarrow"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])
+def test_a_misspelt_parameter_is_no_default(execute, kernel, tmp_path):
+    """Papermill itself warns and goes on with the default: also when someone runs it by hand, with Jupyter's kernel."""
+    check = "from xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')\nlayers"
+    ends = execute("layers = 1  # a rung\nstudy = ''", check, layers=2)
+    assert ends[-1].outputs[-1].data == {"text/plain": "2"}
+    expected = "example.ipynb: layer: expected one of layers, study"
+    if not kernel:
+        with pytest.raises(Crashed, match=expected):
+            execute("layers = 1\nstudy = ''", check, layer=2)
+        return
+    command = [sys.executable, "-m", "papermill", tmp_path / "here" / "example.ipynb", tmp_path / "by hand.ipynb"]
+    done = subprocess.run([*command, "-p", "layer", "2"], capture_output=True, text=True)
+    assert done.returncode == 1 and expected in done.stderr

@@ -84,6 +84,8 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     # Nothing goes on training behind the dead process's back, and nothing half-written counts.
     wait(lambda: not processes("xlscale\0run", runs) and not processes("xlscale.engine.fork_server", runs), 20)
     assert not (runs / chosen[0].id / "result.json").exists()
+    if victim in ("client", "forked runner"):  # what they leave is what the runner leaves
+        return
     done = xlscale("run", chosen[0].id, runs=runs, check=False)
     assert done.returncode == 0, done.stderr
     for cell in wanted:
@@ -117,6 +119,73 @@ def test_a_full_disk_is_one_line_and_no_result(smoke_cells, tmp_path):
     assert "File too large" in lines[0]
     assert _result(tmp_path, cell) is None
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.fixture
+def odd_places(smoke_runs, smoke_cells, tmp_path) -> tuple[Path, dict[str, str], cells.Cell]:
+    """Runs that lack one cell after an intermediate training, and an environment, both with odd paths; that cell."""
+    runs, scratch = tmp_path / "r{id}s", tmp_path / "t: #"
+    scratch.mkdir()
+    wanted = next(
+        c for c in smoke_cells if c.condition == "squad_amazon" and getattr(c.parameters, "target", 0) == "topic"
+    )
+    for cell in smoke_cells:
+        if cell != wanted:
+            shutil.copytree(smoke_runs / cell.id, runs / cell.id)
+    return runs, {"TMPDIR": str(scratch), "HOME": "/proc/nowhere"}, wanted
+
+
+@pytest.mark.slow
+def test_odd_paths_a_clock_ahead_a_lost_checkpoint_and_no_home_stop_no_sweep(odd_places, smoke_runs):
+    runs, environment, wanted = odd_places
+    for path in runs.glob("*/result.json"):
+        os.utime(path, (time.time() + 7200,) * 2)
+    (runs / wanted.parent.id / runner.CHECKPOINT).unlink()
+    done = xlscale("sweep", "--study", "smoke", runs=runs, check=False, **environment)
+    assert done.returncode == 0, done.stderr
+    for cell in (wanted, wanted.parent):
+        assert _result(runs, cell).predictions_sha256 == _result(smoke_runs, cell).predictions_sha256
+    assert list(Path(environment["TMPDIR"]).iterdir()) == []
+
+
+def test_a_checkpoint_that_is_not_needed_may_be_deleted(smoke_runs, smoke_cells, tmp_path):
+    trained = next(cell for cell in smoke_cells if cell.phase == "intermediate")
+    shutil.copytree(smoke_runs / trained.id, tmp_path / trained.id)
+    (tmp_path / trained.id / runner.CHECKPOINT).unlink()
+    assert _result(tmp_path, trained)
+    assert runner.give_up_lost(trained, tmp_path)
+    assert _result(tmp_path, trained) is None
+    assert not runner.give_up_lost(trained, tmp_path)
+
+
+def test_inputs_longer_than_the_model_has_positions_are_told_before_the_training(target_values, tmp_path, monkeypatch):
+    from xlscale.engine import phase
+    from xlscale.models import ladder
+
+    run = phase.OpenCell(cells.make("target", target_values | {"intermediate": "none"}), tmp_path)
+    assert ladder.longest_input(run.starting_point()) == 512
+    monkeypatch.setattr(ladder, "longest_input", lambda model: 47)
+    with pytest.raises(XlscaleError, match="^target-.*: max_length: expected at most 47 for e5_small, got 48$"):
+        run.starting_point()
+
+
+@pytest.mark.parametrize(("kind", "reserved"), [("bert", 0), ("xlm-roberta", 2)])
+def test_positions_are_what_the_model_can_read(kind, reserved):
+    """XLM-R counts positions from behind the id of its padding, so the last ones are not there for tokens."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from xlscale.models import ladder
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    pad = {"pad_token_id": 1} if reserved else {}
+    config = AutoConfig.for_model(kind, vocab_size=20, max_position_embeddings=12, **sizes, **pad)
+    model = AutoModel.from_config(config).eval()
+    longest = ladder.longest_input(model)
+    assert longest == 12 - reserved
+    model(torch.full((1, longest), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, longest + 1), 5))
 
 
 def test_a_half_written_result_is_never_taken(smoke_runs, smoke_cells, tmp_path):

@@ -23,8 +23,8 @@ def work(request, e5):
     torch.set_num_threads(machine.THREADS)
     task, rows = tasks.of(data_card(request.param)), load.splits(data_card(request.param))
     tokenizer = ladder.tokenizer(e5)
-    train = task.encode(rows["train"].select(range(64)), tokenizer, e5.prefix, 64)
-    dev = rows["dev"].select(range(40))
+    train = task.encode(rows["train"].select(range(32)), tokenizer, e5.prefix, 64)
+    dev = rows["dev"].select(range(20))
     train = task.training_inputs(train, np.random.default_rng(0))
     return task, train, dev, task.encode(dev, tokenizer, e5.prefix, 64)
 

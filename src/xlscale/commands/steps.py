@@ -199,8 +199,10 @@ def _execute(name: str, build: Build) -> Outcome:
     parameters: dict[str, str | int] = {"out": str(build.out)}
     if name == PREPARATION:
         parameters |= {"again": 0}
-    elif name != "00_data":
-        parameters |= {"record": str(build.record) if build.source == "fresh" else "", "study": build.study}
+    else:
+        parameters["study"] = build.study
+        if name != "00_data":
+            parameters["record"] = str(build.record) if build.source == "fresh" else ""
     folder = build.out if build.source == "fresh" else REPRODUCTION
     executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
     notebook.execute(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
@@ -235,7 +237,7 @@ def _agreement(build: Build) -> Outcome:
     mine = {cell.id: results.result_of(cell, RUNS) for cell in build.chosen()}
     table = verdicts.table(recorded, mine)
     text, data = REPRODUCTION / "agreement.md", REPRODUCTION / "agreement.csv"
-    write_text(text, verdicts.markdown(plan.title, table, recorded, sweeps.changed_phases(recorded)))
+    write_text(text, verdicts.markdown(plan.title, recorded, mine, sweeps.changed_phases(recorded)))
     write_text(data, table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
     drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, NoReturn
@@ -219,12 +220,24 @@ def _texts(does: str, example: str) -> dict[str, Any]:
 
 
 def _call(verb: Verb, **options: Any) -> bool:
+    if options.get("study"):
+        _go_to(options["study"])
     if JOBS in verb.options and options["jobs"] is None:
         options["jobs"] = _default_jobs()
     outcome = resolve_name(f"xlscale.{verb.call}")(**options)
     if isinstance(outcome, str):
         print(outcome)
     return outcome is not False
+
+
+def _go_to(study: str) -> None:
+    """Begin again where the record, figures and paper of a study of one's own lie, see ``studies.workplace``: folders
+    are read from the environment when the package is imported."""
+    from xlscale.experiment import studies
+
+    moved = {name: path for name, path in studies.workplace(study).items() if name not in os.environ}
+    if moved:
+        os.execve(sys.executable, [sys.executable, "-m", "xlscale", *sys.argv[1:]], os.environ | moved)
 
 
 def _default_jobs() -> int:

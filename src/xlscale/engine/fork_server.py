@@ -31,6 +31,7 @@ TAKEN = b"t"
 KILLED = 128 + signal.SIGKILL
 # What the imports see: pyarrow's allocator starts no thread, of which a fork would have none.
 IMPORTING = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+PREFIX = "xlscale-"  # of the names of temporary folders
 SHORT = 60  # characters of a temporary folder, for sockets: their whole path may have about 100
 # What a cell imports from other packages. What is missing here is imported by each cell.
 MODULES = [
@@ -46,18 +47,32 @@ MODULES = [
 ]
 
 
-def private_folder():
-    """A temporary folder for sockets, as a context manager that gives its path: no one else may enter, path short."""
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """A temporary folder for sockets and lists while the block runs; gives its path: no one else may enter, path short.
+
+    Removes what was left by those who were killed.
+    """
+    import shutil
     import tempfile
+    from pathlib import Path
+
+    from filelock import FileLock, Timeout
 
     base = tempfile.gettempdir()
-    folder = base if len(base) < SHORT else "/tmp"
-    return tempfile.TemporaryDirectory(prefix="xl-", dir=folder, ignore_cleanup_errors=True)
+    base = base if len(base) < SHORT else "/tmp"
+    for left in Path(base).glob(f"{PREFIX}*/lock"):
+        with suppress(Timeout, OSError), FileLock(left, blocking=False):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    new = tempfile.TemporaryDirectory(prefix=PREFIX, dir=base, ignore_cleanup_errors=True)
+    with new as folder, FileLock(os.path.join(folder, "lock")):
+        yield folder
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], log: IO[bytes]) -> Iterator[dict[str, str]]:
-    """Have a server while the block runs; gives the environment variables by which ``run`` finds it.
+def serving(folder: str, environment: Mapping[str, str], log: IO[bytes]) -> Iterator[dict[str, str]]:
+    """Have a server in a ``private_folder`` while the block runs; gives the environment variables by which ``run``
+    finds it.
 
     Gives none outside Linux: elsewhere a fork of a process with these libraries is not safe.
     """
@@ -66,23 +81,22 @@ def serving(environment: Mapping[str, str], log: IO[bytes]) -> Iterator[dict[str
         return
     import subprocess
 
-    with private_folder() as folder:
-        path = os.path.join(folder, "s")
-        # Bound here, so that cells may knock before the imports are done; closed here, so that they are turned away
-        # when the server is dead. The server reads end of file from its standard input when this process is.
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen(128)
-            command = [sys.executable, "-m", "xlscale.engine.fork_server", str(listener.fileno()), folder]
-            server = subprocess.Popen(
-                command, env={**environment, **processes.ENVIRONMENT, **IMPORTING}, cwd=files.ROOT,
-                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[listener.fileno()], start_new_session=True,
-            )  # fmt: skip
-        try:
-            yield {ADDRESS: path}
-        finally:
-            server.kill()
-            server.communicate()
+    path = os.path.join(folder, "s")
+    # Bound here, so that cells may knock before the imports are done; closed here, so that they are turned away when
+    # the server is dead.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(128)
+        command = [sys.executable, "-m", "xlscale.engine.fork_server", str(listener.fileno()), str(os.getpid())]
+        server = subprocess.Popen(
+            command, env={**environment, **processes.ENVIRONMENT, **IMPORTING}, cwd=files.ROOT,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[listener.fileno()], start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield {ADDRESS: path}
+    finally:
+        server.kill()
+        server.wait()
 
 
 def ask(cell_id: str) -> int | None:
@@ -107,12 +121,12 @@ def ask(cell_id: str) -> int | None:
         return code[0] if code else KILLED
 
 
-def serve(listener: socket.socket, folder: str) -> NoReturn:
-    """Import, then fork a runner for every connection, until standard input ends or a fork would not be safe."""
+def serve(listener: socket.socket, sweep: int) -> NoReturn:
+    """Import, then fork a runner for every connection, until the process ``sweep`` dies or a fork would not be safe."""
     import gc
     import importlib
-    import shutil
 
+    _die_with(sweep)
     os.environ.update(files.HUB_ENVIRONMENT | os.environ)
     gc.disable()
     for name in MODULES:
@@ -121,19 +135,26 @@ def serve(listener: socket.socket, folder: str) -> NoReturn:
     gc.enable()
     gc.freeze()  # what is here now is never collected, so the children share its pages
     while not (reason := unsafe()):
-        ready = select.select([listener, 0], [], [], 1.0)[0]
+        ready = select.select([listener], [], [], 1.0)[0]
         while _reap():
             pass
-        if 0 in ready:
-            shutil.rmtree(folder, ignore_errors=True)
-            os._exit(0)
-        if listener in ready:
+        if ready:
             connection = listener.accept()[0]
             if not os.fork():
                 listener.close()
                 _child(connection)
             connection.close()
     sys.exit(f"xlscale.engine.fork_server: {reason}; every cell imports for itself")
+
+
+def _die_with(parent: int) -> None:
+    """Have Linux kill this process with its parent, in the middle of an import too. A thread that watches the parent
+    would not outlive a fork, and a process with threads is not safe to fork."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def unsafe() -> str | None:
@@ -209,4 +230,4 @@ def _runner(connection: socket.socket) -> int:
 if __name__ == "__main__":
     if sys.path[0] == os.getcwd():
         del sys.path[0]  # the folder of this package comes from the environment
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -6,6 +6,7 @@ such as the kernel of someone's JupyterLab, has it executed in a new process: no
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -57,8 +58,9 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
     papermill_engines.register("in_process", shell.InProcess)
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(output),
+            *(
+                str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, output)
+            ),  # papermill fills in braces
             parameters=parameters,
             engine_name="in_process",
             progress_bar=False,
@@ -75,6 +77,25 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
         raise Crashed(f"{notebook.name}: SystemExit: {end.code}") from None
     except Exception as error:  # a full disk: nothing that papermill raises may pass for a result
         raise Crashed(f"{notebook.name}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def check_parameters(where: str) -> None:
+    """Refuse what papermill was given for the notebook that runs and its cell 'parameters' does not have: papermill
+    leaves it at a warning, and the notebook would run with what it has. Raises XlscaleError naming ``where``."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    sources = shell.user_ns["In"] if shell else []
+    injected = next((i for i, source in enumerate(sources) if source.startswith("# Parameters\n")), None)
+    if injected:  # right behind the cell with the defaults
+        known = _assigned(sources[injected - 1])
+        for name in _assigned(sources[injected]):
+            if name not in known:
+                raise XlscaleError(f"{where}: {name}: expected one of {', '.join(known)}")
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that a cell gives values."""
+    targets = [node.targets for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [target.id for several in targets for target in several if isinstance(target, ast.Name)]
 
 
 def _child() -> None:

@@ -23,11 +23,11 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.core import machine, registry
-from xlscale.core.files import NOTEBOOK, RUNS, Phase, atomic, write_json
+from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data import load
 from xlscale.data.batches import Encoded
-from xlscale.engine import runner
-from xlscale.experiment import cells
+from xlscale.engine import notebook, runner
+from xlscale.experiment import cells, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.recipe import Recipe
 from xlscale.experiment.results import Result, Score
@@ -40,7 +40,6 @@ from xlscale.training.methods.base import Method
 from xlscale.training.model import Model
 
 STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens"]
-CHECKPOINT = "checkpoint.safetensors"
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 
 
@@ -90,8 +89,19 @@ class OpenCell:
     def starting_point(self) -> nn.Module:
         """The encoder this cell starts from: the cut pretrained model, or the parent's checkpoint.
 
-        A parent of phase 2 that has not been run yet is run first.
+        A parent of phase 2 that has not been run yet is run first. Raises XlscaleError when inputs may be longer than
+        the encoder can read.
         """
+        encoder, longest = self._encoder(), PROBE_LENGTH
+        if self.cell.phase != "pretrained":
+            longest = self.recipe.max_length
+        if longest > (most := ladder.longest_input(encoder)):
+            field = f"{cells.PREFIX.get(self.cell.phase, '')}max_length"
+            expected = f"expected at most {most} for {self.model_card.name}"
+            raise XlscaleError(f"{self.cell.id}: {field}: {expected}, got {longest}")
+        return encoder
+
+    def _encoder(self) -> nn.Module:
         parent = self.cell.parent
         if parent is None or parent.phase != "intermediate":
             with self.timed("load"):
@@ -99,7 +109,7 @@ class OpenCell:
         folder = runner.ensure(parent)
         with self.timed("load"):
             method = _method(parent.parameters.recipe("intermediate"))
-            return method.load(self.model_card, self.parameters.layers, folder / CHECKPOINT)
+            return method.load(self.model_card, self.parameters.layers, folder / runner.CHECKPOINT)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -124,7 +134,7 @@ class OpenCell:
                 model = Model(encoder, self.backend, task, head)
                 logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage)))
         if self.cell.phase == "intermediate":
-            _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
+            _method(self.recipe).save(encoder, self.folder / runner.CHECKPOINT)
         return head, TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
@@ -194,10 +204,15 @@ def _method(recipe: Recipe) -> Method:
 def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
     """Open the cell that a notebook's parameters describe. ``namespace`` is the notebook's ``globals()``.
 
-    Run by hand it works in ``runs/by-hand/``, so that exploring never touches the cells of a sweep.
+    What they leave None and a training needs is as the study has it that ``study`` names. Run by hand it works in
+    ``runs/by-hand/``, so that exploring never touches the cells of a sweep. Raises XlscaleError naming the parameter.
     """
+    where = f"{NOTEBOOK[phase].name}, cell 'parameters'"
+    notebook.check_parameters(where)
     values = {name: namespace[name] for name in cells.PARAMETERS[phase].model_fields if name in namespace}
-    cell = cells.make(phase, values, f"{NOTEBOOK[phase].name}, cell 'parameters'")
+    if "study" in namespace:
+        values = studies.completed(values, namespace["study"])
+    cell = cells.make(phase, values, where)
     folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
     run = OpenCell(cell, folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xlscale.core.files import XlscaleError
 
-WATCHED = "XLSCALE_WATCHED"  # environment variable: Snakemake was started by a sweep, and ends with it
+WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the sweep's process, with which everything below it ends
 TERMINATED = 143  # exit code after SIGTERM
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
@@ -28,15 +28,28 @@ ENVIRONMENT = {
 
 
 def die_with_parent() -> None:
-    """End this process soon after its parent has gone: a killed engine must leave no training behind."""
-    parent = os.getppid()
+    """End this process soon after its parent or the sweep that it belongs to: a killed one leaves no training behind.
+
+    The parent may be gone before this is called, and then only the sweep can tell.
+    """
+    parent, sweep = os.getppid(), int(os.environ.get(WATCHED) or 0)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and not (sweep and ended(sweep)):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def ended(pid: int) -> bool:
+    """Whether the process with this id has ended, its exit code asked for or not."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def exit_code(work: Callable[[], object]) -> int:

@@ -27,6 +27,7 @@ from xlscale.experiment.results import Result, result_of
 PENDING = "result.pending.json"
 FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: tells the notebook where to write
 EXECUTED = "executed.ipynb"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def ensure(cell: Cell) -> Path:
@@ -52,6 +53,7 @@ def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:
             rest.unlink()
         write_json(cell.folder / "spec.json", cell.spec())
         if cell.parent:
+            give_up_lost(cell.parent)
             parent = result_of(cell.parent) or run(cell.parent, execute)
             if parent.status == "failed":
                 return _complete(cell, _failed(cell, f"parent {parent.id}: {parent.reason}"))
@@ -93,6 +95,19 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder / ".lock", fallback_to_soft=False)
 
 
+def give_up_lost(parent: Cell, runs: Path = RUNS) -> bool:
+    """Make a complete cell one that has yet to be run if its children cannot start from it, because its checkpoint was
+    deleted; returns whether that is so."""
+    folder = runs / parent.id
+    if parent.phase != "intermediate" or (folder / CHECKPOINT).exists():
+        return False
+    result = result_of(parent, runs)
+    lost = result is not None and result.status == "complete"
+    if lost:
+        (folder / "result.json").replace(folder / "result.stale.json")
+    return lost
+
+
 def running(cell: Cell, runs: Path = RUNS) -> bool:
     """Whether some process holds the cell's lock at this moment."""
     if not (runs / cell.id / ".lock").exists():
@@ -122,6 +137,7 @@ def main(cell_id: str) -> None:
     began = time.monotonic()
     try:
         if cell.parent and not result_of(cell):
+            give_up_lost(cell.parent)
             run(cell.parent)  # first, and elsewhere: this process executes one notebook
         result = run(cell, notebook.execute_here)
     except XlscaleError as error:

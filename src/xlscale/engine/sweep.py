@@ -10,9 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from xlscale.core.files import ROOT, RUNS, XlscaleError, relative, write_json
+from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json, write_text
 from xlscale.engine import fork_server, processes, runner
 from xlscale.experiment.cells import Cell
 
@@ -29,6 +28,11 @@ def run(
     are not run again. Raises XlscaleError with one line per crashed cell or step.
     """
     wanted = {member.id: member for cell in cells for member in cell.lineage()}
+    for cell in reversed(wanted.values()):  # children first
+        if not _done(cell, runs) and cell.parent:
+            runner.give_up_lost(cell.parent, runs)
+        elif _done(cell, runs):
+            not_in_the_future(runs / cell.id / "result.json")
     todo = [cell for cell in wanted.values() if not _done(cell, runs)]
     if not todo and not steps:
         return
@@ -40,16 +44,23 @@ def run(
         write_json(runs / cell.id / "spec.json", cell.spec())
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
     command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
-    environment = os.environ | {"XLSCALE_RUNS": str(runs), "PYTHONPATH": str(ROOT / "src"), processes.WATCHED: "1"}
+    environment = os.environ | {
+        "XLSCALE_RUNS": str(runs),
+        "PYTHONPATH": str(ROOT / "src"),
+        "XDG_CACHE_HOME": str(CACHE),  # where Snakemake and torch write: a home need not exist
+        "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "torch"),
+        processes.WATCHED: str(os.getpid()),
+    }
     log = runs / "snakemake.log"
     with (
         open(log, "ab") as output,
-        fork_server.serving(environment, output) if todo else nullcontext({}) as address,
-        NamedTemporaryFile("w", prefix="xlscale-", suffix=".txt") as only,
+        fork_server.private_folder() as private,
+        fork_server.serving(private, environment, output) if todo else nullcontext({}) as address,
     ):
-        only.write("\n".join(cell.id for cell in todo))
-        only.flush()
-        command += ["--config", f"only={only.name}", *(f"{name}={value}" for name, value in (config or {}).items())]
+        only, given = Path(private) / "cells.txt", Path(private) / "config.json"
+        write_text(only, "\n".join(cell.id for cell in todo))
+        write_json(given, {"only": str(only), **(config or {})})
+        command += ["--configfile", str(given)]
         # Snakemake itself writes to standard error only, so a step's standard output is what it has to tell the user.
         engine = subprocess.Popen(command, cwd=ROOT, env=environment | address, stderr=output, start_new_session=True)
         previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
@@ -71,6 +82,13 @@ def _leave(sign: int, frame: object) -> None:
 
 def _done(cell: Cell, runs: Path) -> bool:
     return (runs / cell.id / "result.json").exists()
+
+
+def not_in_the_future(path: Path) -> None:
+    """Set the time of a file that was written under a clock ahead to now: Snakemake fails where a job's output is older
+    than what the job reads."""
+    if path.stat().st_mtime > time.time():
+        os.utime(path)
 
 
 def _report(code: int, todo: list[Cell], steps: Sequence[str], runs: Path, log: Path) -> None:

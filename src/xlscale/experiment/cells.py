@@ -230,9 +230,8 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     card = _named(where, role, data_card, name)
     if card.role != role:
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
-    needed = recipe.NEEDED if card.trained else [name for name in recipe.NEEDED if name not in recipe.TRAINING]
-    if (missing := chosen.missing) in needed:
-        raise XlscaleError(f"{where}: {prefix}{missing}: expected a number, got nothing")
+    if missing := recipe.lacking(chosen.model_dump(), card.trained):
+        raise XlscaleError(f"{where}: {', '.join(prefix + name for name in missing)}: expected a number, got nothing")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
     rows = training_rows(name)

@@ -41,12 +41,6 @@ class Recipe(Strict):
     method: Name = "full"  # of ``training.methods``
     frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
 
-    @property
-    def missing(self) -> str | None:
-        """The first field that a training needs and that is None."""
-        either = {"epochs": self.steps, "batch_size": self.batch_tokens}
-        return next((name for name in NEEDED if getattr(self, name) is None and either.get(name) is None), None)
-
     @model_validator(mode="after")
     def _one_of_two(self) -> Recipe:
         for one, other in (("epochs", "steps"), ("batch_size", "batch_tokens")):
@@ -57,6 +51,13 @@ class Recipe(Strict):
 
 NEEDED = [name for name, field in Recipe.model_fields.items() if field.is_required()]
 TRAINING = [name for name in Recipe.model_fields if name not in ("max_length", "test_items")]  # of no use untrained
+
+
+def lacking(values: Mapping[str, Any], trained: bool) -> list[str]:
+    """The fields that a training, or an evaluation without one, needs and that ``values`` leave None."""
+    either = {"epochs": "steps", "batch_size": "batch_tokens"}
+    needed = [name for name in NEEDED if trained or name not in TRAINING]
+    return [name for name in needed if values.get(name) is None and values.get(either.get(name, name)) is None]
 
 
 def flattened(prefix: str) -> dict[str, tuple[Any, Any]]:

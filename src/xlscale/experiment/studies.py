@@ -14,7 +14,7 @@ from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
 from xlscale.experiment import cells
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
-from xlscale.experiment.recipe import Count, Length, Rate, Recipe
+from xlscale.experiment.recipe import Count, Length, Rate, Recipe, lacking
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
@@ -95,6 +95,7 @@ class Study(Strict):
 
     name: Name
     title: str
+    published: bool = False  # the paper's; a study of one's own has record, figures and paper beside it, see workplace
     models: Annotated[dict[Name, Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]  # model -> rungs
     intermediate: Annotated[list[Name], Field(min_length=1)]  # 'none' is the control
     placebo: bool = False  # every intermediate set also with shuffled labels
@@ -126,7 +127,7 @@ class Study(Strict):
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
             values["precision"] = "auto"
-            for recipe in self.intermediate_recipe.at(model, layers, "intermediate", where):
+            for recipe in self.recipes("intermediate", condition, model, layers, where):
                 second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
                 last += [("target", third) for third in self._targets(second, where)]
@@ -140,12 +141,19 @@ class Study(Strict):
 
     def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
         for target in self.targets:
-            if target not in self.target_recipes:
-                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
-            given = self.target_recipes[target]
-            recipe = reference(target, values["layers"], where) if given == "reference" else given
-            for third in recipe.at(values["model"], values["layers"], "target", where):
+            for third in self.recipes("target", target, values["model"], values["layers"], where):
                 yield values | {"target": target, "split": self.split} | third
+
+    def recipes(self, role: Role, name: str, model: str, layers: int, where: str) -> list[dict[str, Any]]:
+        """The recipe of the training on a data set at one rung, once per learning rate; ``role`` as in ``PREFIX``.
+
+        Raises XlscaleError when the study has none for the target or the rung.
+        """
+        given = self.intermediate_recipe if role == "intermediate" else self.target_recipes.get(name)
+        if given is None:
+            raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {name!r}")
+        recipe = reference(name, layers, where) if given == "reference" else given
+        return recipe.at(model, layers, role, where)
 
     def _conditions(self) -> list[tuple[str, bool]]:
         true = [(name, False) for name in self.intermediate]
@@ -194,6 +202,54 @@ def load(name: str) -> Study:
     if study.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
     return study
+
+
+def published() -> list[Study]:
+    """The studies of the paper, by name."""
+    return [study for study in map(load, names()) if study.published]
+
+
+def holding(cell_id: str) -> set[str]:
+    """Ids of the cells of the first published study, of those that state canaries, with this cell; else none."""
+    for study in published():
+        ids = {cell.id for cell in study.cells()} if study.canary else set()
+        if cell_id in ids:
+            return ids
+    return set()
+
+
+def data_sets(study: str = "") -> list[str]:
+    """Names of the data sets that the published studies read, and ``study`` if it is named; sorted."""
+    plans = published() + ([load(study)] if study else [])
+    return sorted({name for plan in plans for name in (*plan.intermediate, *plan.targets)} - {NONE})
+
+
+def workplace(name: str) -> dict[str, str]:
+    """Environment variables that move record, figures and paper of a study of one's own to a folder beside its file,
+    where they are never over the published ones; none for a published study. Raises XlscaleError as ``load`` does."""
+    if load(name).published:
+        return {}
+    places = {"RESULTS": "results", "BUILT": "paper", "REPRODUCTION": "reproduction"}
+    return {f"XLSCALE_{variable}": str(STUDIES / name / folder) for variable, folder in places.items()}
+
+
+def completed(values: dict[str, Any], study: str) -> dict[str, Any]:
+    """The parameters of a cell; what its training needs and ``values`` leave None is as the study has it at this rung.
+
+    Raises XlscaleError when the study has no recipe for the rung or the target.
+    """
+    values = dict(values)
+    for role, prefix in PREFIX.items():
+        name = values.get(role, NONE)
+        try:
+            trained = name != NONE and data_card(name).trained
+        except (XlscaleError, TypeError):
+            continue  # told where the parameters are checked
+        given = {field: values.get(prefix + field) for field in Recipe.model_fields}
+        if name != NONE and (fields := lacking(given, trained)):
+            known = load(study).recipes(role, name, values["model"], values["layers"], f"studies/{study}.yaml")[0]
+            values |= {prefix + field: known[field] for field in fields}
+    return values
 
 
 def find(cell_id: str) -> Cell:

@@ -181,6 +181,14 @@ def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
     return total, total - model.get_input_embeddings().weight.numel()
 
 
+def longest_input(model: PreTrainedModel) -> int:
+    """The most tokens that the model has positions for; RoBERTa and its descendants count from behind the padding's
+    id."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    reserved = getattr(table, "padding_idx", None)
+    return model.config.max_position_embeddings - (0 if reserved is None else reserved + 1)
+
+
 def flops_per_token(model: PreTrainedModel, mean_length: float) -> float:
     """Floating-point operations of a forward pass per token, in sequences of ``mean_length`` tokens.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative
+from xlscale.engine.notebook import check_parameters
 from xlscale.experiment import studies
 from xlscale.experiment.studies import Study
 from xlscale.record import store
@@ -57,13 +58,16 @@ class Analysis:
 def open_analysis(notebook: str, record: str = "", out: str = "", study: str = "") -> Analysis:
     """Open the analysis that a notebook's parameters describe.
 
-    ``record``: folder of a record, empty for the committed one. ``out``: folder of a paper, empty for one in
-    ``runs/by-hand/``, so that exploring never touches the paper. ``study``: name of a study, empty for none. Raises
-    XlscaleError when there is no such study.
+    ``record``: folder of a record, empty for the committed one, or for the own one of a study that is not published.
+    ``out``: folder of a paper, empty for one in ``runs/by-hand/``, so that exploring never touches the paper.
+    ``study``: name of a study, empty for none. Raises XlscaleError when there is no such study, or papermill was given
+    a parameter that the notebook does not have.
     """
+    check_parameters(f"{notebook}.ipynb, cell 'parameters'")
+    moved = studies.workplace(study) if study else {}
     return Analysis(
         numbers=Numbers(notebook),
-        record=Path(record) if record else RESULTS,
+        record=Path(record or moved.get("XLSCALE_RESULTS", RESULTS)),
         out=Path(out) if out else RUNS / "by-hand" / notebook,
         study=studies.load(study) if study else None,
     )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from xlscale.core.files import Phase
 from xlscale.core.format import percent
+from xlscale.experiment import studies
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
 from xlscale.stats import agreement
@@ -19,20 +20,26 @@ def table(recorded: dict[str, Result], mine: dict[str, Result]) -> pd.DataFrame:
     return agreement.compare(store.table(recorded), store.table(mine))
 
 
-def markdown(title: str, table: pd.DataFrame, recorded: dict[str, Result], changed: Iterable[Phase]) -> str:
+def markdown(title: str, recorded: dict[str, Result], mine: dict[str, Result], changed: Iterable[Phase]) -> str:
     """The agreement table as Markdown, with the machines and a remark on phases whose code has changed."""
-    machines = sorted({result.environment.get("machine", "unknown") for result in recorded.values()})
     lines = [f"# Agreement with the record: {title}", ""]
-    lines += [f"Machine of the record: {'; '.join(machines) or 'none'}.", ""]
+    lines += [f"Machine of the record: {_machines(recorded)}.", f"This machine: {_machines(mine)}.", ""]
     lines += ["| cell | recorded | yours | tolerance | verdict |", "| --- | ---: | ---: | ---: | --- |"]
-    for row in table.itertuples():
+    compared = table(recorded, mine)
+    for row in compared.itertuples():
         values = " | ".join(percent(value, 2) for value in (row.recorded, row.yours, row.tolerance))
         lines.append(f"| {row.cell} | {values} | {row.verdict} |")
-    good = int(table["agrees"].sum())
-    lines += ["", f"**{good} of {len(table)} recomputed cells agree.** {agreement.EXPLANATION}"]
+    held = compared[compared["verdict"] != agreement.ABSENT]
+    lines += ["", f"**{int(held['agrees'].sum())} of {len(held)} recomputed cells agree.** {agreement.EXPLANATION}"]
+    if absent := len(compared) - len(held):
+        lines.append(f"{absent} of the recomputed cells are not in the record: nothing is claimed about them.")
     for phase in sorted(changed):
         lines.append(f"The code of phase {phase} has changed since the record: `make canary` tells what that means.")
     return "\n".join(lines) + "\n"
+
+
+def _machines(results: dict[str, Result]) -> str:
+    return "; ".join(sorted({result.environment.get("machine", "unknown") for result in results.values()})) or "none"
 
 
 def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) -> None:
@@ -43,8 +50,15 @@ def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) ->
 
 
 def against_record(result: Result) -> pd.DataFrame:
-    """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict."""
-    results = store.results()
-    found, recorded = table(results, {result.id: result}), results.get(result.id)
-    code = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
-    return found.drop(columns="agrees").assign(code=code)
+    """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict.
+
+    The tolerance is that of the first recorded study that holds the cell.
+    """
+    known = store.results()
+    recorded = known.get(result.id)
+    if recorded:
+        ids = studies.holding(result.id)
+        known = {name: one for name, one in known.items() if name in ids}
+    found = table(known if recorded else {}, {result.id: result})
+    same = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
+    return found.drop(columns="agrees").assign(code=same if recorded else agreement.ABSENT)

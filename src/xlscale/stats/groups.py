@@ -21,6 +21,7 @@ from scipy import optimize, special, stats
 LEVEL = 0.95  # of every interval; 1 - LEVEL is the size of every test
 POWER = 0.8  # of the effects that are called detectable
 SCALES = ("accuracy", "logit")
+NEAR_CHANCE = 0.05  # above chance, in proportion of the whole scale: what a run that learned nothing may score
 # Values are means of proportions; this keeps the logit of 0 and 1 finite.
 LOGIT_CLIP = 1e-3
 

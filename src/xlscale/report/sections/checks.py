@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.cards.catalogue import data_card
 from xlscale.core.format import interval, listing, percent, signed
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.report.labels import POINTS, direction, key, label, layers, title
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections.results import doubled, means_table
-from xlscale.stats import groups, slopes
+from xlscale.stats import agreement, groups, slopes
 
-NEAR_CHANCE = 0.05  # above chance, in proportion of the whole scale
 _DOSE = (
     "is larger at the largest rung than at the smallest",
     "is smaller at the largest rung than at the smallest",
@@ -74,16 +72,15 @@ def add_english(numbers: Numbers, cells: pd.DataFrame) -> None:
 
 
 def add_collapsed(numbers: Numbers, cells: pd.DataFrame) -> None:
-    """Runs with target training that learned nothing: their *English* score is within NEAR_CHANCE of chance.
+    """Runs with target training that learned nothing: their *English* score is within groups.NEAR_CHANCE of chance.
 
     ``collapsed`` of ``collapsed_of`` complete ones, and ``collapsed_where``: rungs and conditions.
     """
     done = groups.completed(cells).dropna(subset=["english"])
-    chance = done["target"].map({name: data_card(name).chance for name in done["target"].unique()}).astype(float)
-    found = done[done["english"] <= chance + NEAR_CHANCE]
+    found = done[agreement.collapsed(done)]
     numbers.count("collapsed", len(found), "runs")
     numbers.count("collapsed_of", len(done), "runs")
-    numbers.add("near_chance", NEAR_CHANCE, percent(NEAR_CHANCE, 0), POINTS)
+    numbers.add("near_chance", groups.NEAR_CHANCE, percent(groups.NEAR_CHANCE, 0), POINTS)
     where = found.groupby(["layers", "condition"]).size()
     texts = (f"{count} at {layers(k)} after {label(name)}" for (k, name), count in where.items())
     numbers.words("collapsed_where", listing(texts))

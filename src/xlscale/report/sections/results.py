@@ -178,31 +178,28 @@ def _rungs(row: pd.Series) -> str:
 
 
 def add_tolerances(numbers: Numbers, cells: pd.DataFrame) -> None:
-    """Seed standard deviation, per rung and pooled, and the tolerance for one recomputed cell and for all of them.
+    """The table ``tolerances``: seed standard deviation of each data set and rung, and the tolerance for one recomputed
+    cell and for all of them, before half of the way to chance limits it.
 
     "All" are the complete cells of every phase, as many as ``agreement.compare`` counts when all are recomputed.
     """
     done = cells[(cells["status"] == "complete") & cells["value"].notna()]
     one, every = agreement.tolerances(done, 1), agreement.tolerances(done, max(len(done), 1))
     rows = []
-    for name, row in one.iterrows():
-        limit = every.loc[name, "tolerance"]
-        numbers.add(f"sd_{name}", row["sd"], percent(row["sd"], 2), POINTS)
-        numbers.count(f"df_{name}", row["df"])
-        numbers.add(f"tolerance_{name}", limit, percent(limit), POINTS)
-        limits = [percent(row["tolerance"]), percent(limit)]
-        rows.append([title(name), metric(name), percent(row["sd"], 2), str(int(row["df"])), *limits])
+    for stratum, row in one.iterrows():
+        name, _, rung = stratum
+        limits = [percent(row["tolerance"]), percent(every.loc[stratum, "tolerance"])]
+        rows.append([title(name), metric(name), layers(rung), percent(row["sd"], 2), str(int(row["df"])), *limits])
     numbers.count("tolerance_cells", len(done), "cells")
     numbers.add("coverage", agreement.COVERAGE, share(agreement.COVERAGE))
-    header = ["Data set", "Metric", "Seed SD", "Degrees of freedom", "Tolerance, one cell", f"{len(done)} cells"]
+    numbers.add("rounding", agreement.ROUNDING, percent(agreement.ROUNDING), POINTS)
+    header = [
+        "Data set",
+        "Metric",
+        "Rung",
+        "Seed SD",
+        "Degrees of freedom",
+        "Tolerance, one cell",
+        f"{len(done)} cells",
+    ]
     numbers.table("tolerances", header, rows)
-    names = slopes.targets(cells)
-    rungs = sorted({k for target in names for k in slopes.rungs_of(cells, target)})
-    spread = [[title(target), *_seed_sd(cells, target, rungs)] for target in names]
-    numbers.table("seed_sd", ["Target", *map(layers, rungs)], spread)
-
-
-def _seed_sd(cells: pd.DataFrame, target: str, rungs: list[int]) -> list[str]:
-    """Standard deviation between seeds at each rung, pooled over conditions, in percent; "none" without repetition."""
-    variances = slopes.Ladder(cells, target).variances["variance"]
-    return [percent(variances.get(k, float("nan")) ** 0.5, 2, missing="none") for k in rungs]
