@@ -78,6 +78,17 @@ def collapsed(cells: pd.DataFrame) -> pd.Series:
     return cells["english"].fillna(cells["value"]) <= chance(outcome(cells)) + groups.NEAR_CHANCE
 
 
+def limits(recorded: pd.DataFrame, comparisons: int, coverage: float = COVERAGE) -> pd.Series:
+    """Cell id -> the tolerance (0..1) for a rerun of that recorded cell on another type of machine; NaN where no
+    condition of its stratum has repeated seeds."""
+    cells = recorded[recorded["value"].notna()]
+    cells = cells.assign(outcome=outcome(cells))
+    found = cells[STRATUM].merge(tolerances(recorded, comparisons, coverage)["tolerance"], "left", STRATUM)["tolerance"]
+    found.index = pd.Index(cells["cell"])
+    reach = ((cells["value"] - chance(cells["outcome"])) / 2).clip(lower=groups.NEAR_CHANCE).to_numpy()
+    return found.clip(upper=reach).mask(groups.deterministic(cells).to_numpy(), ROUNDING)
+
+
 def compare(recorded: pd.DataFrame, recomputed: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFrame:
     """A row per recomputed cell, both as in ``store.cells``: cell, outcome, recorded, yours, difference, tolerance,
     verdict, agrees (bool; whatever the record does not hold does not disagree).
@@ -86,33 +97,19 @@ def compare(recorded: pd.DataFrame, recomputed: pd.DataFrame, coverage: float = 
     is that of the recorded cell the tolerance is 0, and where both have ``predictions_sha256`` equal means equal
     predictions. The variance is the record's alone: no run can widen the tolerance that it is judged by.
     """
-    limits = tolerances(recorded, max(len(recomputed), 1), coverage)["tolerance"]
+    known = limits(recorded, max(len(recomputed), 1), coverage)
     before = {row["cell"]: row for row in recorded.to_dict("records")}
-    untrained, guessing = groups.deterministic(recomputed), chance(outcome(recomputed))
-    mine = recomputed.assign(outcome=outcome(recomputed), untrained=untrained, chance=guessing).to_dict("records")
     rows = []
-    for yours in mine:
+    for yours, name in zip(recomputed.to_dict("records"), outcome(recomputed), strict=True):
         old = before.get(yours["cell"])
         exact = old is not None and isinstance(old.get("machine"), str) and old["machine"] == yours.get("machine")
-        limit = 0.0 if exact or old is None else _limit(old, yours, limits)
+        limit = 0.0 if exact else known.get(yours["cell"], float("nan"))
         verdict = _verdict(old, yours, limit, exact)
         value = old["value"] if old else float("nan")
-        shown = limit if old else float("nan")
-        difference = yours["value"] - value
-        rows.append((yours["cell"], yours["outcome"], value, yours["value"], difference, shown, verdict))
+        rows.append((yours["cell"], name, value, yours["value"], yours["value"] - value, limit, verdict))
     columns = ["cell", "outcome", "recorded", "yours", "difference", "tolerance", "verdict"]
-    return pd.DataFrame(rows, columns=columns).assign(
-        agrees=lambda table: ~table["verdict"].isin(["differs", "failed"])
-    )
-
-
-def _limit(old: dict[str, Any], yours: dict[str, Any], limits: pd.Series) -> float:
-    """The tolerance of one cell on another machine than the record's, 0..1; NaN where nothing is known."""
-    if yours["untrained"]:
-        return ROUNDING
-    limit = limits.get(tuple(yours[name] for name in STRATUM), float("nan"))
-    reach = max((old["value"] - yours["chance"]) / 2, groups.NEAR_CHANCE)
-    return float("nan") if pd.isna(limit) else min(limit, reach)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(agrees=~table["verdict"].isin(["differs", "failed"]))
 
 
 def _verdict(old: dict[str, Any] | None, yours: dict[str, Any], limit: float, exact: bool) -> str:

@@ -178,28 +178,25 @@ def _rungs(row: pd.Series) -> str:
 
 
 def add_tolerances(numbers: Numbers, cells: pd.DataFrame) -> None:
-    """The table ``tolerances``: seed standard deviation of each data set and rung, and the tolerance for one recomputed
-    cell and for all of them, before half of the way to chance limits it.
+    """The table ``tolerances``: seed standard deviation of each data set and rung, and the largest tolerance of any of
+    its cells when one cell is recomputed, and when all are.
 
     "All" are the complete cells of every phase, as many as ``agreement.compare`` counts when all are recomputed.
     """
     done = cells[(cells["status"] == "complete") & cells["value"].notna()]
-    one, every = agreement.tolerances(done, 1), agreement.tolerances(done, max(len(done), 1))
+    keys = [agreement.outcome(done), done["model"], done["layers"]]
+    largest = []
+    for comparisons in (1, max(len(done), 1)):
+        limits = agreement.limits(done, comparisons).to_numpy()
+        largest.append(pd.Series(limits, done.index).groupby(keys).max())
     rows = []
-    for stratum, row in one.iterrows():
+    for stratum, row in agreement.tolerances(done, 1).iterrows():
         name, _, rung = stratum
-        limits = [percent(row["tolerance"]), percent(every.loc[stratum, "tolerance"])]
-        rows.append([title(name), metric(name), layers(rung), percent(row["sd"], 2), str(int(row["df"])), *limits])
+        tolerances = [percent(limit[stratum]) for limit in largest]
+        rows.append([title(name), metric(name), layers(rung), percent(row["sd"], 2), str(int(row["df"])), *tolerances])
     numbers.count("tolerance_cells", len(done), "cells")
     numbers.add("coverage", agreement.COVERAGE, share(agreement.COVERAGE))
     numbers.add("rounding", agreement.ROUNDING, percent(agreement.ROUNDING), POINTS)
-    header = [
-        "Data set",
-        "Metric",
-        "Rung",
-        "Seed SD",
-        "Degrees of freedom",
-        "Tolerance, one cell",
-        f"{len(done)} cells",
-    ]
+    header = ["Data set", "Metric", "Rung", "Seed SD", "Degrees of freedom"]
+    header += ["Tolerance, one cell", f"{len(done)} cells"]
     numbers.table("tolerances", header, rows)
