@@ -68,6 +68,7 @@ class ModelCard(Strict):
     rungs: list[int]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
+    separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
     licence: str
     origin: str
     trained_on: str

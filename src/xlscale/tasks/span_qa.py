@@ -17,6 +17,7 @@ from torch import nn
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.answers import match, normaliser
 from xlscale.metrics.predictions import COLUMNS
+from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, frame, slices
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
@@ -39,7 +40,8 @@ class SpanQA(TrainedTask):
         """
         ids, owners, ranges, ends = [], [], [], []
         for first, part in slices(rows):
-            windows = tokenizer(
+            windows = pairs.encode(
+                tokenizer,
                 _cut(part["question"], tokenizer),
                 part["context"],
                 truncation="only_second",
