@@ -36,8 +36,8 @@ def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table.
 
     Raises XlscaleError for a file that is not on this machine, naming the command that gets it, a wrong sha256, a
-    truncated file, a missing column or language, numbers of rows that are not the card's, a label that the card does
-    not list, or an answer that is none of its choices.
+    truncated file, a missing column or language, an empty text, numbers of rows that are not the card's, a label that
+    the card does not list, or an answer that is none of its choices.
     """
     rows, where = schema.read(_file(card)), relative(card.path)
     for field in schema.COLUMNS[card.family]:
@@ -47,6 +47,8 @@ def table(card: DataCard) -> pa.Table:
             raise XlscaleError(f"{where}: column {field.name!r}: expected type {field.type}, got {found}")
     if card.source:  # checked row by row when it was made, and the same since, by its sha256
         return rows
+    if found := schema.fault(card.family, rows):
+        raise XlscaleError(f"{where}: row {found[0] + 1}: {found[1]}")
     _check_counts(card, schema.counts(rows), where)
     if card.family == "tagging":
         _check_tags(card, rows, where)
@@ -109,10 +111,10 @@ def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
 
 
 def _check_choices(rows: pa.Table, where: str) -> None:
-    """Two choices or more in every row, none of them missing, and the answer is the index of one of them."""
+    """Two choices or more in every row, and the answer is the index of one of them."""
     for item, choices, answer in zip(*(rows[name].to_pylist() for name in ("item", "choices", "answer")), strict=True):
-        if choices is None or len(choices) < 2 or None in choices:
+        if len(choices) < 2:
             raise XlscaleError(f"{where}: choices: item {item!r}: expected two texts or more, got {choices}")
-        if answer is None or not 0 <= answer < len(choices):
+        if not 0 <= answer < len(choices):
             expected = f"0 to {len(choices) - 1}, the index of one of the choices"
             raise XlscaleError(f"{where}: answer: item {item!r}: expected {expected}, got {answer}")

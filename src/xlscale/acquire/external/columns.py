@@ -65,8 +65,14 @@ def make(spec: Any, record: Record) -> Any:
 
 
 def filled(template: str, record: Record) -> str:
-    """The template with the fields' values in it."""
-    return _FIELD.sub(lambda match: str(field(record, match[1])), template)
+    """The template with the fields' values in it. Raises XlscaleError for a field without one."""
+    return _FIELD.sub(lambda match: _value(record, match[1]), template)
+
+
+def _value(record: Record, name: str) -> str:
+    if (value := field(record, name)) is None:
+        raise XlscaleError(f"field {name!r}: expected a value, got none")
+    return str(value)
 
 
 def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:

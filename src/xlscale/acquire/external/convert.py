@@ -38,6 +38,7 @@ READERS = {
     "lareqa": lareqa.read,
     "mewslix": mewslix.read,
 }
+WHERE = "@where"  # of a row that is plain Python: the file and record that it was made of
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
 
@@ -164,17 +165,38 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
             f"{card.name}: item: {one['item']!r} occurs more than once in split {one['split']}, language "
             f"{one['language']!r}, expected once"
         )
+    if card.family == "retrieval":
+        _check_candidates(card, table)
     if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
 
 
+def _check_candidates(card: DataCard, table: pa.Table) -> None:
+    """Every query's group has an English row in the query's pool: an index or id beside the text is one of the file."""
+    found = table.select([name for name in ("group", "pool") if name in table.column_names]).to_pylist()
+    english = pc.equal(table["language"], "en").to_pylist()
+    known = {tuple(row.values()) for row, candidate in zip(found, english, strict=True) if candidate}
+    for row, item in zip(found, table["item"].to_pylist(), strict=True):
+        if tuple(row.values()) not in known:
+            raise XlscaleError(
+                f"{card.name}: item {item!r}: group: expected that of an English row, got {row['group']!r}; "
+                "lines are counted from 0"
+            )
+
+
 def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
+    """The rows in the types of the family, none with an empty text. Raises XlscaleError naming file and record."""
     try:
-        return pa.Table.from_pylist(chunk, schema=types)
+        table = pa.Table.from_pylist(chunk, schema=types)
     except (pa.ArrowException, TypeError) as error:
+        for row in chunk if len(chunk) > 1 else ():
+            _table(card, [row], types)
         expected = f"values of the types of family {card.family}"
-        raise XlscaleError(f"{card.name}: columns: expected {expected} ({one_line(error)})") from None
+        raise XlscaleError(f"{chunk[0][WHERE]}: columns: expected {expected} ({one_line(error)})") from None
+    if fault := schema.fault(card.family, table):
+        raise XlscaleError(f"{chunk[fault[0]][WHERE]}: {fault[1]}")
+    return table
 
 
 def _types(card: DataCard) -> pa.Schema:
@@ -207,7 +229,7 @@ def _part(
             if columns.matches(place.where, record) and _on_this_side(card, part, record):
                 language = columns.filled(part.language, record) if part.language else code
                 row = {column: columns.make(spec, record) for column, spec in specs.items()}
-                yield _finished(card, row | {"split": part.split, "language": language})
+                yield _finished(card, row | {"split": part.split, "language": language}) | {WHERE: where}
         except columns.Misplaced as error:
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
@@ -230,7 +252,11 @@ def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> 
 
 def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
     """A row in the family's own terms. Raises XlscaleError where it cannot be one."""
-    row["item"], row["group"] = str(row["item"]), str(row["group"])
+    for name in ("item", "group"):
+        row[name] = columns.filled(f"{{{name}}}", row)
+    for name in schema.LISTS & row.keys():
+        if not isinstance(row[name], list):
+            raise XlscaleError(f"{name}: expected a list, got {one_line(repr(row[name]), 60)}")
     if card.family == "multiple_choice":
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
@@ -260,12 +286,15 @@ def _place_answers(card: DataCard, row: dict[str, Any]) -> None:
     answers, starts = row["answers"], row["answer_starts"]
     if not isinstance(answers, list) or not isinstance(starts, list):
         raise XlscaleError("answers, answer_starts: expected a list each")
+    context = row["context"]
+    if not isinstance(context, str) or not any(one.isprintable() and one != " " for one in context):
+        raise XlscaleError(f"context: expected a text that is not empty, got {one_line(repr(context), 60)}")
     if len(answers) != len(starts):
         raise XlscaleError(f"answer_starts: expected {len(answers)}, one per answer, got {len(starts)}")
     if not answers and not card.unanswerable:
         raise XlscaleError("answers: expected at least one")
     row["article"] = row.get("article") or ""
-    found = [columns.located(row["context"], text, start) for text, start in zip(answers, starts, strict=True)]
+    found = [columns.located(context, text, start) for text, start in zip(answers, starts, strict=True)]
     row["answers"], row["answer_starts"] = [text for text, _ in found], [start for _, start in found]
 
 
