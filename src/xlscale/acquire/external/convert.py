@@ -19,6 +19,7 @@ from tqdm import tqdm
 from xlscale.acquire.datasets import current
 from xlscale.acquire.external import bucc, columns, conllu, lareqa, mewslix, readers
 from xlscale.cards import catalogue, places
+from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file, write_json
@@ -227,13 +228,21 @@ def _part(
         where = f"{card.name}: {relative(paths[0])}, record {count + 1}"
         try:
             if columns.matches(place.where, record) and _on_this_side(card, part, record):
-                language = columns.filled(part.language, record) if part.language else code
+                language = _language(columns.filled(part.language, record)) if part.language else code
                 row = {column: columns.make(spec, record) for column, spec in specs.items()}
                 yield _finished(card, row | {"split": part.split, "language": language}) | {WHERE: where}
         except columns.Misplaced as error:
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
+
+
+def _language(code: str) -> str:
+    """Our code of a language that a record names."""
+    try:
+        return canonical(code)
+    except ValueError as error:
+        raise XlscaleError(f"language: {error}, got {one_line(repr(code), 40)}") from None
 
 
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[readers.Record]:
