@@ -106,7 +106,7 @@ def converted(tmp_path, monkeypatch):
 def loaded(tmp_path):
     """Rows of a Parquet file of one's own."""
 
-    def rows(family: str, records: list[dict]) -> pa.Table:
+    def rows(family: str, records: list[dict], **changes) -> pa.Table:
         common = [{"split": "test", "language": "de", "item": str(i), "group": str(i)} for i in range(len(records))]
         types = bundles.COLUMNS[family]
         if family == "classification":
@@ -114,7 +114,7 @@ def loaded(tmp_path):
         made = [a | {"article": ""} | b for a, b in zip(common, records, strict=True)]
         pq.write_table(pa.Table.from_pylist(made, schema=types), tmp_path / "mine.parquet")
         path = tmp_path / "mine.parquet"
-        return load.table(card_of(family, file=str(path), sha256=sha256_file(path)))
+        return load.table(card_of(family, file=str(path), sha256=sha256_file(path), **changes))
 
     return rows
 
@@ -152,13 +152,43 @@ def test_a_template_over_a_missing_value_and_a_missing_item_are_refused(converte
 
 
 def test_a_query_without_its_english_row_is_refused(converted):
-    with pytest.raises(XlscaleError, match=r"item '0-0': group: expected that of an English row, got '0-0'; lines are"):
+    with pytest.raises(XlscaleError, match=r"item '0-0': group: expected that of an English row .*, got '0-0'"):
         converted("retrieval", [WHOLE["retrieval"]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer_starts": [1]}, "item '1': expected 'cat' at character 1"),
+        ({"answer_starts": [-3]}, "item '1': expected 'cat' at character -3"),
+        ({"answer_starts": [99]}, "item '1': expected 'cat' at character 99"),
+        ({"answer_starts": []}, "item '1': expected as many"),
+        ({"answers": [], "answer_starts": []}, "item '1': expected as many, and some where"),
+    ],
+)
+def test_answers_of_one_s_own_stand_where_they_are_said_to_be(loaded, change, message):
+    with pytest.raises(XlscaleError, match=rf"mine\.parquet: answer.*: {message}"):
+        loaded("span_qa", [WHOLE["span_qa"], WHOLE["span_qa"] | change, WHOLE["span_qa"]])
+
+
+def test_plain_tags_of_one_s_own_are_those_of_the_card(loaded):
+    record = WHOLE["tagging"] | {"tags": ["DET", "INTJ"]}
+    assert len(loaded("tagging", [record] * 3, tags="plain", labels=["DET", "INTJ"])) == 3
+    with pytest.raises(XlscaleError, match="tags: expected one of DET, NOUN, got 'INTJ'"):
+        loaded("tagging", [record] * 3, tags="plain", labels=["DET", "NOUN"])
+
+
+def test_a_query_that_no_candidate_answers_is_refused_before_anything_is_trained(converted, loaded):
+    query = {"text": "a cat", "role": "query", "second": None, "relevant": []}
+    for make, item in ((converted, "mine: item '0-1'"), (loaded, r"mine\.parquet: row 2")):
+        with pytest.raises(XlscaleError, match=f"{item}: group: expected one to which a candidate is relevant, got "):
+            make("ranking", [WHOLE["ranking"], query, WHOLE["ranking"]])
 
 
 def test_a_ranking_s_second_text_is_that_of_pairs(converted):
     others = [{"text": "a cat", "role": role, "second": None} for role in ("query", "candidate")]
-    assert len(converted("ranking", [*others, WHOLE["ranking"]])) == 3
+    names = {name: name for name in WHOLE["ranking"]} | {"relevant": ["x"], "group": {"constant": "x"}}
+    assert len(converted("ranking", [*others, WHOLE["ranking"]], names)) == 3
 
 
 def test_words_that_nobody_sees_are_words(converted):

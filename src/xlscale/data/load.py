@@ -47,11 +47,13 @@ def table(card: DataCard) -> pa.Table:
             raise XlscaleError(f"{where}: column {field.name!r}: expected type {field.type}, got {found}")
     if card.source:  # checked row by row when it was made, and the same since, by its sha256
         return rows
-    if found := schema.fault(card.family, rows):
+    if found := schema.fault(card.family, rows) or schema.unanswered(card.family, rows):
         raise XlscaleError(f"{where}: row {found[0] + 1}: {found[1]}")
     _check_counts(card, schema.counts(rows), where)
     if card.family == "tagging":
         _check_tags(card, rows, where)
+    elif card.family == "span_qa":
+        _check_answers(card, rows, where)
     elif card.family == "multiple_choice":
         _check_choices(rows, where)
     elif card.labels and (unknown := set(rows["label"].to_pylist()) - set(card.labels)):
@@ -92,9 +94,11 @@ def _check_counts(card: DataCard, counts: dict[str, dict[str, int]], where: str)
 
 
 def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
-    """Tokens that stand in the text one after another, each with a tag: O, B- or I- with one of the card's types, I-
-    only within a span of its type."""
-    known = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
+    """Tokens that stand in the text one after another, each with a tag: one of the card's where they are plain, else O,
+    B- or I- with one of the card's types, I- only within a span of its type."""
+    plain = card.tags == "plain"
+    spans = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
+    known = {*card.labels} if plain else spans
     columns = (rows[name].to_pylist() for name in ("item", "text", "tokens", "tags"))
     for item, text, tokens, tags in zip(*columns, strict=True):
         try:
@@ -106,8 +110,22 @@ def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
         for before, tag in zip([words.OUTSIDE, *tags], tags, strict=False):
             if tag not in known:
                 raise XlscaleError(f"{where}: tags: expected one of {', '.join(sorted(known))}, got {tag!r}")
-            if tag[0] == "I" and before[1:] != tag[1:]:
+            if not plain and tag[0] == "I" and before[1:] != tag[1:]:
                 raise XlscaleError(f"{where}: tags: item {item!r}: expected {tag!r} to follow B- or I-, got {before!r}")
+
+
+def _check_answers(card: DataCard, rows: pa.Table, where: str) -> None:
+    """Every answer stands in its context where its start says, and only the questions of some cards have none."""
+    columns = (rows[name].to_pylist() for name in ("item", "context", "answers", "answer_starts"))
+    for item, context, answers, starts in zip(*columns, strict=True):
+        if len(answers) != len(starts) or not (answers or card.unanswerable):
+            expected = "as many, and some where the card does not say unanswerable"
+            raise XlscaleError(f"{where}: answers, answer_starts: item {item!r}: expected {expected}")
+        for text, start in zip(answers, starts, strict=True):
+            if start < 0 or context[start : start + len(text)] != text:
+                raise XlscaleError(
+                    f"{where}: answer_starts: item {item!r}: expected {text[:60]!r} at character {start}"
+                )
 
 
 def _check_choices(rows: pa.Table, where: str) -> None:

@@ -123,6 +123,32 @@ def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
     return min(found, default=None)
 
 
+def unanswered(family: str, rows: pa.Table) -> tuple[int, str] | None:
+    """Index of the first query that no row of its split and pool answers, and what was expected; None where all are.
+
+    In retrieval an English row answers its group; in a ranking a candidate those to which it is relevant, and a pair
+    its own. Other families have no queries.
+    """
+    groups = rows["group"].to_pylist()
+    if family == "retrieval":
+        expected = "that of an English row (lines are counted from 0)"
+        asking = pc.not_equal(rows["language"], "en").to_pylist()
+        answered = [[] if asks else [group] for asks, group in zip(asking, groups, strict=True)]
+    elif family == "ranking":
+        expected = "one to which a candidate is relevant"
+        asking = pc.not_equal(rows["role"], "candidate").to_pylist()
+        columns = zip(rows["role"].to_pylist(), groups, rows["relevant"].to_pylist(), strict=True)
+        answered = [[group] if role == "pair" else relevant or [] for role, group, relevant in columns]
+    else:
+        return None
+    within = [*zip(*(rows[name].to_pylist() for name in ("split", "pool") if name in rows.column_names), strict=True)]
+    known = {(place, group) for place, several in zip(within, answered, strict=True) for group in several}
+    for row, (place, group, asks) in enumerate(zip(within, groups, asking, strict=True)):
+        if asks and (place, group) not in known:
+            return row, f"group: expected {expected}, got {group!r}"
+    return None
+
+
 def write(rows: pa.Table, path: Path, canary: str | None = None, level: int = 19, group: int | None = None) -> None:
     """Write a bundle atomically: zstd, no metadata but the canary string that has to travel along.
 

@@ -89,7 +89,10 @@ def matches(where: Mapping[str, Any], record: Record) -> bool:
     """Whether every field of ``where`` is one of its list, or matches its pattern (a template, then as file names)."""
     for name, wanted in where.items():
         value = field(record, name)
-        found = value in wanted if isinstance(wanted, list) else fnmatchcase(str(value), filled(wanted, record))
+        if isinstance(wanted, list):
+            found = value in wanted
+        else:
+            found = value is not None and fnmatchcase(str(value), filled(wanted, record))
         if not found:
             return False
     return True

@@ -166,24 +166,11 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
             f"{card.name}: item: {one['item']!r} occurs more than once in split {one['split']}, language "
             f"{one['language']!r}, expected once"
         )
-    if card.family == "retrieval":
-        _check_candidates(card, table)
+    if fault := schema.unanswered(card.family, table):
+        raise XlscaleError(f"{card.name}: item {table['item'][fault[0]].as_py()!r}: {fault[1]}")
     if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
-
-
-def _check_candidates(card: DataCard, table: pa.Table) -> None:
-    """Every query's group has an English row in the query's pool: an index or id beside the text is one of the file."""
-    found = table.select([name for name in ("group", "pool") if name in table.column_names]).to_pylist()
-    english = pc.equal(table["language"], "en").to_pylist()
-    known = {tuple(row.values()) for row, candidate in zip(found, english, strict=True) if candidate}
-    for row, item in zip(found, table["item"].to_pylist(), strict=True):
-        if tuple(row.values()) not in known:
-            raise XlscaleError(
-                f"{card.name}: item {item!r}: group: expected that of an English row, got {row['group']!r}; "
-                "lines are counted from 0"
-            )
 
 
 def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
