@@ -135,9 +135,25 @@ def test_rows_with_nothing_in_them_are_refused_with_file_and_row(converted, load
 
 
 def test_values_of_another_type_are_refused_with_file_and_record(converted):
-    for change in ({"text": 3}, {"text": ["a"]}, {"label": {"a": 1}}):
-        with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 2: "):
-            converted("classification", [WHOLE["classification"], WHOLE["classification"] | change], labels=None)
+    for family, change in (
+        *(("classification", one) for one in ({"text": 3}, {"text": ["a"]}, {"label": {"a": 1}}, {"label": 2})),
+        *(("tagging", one) for one in ({"tokens": "a cat"}, {"tags": [{}, "O"]}, {"tokens": ["a", 3]}, {"text": 3})),
+        *(("tagging", one) for one in ({"tokens": ["cat", "a"]}, {"text": "a dog"}, {"tags": ["O"]})),
+        *(
+            ("multiple_choice", one)
+            for one in ({"choices": "ab"}, {"choices": [1, 2]}, {"answer": [1]}, {"answer": None})
+        ),
+        *(("span_qa", one) for one in ({"answers": "cat"}, {"answers": [2]}, {"answer_starts": ["2"]}, {"context": 5})),
+    ):
+        with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 2: ") as error:
+            converted(family, [WHOLE[family], WHOLE[family] | change])
+        assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    mapped = {"text": "text", "label": {"of": "label", "map": {"yes": "yes"}}}
+    with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 1: columns: expected values as the card says"):
+        converted("classification", [{"text": "a", "label": {"a": 1}}], mapped)
+    dealt = {"text": "text", "right": "right", "wrong": "wrong"}
+    with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 1: columns: expected values as the card says"):
+        converted("multiple_choice", [{"text": "a", "right": "b", "wrong": None}], dealt)
 
 
 def test_a_template_over_a_missing_value_and_a_missing_item_are_refused(converted):

@@ -51,7 +51,12 @@ PLAIN = {
     "both": processors.Sequence([processors.ByteLevel(trim_offsets=True), template("<s> $A", "<s> $A <s> $B:1")]),
     "closes": template("<s> $A <end>", "<s> $A <end> <s> $B:1 <end>"),
 }
-OWN = {"one": template("<s> $A <end>", "<s> $A <end> $B:1 <end>"), "ends": template("$A <end>", "$A <end> $B:1 <end>")}
+OWN = {
+    "one": template("<s> $A <end>", "<s> $A <end> $B:1 <end>"),
+    "two": template("<s> $A <end>", "<s> $A <end> <end> $B:1 <end>"),
+    "ends": template("$A <end>", "$A <end> $B:1 <end>"),
+    "begins and ends alike": template("<end> $A", "<end> $A <end> $B:1"),
+}
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -30,7 +30,8 @@ def encode(
 def check(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
     """Raise XlscaleError, naming ``where``, if pairs cannot be told apart from what the tokenizer makes of them."""
     before, between, after = _added(tokenizer)
-    begins_again = ({*before} - {*after}) & {*between}
+    ends = {*after, tokenizer.sep_token_id, tokenizer.eos_token_id}  # one token may begin and end inputs
+    begins_again = ({*before} - ends) & {*between}
     if not between or begins_again:
         put = "the token that begins an input" if begins_again else "nothing"
         wanted = tokenizer.sep_token or tokenizer.eos_token or "<a special token>"

@@ -23,7 +23,7 @@ from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file, write_json
-from xlscale.data import schema
+from xlscale.data import schema, words
 
 CHUNK = 10_000  # rows that are plain Python at a time
 ROW_GROUP, LEVEL = 50_000, 1  # of the Parquet file and its compression: these files may be large
@@ -222,6 +222,8 @@ def _part(
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:  # values of types that no column is made of
+            raise XlscaleError(f"{where}: columns: expected values as the card says ({one_line(error)})") from None
 
 
 def _language(code: str) -> str:
@@ -265,6 +267,10 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
                 f"answer: expected the index of one of {len(row['choices'])} choices, got {row['answer']}"
             )
     elif card.family == "tagging":
+        try:
+            words.starts(row["text"], row["tokens"])
+        except (TypeError, ValueError, AttributeError) as error:
+            raise XlscaleError(f"tokens: expected words of the text, one after another ({one_line(error)})") from None
         if len(row["tokens"]) != len(row["tags"]):
             raise XlscaleError(f"tags: expected {len(row['tokens'])}, one per token, got {len(row['tags'])}")
         known = set(card.labels or row["tags"]) | {f"{p}-{label}" for label in card.labels or [] for p in "BI"} | {"O"}
