@@ -194,6 +194,18 @@ def test_plain_tags_of_one_s_own_are_those_of_the_card(loaded):
         loaded("tagging", [record] * 3, tags="plain", labels=["DET", "NOUN"])
 
 
+def test_tags_are_those_of_the_card_and_of_its_kind(converted):
+    for tags, plain in (
+        (["O", "LOC"], "bio"),
+        (["O", "B-PER"], "bio"),
+        (["B-LOC", "LOC"], "plain"),
+        (["O"] * 2, "plain"),
+    ):
+        with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 1: tags: expected one of .*LOC.*, got "):
+            converted("tagging", [WHOLE["tagging"] | {"tags": tags}], tags=plain)
+    assert converted("tagging", [WHOLE["tagging"] | {"tags": ["LOC"] * 2}], tags="plain")
+
+
 def test_a_query_that_no_candidate_answers_is_refused_before_anything_is_trained(converted, loaded):
     query = {"text": "a cat", "role": "query", "second": None, "relevant": []}
     for make, item in ((converted, "mine: item '0-1'"), (loaded, r"mine\.parquet: row 2")):

@@ -314,6 +314,14 @@ def test_questions_are_those_that_the_scorer_reads(tmp_path):
             assert read_questions(Labels(path, "xquad", "de")) == {"q": ["x"]}
 
 
+def test_empty_answers_beside_true_ones_are_left_out(tmp_path):
+    path = tmp_path / "q.json"
+    both = QUESTION | {"answers": [{"text": "", "answer_start": 0}, *QUESTION["answers"]]}
+    path.write_text(json.dumps([{"title": "t", "paragraphs": [{"context": "x", "qas": [both]}]}]))
+    assert next(readers.squad(path))["answers"] == {"text": ["x"], "answer_start": [0]}
+    assert read_questions(Labels(path, "xquad", "de")) == {"q": ["", "x"]}
+
+
 # format -> a file of labels that `make score` takes, and the labels in it
 ACCEPTED = {
     "labels": ("neutral\nentailment\n", ["neutral", "entailment"]),

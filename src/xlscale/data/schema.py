@@ -145,7 +145,7 @@ def unanswered(family: str, rows: pa.Table) -> tuple[int, str] | None:
     known = {(place, group) for place, several in zip(within, answered, strict=True) for group in several}
     for row, (place, group, asks) in enumerate(zip(within, groups, asking, strict=True)):
         if asks and (place, group) not in known:
-            return row, f"group: expected {expected}, got {group!r}"
+            return row, f"group: expected {expected}, got {group[:60]!r}"
     return None
 
 

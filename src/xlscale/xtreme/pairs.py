@@ -41,10 +41,10 @@ def _same_sides(predictions: Source, predicted: Iterable[Pair], labels: Source, 
         own, other = ({pair[i] for pair in gold} for i in (side, 1 - side))
         for line, pair in enumerate(predicted, 1):
             if pair[side] in other and pair[side] not in own:
-                raise predictions.fault(f"{name} id {pair[side]!r}: on the other side in {labels.path}", line)
+                raise predictions.fault(f"{name} id {shortened(pair[side])}: on the other side in {labels.path}", line)
         if own.isdisjoint(pair[side] for pair in predicted):
-            expected = f"expected {name} ids of which {labels.path} has some, such as {min(own)!r}"
-            raise predictions.fault(f"{expected}, got none, first {next(iter(predicted))[side]!r}", 1)
+            expected = f"expected {name} ids of which {labels.path} has some, such as {shortened(min(own))}"
+            raise predictions.fault(f"{expected}, got none, first {shortened(next(iter(predicted))[side])}", 1)
     swapped = {(target, source) for source, target in predicted}
     if not swapped.isdisjoint(gold) and set(gold).isdisjoint(predicted):
         raise predictions.fault(f"the pairs are those of {labels.path} with source and target swapped", 1)

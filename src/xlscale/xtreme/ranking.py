@@ -24,8 +24,8 @@ def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, 
     same_ids(predictions, ranked, labels, gold)
     relevant = {candidate for one in gold.values() for candidate in one}
     if relevant.isdisjoint(candidate for one in ranked.values() for candidate in one):
-        expected = f"expected candidates of which {labels.path} has some, such as {min(relevant)!r}"
-        raise predictions.fault(f"{expected}, got none, first {next(iter(ranked.values()))[0]!r}")
+        expected = f"expected candidates of which {labels.path} has some, such as {shortened(min(relevant))}"
+        raise predictions.fault(f"{expected}, got none, first {shortened(next(iter(ranked.values()))[0])}")
     found = {}
     for metric in task.metrics:
         k = int(metric.removeprefix("map@"))

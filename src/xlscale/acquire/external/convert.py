@@ -273,7 +273,9 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
             raise XlscaleError(f"tokens: expected words of the text, one after another ({one_line(error)})") from None
         if len(row["tokens"]) != len(row["tags"]):
             raise XlscaleError(f"tags: expected {len(row['tokens'])}, one per token, got {len(row['tags'])}")
-        known = set(card.labels or row["tags"]) | {f"{p}-{label}" for label in card.labels or [] for p in "BI"} | {"O"}
+        known = {*(card.labels or row["tags"])}
+        if card.tags == "bio" and card.labels:
+            known = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
         if unknown := set(row["tags"]) - known:
             raise XlscaleError(f"tags: expected one of {', '.join(sorted(known))}, got {min(unknown)!r}")
     elif card.family == "classification" and card.labels and row["label"] not in card.labels:

@@ -157,12 +157,14 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
 
 
 def squad(path: Path) -> Iterator[Record]:
-    """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}."""
+    """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}, without empty
+    ones. Raises XlscaleError for a question that has no others."""
     with expecting(path, "SQuAD's JSON"):
         for article, paragraph in paragraphs(path):
             for question in paragraph["qas"]:
-                answers = question.get("answers", [])
-                if any(not answer["text"] for answer in answers):
+                given = question.get("answers", [])
+                answers = [answer for answer in given if answer["text"].strip()]
+                if given and not answers:
                     raise XlscaleError(f"{relative(path)}: id {question['id']!r}: no true answer{EMPTIED}")
                 yield {
                     "id": question["id"],
