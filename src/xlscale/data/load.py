@@ -36,8 +36,8 @@ def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table.
 
     Raises XlscaleError for a file that is not on this machine, naming the command that gets it, a wrong sha256, a
-    truncated file, a missing column or language, numbers of rows that are not the card's, a label that the card does
-    not list, or an answer that is none of its choices.
+    truncated file, a missing column or language, an empty text, numbers of rows that are not the card's, a label that
+    the card does not list, or an answer that is none of its choices.
     """
     rows, where = schema.read(_file(card)), relative(card.path)
     for field in schema.COLUMNS[card.family]:
@@ -47,9 +47,13 @@ def table(card: DataCard) -> pa.Table:
             raise XlscaleError(f"{where}: column {field.name!r}: expected type {field.type}, got {found}")
     if card.source:  # checked row by row when it was made, and the same since, by its sha256
         return rows
+    if found := schema.fault(card.family, rows) or schema.unanswered(card.family, rows):
+        raise XlscaleError(f"{where}: row {found[0] + 1}: {found[1]}")
     _check_counts(card, schema.counts(rows), where)
     if card.family == "tagging":
         _check_tags(card, rows, where)
+    elif card.family == "span_qa":
+        _check_answers(card, rows, where)
     elif card.family == "multiple_choice":
         _check_choices(rows, where)
     elif card.labels and (unknown := set(rows["label"].to_pylist()) - set(card.labels)):
@@ -90,9 +94,11 @@ def _check_counts(card: DataCard, counts: dict[str, dict[str, int]], where: str)
 
 
 def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
-    """Tokens that stand in the text one after another, each with a tag: O, B- or I- with one of the card's types, I-
-    only within a span of its type."""
-    known = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
+    """Tokens that stand in the text one after another, each with a tag: one of the card's where they are plain, else O,
+    B- or I- with one of the card's types, I- only within a span of its type."""
+    plain = card.tags == "plain"
+    spans = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
+    known = {*card.labels} if plain else spans
     columns = (rows[name].to_pylist() for name in ("item", "text", "tokens", "tags"))
     for item, text, tokens, tags in zip(*columns, strict=True):
         try:
@@ -104,15 +110,29 @@ def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
         for before, tag in zip([words.OUTSIDE, *tags], tags, strict=False):
             if tag not in known:
                 raise XlscaleError(f"{where}: tags: expected one of {', '.join(sorted(known))}, got {tag!r}")
-            if tag[0] == "I" and before[1:] != tag[1:]:
+            if not plain and tag[0] == "I" and before[1:] != tag[1:]:
                 raise XlscaleError(f"{where}: tags: item {item!r}: expected {tag!r} to follow B- or I-, got {before!r}")
 
 
+def _check_answers(card: DataCard, rows: pa.Table, where: str) -> None:
+    """Every answer stands in its context where its start says, and only the questions of some cards have none."""
+    columns = (rows[name].to_pylist() for name in ("item", "context", "answers", "answer_starts"))
+    for item, context, answers, starts in zip(*columns, strict=True):
+        if len(answers) != len(starts) or not (answers or card.unanswerable):
+            expected = "as many, and some where the card does not say unanswerable"
+            raise XlscaleError(f"{where}: answers, answer_starts: item {item!r}: expected {expected}")
+        for text, start in zip(answers, starts, strict=True):
+            if start < 0 or context[start : start + len(text)] != text:
+                raise XlscaleError(
+                    f"{where}: answer_starts: item {item!r}: expected {text[:60]!r} at character {start}"
+                )
+
+
 def _check_choices(rows: pa.Table, where: str) -> None:
-    """Two choices or more in every row, none of them missing, and the answer is the index of one of them."""
+    """Two choices or more in every row, and the answer is the index of one of them."""
     for item, choices, answer in zip(*(rows[name].to_pylist() for name in ("item", "choices", "answer")), strict=True):
-        if choices is None or len(choices) < 2 or None in choices:
+        if len(choices) < 2:
             raise XlscaleError(f"{where}: choices: item {item!r}: expected two texts or more, got {choices}")
-        if answer is None or not 0 <= answer < len(choices):
+        if not 0 <= answer < len(choices):
             expected = f"0 to {len(choices) - 1}, the index of one of the choices"
             raise XlscaleError(f"{where}: answer: item {item!r}: expected {expected}, got {answer}")

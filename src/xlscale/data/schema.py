@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xlscale.core.files import XlscaleError, atomic, one_line, relative
@@ -58,6 +60,11 @@ ORIGINAL = pa.field("original", pa.string())
 # query's candidates, where not all are (retrieval).
 OPTIONAL = {"classification": [pa.field("second", pa.string())], "retrieval": [pa.field("pool", pa.string())]}
 
+# Texts that a model reads whole: with a character at least that is neither white space, control nor format.
+READ = {"text", "second", "source", "question", "context", "choices", "answers"}
+VISIBLE = r"[^\s\pZ\pC]"
+LISTS = {"choices", "tokens", "tags"}  # that are never empty
+
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
 
@@ -85,6 +92,61 @@ def table(family: str, rows: Iterable[Row]) -> pa.Table:
     if any("original" in row for row in rows):
         schema = schema.append(ORIGINAL)
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
+    """Index of the first row with an empty or missing value, and what was expected there; None where there is none.
+
+    ``rows`` have columns of the family's types. Not needed are ``original``, ``article``, answers (the card says
+    whether a question has some) and, in a ranking, ``relevant`` and the ``second`` text of what is no pair.
+    """
+    found = []
+    for name in (name for name in rows.column_names if name not in ("original", "article")):
+        values = rows[name].combine_chunks()
+        if (family, name) == ("ranking", "second"):
+            values = pc.if_else(pc.equal(rows["role"].combine_chunks(), "pair"), values, "none")
+        expected, owner, lacking = "a value", np.arange(len(rows)), np.empty(0, np.int64)
+        if pa.types.is_list(values.type):
+            least = int(name in LISTS)
+            expected = "at least one, none of them empty" if least else "a list without empty values"
+            lacking = np.flatnonzero(pc.less(pc.fill_null(pc.list_value_length(values), -1), least))
+            owner, values = pc.list_parent_indices(values).to_numpy(), pc.list_flatten(values)
+        elif pa.types.is_string(values.type):
+            expected = "a text that is not empty"
+        if pa.types.is_string(values.type):
+            # The text of a tagging set is its tokens.
+            pattern = VISIBLE if name in READ and family != "tagging" else "(?s)."
+            values = pc.if_else(pc.match_substring_regex(values, pattern), values, None)
+        for row in np.concatenate([lacking, owner[np.flatnonzero(pc.is_null(values))]])[:1]:
+            got = repr(rows[name][row].as_py())
+            found.append((int(row), f"{name}: expected {expected}, got {got if len(got) < 60 else f'{got[:57]}...'}"))
+    return min(found, default=None)
+
+
+def unanswered(family: str, rows: pa.Table) -> tuple[int, str] | None:
+    """Index of the first query that no row of its split and pool answers, and what was expected; None where all are.
+
+    In retrieval an English row answers its group; in a ranking a candidate those to which it is relevant, and a pair
+    its own. Other families have no queries.
+    """
+    groups = rows["group"].to_pylist()
+    if family == "retrieval":
+        expected = "that of an English row (lines are counted from 0)"
+        asking = pc.not_equal(rows["language"], "en").to_pylist()
+        answered = [[] if asks else [group] for asks, group in zip(asking, groups, strict=True)]
+    elif family == "ranking":
+        expected = "one to which a candidate is relevant"
+        asking = pc.not_equal(rows["role"], "candidate").to_pylist()
+        columns = zip(rows["role"].to_pylist(), groups, rows["relevant"].to_pylist(), strict=True)
+        answered = [[group] if role == "pair" else relevant or [] for role, group, relevant in columns]
+    else:
+        return None
+    within = [*zip(*(rows[name].to_pylist() for name in ("split", "pool") if name in rows.column_names), strict=True)]
+    known = {(place, group) for place, several in zip(within, answered, strict=True) for group in several}
+    for row, (place, group, asks) in enumerate(zip(within, groups, asking, strict=True)):
+        if asks and (place, group) not in known:
+            return row, f"group: expected {expected}, got {group[:60]!r}"
+    return None
 
 
 def write(rows: pa.Table, path: Path, canary: str | None = None, level: int = 19, group: int | None = None) -> None:

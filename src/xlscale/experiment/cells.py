@@ -272,7 +272,9 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         card = model_card(parameters.model)
         rung = card.healed_rung(parameters.layers)
         healed = [("healed", rung.sha256)] if rung else []
-        return [(card.name, card.member_sha256), *healed, ("prefix", digest(card.prefix)), _data_read(PROBE)]
+        texts = [("prefix", card.prefix), ("separator", card.separator)]
+        tokens = [(name, digest(text)) for name, text in texts if text is not None]
+        return [(card.name, card.member_sha256), *healed, *tokens, _data_read(PROBE)]
     name = getattr(parameters, phase)
     return [_data_read(one) for one in (name, *_stages(phase, name))]
 

@@ -68,8 +68,8 @@ def normalise_mlqa(text: str, language: str) -> str:
 
 
 def normaliser(name: Literal["squad", "mlqa"], language: str) -> Callable[[str], str]:
-    """The normalisation of that name for answers in ``language``."""
-    return normalise_squad if name == "squad" else partial(normalise_mlqa, language=language)
+    """The normalisation of that name for answers in ``language``, whatever its script and region."""
+    return normalise_squad if name == "squad" else partial(normalise_mlqa, language=language.partition("_")[0])
 
 
 def match(prediction: str, answers: Sequence[str], normalise: Callable[[str], str]) -> tuple[float, float]:

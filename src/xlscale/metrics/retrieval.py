@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from xlscale.core.files import XlscaleError
+
 QUERIES, CANDIDATES = 1024, 16_384  # rows of a block
 
 
@@ -24,7 +26,8 @@ def top_k(
 
     ``queries`` and ``candidates`` are sequences of float32 vectors (width,), or matrices (rows, width). Returns indices
     int64 (queries, k) and products float32 (queries, k); ``k`` is cut to the number of candidates. Besides what it is
-    given and returns it holds a block of products and two blocks of vectors.
+    given and returns it holds a block of products and two blocks of vectors. Raises XlscaleError naming two vectors,
+    counted from 0, whose product is not finite.
     """
     k = min(k, len(candidates))
     indices = np.zeros((len(queries), k), np.int64)
@@ -33,7 +36,14 @@ def top_k(
         block = np.stack(candidates[column : column + blocks[1]])  # stacked once, the queries again and again
         for row in range(0, len(queries), blocks[0]):
             part = slice(row, row + blocks[0])
-            products = np.stack(queries[part]) @ block.T
+            with np.errstate(invalid="ignore", over="ignore"):  # looked for here
+                products = np.stack(queries[part]) @ block.T
+            if not np.isfinite(products).all():
+                query, candidate = np.argwhere(~np.isfinite(products))[0]
+                raise XlscaleError(
+                    f"query {row + query}, candidate {column + candidate}: expected vectors with a finite product, "
+                    f"got {products[query, candidate]}"
+                )
             _merge(indices[part], scores[part], products, column)
     return indices, scores
 

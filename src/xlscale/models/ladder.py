@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xlscale.cards.schema import ModelCard
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, atomic, relative, verify
-from xlscale.models import healed, store
+from xlscale.models import healed, pairs, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
     from torch import Tensor
@@ -22,10 +22,16 @@ MODEL = "model."  # what names in a checkpoint begin with
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
-    """The model's fast tokenizer. It adds <s> and </s> but not ``card.prefix``, and cuts at the model's positions only
-    when asked to (``truncation=True``). Does not import torch."""
-    if card.source:
-        return registry.get("reader", card.reader).tokenizer(card)
+    """The model's fast tokenizer. It adds the model's special tokens, ``card.separator`` among them, but not
+    ``card.prefix``, and cuts at the model's positions only when asked to (``truncation=True``). Does not import torch.
+
+    Raises XlscaleError for a separator that is no special token.
+    """
+    found = registry.get("reader", card.reader).tokenizer(card) if card.source else _converted(card)
+    return pairs.separated(found, card.separator, f"card {card.name}") if card.separator is not None else found
+
+
+def _converted(card: ModelCard) -> PreTrainedTokenizerFast:
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
     folder = store.converted(card)

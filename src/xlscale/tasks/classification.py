@@ -14,6 +14,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.classification import macro_f1
 from xlscale.metrics.predictions import COLUMNS
+from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 
@@ -36,7 +37,8 @@ class Classification(TrainedTask):
             return replace(super().encode(rows, tokenizer, prefix, max_length), targets=targets)
         ids: list[list[int]] = []
         for _, part in slices(rows):
-            ids += tokenizer(part["text"], part["second"], truncation=True, max_length=max_length)["input_ids"]
+            found = pairs.encode(tokenizer, part["text"], part["second"], truncation=True, max_length=max_length)
+            ids += found["input_ids"]
         return Encoded.of(ids, targets=targets)
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:

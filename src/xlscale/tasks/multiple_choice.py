@@ -17,6 +17,7 @@ from torch import nn
 
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
+from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case
@@ -37,9 +38,9 @@ class MultipleChoice(TrainedTask):
         ids, owners, indices, answers = [], [], [], []
         for first, part in slices(rows):
             texts = _cut(part["text"], part["choices"], tokenizer, max_length)
-            pairs = [(text, choice) for text, row in zip(texts, part["choices"], strict=True) for choice in row]
-            found = tokenizer(*map(list, zip(*pairs, strict=True)), truncation="only_second", max_length=max_length)
-            ids += found["input_ids"]
+            both = [(text, choice) for text, row in zip(texts, part["choices"], strict=True) for choice in row]
+            sides = zip(*both, strict=True)
+            ids += pairs.encode(tokenizer, *sides, truncation="only_second", max_length=max_length)["input_ids"]
             for i, (choices, answer) in enumerate(zip(part["choices"], part["answer"], strict=True), first):
                 owners += [i] * len(choices)
                 indices += range(len(choices))

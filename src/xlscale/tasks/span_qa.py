@@ -17,6 +17,7 @@ from torch import nn
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.answers import match, normaliser
 from xlscale.metrics.predictions import COLUMNS
+from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, frame, slices
 
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
@@ -39,7 +40,8 @@ class SpanQA(TrainedTask):
         """
         ids, owners, ranges, ends = [], [], [], []
         for first, part in slices(rows):
-            windows = tokenizer(
+            windows = pairs.encode(
+                tokenizer,
                 _cut(part["question"], tokenizer),
                 part["context"],
                 truncation="only_second",
@@ -112,11 +114,17 @@ class SpanQA(TrainedTask):
         return table[[*COLUMNS, "f1"]]
 
     def _score(self, prediction: str, answers: list[str], language: str) -> tuple[float, float]:
-        """Exact match and F1 of one answer, with the card's normalisation; an unanswerable question wants none
-        (SQuAD 2.0 evaluation, Rajpurkar et al. 2018)."""
-        if not answers:
-            return (float(not prediction),) * 2
-        return match(prediction, answers, normaliser(self.card.normalisation, language))
+        """Exact match and F1 of one answer, with the card's normalisation.
+
+        Where questions may have no answer, true answers of which that leaves nothing do not count, and a question
+        without others wants a prediction of which it leaves nothing (SQuAD 2.0 evaluation, Rajpurkar et al. 2018).
+        """
+        normalise = normaliser(self.card.normalisation, language)
+        if self.card.unanswerable:
+            answers = [answer for answer in answers if normalise(answer)]
+            if not answers:
+                return (float(not normalise(prediction)),) * 2
+        return match(prediction, answers, normalise)
 
     def others(self, predictions: pd.DataFrame) -> dict[str, float]:
         """Exact match beside F1."""

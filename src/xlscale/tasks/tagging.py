@@ -3,13 +3,16 @@
 The model reads the text as it stands, not word by word, so that scripts without spaces are cut into subwords as in
 pretraining. A word's tag is that of the subword that holds its first character. Where one subword holds the beginnings
 of several words, the first of them is trained and predicted, and the others continue it; so a span that ends inside a
-subword cannot be found.
+subword cannot be found. A word of which the tokenizer leaves nothing, such as a zero-width space, becomes the unknown
+token, as in XTREME.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -27,6 +30,8 @@ from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 
 IGNORED = -100  # a tag that is not learned from: of a word without a subword of its own, or of no word
 ABSENT = -1  # the position of a word that did not fit
+# Controls that a text begins with: SentencePiece's tables drop them, and the library's offsets are then short by them.
+_LEADING = re.compile(r"^[\x00-\x1f\x7f-\x9f]+")
 
 
 class Tagging(TrainedTask):
@@ -51,15 +56,24 @@ class Tagging(TrainedTask):
         width = max((len(tags) for tags in rows["tags"]), default=0)
         positions = np.full((len(rows), width), ABSENT, np.int16)
         tags = np.full((len(rows), width), IGNORED, np.int16)
-        ids = []
+        ids: list[Sequence[int]] = []
+        closing = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"][::-1].index(0)
+
+        @cache
+        def silent(word: str) -> bool:
+            return not tokenizer.decode(tokenizer(word, add_special_tokens=False)["input_ids"]).strip()
+
         for first, part in slices(rows):
-            texts = [prefix + text for text in part["text"]]
+            texts = [prefix + _LEADING.sub(lambda found: " " * len(found[0]), text) for text in part["text"]]
             found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
             ids += found["input_ids"]
-            columns = zip(texts, part["tokens"], part["tags"], found["offset_mapping"], strict=True)
+            columns = zip(part["text"], part["tokens"], part["tags"], found["offset_mapping"], strict=True)
             for i, (text, tokens, gold, offsets) in enumerate(columns, first):
-                begins = [len(prefix) + start for start in words.starts(text[len(prefix) :], tokens)]
+                begins = [len(prefix) + start for start in words.starts(text, tokens)]
                 position = _positions(np.array(offsets), begins)
+                whole = len(ids[i]) < max_length
+                if lost := [w for w in _without(np.array(offsets), begins, position, whole) if silent(tokens[w])]:
+                    ids[i], position = _marked(ids[i], position, lost, tokenizer.unk_token_id, closing, max_length)
                 positions[i, : len(position)] = position
                 own = (position != ABSENT) & (np.diff(position, prepend=ABSENT) != 0)
                 tags[i, : len(position)] = np.where(own, [number.get(tag, IGNORED) for tag in gold], IGNORED)
@@ -165,3 +179,25 @@ def _positions(offsets: np.ndarray, begins: Sequence[int]) -> np.ndarray:
     ends = np.maximum.accumulate(offsets[:, 1])
     found = np.searchsorted(ends, begins, side="right")
     return np.where(found < len(ends), found, ABSENT).astype(np.int16)
+
+
+def _without(offsets: np.ndarray, begins: Sequence[int], position: np.ndarray, whole: bool) -> np.ndarray:
+    """Words that may have no subword of their own: theirs is the next word's, too, and begins no sooner, or, where the
+    text is ``whole``, there is none."""
+    shared = position == np.append(position[1:], ABSENT)
+    return np.flatnonzero(shared & np.where(position == ABSENT, whole, offsets[position, 0] >= begins))
+
+
+def _marked(
+    ids: Sequence[int], position: np.ndarray, lost: list[int], unknown: int | None, closing: int, max_length: int
+) -> tuple[Sequence[int], np.ndarray]:
+    """Ids with the unknown token for every word of ``lost``, cut before the ``closing`` last to ``max_length``, and
+    the positions of all words in them. Without an unknown token the words have no position."""
+    if unknown is None:
+        return ids, np.where(np.isin(np.arange(len(position)), lost), ABSENT, position)
+    at = np.where(position[lost] == ABSENT, len(ids) - closing, position[lost])
+    moved = np.where(position == ABSENT, ABSENT, position + np.searchsorted(at, position, side="right"))
+    moved[lost] = at + np.arange(len(at))
+    text, end = np.split(np.insert(ids, at, unknown), [len(ids) + len(at) - closing])
+    room = max_length - closing
+    return np.concatenate([text[:room], end]), np.where(moved < room, moved, ABSENT)

@@ -32,7 +32,7 @@ def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_len
     card = task.card
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
     parts = [registry.module("task", card.family), registry.module("reader", model.reader), ladder.__name__]
-    identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, max_length]
+    identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, model.separator, max_length]
     identity.append(fingerprint.of_modules(parts))
     path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
     try:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards.languages import Language
 from xlscale.core.files import MANIFEST, XlscaleError, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
 
@@ -37,7 +38,7 @@ class Task(Strict):
     labels: list[str] | None = None  # every label that may occur
     metrics: list[str] = Field(min_length=1)  # what is shown
     score: list[str] = Field(min_length=1)  # the metrics whose mean is the task's score
-    languages: list[str] = Field(min_length=1)
+    languages: list[Language] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:

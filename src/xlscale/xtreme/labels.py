@@ -10,6 +10,7 @@ from xlscale.metrics.classification import accuracy
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.source import Source, shortened
 
+CHANCE = 10  # times as many right ones in another count as in the expected one are no chance
 MANY = 100  # from so many items on, labels that are all the same are not labels
 
 
@@ -22,8 +23,22 @@ def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, f
 
 
 def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
-    """Accuracy, 0 to 100, of an index per line. Raises XlscaleError for another number of lines, a bad index."""
+    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines.
+
+    Raises XlscaleError for another number of lines, what is no index, one that no candidate has, and for indices most
+    of which are right if they are counted from 1.
+    """
     gold, predicted = (_indices(source) for source in (labels, predictions))
+    predictions.same_length(len(predicted), labels, len(gold))
+    for source, values in ((labels, gold), (predictions, predicted)):
+        if len(beyond := np.flatnonzero(values >= len(gold))):
+            expected = f"expected an index from 0 to {len(gold) - 1}"
+            raise source.fault(f"{expected}, got {values[beyond[0]]}", int(beyond[0]) + 1)
+    right, later = (int((predicted == gold + shift).sum()) for shift in (0, 1))
+    if later > CHANCE * max(right, 1):
+        raise predictions.fault(
+            f"expected indices counted from 0, got {later} right ones counted from 1, {right} from 0"
+        )
     return _accuracy(predictions, predicted, labels, gold)
 
 

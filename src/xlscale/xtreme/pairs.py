@@ -7,6 +7,7 @@ those at or above a threshold count, and the threshold is the one with the best 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -21,15 +22,32 @@ Pair = tuple[str, str]
 def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """``f1``, ``precision``, ``recall``, 0 to 100 (Zweigenbaum et al. 2018).
 
-    Raises XlscaleError for a line of another form, a pair twice, and for scores without development data.
+    Raises XlscaleError for a line of another form, a pair twice, ids of the other side or none that the labels know,
+    and for scores without development data.
     """
     gold, predicted = read_pairs(labels, scores=False), read_pairs(predictions)
+    _same_sides(predictions, predicted, labels, gold)
     found = set(predicted)
     if None not in predicted.values():
         threshold = _threshold(task, predictions, labels)
         found = {pair for pair, score in predicted.items() if score >= threshold}
     values = f1_precision_recall(len(found & gold.keys()), len(found), len(gold), scale=100)
     return dict(zip(("f1", "precision", "recall"), values, strict=True))
+
+
+def _same_sides(predictions: Source, predicted: Iterable[Pair], labels: Source, gold: Iterable[Pair]) -> None:
+    """Raise XlscaleError where the predictions name sentences in another way than the labels, which would score 0."""
+    for side, name in enumerate(("source", "target")):
+        own, other = ({pair[i] for pair in gold} for i in (side, 1 - side))
+        for line, pair in enumerate(predicted, 1):
+            if pair[side] in other and pair[side] not in own:
+                raise predictions.fault(f"{name} id {shortened(pair[side])}: on the other side in {labels.path}", line)
+        if own.isdisjoint(pair[side] for pair in predicted):
+            expected = f"expected {name} ids of which {labels.path} has some, such as {shortened(min(own))}"
+            raise predictions.fault(f"{expected}, got none, first {shortened(next(iter(predicted))[side])}", 1)
+    swapped = {(target, source) for source, target in predicted}
+    if not swapped.isdisjoint(gold) and set(gold).isdisjoint(predicted):
+        raise predictions.fault(f"the pairs are those of {labels.path} with source and target swapped", 1)
 
 
 def _threshold(task: Task, predictions: Source, labels: Source) -> float:
@@ -42,6 +60,7 @@ def _threshold(task: Task, predictions: Source, labels: Source) -> float:
     if None in candidates.values():
         raise own.fault("expected a score in every line, as in the test file", 1)
     gold = read_pairs(true, scores=False)
+    _same_sides(own, candidates, true, gold)
     correct = np.array([pair in gold for pair in candidates])
     return best_threshold(np.array(list(candidates.values())), correct, len(gold))
 

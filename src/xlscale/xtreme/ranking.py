@@ -17,10 +17,15 @@ from xlscale.xtreme.source import Source, same_ids, shortened
 def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """Mean average precision at each k of the task's metrics, 0 to 100.
 
-    Raises XlscaleError for broken JSON, a query without prediction or without label, a candidate twice, no candidate.
+    Raises XlscaleError for broken JSON, a query without prediction or without label, a candidate twice, no candidate,
+    and where no candidate of any query is one that the labels know.
     """
     gold, ranked = read_lists(labels), read_lists(predictions)
     same_ids(predictions, ranked, labels, gold)
+    relevant = {candidate for one in gold.values() for candidate in one}
+    if relevant.isdisjoint(candidate for one in ranked.values() for candidate in one):
+        expected = f"expected candidates of which {labels.path} has some, such as {shortened(min(relevant))}"
+        raise predictions.fault(f"{expected}, got none, first {shortened(next(iter(ranked.values()))[0])}")
     found = {}
     for metric in task.metrics:
         k = int(metric.removeprefix("map@"))

@@ -36,7 +36,7 @@ def _pairs(path: Path) -> dict[str, str]:
     """Id of a sentence -> id of its English translation. Raises XlscaleError naming the line."""
     gold: dict[str, str] = {}
     for number, line in enumerate(text_lines(path), 1):
-        where, pair = f"{relative(path)}, line {number}", line.split("\t")
+        where, pair = f"{relative(path)}, line {number}", [part.strip() for part in line.split("\t")]
         if len(pair) != 2 or not all(pair):
             raise XlscaleError(f"{where}: expected an id, a tab and an English id, got {line[:80]!r}")
         if pair[0] in gold:

@@ -65,8 +65,14 @@ def make(spec: Any, record: Record) -> Any:
 
 
 def filled(template: str, record: Record) -> str:
-    """The template with the fields' values in it."""
-    return _FIELD.sub(lambda match: str(field(record, match[1])), template)
+    """The template with the fields' values in it. Raises XlscaleError for a field without one."""
+    return _FIELD.sub(lambda match: _value(record, match[1]), template)
+
+
+def _value(record: Record, name: str) -> str:
+    if (value := field(record, name)) is None:
+        raise XlscaleError(f"field {name!r}: expected a value, got none")
+    return str(value)
 
 
 def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:
@@ -83,7 +89,10 @@ def matches(where: Mapping[str, Any], record: Record) -> bool:
     """Whether every field of ``where`` is one of its list, or matches its pattern (a template, then as file names)."""
     for name, wanted in where.items():
         value = field(record, name)
-        found = value in wanted if isinstance(wanted, list) else fnmatchcase(str(value), filled(wanted, record))
+        if isinstance(wanted, list):
+            found = value in wanted
+        else:
+            found = value is not None and fnmatchcase(str(value), filled(wanted, record))
         if not found:
             return False
     return True

@@ -19,10 +19,11 @@ from tqdm import tqdm
 from xlscale.acquire.datasets import current
 from xlscale.acquire.external import bucc, columns, conllu, lareqa, mewslix, readers
 from xlscale.cards import catalogue, places
+from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file, write_json
-from xlscale.data import schema
+from xlscale.data import schema, words
 
 CHUNK = 10_000  # rows that are plain Python at a time
 ROW_GROUP, LEVEL = 50_000, 1  # of the Parquet file and its compression: these files may be large
@@ -38,6 +39,7 @@ READERS = {
     "lareqa": lareqa.read,
     "mewslix": mewslix.read,
 }
+WHERE = "@where"  # of a row that is plain Python: the file and record that it was made of
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
 
@@ -164,17 +166,25 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
             f"{card.name}: item: {one['item']!r} occurs more than once in split {one['split']}, language "
             f"{one['language']!r}, expected once"
         )
+    if fault := schema.unanswered(card.family, table):
+        raise XlscaleError(f"{card.name}: item {table['item'][fault[0]].as_py()!r}: {fault[1]}")
     if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
 
 
 def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
+    """The rows in the types of the family, none with an empty text. Raises XlscaleError naming file and record."""
     try:
-        return pa.Table.from_pylist(chunk, schema=types)
+        table = pa.Table.from_pylist(chunk, schema=types)
     except (pa.ArrowException, TypeError) as error:
+        for row in chunk if len(chunk) > 1 else ():
+            _table(card, [row], types)
         expected = f"values of the types of family {card.family}"
-        raise XlscaleError(f"{card.name}: columns: expected {expected} ({one_line(error)})") from None
+        raise XlscaleError(f"{chunk[0][WHERE]}: columns: expected {expected} ({one_line(error)})") from None
+    if fault := schema.fault(card.family, table):
+        raise XlscaleError(f"{chunk[fault[0]][WHERE]}: {fault[1]}")
+    return table
 
 
 def _types(card: DataCard) -> pa.Schema:
@@ -205,13 +215,23 @@ def _part(
         where = f"{card.name}: {relative(paths[0])}, record {count + 1}"
         try:
             if columns.matches(place.where, record) and _on_this_side(card, part, record):
-                language = columns.filled(part.language, record) if part.language else code
+                language = _language(columns.filled(part.language, record)) if part.language else code
                 row = {column: columns.make(spec, record) for column, spec in specs.items()}
-                yield _finished(card, row | {"split": part.split, "language": language})
+                yield _finished(card, row | {"split": part.split, "language": language}) | {WHERE: where}
         except columns.Misplaced as error:
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:  # values of types that no column is made of
+            raise XlscaleError(f"{where}: columns: expected values as the card says ({one_line(error)})") from None
+
+
+def _language(code: str) -> str:
+    """Our code of a language that a record names."""
+    try:
+        return canonical(code)
+    except ValueError as error:
+        raise XlscaleError(f"language: {error}, got {one_line(repr(code), 40)}") from None
 
 
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[readers.Record]:
@@ -230,7 +250,11 @@ def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> 
 
 def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
     """A row in the family's own terms. Raises XlscaleError where it cannot be one."""
-    row["item"], row["group"] = str(row["item"]), str(row["group"])
+    for name in ("item", "group"):
+        row[name] = columns.filled(f"{{{name}}}", row)
+    for name in schema.LISTS & row.keys():
+        if not isinstance(row[name], list):
+            raise XlscaleError(f"{name}: expected a list, got {one_line(repr(row[name]), 60)}")
     if card.family == "multiple_choice":
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
@@ -243,9 +267,15 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
                 f"answer: expected the index of one of {len(row['choices'])} choices, got {row['answer']}"
             )
     elif card.family == "tagging":
+        try:
+            words.starts(row["text"], row["tokens"])
+        except (TypeError, ValueError, AttributeError) as error:
+            raise XlscaleError(f"tokens: expected words of the text, one after another ({one_line(error)})") from None
         if len(row["tokens"]) != len(row["tags"]):
             raise XlscaleError(f"tags: expected {len(row['tokens'])}, one per token, got {len(row['tags'])}")
-        known = set(card.labels or row["tags"]) | {f"{p}-{label}" for label in card.labels or [] for p in "BI"} | {"O"}
+        known = {*(card.labels or row["tags"])}
+        if card.tags == "bio" and card.labels:
+            known = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
         if unknown := set(row["tags"]) - known:
             raise XlscaleError(f"tags: expected one of {', '.join(sorted(known))}, got {min(unknown)!r}")
     elif card.family == "classification" and card.labels and row["label"] not in card.labels:
@@ -260,12 +290,15 @@ def _place_answers(card: DataCard, row: dict[str, Any]) -> None:
     answers, starts = row["answers"], row["answer_starts"]
     if not isinstance(answers, list) or not isinstance(starts, list):
         raise XlscaleError("answers, answer_starts: expected a list each")
+    context = row["context"]
+    if not isinstance(context, str) or not any(one.isprintable() and one != " " for one in context):
+        raise XlscaleError(f"context: expected a text that is not empty, got {one_line(repr(context), 60)}")
     if len(answers) != len(starts):
         raise XlscaleError(f"answer_starts: expected {len(answers)}, one per answer, got {len(starts)}")
     if not answers and not card.unanswerable:
         raise XlscaleError("answers: expected at least one")
     row["article"] = row.get("article") or ""
-    found = [columns.located(row["context"], text, start) for text, start in zip(answers, starts, strict=True)]
+    found = [columns.located(context, text, start) for text, start in zip(answers, starts, strict=True)]
     row["answers"], row["answer_starts"] = [text for text, _ in found], [start for _, start in found]
 
 

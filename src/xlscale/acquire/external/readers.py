@@ -41,16 +41,15 @@ def parquet(path: Path) -> Iterator[Record]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, without their ends, and without the empty lines after the last other one."""
-    empty = 0
-    with expecting(path, "UTF-8 text"), open(path, encoding="utf-8", newline="\n") as file:
+    """The lines of a UTF-8 file as ``make score`` reads them: without byte-order mark and line ends, and without the
+    blank lines after the last other one."""
+    blank: list[str] = []
+    with expecting(path, "UTF-8 text"), open(path, encoding="utf-8-sig", newline="\n") as file:
         for line in (line.rstrip("\r\n") for line in file):
-            if not line:
-                empty += 1
-                continue
-            yield from [""] * empty
-            yield line
-            empty = 0
+            blank.append(line)
+            if line.strip():
+                yield from blank
+                blank.clear()
 
 
 def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -120,11 +119,12 @@ def objects(path: Path) -> Iterator[Record]:
 
 
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
-    """Rows with the lines of ``labels``. Raises XlscaleError when there are more of one than of the other."""
+    """Rows with the lines of ``labels``, without the blanks around them. Raises XlscaleError when there are more of one
+    than of the other."""
     for number, (row, label) in enumerate(zip_longest(rows, text_lines(labels)), 1):
         if row is None or label is None:
             raise XlscaleError(f"{relative(labels)}, line {number}: expected a line for each of {relative(path)}")
-        yield row, label
+        yield row, label.strip()
 
 
 def tags(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -157,12 +157,14 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
 
 
 def squad(path: Path) -> Iterator[Record]:
-    """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}."""
+    """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}, without empty
+    ones. Raises XlscaleError for a question that has no others."""
     with expecting(path, "SQuAD's JSON"):
         for article, paragraph in paragraphs(path):
             for question in paragraph["qas"]:
-                answers = question.get("answers", [])
-                if any(not answer["text"] for answer in answers):
+                given = question.get("answers", [])
+                answers = [answer for answer in given if answer["text"].strip()]
+                if given and not answers:
                     raise XlscaleError(f"{relative(path)}: id {question['id']!r}: no true answer{EMPTIED}")
                 yield {
                     "id": question["id"],
@@ -174,6 +176,7 @@ def squad(path: Path) -> Iterator[Record]:
 
 
 def paragraphs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every paragraph of SQuAD's JSON, after its article."""
-    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+    """Every paragraph of SQuAD's JSON, or of its list ``data`` alone, after its article."""
+    value = json.loads(path.read_text(encoding="utf-8-sig"))
+    for article in value["data"] if isinstance(value, dict) else value:
         yield from ((article, paragraph) for paragraph in article["paragraphs"])

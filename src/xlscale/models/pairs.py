@@ -1,0 +1,86 @@
+"""Pairs of texts as token ids: what stands between the two, so that different pairs never have the same ids.
+
+Encoders have a token of their own for it (``[SEP]``, ``</s>``). Many decoders put nothing there, or begin the second
+text like a new input; for those the card states a ``separator``, which is part of the model's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from xlscale.core.files import XlscaleError
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, first: Sequence[str], second: Sequence[str], **options: Any
+) -> BatchEncoding:
+    """The tokenizer's encodings of pairs; ``options`` are those of its call.
+
+    Raises XlscaleError where it does not mark the border of the two texts and the model's card states no separator.
+    """
+    check(tokenizer, tokenizer.name_or_path)
+    return tokenizer(list(first), list(second), **options)
+
+
+def check(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
+    """Raise XlscaleError, naming ``where``, if pairs cannot be told apart from what the tokenizer makes of them."""
+    before, between, after = _added(tokenizer)
+    ends = {*after, tokenizer.sep_token_id, tokenizer.eos_token_id}  # one token may begin and end inputs
+    begins_again = ({*before} - ends) & {*between}
+    if not between or begins_again:
+        put = "the token that begins an input" if begins_again else "nothing"
+        wanted = tokenizer.sep_token or tokenizer.eos_token or "<a special token>"
+        raise XlscaleError(
+            f"{where}: separator: expected a special token such as {wanted!r} in the model's card, "
+            f"its tokenizer puts {put} between two texts"
+        )
+
+
+def separated(tokenizer: PreTrainedTokenizerFast, separator: str, where: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with the special token ``separator`` between the two texts of a pair, and there alone.
+
+    Changed in place: a pair begins as it did and ends as it did, single texts get what they got, and where a text
+    spells a special token, that is text. Raises XlscaleError, naming ``where``, for what is no special token.
+    """
+    from tokenizers import processors
+
+    known = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if separator not in known:
+        expected = ", ".join(known[:8]) or "none, the tokenizer has no special token"
+        raise XlscaleError(f"{where}: separator: expected one of {expected}, got {separator[:40]!r}")
+    before, _, after = _added(tokenizer)
+    (start, end) = _added(tokenizer, pair=False)
+    ids = {"before": before, "between": [tokenizer.convert_tokens_to_ids(separator)], "after": after}
+    ids = {name: found for name, found in (ids | {"start": start, "end": end}).items() if found}
+    template = processors.TemplateProcessing(
+        single=[name for name in ("start", "$A", "end") if name in ids or name == "$A"],
+        pair=[name for name in ("before", "$A", "between", "$B:1", "after") if name in ids or name[0] == "$"],
+        special_tokens=[
+            {"id": name, "ids": found, "tokens": tokenizer.convert_ids_to_tokens(found)} for name, found in ids.items()
+        ],
+    )
+    backend = tokenizer.backend_tokenizer
+    old = backend.post_processor
+    first = old[0] if isinstance(old, processors.Sequence) else old
+    # The byte-level one adds no token but takes the space before a word out of its offsets.
+    kept = [first] if isinstance(first, processors.ByteLevel) else []
+    backend.post_processor = processors.Sequence([*kept, template])
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
+def _added(tokenizer: PreTrainedTokenizerFast, pair: bool = True) -> list[list[int]]:
+    """Ids that the tokenizer adds before the first text, between the two where it is a pair, and after the last."""
+    found = tokenizer("a", "b" if pair else None)
+    added: list[list[int]] = [[]]
+    for text, tokens in groupby(zip(found.sequence_ids(0), found["input_ids"], strict=True), lambda one: one[0]):
+        if text is None:
+            added[-1] = [token for _, token in tokens]
+        else:
+            added.append([])
+    return added
