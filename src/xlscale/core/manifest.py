@@ -63,8 +63,7 @@ def stated(places: Iterable[Path]) -> dict[str, str]:
 def verify(file: Path, place: Path) -> None:
     """Raise XlscaleError with one line unless a file in ``place`` is as the manifest says."""
     path = where(place)
-    held = path.exists() or path.parent == RECORD
-    if held and (fault := _fault(file, _stated(path).get(_name(file, path)), path)):
+    if path.exists() and (fault := _fault(file, _stated(path).get(_name(file, path)), path)):
         raise XlscaleError(fault)
 
 
@@ -74,9 +73,9 @@ def alone(place: Path) -> Iterator[None]:
     wait. A process that has it may ask again."""
     from filelock import FileLock  # here: most who import this read
 
-    path = where(place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{NAME}.lock"), fallback_to_soft=False, is_singleton=True):
+    folder = where(place).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True):
         yield
 
 
@@ -89,7 +88,7 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
     """
     path = where(place)
     with alone(place):
-        held = path.exists() or path.parent == RECORD or not any(_files([place]))
+        held = path.exists() or (path.parent == place and not any(_files([place])))
         known = _stated(path)
         for name in files:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
@@ -153,14 +152,13 @@ def _is(file: Path, sha256: str) -> bool:
 
 
 def _fault(file: Path, stated: str | None, path: Path) -> str | None:
+    said = f"{path.parent.name}/{NAME}"
     if stated is None:
-        return f"{relative(file)}: expected no such file, {relative(path)} has none"
+        return f"{relative(file)}: expected no such file, {said} has none"
     if not file.is_file():
-        return f"{relative(file)}: not found, expected as in {relative(path)}"
+        return f"{relative(file)}: not found, expected as in {said}"
     found = sha256_file(file)
-    return (
-        None if found == stated else f"{relative(file)}: sha256: expected {stated} as in {relative(path)}, got {found}"
-    )
+    return None if found == stated else f"{relative(file)}: sha256: expected {stated} as in {said}, got {found}"
 
 
 def _save(path: Path, files: dict[str, str], coming: dict[str, str] | None = None) -> None:

@@ -53,9 +53,11 @@ class Check:
         """
         spec = {"id": result.id, "phase": result.phase, "parameters": result.parameters}
         cell = cells.from_spec(spec, f"cell {result.id}", self._cells)
-        for field in ("parent", "reads"):
-            if (found := getattr(result, field)) != (follows := cell.spec()[field]):
-                raise XlscaleError(f"cell {cell.id}: {field}: expected {follows}, got {found}")
+        follows = {"parent": cell.spec()["parent"], **{f"reads.{name}": sha256 for name, sha256 in cell.reads}}
+        found = {"parent": result.parent, **{f"reads.{name}": sha256 for name, sha256 in result.reads.items()}}
+        for field in sorted(follows.keys() | found.keys()):
+            if found.get(field) != follows.get(field):
+                raise XlscaleError(f"cell {cell.id}: {field}: expected {follows.get(field)}, got {found.get(field)}")
         if result.status == "complete":
             self._check_sizes(result)
             _check_scores(result, cell, card, predictions)
