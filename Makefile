@@ -22,7 +22,7 @@ study = --study $(call is,STUDY)
 jobs = $(call option,--jobs,JOBS)
 cards = $(if $(CARD),$(foreach one,$(CARD),$(call is,one)),$(study))
 
-.PHONY: help reproduce test verify canary sweep record tune heal plan cell paper data data-fetch data-check score
+.PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check score
 .PHONY: add-source bench explore lint clean
 
 help:  ## this list
@@ -49,6 +49,9 @@ verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1
 
 canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [AGAINST=commit] [JOBS=]
 	@$(XLSCALE) canary $(if $(filter command% environment%,$(origin STUDY)),$(study)) $(call option,--against,AGAINST) $(jobs)
+
+manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are
+	@$(XLSCALE) manifest
 
 sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
 	@$(XLSCALE) sweep $(study) $(jobs)

@@ -99,17 +99,17 @@ def _record(folder: str, count: str) -> None:
     import numpy as np
     import yaml
 
-    from xlscale.core import files
+    from xlscale.core import files, manifest
     from xlscale.experiment import results
     from xlscale.record import store
 
-    manifest = Path(folder) / "data_manifest"
-    (manifest / "data").mkdir(parents=True)
-    (manifest / "models").symlink_to(ROOT / "data_manifest" / "models")
+    cards = Path(folder) / "data_manifest"
+    (cards / "data").mkdir(parents=True)
+    (cards / "models").symlink_to(ROOT / "data_manifest" / "models")
     for card in (ROOT / "data_manifest" / "data").glob("*.yaml"):
-        (manifest / "data" / card.name).symlink_to(card)
+        (cards / "data" / card.name).symlink_to(card)
     topic = yaml.safe_load((ROOT / "data_manifest" / "data" / "topic.yaml").read_text(encoding="utf-8"))
-    items = _data_set(manifest, topic)
+    items = _data_set(cards, topic)
     generator = np.random.default_rng(1)
     kinds = [_predictions(Path(folder) / f"{i}.parquet", items, topic["labels"], generator) for i in range(DISTINCT)]
     found = {}
@@ -131,7 +131,8 @@ def _record(folder: str, count: str) -> None:
             fingerprint="0" * 64,
             predictions_sha256=digest,
         )
-    store._write(found, files.RESULTS / "cells.parquet")
+    store._write(found, files.RESULTS / store.CELLS)
+    manifest.state([files.RESULTS])
 
 
 def _target_cells(count: int) -> list:
@@ -141,7 +142,8 @@ def _target_cells(count: int) -> list:
     from xlscale.experiment import studies
 
     values = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
-    values |= {"name": NAME, "targets": [NAME], "target_recipes": {NAME: values["target_recipes"]["topic"]}}
+    recipe = values["target_recipes"]["topic"] | {"test_items": GROUPS}
+    values |= {"name": NAME, "targets": [NAME], "target_recipes": {NAME: recipe}}
     conditions = 2 * len(values["intermediate"]) - 1
     per_seed = conditions * sum(map(len, values["models"].values()))
     study = studies.Study(**values | {"seeds": list(range(1, 2 + count // per_seed))})
@@ -180,6 +182,7 @@ def _predictions(path: Path, items: list[dict], labels: list[str], generator) ->
 
     from xlscale.experiment import results
     from xlscale.metrics import predictions
+    from xlscale.metrics.classification import macro_f1
 
     table = pd.DataFrame(items)
     table["prediction"] = np.where(generator.random(ITEMS) < 0.5, table["label"], generator.choice(labels, ITEMS))
@@ -187,8 +190,15 @@ def _predictions(path: Path, items: list[dict], labels: list[str], generator) ->
     table["correct"] = (table["prediction"] == table["label"]).astype(np.float32)
     table = table[["language", "item", "prediction", "score", "correct"]]
     table.to_parquet(path, index=False, compression="zstd")
-    values = table.groupby("language")["correct"].mean()
-    scores = {code: results.Score(items=GROUPS, value=float(value), others={}) for code, value in values.items()}
+    table["label"] = [row["label"] for row in items]
+    scores = {
+        code: results.Score(
+            items=GROUPS,
+            value=float(part["correct"].mean()),
+            others={"macro_f1": macro_f1(part["prediction"], part["label"])},
+        )
+        for code, part in table.groupby("language")
+    }
     return path, scores, predictions.digest(table)
 
 

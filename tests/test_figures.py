@@ -1,5 +1,6 @@
 """Figures: deterministic, told apart without colour, honest about what is missing and which layer they show."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +114,17 @@ def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
     first = (tmp_path / f"a.{suffix}").read_bytes()
     assert first == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<dc:date>" not in first and b"CreationDate" not in first
+
+
+def test_what_a_user_set_for_matplotlib_has_no_say(cells, tmp_path, monkeypatch):
+    drawn = []
+    for number, user in enumerate(
+        ({}, {"lines.linewidth": 99, "font.size": 30, "axes.facecolor": "k", "savefig.dpi": 7})
+    ):
+        with mpl.rc_context(user):
+            drawn += [style.save(ladder.scaling(cells), tmp_path / f"f{number}").read_bytes()]
+            assert all(mpl.rcParams[name] == value for name, value in user.items())
+    assert drawn[0] == drawn[1]
 
 
 def test_healing_has_a_panel_per_measure_a_row_per_rung_and_the_whole_model_as_a_line():

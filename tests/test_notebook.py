@@ -97,6 +97,23 @@ def test_a_notebook_finds_a_clean_main_its_folder_and_nothing_of_its_user(execut
     assert not list((tmp_path / "ipython").rglob("*.sqlite"))
 
 
+def test_a_matplotlibrc_where_a_command_or_a_notebook_is_has_no_say(execute, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir(exist_ok=True)
+    for folder in (tmp_path, tmp_path / "here"):
+        (folder / "matplotlibrc").write_text("lines.linewidth: 99\nsavefig.dpi: 7\nfont.size: 3\n")
+    monkeypatch.chdir(tmp_path)
+    code = "import matplotlib.pyplot as p; print(p.rcParams['lines.linewidth'], p.rcParams['font.size'])"
+    assert execute(code)[-1].outputs[-1].text.split() == ["1.5", "10.0"]
+
+
+def test_arithmetic_is_not_what_the_user_of_a_notebook_set(execute, monkeypatch):
+    for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
+        monkeypatch.setenv(name, "default")
+    code = "import os, torch; print(sorted(n for n in os.environ if n[:4] in ('MKL_', 'ONED', 'ATEN')),"
+    code += " torch.backends.cpu.get_cpu_capability() != 'DEFAULT')"
+    assert execute(code)[-1].outputs[-1].text == "[] True\n"
+
+
 @pytest.mark.parametrize(
     ("code", "line", "diverged"),
     [

@@ -10,7 +10,7 @@ from conftest import xlscale
 
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import steps, sweeps
-from xlscale.core import files, machine
+from xlscale.core import files, machine, manifest
 from xlscale.experiment import cells, results, studies
 from xlscale.record import canary, store
 
@@ -70,6 +70,19 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
     assert "nothing was done" in second.stdout
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
+    # A cell whose predictions, notebook or checkpoint were altered since is computed again.
+    runs = Path(setting["XLSCALE_RESULTS"]).parent / "runs" / "reproduce"
+    altered = {"predictions.parquet": "pretrained", "executed.ipynb": "target"}
+    hurt = {name: next(cell for cell in chosen if cell.phase == phase) for name, phase in altered.items()}
+    for name, cell in hurt.items():
+        path = runs / cell.id / name
+        path.write_bytes(path.read_bytes()[:-1])
+    again = _reproduce(setting, "record")
+    assert again.returncode == 0
+    for name, cell in hurt.items():
+        assert f"{name}: changed since; the cell is run again" in again.stdout
+        assert results.result_of(cell, runs)
+
     # What was removed or altered is made again, and what depends on it; nothing else is.
     paper, figure = (built / "paper.pdf").read_bytes(), (built / "figures" / "scaling.svg").read_bytes()
     (built / "paper.pdf").unlink()
@@ -80,11 +93,15 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
 
     # A record that says something else is found before anything is computed, and where it is not needed, at the end:
     # this machine's cells alone give the same paper, because they are equal to what the record held.
-    results = Path(setting["XLSCALE_RESULTS"])
+    record = Path(setting["XLSCALE_RESULTS"])
     target = next(cell for cell in chosen if cell.phase == "target")
-    known = store.results(results)
+    known = store.results(record)
     changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
-    store._write(known | {target.id: changed}, results / "cells.parquet")
+    store._write(known | {target.id: changed}, record / "cells.parquet")
+    faulty = _reproduce(setting, "record")
+    assert faulty.returncode == 1
+    assert "cells.parquet: sha256: expected" in faulty.stderr
+    manifest.state([record])
     faulty = _reproduce(setting, "record")
     assert faulty.returncode == 1
     assert "predictions_sha256: expected 0000" in faulty.stderr

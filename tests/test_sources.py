@@ -16,6 +16,7 @@ from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Repository, Source
 from xlscale.commands import check
+from xlscale.core import manifest
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
 from xlscale.data import load
@@ -708,6 +709,7 @@ def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
     assert convert.make(verified, download.fetch(verified)).revisions == {"allenai/sciq": None}
     lock = catalogue.lock_path("sciq")
     lock.write_text(lock.read_text().replace('"allenai/sciq": null', f'"allenai/sciq": "{"e" * 40}"'))
+    manifest.state([catalogue.LOCKS])
     catalogue.clear_caches()
     message = f"sciq: revision: expected {'d' * 40} of allenai/sciq as in the card, got {'e' * 40} in .*delete the lock"
     for refused in (download.fetch, convert.make, convert.ensure, load.table):
@@ -715,6 +717,30 @@ def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
             refused(verified)
     monkeypatch.setattr(check, "_unreachable", lambda *_: "")
     assert check.table([verified])["verdict"].str.match(message).all()
+
+
+@pytest.mark.parametrize("field", ["card", "sha256", "splits", "labels", "dropped", "revisions", "files"])
+def test_a_lock_that_was_edited_is_not_believed(given, field):
+    card = catalogue.data_card("scitail")
+    convert.make(card)
+    path = catalogue.lock_path("scitail")
+    content = json.loads(path.read_text())
+    other = {"card": "sciq", "sha256": "0" * 64, "splits": {"train": {"de": 1}}, "labels": ["a"], "dropped": 1}
+    other |= {"revisions": {}, "files": {name: [size + 1, sha] for name, (size, sha) in content["files"].items()}}
+    path.write_text(json.dumps(content | {field: other[field]}, indent=1))
+    catalogue.clear_caches()
+    for reads in (
+        lambda: catalogue.lock("scitail"),
+        lambda: catalogue.data_card("scitail"),
+        lambda: convert.make(card),
+    ):
+        with pytest.raises(
+            XlscaleError, match=r"scitail.json: sha256: expected .*; remove it and run `make data-fetch"
+        ):
+            reads()
+    path.unlink()
+    catalogue.clear_caches()
+    assert convert.make(catalogue.data_card("scitail")).model_dump()["sha256"] == content["sha256"]
 
 
 def test_half_a_repository_of_the_user_s_own_is_not_filled_up(given, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from xlscale.engine import fork_server, processes
 
 def main(arguments: list[str]) -> int:
     """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement."""
+    processes.clear_arithmetic()
     if arguments[:1] == ["run"]:
         processes.die_with_parent()
         if len(arguments) == 2 and fork_server.ADDRESS in os.environ:

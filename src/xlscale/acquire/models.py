@@ -17,21 +17,23 @@ from xlscale.cards.schema import ModelCard
 from xlscale.cards.sources import Lock
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, digest, write_json
+from xlscale.core.seals import seal, sealed
 from xlscale.models import hf, store
 
 
 def convert(card: ModelCard, folder: Path | None = None) -> Path:
-    """Folder of the converted model below ``folder`` (default ``CACHE/models``), converted now if it is not there.
+    """Folder of the converted model below ``folder`` (default ``CACHE/models``), converted now if it is not there, or
+    not as it was written.
 
     Any number of processes may ask at once: one converts, the others wait. One that is killed leaves nothing that
     counts, and the next removes its remains. Raises XlscaleError when the package cannot be had, its hash or format is
     wrong, or the disk is full.
     """
     target = store.path(card, folder)
-    if not target.exists():
+    if not sealed(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
-            if not target.exists():
+            if not sealed(target):
                 _convert(card, target)
     return target
 
@@ -52,6 +54,8 @@ def _convert(card: ModelCard, target: Path) -> None:
         (part / store.TOKENIZER).write_text(reader.tokenizer(weights).to_str(), encoding="utf-8")
         write_json(part / store.CONFIG, {"model": weights.config(), "special_tokens": weights.special_tokens()})
         _flush(part.iterdir())
+        seal(target, part)
+        shutil.rmtree(target, ignore_errors=True)  # what was changed since it was written
         part.rename(target)
     except (OSError, SafetensorError) as error:
         raise XlscaleError(f"{target}: could not be written ({error}); nothing was changed") from error
@@ -75,7 +79,6 @@ def download(card: ModelCard) -> Lock:
         files = hf.hashes(hf.folder(card))
         revisions = {card.source.repository: commits.get(card.source.repository)} if card.source.repository else {}
         lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
-        write_json(catalogue.lock_path(card.name), lock.model_dump())
-        catalogue.clear_caches()
+        catalogue.write_lock(lock)
     hf.checked(card)
     return catalogue.locked(card.name)

@@ -6,13 +6,14 @@ Belongs here: finding, reading and remembering cards and locks. What they hold: 
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Lock
-from xlscale.core.files import MANIFEST, XlscaleError, digest, read_json, relative
+from xlscale.core import manifest
+from xlscale.core.files import MANIFEST, XlscaleError, digest, read_json, relative, write_json
 from xlscale.core.strict import Schema, parse, read_yaml
 
 # Cards of data that are not in this repository; where what was first fetched of them is pinned.
@@ -39,14 +40,25 @@ def lock_path(name: str) -> Path:
 
 @cache
 def lock(name: str) -> Lock | None:
-    """The lock of a card, None before the first fetch. Raises XlscaleError for a broken one."""
+    """The lock of a card, None before the first fetch. Raises XlscaleError for one that is broken, or that was changed
+    since it was written."""
     path = lock_path(name)
     if not path.exists():
         return None
+    try:
+        manifest.verify(path, LOCKS)
+    except XlscaleError as error:
+        raise XlscaleError(f"{error}; remove it and run `make data-fetch CARD={name}`") from None
     values = read_json(path)
     if isinstance(values, dict) and isinstance(values.get("files"), dict):  # JSON has lists only
         values |= {"files": {key: tuple(found) for key, found in values["files"].items() if isinstance(found, list)}}
     return parse(Lock, values, relative(path))
+
+
+def write_lock(lock: Lock) -> None:
+    """Write the lock of a card whose source was fetched for the first time."""
+    manifest.write(LOCKS, {lock_path(lock.card).name: partial(write_json, value=lock.model_dump())})
+    clear_caches()
 
 
 def documented(name: str) -> DataCard:

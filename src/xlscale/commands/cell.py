@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from xlscale.core.files import write_json
+from filelock import FileLock, Timeout
+
+from xlscale.core.files import relative, write_json
 from xlscale.engine import processes, runner
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
@@ -21,6 +25,22 @@ def run(cell_id: str) -> None:
         acquire(cell.lineage())
         write_json(cell.folder / "spec.json", cell.spec())
     runner.main(cell_id)
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Have a folder to oneself while the block runs: who asks for it meanwhile says so, and waits."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"), fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"Waiting for another command that is at work in {relative(place)}.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def acquire(chosen: Iterable[Cell]) -> None:

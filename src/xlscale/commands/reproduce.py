@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xlscale.commands import cell as cell_
 from xlscale.commands.steps import Build
-from xlscale.core.files import REPRODUCTION, RUNS
+from xlscale.core import manifest
+from xlscale.core.files import REPRODUCTION, RESULTS, RUNS
 from xlscale.engine import sweep
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -21,17 +22,30 @@ def reproduce(study: str, cells: str, source: str, jobs: int) -> bool:
     nothing of the record was made, and kept there: an interrupted run goes on. Raises XlscaleError, a line per fault.
     """
     build = Build(study, source, cells)
-    chosen = build.chosen()
-    if not build.holds("agreement"):  # else these cells were compared when code and record were the same
+    _check_manifest(build)
+    with cell_.alone(HERE):
+        return _reproduce(build, build.chosen(), jobs)
+
+
+def _check_manifest(build: Build) -> None:
+    """Raise XlscaleError, a line per file, unless what the paper is made from is as the manifest says."""
+    manifest.check(manifest.SOURCES)
+    if build.source == "record":  # a fresh paper does not use it; at the end it is said whether it is right
+        manifest.check([RESULTS])
+
+
+def _reproduce(build: Build, chosen: list[Cell], jobs: int) -> bool:
+    altered = any(results.altered(HERE / cell.id, results.LEFT) for cell in chosen)
+    if altered or not build.holds("agreement"):  # else they were compared when code and record were the same
         from xlscale.commands import sweeps  # which imports torch
 
-        sweeps.drop_stale(chosen, HERE)
+        sweeps.drop_stale(chosen, HERE, results.LEFT)
         cell_.acquire(chosen)
     done = sum(results.result_of(cell, HERE) is not None for cell in chosen)
     if done < len(chosen):
         left = f" ({done} are left from an interrupted run)" if done else ""
-        total = len(studies.load(study).cells())
-        print(f"Study {study}: recomputing {len(chosen)} of {total} cells, {jobs} at a time{left}.", flush=True)
+        total = len(studies.load(build.study).cells())
+        print(f"Study {build.study}: recomputing {len(chosen)} of {total} cells, {jobs} at a time{left}.", flush=True)
     changed = _make(build, chosen, jobs)
     print((REPRODUCTION / "agreement.md").read_text(encoding="utf-8"))
     if not changed and done == len(chosen):
@@ -41,8 +55,11 @@ def reproduce(study: str, cells: str, source: str, jobs: int) -> bool:
 
 def paper(study: str, jobs: int) -> None:
     """Rebuild figures, numbers and ``paper/paper.pdf`` from the record. Raises XlscaleError where it has a fault."""
-    if not _make(Build(study, "record", "none"), [], jobs):
-        print(NOTHING)
+    build = Build(study, "record", "none")
+    _check_manifest(build)
+    with cell_.alone(HERE):
+        if not _make(build, [], jobs):
+            print(NOTHING)
 
 
 def _make(build: Build, chosen: list[Cell], jobs: int) -> bool:

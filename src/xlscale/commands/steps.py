@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from xlscale.core import fingerprint, registry
+from xlscale.core import fingerprint, manifest, registry
 from xlscale.core.files import (
     BUILT,
     MANIFEST,
@@ -55,7 +55,7 @@ READS: dict[str, list[Path]] = {
     "agreement": RECORD,
 }
 # step -> the module that it calls; of the rest see ``Build.made_from``
-CODE = {"check": "xlscale.record.store", "record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
+CODE = {"record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
 LOCK = ROOT / "requirements.lock"
 PREPARATION = "08_preparation"
 OVERLAY = "scaling_overlay"
@@ -138,6 +138,8 @@ class Build:
         options, reads = [self.study, self.source, self.cells if step == "agreement" else ""], READS[step]
         if step in self.notebooks and step != PREPARATION:  # which tells of what is committed, whatever else is built
             reads = [self.record if path == RESULTS else path for path in reads]
+        if step == "check":
+            options.append(manifest.stated([RESULTS]))
         return digest([options, self._code(step), _contents([*reads, LOCK])])
 
     def _code(self, step: str) -> str | dict[str, str]:
@@ -145,7 +147,7 @@ class Build:
             path, families = NOTEBOOKS / f"{step}.ipynb", registry.PARTS["task"]
             tasks = fingerprint.of_modules(registry.module("task", family) for family in families)
             return {"notebook": _sha256(path), "imports": fingerprint.of_notebook(path), "by name": tasks}
-        # The table is of cells, and so of all code.
+        # The table is of cells, and so of all code. So is the check, which scores what was predicted.
         return fingerprint.of_modules([CODE[step]]) if step in CODE else _contents([ROOT / "src" / "xlscale"])
 
 
@@ -182,7 +184,8 @@ def _check(build: Build) -> Outcome:
 
     checked = store.check(RESULTS)
     faults = [f"{cell}: {verdict}" for cell, verdict in checked.items() if verdict != "ok"]
-    print(f"Record: {len(checked) - len(faults)} of {len(checked)} cells have the right identity and hash.", flush=True)
+    right = sum(verdict == "ok" for verdict in checked.values())
+    print(f"Record: {right} of {right + len(faults)} cells and files are right.", flush=True)
     if build.source == "record":
         if faults:
             raise XlscaleError("\n".join(faults))
@@ -222,6 +225,8 @@ def _paper(build: Build) -> Outcome:
     from xlscale.report import typeset
 
     pdf = typeset.build(build.out)
+    if build.out == PAPER:
+        manifest.state(manifest.BUILT)
     print(f"{relative(pdf)} built from {relative(build.record)}: sha256 {sha256_file(pdf)[:16]}", flush=True)
     return [pdf, build.out / "numbers.json", build.out / "numbers.tex"], {}
 
@@ -249,9 +254,11 @@ _WORK = {"check": _check, "record": _fresh_record, "paper": _paper, "agreement":
 
 
 def _below(places: Iterable[Path]) -> list[Path]:
-    """All files that are, or lie below, one of these places, sorted; what is hidden or compiled is left out."""
+    """All files that are, or lie below, one of these places, sorted; what is hidden or compiled is left out, and the
+    manifest, which every command that writes changes."""
     found = {path for place in places for path in ([place] if place.is_file() else place.rglob("*"))}
-    return sorted(p for p in found if p.is_file() and p.name[0] != "." and "__pycache__" not in p.parts)
+    left_out = {"__pycache__", manifest.NAME}
+    return sorted(p for p in found if p.is_file() and p.name[0] != "." and left_out.isdisjoint(p.parts))
 
 
 def _hashes(names: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from xlscale.commands import cell as cell_
@@ -61,21 +62,29 @@ def changed_phases(known: dict[str, Result]) -> set[Phase]:
 
 def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
     """The results of cells that are computed from scratch in ``runs``, ancestors included."""
-    shutil.rmtree(runs, ignore_errors=True)
-    cell_.acquire(member for cell in chosen for member in cell.lineage())
-    engine.run(chosen, jobs, runs)
-    return {cell.id: results.result_of(cell, runs) for cell in chosen}
+    with cell_.alone(runs):
+        shutil.rmtree(runs, ignore_errors=True)
+        cell_.acquire(member for cell in chosen for member in cell.lineage())
+        engine.run(chosen, jobs, runs)
+        return {cell.id: results.result_of(cell, runs) for cell in chosen}
 
 
-def drop_stale(chosen: list[Cell], runs: Path) -> None:
-    """Set aside complete cells that other code or another type of machine made, and all that descends from them.
+def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.READ) -> None:
+    """Set aside complete cells that other code or another type of machine made, and all that descends from them; and
+    cells whose files were changed since, ``left`` being those that count.
 
     Otherwise the table would call recomputed what is not.
     """
     here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
     stale: set[str] = set()
     found: dict[str, Result] = {}
+    altered: set[str] = set()
     for cell in chosen:
+        if name := results.altered(runs / cell.id, left):
+            if (runs / cell.id / results.RESULT).exists():
+                print(f"{relative(runs / cell.id / name)}: changed since; the cell is run again")
+                altered.add(cell.id)
+            continue
         try:
             if result := results.result_of(cell, runs):
                 found[cell.id] = result
@@ -88,8 +97,9 @@ def drop_stale(chosen: list[Cell], runs: Path) -> None:
             foreign = canary.key(result) in changed or result.environment.get("machine", "") not in here
             if foreign or (cell.parent and cell.parent.id in stale):
                 stale.add(cell.id)
-    for name in stale:
-        (runs / name / "result.json").replace(runs / name / "result.stale.json")
+    for name in stale | altered:
+        with suppress(FileNotFoundError):  # another sweep was faster
+            (runs / name / results.RESULT).replace(runs / name / "result.stale.json")
 
 
 def heal(name: str, jobs: int) -> None:

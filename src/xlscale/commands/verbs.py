@@ -92,6 +92,12 @@ VERBS = [
         ),
     ),
     Verb(
+        "manifest",
+        "state results/, published scores and pins as they are now, after a change by hand that is meant",
+        "manifest",
+        "commands.manifest:state",
+    ),
+    Verb(
         "sweep",
         "run all cells of a study into runs/; complete cells are not run again",
         "sweep --study smoke --jobs 2",

@@ -5,17 +5,21 @@ from __future__ import annotations
 import random
 
 from xlscale.commands import sweeps
-from xlscale.core.files import RUNS, XlscaleError
+from xlscale.core import manifest
+from xlscale.core.files import RESULTS, RUNS, XlscaleError
 from xlscale.experiment import studies
 
 
 def verify(study: str, n: int, seed: int, jobs: int) -> bool:
     """Recompute ``n`` random recorded cells of the study, ancestors included, and print how they compare.
 
-    Returns whether all agree. Raises XlscaleError when the record holds fewer cells.
+    Returns whether all agree. Raises XlscaleError when the record holds fewer cells, or is not as its manifest says.
     """
     from xlscale.report import verdicts
 
+    manifest.check()
+    if RESULTS != manifest.RECORD:
+        manifest.check([RESULTS])
     plan = studies.load(study)
     recorded = sweeps.recorded(plan)
     known = [cell for cell in plan.cells() if cell.id in recorded]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from xlscale.core import fingerprint
 from xlscale.core.files import CACHE, atomic, digest
+from xlscale.core.seals import seal, sealed
 
 
 def table(name: str, follows_from: Any, make: Callable[[], pd.DataFrame], parts: Iterable[str] = ()) -> pd.DataFrame:
@@ -17,15 +18,15 @@ def table(name: str, follows_from: Any, make: Callable[[], pd.DataFrame], parts:
 
     ``follows_from``: the data it depends on, as JSON can hold it. The code is that of the module which defines ``make``
     (of a partial, its function) and of all that it imports, with the versions of the libraries among it; ``parts`` are
-    modules that are chosen by name, see ``core.registry``. A file that cannot be read is made again.
+    modules that are chosen by name, see ``core.registry``. A file that is not as it was written is made again.
     """
     function = make.func if isinstance(make, partial) else make
     code = fingerprint.of_modules([function.__module__, *parts])
     path = CACHE / "tables" / f"{name}-{digest([follows_from, code])[:16]}.parquet"
-    try:
+    if sealed(path):
         return pd.read_parquet(path)
-    except (OSError, ValueError):  # not there, or not whole
-        found = make()
+    found = make()
     with atomic(path) as temporary:
         found.to_parquet(temporary, index=False)
+        seal(path, temporary)
     return found

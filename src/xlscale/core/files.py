@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ REPRODUCTION = _folder("XLSCALE_REPRODUCTION", ROOT / "reproduction")
 # What the hub's libraries read from the environment while they are imported: they keep their files in the checkout, and
 # ask the hub for nothing.
 HUB_ENVIRONMENT = {"HF_HOME": str(CACHE / "huggingface"), "HF_HUB_OFFLINE": "1"}
+# Names of environment variables that choose how libraries compute: instructions, precision, order of sums, threads.
+ARITHMETIC = re.compile(
+    r"(MKL|MKLDNN|ONEDNN|DNNL|OMP|KMP|GOMP|ATEN|TORCH|PYTORCH|CUBLAS|CUDNN|NVIDIA_TF32|OPENBLAS|GOTO|BLIS|FLEXIBLAS"
+    r"|VECLIB|NUMEXPR|NPY|ARROW|RAYON)_\w+"
+)
 
 
 Phase = Literal["pretrained", "intermediate", "target"]

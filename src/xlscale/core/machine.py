@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import subprocess
@@ -12,11 +13,13 @@ from typing import Any
 
 import torch
 
-from xlscale.core.files import ROOT
+from xlscale.core.files import ARITHMETIC, ROOT
 
 PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermill"]
 # One thread per cell: several cells run side by side, and a result does not depend on how many cores there are.
 THREADS = 1
+# Environment variables that take effect before this process can clear them. Of the others see ``engine.processes``.
+LOADER = {"LD_PRELOAD", "GLIBC_TUNABLES"}
 # What commands write into the checkout.
 COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
 
@@ -45,10 +48,14 @@ def cpu_name() -> str:
 
 
 def machine_type(dtype: torch.dtype) -> str:
-    """What has to be equal for predictions to be expected equal bit for bit."""
+    """What has to be equal for predictions to be expected equal bit for bit, what its user set included."""
     capability = torch.backends.cpu.get_cpu_capability()
     kind = str(dtype).removeprefix("torch.")
-    return f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread"
+    set_by_user = {name: value for name, value in os.environ.items() if name in LOADER or ARITHMETIC.fullmatch(name)}
+    if set_by_user.get("OMP_NUM_THREADS") == str(THREADS):  # as ``engine.processes`` sets it
+        del set_by_user["OMP_NUM_THREADS"]
+    kept = [f"{name}={value}" for name, value in sorted(set_by_user.items())]
+    return ", ".join([f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread", *kept])
 
 
 def environment(dtype: torch.dtype) -> dict[str, Any]:

@@ -18,9 +18,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Strict(BaseModel):
-    """A schema without surprises: unknown fields and silent conversions are errors, objects do not change."""
+    """A schema without surprises: unknown fields, silent conversions and infinite numbers are errors, objects do not
+    change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

@@ -30,7 +30,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     """Execute a notebook in a process of its own; raises Crashed with one line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "xlscale.engine.notebook"],
-        env=os.environ | processes.ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=processes.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import ARITHMETIC, XlscaleError
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the sweep's process, with which everything below it ends
 TERMINATED = 143  # exit code after SIGTERM
@@ -25,6 +25,20 @@ ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it
     "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).with_name("mpl-data") / "matplotlibrc"),  # its defaults
 }
+
+
+def clear_arithmetic() -> None:
+    """Take out of this process's environment what its user set to change how libraries compute.
+
+    To be called before any of them is imported; ``core.machine`` says what cannot be taken out.
+    """
+    for name in [name for name in os.environ if ARITHMETIC.fullmatch(name)]:
+        del os.environ[name]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that is to execute a notebook: this one's, with what counts as ENVIRONMENT says."""
+    return {name: value for name, value in os.environ.items() if not ARITHMETIC.fullmatch(name)} | ENVIRONMENT
 
 
 def die_with_parent() -> None:

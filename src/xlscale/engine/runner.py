@@ -16,11 +16,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xlscale.core import files
-from xlscale.core.files import RUNS, XlscaleError, read_json, relative, write_json, write_text
+from xlscale.core.files import RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
+from xlscale.core.seals import seal
 from xlscale.core.strict import parse
 from xlscale.engine import notebook, processes
 from xlscale.engine.notebook import Crashed
-from xlscale.experiment import cells
+from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, result_of
 
@@ -81,7 +82,12 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
 def _complete(cell: Cell, result: Result) -> Result:
     if result.id != cell.id:
         raise XlscaleError(f"{cell.id}: id: expected {cell.id} in the notebook's result, got {result.id}")
-    write_json(cell.folder / "result.json", result.model_dump())
+    for path in (cell.folder / name for name in results.LEFT):
+        if path.exists():
+            seal(path)
+    with atomic(cell.folder / results.RESULT) as temporary:
+        write_json(temporary, result.model_dump())
+        seal(cell.folder / results.RESULT, temporary)
     (cell.folder / PENDING).unlink(missing_ok=True)
     return result
 

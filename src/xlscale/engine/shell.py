@@ -12,6 +12,7 @@ from base64 import b64encode
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
+import matplotlib
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -115,6 +116,7 @@ class InProcess(Engine):
         """Run the code cells one after the other, up to the first that fails."""
         if InteractiveShell.initialized():
             raise RuntimeError("expected a process that has executed no notebook")
+        matplotlib.rcdefaults()  # whatever a matplotlibrc said that lay where it was imported
         shell = Shell.instance()
         with redirect_stdout(Stream(shell, "stdout")), redirect_stderr(Stream(shell, "stderr")):
             for index, cell in enumerate(nb_man.nb.cells):

@@ -8,8 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from xlscale.core.files import RUNS, Phase, XlscaleError, read_json, relative
+from xlscale.core.seals import sealed
 from xlscale.core.strict import Sha256, Strict, parse
 from xlscale.experiment.cells import Cell
+
+RESULT, PREDICTIONS = "result.json", "predictions.parquet"
+READ = (RESULT, PREDICTIONS, "checkpoint.safetensors")  # of what a cell leaves: what others go on from
+LEFT = (*READ, "executed.ipynb")
 
 
 class Score(Strict):
@@ -55,11 +60,21 @@ class Result(Strict):
 
 
 def result_of(cell: Cell, runs: Path = RUNS) -> Result | None:
-    """The cell's result if it is complete, else None. Raises XlscaleError when ``result.json`` is broken."""
-    path = runs / cell.id / "result.json"
-    if not path.exists():
+    """The cell's result if it is complete and READ is as the cell left it, else None.
+
+    Raises XlscaleError when ``result.json`` is of another cell or another schema.
+    """
+    path = runs / cell.id / RESULT
+    if not path.exists() or altered(path.parent):
         return None
     result = parse(Result, read_json(path), relative(path))
     if result.id != cell.id:
         raise XlscaleError(f"{relative(path)}: id: expected {cell.id}, got {result.id}")
+    if result.status == "complete" and not (path.parent / PREDICTIONS).exists():
+        return None
     return result
+
+
+def altered(folder: Path, names: tuple[str, ...] = READ) -> str | None:
+    """The first of the files that a complete cell left and that are still there that is not as it left it, or None."""
+    return next((name for name in names if (folder / name).exists() and not sealed(folder / name)), None)

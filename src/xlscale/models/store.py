@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xlscale.cards.schema import ModelCard
 from xlscale.core.files import CACHE, XlscaleError, read_json, relative
+from xlscale.core.seals import sealed
 
 FORMAT = 1  # to be raised when a conversion changes what it writes
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
@@ -25,9 +26,11 @@ def path(card: ModelCard, folder: Path | None = None) -> Path:
 
 
 def converted(card: ModelCard) -> Path:
-    """The folder of the converted model. Raises XlscaleError, naming the command that gets it, where it is not here."""
-    if not (found := path(card)).exists():
-        where = f"not on this machine, expected {relative(found)}"
+    """The folder of the converted model. Raises XlscaleError, naming the command that gets it, where it is not here or
+    not as it was written."""
+    if not sealed(found := path(card)):
+        there = "not as it was written" if found.exists() else "not on this machine"
+        where = f"{there}, expected {relative(found)}"
         raise XlscaleError(f"model {card.name}: {where}; run `make data-fetch CARD={card.name}`")
     return found
 

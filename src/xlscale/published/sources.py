@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from xlscale.core.files import XlscaleError, atomic
+from xlscale.core import manifest
+from xlscale.core.files import XlscaleError
 from xlscale.published import rows
 from xlscale.published.tables import FOLDER, HEADERS, STORED, Layer, load, write_results
 
@@ -21,7 +23,11 @@ def add(path: Path, folder: Path = FOLDER) -> str:
     Everything is checked before anything is written. Raises XlscaleError with a line per fault, each naming file, line,
     field and expected value; then nothing has changed.
     """
-    path, folder = Path(path), Path(folder)
+    with manifest.alone(Path(folder)):
+        return _add(Path(path), Path(folder))
+
+
+def _add(path: Path, folder: Path) -> str:
     layer = load(folder)
     lines = rows.read(path)
     if not lines:
@@ -34,22 +40,19 @@ def add(path: Path, folder: Path = FOLDER) -> str:
     new = pd.DataFrame([row for _, row in lines])
     known = set(layer.sources["source_key"])
     names = [name for name in dict.fromkeys(new["source_key"]) if name not in known]
-    if names:
-        _add_sources(layer, new, names, folder)
-    # The results come last: a source without results does no harm, results without their source could not be read.
     stored = new[list(STORED)].assign(value=[rows.number(text) for text in new["value"]])
-    with atomic(folder / "results.parquet") as temporary:
-        write_results(pd.concat([layer.results, stored], ignore_index=True), temporary)
+    results = pd.concat([layer.results, stored], ignore_index=True)
+    # Renamed in order: a source without results does no harm, results without their source could not be read.
+    sources = {"sources.csv": partial(_sources(layer, new, names).to_csv, index=False, lineterminator="\n")}
+    manifest.write(folder, (sources if names else {}) | {"results.parquet": partial(write_results, results)})
     parts = [f"added {len(new)} scores of {', '.join(dict.fromkeys(new['source_key']))}"]
     return "\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)])
 
 
-def _add_sources(layer: Layer, new: pd.DataFrame, names: list[str], folder: Path) -> None:
+def _sources(layer: Layer, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     fresh = new.drop_duplicates("source_key").set_index("source_key").loc[names].reset_index()
     fresh = fresh.assign(study=names, title=names, licence="not verified", limits="")
-    table = pd.concat([layer.sources, fresh[list(HEADERS["sources"])]], ignore_index=True)
-    with atomic(folder / "sources.csv") as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    return pd.concat([layer.sources, fresh[list(HEADERS["sources"])]], ignore_index=True)
 
 
 _SAME = ["model", "size", "training", "regime", "task", "metric", "language"]

@@ -152,6 +152,10 @@ def _check_words(folder: Path, small: dict[str, pd.DataFrame]) -> None:
             got = small[name].loc[wrong[0], column]
             where = f"{relative(folder / name)}.csv: line {wrong[0] + 2}"
             raise XlscaleError(f"{where}: {column}: expected one of {', '.join(words)}, got {got!r}")
+    keys = small["sources"]["source_key"]
+    if len(twice := keys.index[keys.duplicated()]):
+        where = f"{relative(folder / 'sources.csv')}: line {twice[0] + 2}"
+        raise XlscaleError(f"{where}: source_key: expected every source once, got {keys[twice[0]]!r} again")
     for line, text in enumerate(small["tasks"]["chance"], start=2):
         if text and not _is_chance(text):
             where = f"{relative(folder / 'tasks.csv')}: line {line}"

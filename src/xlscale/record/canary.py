@@ -6,9 +6,11 @@ new code as equivalent to the recorded one; different predictions void what the 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from xlscale.core import manifest
 from xlscale.core.files import RESULTS, Phase, XlscaleError, read_json, relative, write_json
 from xlscale.core.strict import Sha256, Strict, parse
 from xlscale.experiment import cells
@@ -103,7 +105,9 @@ def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
         )
         for (phase, recorded, current), part in sorted(groups.items())
     ]
-    write_json(Path(folder) / FILE, [s.model_dump() for s in [*stamps(folder), *found]])
+    with manifest.alone(Path(folder)):
+        all_stamps = [s.model_dump() for s in [*stamps(folder), *found]]
+        manifest.write(Path(folder), {FILE: partial(write_json, value=all_stamps)})
     return found
 
 

@@ -1,12 +1,15 @@
 """The record: recorded cells in ``results/``, from which the paper is built.
 
 ``cells.parquet`` holds one row per cell with its whole result as JSON; ``predictions/<cell>.parquet`` what it
-predicted per item. The items themselves are in the bundled data, whose sha256 is part of every cell's identity.
+predicted per item. The items themselves are in the bundled data, whose sha256 is part of every cell's identity. What
+follows from all that is checked by ``record.recompute``, the rest is held by ``core.manifest``.
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -14,17 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlscale.cards.catalogue import data_card
+from xlscale.core import manifest
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, relative
 from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
 from xlscale.experiment.cells import NONE, Cell
-from xlscale.experiment.results import Result, result_of
-from xlscale.metrics.predictions import SCORES, by_language, digest, zero_shot_mean
+from xlscale.experiment.results import PREDICTIONS, RESULT, Result, altered, result_of
+from xlscale.metrics.predictions import SCORES
 from xlscale.record import canary
 
+CELLS = "cells.parquet"
+SHOWN = 19  # cells that are told of; the rest is counted
 SMALL = ["language", "item", "prediction", "score", *SCORES]  # gold and group are the data set's
-ROUNDING = 1e-6  # predictions are stored in float32
 FACTS = [
     "cell",
     "phase",
@@ -47,14 +52,19 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
     such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
     """
     found = _all(folder)
-    gone = canary.void(found, folder)
-    for _ in cells_.PARAMETERS:  # as deep as lineages go
-        gone |= {result.id for result in found.values() if result.parent in gone}
+    gone = _void(found, folder)
     return {name: result for name, result in found.items() if name not in gone}
 
 
+def _void(found: dict[str, Result], folder: Path) -> set[str]:
+    gone = canary.void(found, folder)
+    for _ in cells_.PARAMETERS:  # as deep as lineages go
+        gone |= {result.id for result in found.values() if result.parent in gone}
+    return gone
+
+
 def _all(folder: Path) -> dict[str, Result]:
-    path = Path(folder) / "cells.parquet"
+    path = Path(folder) / CELLS
     if not path.exists():
         return {}
     try:
@@ -62,30 +72,70 @@ def _all(folder: Path) -> dict[str, Result]:
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise XlscaleError(f"{relative(path)}: not a readable record ({' '.join(str(error).split())})") from None
     where = relative(path)
-    parsed = [parse(Result, json.loads(row), where) for row in rows]
-    return {result.id: result for result in sorted(parsed, key=lambda result: result.id)}
+    parsed = sorted((parse(Result, json.loads(row), where) for row in rows), key=lambda result: result.id)
+    found = {result.id: result for result in parsed}
+    if len(found) < len(parsed):
+        twice = next(one.id for one, other in pairwise(parsed) if one.id == other.id)
+        raise XlscaleError(f"{where}: cell: expected every cell once, got {twice} again")
+    return found
 
 
 def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
-    """Take over the complete cells of ``new`` from ``runs`` into the record; returns how many were new or changed."""
-    known = _all(folder)
-    changed = 0
-    for cell in new:
-        result = result_of(cell, runs)
-        if result is None or known.get(cell.id) == result:
-            continue
-        if result.status == "complete":
-            path = runs / cell.id / "predictions.parquet"
-            _check_predictions(result, path)
-            predicted = pd.read_parquet(path)
-            with atomic(Path(folder) / "predictions" / f"{cell.id}.parquet") as path:
-                small = [name for name in SMALL if name in predicted]
-                predicted[small].to_parquet(path, index=False, compression="zstd")
-        known[cell.id] = result
-        changed += 1
-    if changed:
-        _write(known, Path(folder) / "cells.parquet")
-    return changed
+    """Take over the complete cells of ``new`` from ``runs`` into the record; returns how many were new or changed.
+
+    Prints which cells of the record are replaced, which stay although there is another result (see ``_stays``), and
+    which are left out since their files were changed after they ended. Who wants to write meanwhile waits.
+    """
+    from xlscale.record.recompute import Check  # imports torch
+
+    folder, check, said, taken = Path(folder), Check(), [], {}
+    with manifest.alone(folder):
+        known = _all(folder)
+        counting = known.keys() - _void(known, folder)
+        for cell in new:
+            result, old = result_of(cell, runs), known.get(cell.id)
+            if result is None and (runs / cell.id / RESULT).exists():
+                said.append(f"left out: {cell.id}: {altered(runs / cell.id) or PREDICTIONS} is not as the cell left it")
+            if result is None or result == old:
+                continue
+            if old and (why := _stays(old, result, cell.id in counting)) is not None:
+                said += [f"kept: {cell.id}: {why}"] if why else []
+                continue
+            check(result, data_card(data_set(result)), runs / cell.id / PREDICTIONS)
+            said += [f"replaced: {cell.id}: {_outcome(old)}, now {_outcome(result)}"] if old else []
+            taken[cell.id] = result
+        if taken:
+            complete = [name for name, result in taken.items() if result.status == "complete"]
+            files = {f"predictions/{name}.parquet": partial(_small, runs / name / PREDICTIONS) for name in complete}
+            manifest.write(folder, files | {CELLS: partial(_write, known | taken)})
+    print(*said[:SHOWN], *[f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN), sep="\n", end="\n" * bool(said))
+    return len(taken)
+
+
+def _stays(old: Result, new: Result, counts: bool) -> str | None:
+    """Why a recorded result stays, in a line, which is empty where there is nothing to tell; None where it does not.
+
+    A complete result stays when the new one failed; and while it counts, when the new one has equal predictions or is
+    of another type of machine: a record of two types could not be compared bit for bit on either.
+    """
+    if old.status == "complete" and new.status == "failed":
+        return f"complete in the record, failed in this run ({new.reason})"
+    if old.status == "failed" or not counts:
+        return None
+    recorded, here = (result.environment.get("machine") for result in (old, new))
+    if recorded != here:
+        return f"recorded on {recorded}, run on {here}"
+    return "" if old.predictions_sha256 == new.predictions_sha256 else None
+
+
+def _outcome(result: Result) -> str:
+    return f"failed ({result.reason})" if result.status == "failed" else f"{result.value:.4f}"
+
+
+def _small(predictions: Path, path: Path) -> None:
+    """Write to ``path`` what of a cell's predictions does not stand in its data set."""
+    table = pd.read_parquet(predictions)
+    table[[name for name in SMALL if name in table]].to_parquet(path, index=False, compression="zstd")
 
 
 def _write(known: dict[str, Result], path: Path) -> None:
@@ -104,64 +154,35 @@ def _write(known: dict[str, Result], path: Path) -> None:
 
 
 def check(folder: Path = RESULTS) -> dict[str, str]:
-    """Check identity and hash of every recorded cell; returns cell id -> 'ok' or what is wrong, in one line.
+    """Hold every recorded cell against what it follows from, and every file against the manifest.
 
-    Identity: the id follows from the recorded parameters and from the data and model that the cards name today. The
-    predictions have the recorded hash, and the recorded values are what these predictions score. Their files are read
-    one at a time: about a minute and under 1 GB for 100 million items.
+    Returns cell id -> 'ok' or what is wrong, in one line; beside them the names of files with which something is wrong.
+    A cell's id follows from its parameters and from the data and model that the cards name today; its predictions have
+    the recorded hash, and are right where they are said to be; items, values and sizes follow from them and from the
+    cards. Files are read one at a time.
     """
-    verdicts, made = {}, {}
+    from xlscale.record.recompute import Check  # imports torch
+
+    folder, held, verdicts = Path(folder), Check(), {}
     for name, result in results(folder).items():
         try:
-            spec = {"id": name, "phase": result.phase, "parameters": result.parameters}
-            cells_.from_spec(spec, f"cell {name}", made)
-            if result.status == "complete":
-                _check_predictions(result, Path(folder) / "predictions" / f"{name}.parquet")
+            held(result, data_card(data_set(result)), _predictions(folder, name))
             verdicts[name] = "ok"
         except XlscaleError as error:
             verdicts[name] = str(error)
-    return verdicts
+    complete = {_predictions(folder, name) for name, result in _all(folder).items() if result.status == "complete"}
+    for path in sorted({*(folder / "predictions").glob("*")} - complete):
+        verdicts[path.name] = f"{relative(path)}: expected no predictions but those of complete cells"
+    return verdicts | manifest.faults([folder])
 
 
-def _check_predictions(result: Result, path: Path) -> None:
-    where, items = relative(path), read_predictions(path, ["language", "item", "prediction"], SCORES)
-    try:
-        found = digest(items)
-    except ValueError as error:
-        raise XlscaleError(f"{where}: {error}") from None
-    if found != result.predictions_sha256:
-        raise XlscaleError(f"{where}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
-    try:
-        follow = by_language(data_card(data_set(result)).metric, items)
-    except ValueError as error:
-        raise XlscaleError(f"{where}: {error}") from None
-    stated = {language: score.value for language, score in result.languages.items()}
-    if stated.keys() != follow.keys() or any(abs(stated[code] - follow[code]) > ROUNDING for code in stated):
-        raise XlscaleError(f"{where}: languages: expected scores of {result.id} that follow from its predictions")
-    if abs(zero_shot_mean(stated) - result.value) > ROUNDING:
-        raise XlscaleError(f"{where}: value: expected the mean over languages of {result.id}, got {result.value}")
+def _predictions(folder: Path, name: str) -> Path:
+    return folder / "predictions" / f"{name}.parquet"
 
 
 def data_set(result: Result) -> str:
     """Name of the data set that a cell is evaluated on."""
     return cells_.PROBE if result.phase == "pretrained" else result.parameters[result.phase]
-
-
-def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Table:
-    """Columns of one cell's predictions: ``names`` as dictionaries of strings, and those of ``scores`` that it has.
-
-    Raises XlscaleError with one line when the file is missing, is not whole, or lacks one of ``names`` or ``correct``.
-    """
-    try:
-        with pq.ParquetFile(path, read_dictionary=names) as file:
-            there = file.schema_arrow.names
-            if missing := sorted({*names, "correct"} - set(there)):
-                raise XlscaleError(f"{relative(path)}: column {missing[0]!r} is missing, expected in predictions")
-            return file.read([*names, *(name for name in scores if name in there)], use_threads=False)
-    except FileNotFoundError:
-        raise XlscaleError(f"{relative(path)}: not found, expected the predictions of a recorded cell") from None
-    except (pa.ArrowException, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: not a readable Parquet file ({' '.join(str(error).split())})") from None
 
 
 def describe(result: Result) -> dict[str, object]:

@@ -6,10 +6,12 @@ chosen rates are written to ``studies/tuned.json``, which recipes with ``learnin
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from xlscale.core import manifest
 from xlscale.core.files import STUDIES, XlscaleError, write_json
 from xlscale.experiment import studies
 from xlscale.experiment.studies import TUNED
@@ -69,5 +71,5 @@ def choose(folder: Path | None = None) -> dict[str, dict[str, dict[str, float]]]
 def write(folder: Path | None = None) -> Path:
     """Choose and write ``studies/tuned.json``; returns its path."""
     path = STUDIES / TUNED
-    write_json(path, {"from": STUDY, "rates": choose(folder)})
+    manifest.write(STUDIES, {TUNED: partial(write_json, value={"from": STUDY, "rates": choose(folder)})})
     return path

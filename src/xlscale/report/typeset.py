@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xlscale.core.files import (
+    NOTEBOOKS,
     PAPER,
     XlscaleError,
     XlscaleWarning,
@@ -35,9 +36,13 @@ _TIMESTAMP = 0
 def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """All of ``folder/generated/*.json`` as ``{"numbers"|"tables"|"figures": {key: {..., "source": notebook}}}``.
 
-    Raises XlscaleError when nothing was generated, a key has two sources, or a figure is not what its notebook made.
+    Raises XlscaleError when nothing was generated, a file is of no notebook, a key has two sources, or a figure is not
+    what its notebook made.
     """
     paths = sorted((Path(folder) / "generated").glob("*.json"))
+    for path in paths:
+        if not (NOTEBOOKS / f"{path.stem}.ipynb").exists():
+            raise XlscaleError(f"{relative(path)}: expected numbers of a notebook in {relative(NOTEBOOKS)}/; remove it")
     if not paths:
         raise XlscaleError(f"{relative(Path(folder) / 'generated')}: no generated numbers; run the notebooks first")
     merged: dict[str, dict[str, dict[str, Any]]] = {"numbers": {}, "tables": {}, "figures": {}}

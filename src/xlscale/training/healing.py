@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import nn
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.cards.schema import HealedRung, ModelCard
-from xlscale.core import machine
+from xlscale.core import machine, manifest
 from xlscale.core.files import (
     CACHE,
     RESULTS,
@@ -36,6 +37,7 @@ from xlscale.core.files import (
     write_json,
     write_text,
 )
+from xlscale.core.seals import seal, sealed
 from xlscale.data import load
 from xlscale.data.batches import Encoded
 from xlscale.experiment.recipe import Recipe
@@ -65,12 +67,13 @@ def teacher(card: ModelCard, split: str, encoded: Encoded) -> distillation.Teach
     made_from = [card.member_sha256, data_card(card.healed.text).sha256, card.prefix, card.healed.max_length]
     made_from.append(machine.machine_type(backend.dtype))
     path = CACHE / "healing" / f"{card.name}-{split}-{digest(made_from)[:16]}.safetensors"
-    if not path.exists():
+    if not sealed(path):
         whole = HiddenStates(ladder.load(card, max(card.rungs)), backend)
         found = distillation.teach(whole, encoded)
         with atomic(path) as temporary:
             spreads = np.array([found.spread, found.pooled_spread])
             save_file({"hidden": found.hidden, "spreads": spreads}, temporary)
+            seal(path, temporary)
     with safe_open(path, "pt") as file:
         spread, pooled_spread = file.get_tensor("spreads").tolist()
         return distillation.Teacher(file.get_tensor("hidden").numpy(), encoded.offsets, spread, pooled_spread)
@@ -188,14 +191,15 @@ def main(name: str, jobs: int) -> None:
         for done in as_completed(started):
             layers, took = started[done], done.result()
             runs[str(layers)] = took
-            write_json(RUNS, {"model": name, "machine": machine.machine_type(machine.precision("auto")), "runs": runs})
+            said = {"model": name, "machine": machine.machine_type(machine.precision("auto")), "runs": runs}
+            manifest.write(RESULTS, {RUNS.name: partial(write_json, value=said)})
             print(f"{layers} layers: {took['cpu_seconds']:.0f} CPU s, loss {took['last_loss']:.3f}", flush=True)
         if wrong := [_line(rung) for rung in card.healed.rungs.values() if sha256_file(rung.path) != rung.sha256]:
             raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the hashes of {'; '.join(wrong)}")
         judged = [max(card.rungs), *rungs]
         found = pd.concat(pool.map(judge, [name] * len(judged), judged))
     text = found.sort_values(found.columns[:-2].tolist()).to_csv(index=False, float_format="%.4f")
-    write_text(EVIDENCE, text)
+    manifest.write(RESULTS, {EVIDENCE.name: partial(write_text, text=text)})
 
 
 def _line(rung: HealedRung) -> str:

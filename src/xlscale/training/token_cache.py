@@ -5,11 +5,12 @@ A cell that finds its tokens here loads no tokenizer, which takes longer to load
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from datasets import DatasetDict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from xlscale.cards.schema import ModelCard
@@ -22,12 +23,13 @@ from xlscale.tasks.base import Task
 FOLDER = CACHE / "tokens"
 FIELDS = ("ids", "offsets", "row", "spans")
 TARGET = "target."  # what the names of targets begin with in a file
+HASH = "sha256"  # metadata of a file: what ``_hash`` gives for its tensors
 
 
 def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_length: int) -> Encoded:
     """What ``task.encode`` makes of all rows of a split of the task's data set, whose splits are ``rows``.
 
-    A file that cannot be read is made again.
+    A file that is not as it was written is made again.
     """
     card = task.card
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
@@ -37,7 +39,7 @@ def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_len
     path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
     try:
         return _read(path)
-    except (FileNotFoundError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         found = task.encode(rows[split], ladder.tokenizer(model), model.prefix, max_length)
     _write(found, path)
     return found
@@ -45,6 +47,9 @@ def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_len
 
 def _read(path: Path) -> Encoded:
     tensors = load_file(path)
+    with safe_open(path, "np") as file:
+        if (file.metadata() or {}).get(HASH) != _hash(tensors):
+            raise ValueError(f"{path}: not as it was written")
     targets = {name.removeprefix(TARGET): values for name, values in tensors.items() if name.startswith(TARGET)}
     return Encoded(*(tensors[name] for name in FIELDS[:3]), targets, tensors.get("spans"))
 
@@ -52,5 +57,15 @@ def _read(path: Path) -> Encoded:
 def _write(found: Encoded, path: Path) -> None:
     tensors = {name: getattr(found, name) for name in FIELDS if getattr(found, name) is not None}
     tensors |= {TARGET + name: values for name, values in found.targets.items()}
+    tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     with atomic(path) as temporary:
-        save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, temporary)
+        save_file(tensors, temporary, {HASH: _hash(tensors)})
+
+
+def _hash(tensors: dict[str, np.ndarray]) -> str:
+    """Hex sha256 of tensors with their names, types and shapes."""
+    found = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        found.update(f"{name} {values.dtype.str} {values.shape} ".encode())
+        found.update(values)
+    return found.hexdigest()

@@ -22,7 +22,7 @@ from xlscale.cards import catalogue, places
 from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Lock, Repository, SplitSource
-from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file, write_json
+from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file
 from xlscale.data import schema, words
 
 CHUNK = 10_000  # rows that are plain Python at a time
@@ -101,8 +101,7 @@ def _agreed(found: Lock) -> Lock:
                 f"the bytes depend on pyarrow's version, on the card and on the files it names"
             )
         return known
-    write_json(where, found.model_dump())
-    catalogue.clear_caches()
+    catalogue.write_lock(found)
     return found
 
 

@@ -50,8 +50,10 @@ def look() -> Iterator[None]:
     """The style of all figures, with the paper's own sans-serif."""
     for path in sorted((PAPER / "fonts").glob("SourceSans3_*.ttf")):
         font_manager.fontManager.addfont(path)
-    with sns.axes_style("ticks"), mpl.rc_context(_STYLE):
-        yield
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a user's matplotlibrc has no say
+        with sns.axes_style("ticks"), mpl.rc_context(_STYLE):
+            yield
 
 
 def save(fig: Figure, stem: Path) -> Path:

@@ -1,0 +1,23 @@
+"""The verb manifest: files that commands write, and that were changed by hand on purpose, are stated as they are."""
+
+from __future__ import annotations
+
+from xlscale.core import manifest
+from xlscale.core.files import RESULTS, XlscaleError, relative
+from xlscale.record import store
+
+
+def state() -> None:
+    """Write the manifest anew and print the names of what was not as it said.
+
+    Raises XlscaleError, and writes nothing, where the record does not follow from its predictions, labels and cards.
+    """
+    changed = manifest.faults([RESULTS])
+    wrong = [line for name, line in store.check().items() if line != "ok" and name not in changed]
+    if wrong:
+        raise XlscaleError("\n".join([*wrong[: manifest.SHOWN], "nothing was changed"]))
+    for places in [manifest.PLACES] + [[RESULTS]] * (RESULTS != manifest.RECORD):
+        names = manifest.state(places)
+        where = relative(manifest.where(places[0]))
+        shown = [f"changed: {name}" for name in names[: manifest.SHOWN]]
+        print("\n".join([*shown, f"{len(names)} files were not as in {where}; now it has them as they are"]))

@@ -1,0 +1,167 @@
+"""The manifest: the sha256 of every file that commands write and that is committed, in ``results/manifest.json``.
+
+What follows from predictions, labels and cards is recomputed by ``record.store.check``; seconds, operations, machines,
+stamps, locks, published scores and pins follow from nothing, and are held by their hashes. Whoever changes one by hand
+has to change the manifest too, where it shows. Commands write these files through ``write``, which keeps it right.
+
+A record or a folder of locks that commands begin elsewhere gets a manifest of its own; what has none is not held. Names
+in a manifest are as seen from its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from xlscale.core.files import MANIFEST, PAPER, ROOT, XlscaleError, atomic, read_json, relative, sha256_file, write_json
+
+NAME = "manifest.json"
+RECORD = ROOT / "results"
+SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
+# Made from the others by ``make paper``.
+BUILT = [PAPER / name for name in ("generated", "figures", "numbers.json", "numbers.tex", "paper.pdf")]
+PLACES = [RECORD, *SOURCES, *BUILT]
+SHOWN = 18  # faults that are named; the rest is counted
+
+
+def where(place: Path) -> Path:
+    """The manifest that holds a folder: the checkout's for PLACES and the folders that they are in, else its own."""
+    return (RECORD if any(place.is_relative_to(held) or place == held.parent for held in PLACES) else place) / NAME
+
+
+def check(places: Iterable[Path] = PLACES) -> None:
+    """Raise XlscaleError, a line for each of the first SHOWN files, unless these places are as the manifest says."""
+    found = list(faults(places).values())
+    if found:
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise XlscaleError("\n".join([*found[:SHOWN], *more, "(if this was changed on purpose: make manifest)"]))
+
+
+def faults(places: Iterable[Path] = PLACES) -> dict[str, str]:
+    """What differs between these places, all of one manifest, and what it says: name in it -> one line, by name."""
+    places = [Path(place) for place in places]
+    path = where(places[0])
+    here = {_name(file, path): file for file in _files(places)}
+    if not path.exists():
+        lost = here and path.parent == RECORD
+        return {NAME: f"{relative(path)}: not found, expected the hashes of {len(here)} files"} if lost else {}
+    wanted = stated(places)
+    found = {name: _fault(_path(name, path), wanted.get(name), path) for name in sorted(wanted.keys() | here.keys())}
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def stated(places: Iterable[Path]) -> dict[str, str]:
+    """What the manifest says of these places, all of one manifest: name in it -> sha256."""
+    places = [Path(place) for place in places]
+    path = where(places[0])
+    return {name: sha for name, sha in _stated(path).items() if _within(_path(name, path), places)}
+
+
+def verify(file: Path, place: Path) -> None:
+    """Raise XlscaleError with one line unless a file in ``place`` is as the manifest says."""
+    path = where(place)
+    if path.exists() and (fault := _fault(file, _stated(path).get(_name(file, path)), path)):
+        raise XlscaleError(fault)
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Have what the manifest of ``place`` holds to oneself while the block runs, to read it and then to write; others
+    wait. A process that has it may ask again."""
+    from filelock import FileLock  # here: most who import this read
+
+    folder = where(place).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True):
+        yield
+
+
+def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write files (name in the folder ``place`` -> function that writes to the path it is given) in this order, and
+    their hashes.
+
+    A crash leaves each file as it was or as it is to be, and the manifest knows both. Raises XlscaleError, and writes
+    nothing, when the disk is full or a file that is to be replaced is not as the manifest says.
+    """
+    path = where(place)
+    with alone(place):
+        held = path.exists() or (path.parent == place and not any(_files([place])))
+        known = _stated(path)
+        for name in files:
+            fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
+            if fault and (place / name).exists():
+                raise XlscaleError(f"{fault}; nothing was changed")
+        with ExitStack() as stack:  # which renames in the reverse order
+            made = {name: stack.enter_context(atomic(place / name)) for name in reversed(files)}
+            for name, make in files.items():
+                make(made[name])
+            coming = {_name(place / name, path): sha256_file(temporary) for name, temporary in made.items()}
+            if held:
+                _save(path, known, coming)
+        if held:
+            _save(path, known | coming)
+
+
+def state(places: Iterable[Path] = PLACES) -> list[str]:
+    """Take these places, all of one manifest, as they are; returns the names of what was not as the manifest said."""
+    places = [Path(place) for place in places]
+    path = where(places[0])
+    with alone(places[0]):
+        changed = [name for name in faults(places) if name != NAME]
+        here = {_name(file, path): sha256_file(file) for file in _files(places)}
+        others = {name: sha for name, sha in _stated(path).items() if not _within(_path(name, path), places)}
+        _save(path, others | here)
+    return changed
+
+
+def _files(places: Iterable[Path]) -> list[Path]:
+    """What is held of these places: all files but hidden ones, texts for people, and the manifest itself."""
+    found = {path for place in places for path in ([place] if place.is_file() else place.rglob("*"))}
+    return sorted(p for p in found if p.name[0] != "." and p.name != NAME and p.suffix != ".md" and p.is_file())
+
+
+def _name(file: Path, path: Path) -> str:
+    return os.path.relpath(file, path.parent).replace(os.sep, "/")
+
+
+def _path(name: str, path: Path) -> Path:
+    return Path(os.path.normpath(path.parent / name))
+
+
+def _stated(path: Path) -> dict[str, str]:
+    """name -> sha256. A file that a command was about to replace when it died may be as it was to become."""
+    if not path.exists():
+        return {}
+    content: Any = read_json(path)
+    parts = [content.get(part, {}) if isinstance(content, dict) else None for part in ("files", "coming")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise XlscaleError(f"{relative(path)}: files: expected names of files and their sha256")
+    files, coming = parts
+    return files | {name: sha for name, sha in coming.items() if _is(_path(name, path), sha)}
+
+
+def _within(file: Path, places: list[Path]) -> bool:
+    return any(file.is_relative_to(place) for place in places)
+
+
+def _is(file: Path, sha256: str) -> bool:
+    return file.is_file() and sha256_file(file) == sha256
+
+
+def _fault(file: Path, stated: str | None, path: Path) -> str | None:
+    said = f"{path.parent.name}/{NAME}"
+    if stated is None:
+        return f"{relative(file)}: expected no such file, {said} has none"
+    if not file.is_file():
+        return f"{relative(file)}: not found, expected as in {said}"
+    found = sha256_file(file)
+    return None if found == stated else f"{relative(file)}: sha256: expected {stated} as in {said}, got {found}"
+
+
+def _save(path: Path, files: dict[str, str], coming: dict[str, str] | None = None) -> None:
+    content = {"files": dict(sorted(files.items()))} | ({"coming": dict(sorted(coming.items()))} if coming else {})
+    if not path.exists() or read_json(path) != content:
+        write_json(path, content)

@@ -1,0 +1,485 @@
+"""The record proves itself: what follows is recomputed, the rest held by the manifest, and what writes takes turns."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from seqeval.metrics import f1_score
+
+from xlscale.cards.catalogue import data_card
+from xlscale.core import files, manifest
+from xlscale.core.files import XlscaleError
+from xlscale.core.seals import seal
+from xlscale.experiment import cells
+from xlscale.experiment.results import Result, Score
+from xlscale.metrics.answers import match, normalise_squad
+from xlscale.metrics.predictions import by_language, digest, zero_shot_mean
+from xlscale.record import canary, store, tuning
+from xlscale.record.recompute import Check
+from xlscale.report import typeset
+
+RECORDED = store.results()
+
+
+def one(phase: str, name: str) -> Result:
+    return next(r for r in RECORDED.values() if r.phase == phase and store.data_set(r) == name)
+
+
+def split(result: Result) -> str:
+    return "dev" if result.phase == "intermediate" else result.parameters.get("split", "test")
+
+
+EXAMPLES = {
+    "classification": one("target", "topic"),
+    "retrieval": one("target", "udhr"),
+    "pretrained": one("pretrained", "udhr"),
+    "tagging": one("target", "interface_tags"),
+    "span_qa": one("intermediate", "squad_wiki"),
+    "multiple_choice": one("target", "summary_choice"),
+}
+
+
+def predictions(result: Result) -> pd.DataFrame:
+    return pd.read_parquet(files.RESULTS / "predictions" / f"{result.id}.parquet")
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """A record of EXAMPLES, with its manifest."""
+    folder = tmp_path / "record"
+    tables = {f"predictions/{r.id}.parquet": partial(predictions(r).to_parquet, index=False) for r in EXAMPLES.values()}
+    manifest.write(folder, tables | {store.CELLS: partial(store._write, {r.id: r for r in EXAMPLES.values()})})
+    assert set(store.check(folder).values()) == {"ok"}
+    return folder
+
+
+def put(folder: Path, *changed: Result, without: str = "") -> None:
+    """Change results by hand in cells.parquet."""
+    known = {r.id: r for r in EXAMPLES.values()} | {r.id: r for r in changed}
+    store._write({name: r for name, r in known.items() if name != without}, folder / store.CELLS)
+
+
+def refused(result: Result, folder: Path) -> str:
+    """What the check says of one result with the predictions in ``folder``, whatever a manifest says."""
+    with pytest.raises(XlscaleError) as caught:
+        Check()(result, data_card(store.data_set(result)), folder / "predictions" / f"{result.id}.parquet")
+    return str(caught.value)
+
+
+def other(result: Result, language: str, **changes) -> dict[str, Score]:
+    return result.languages | {language: result.languages[language].model_copy(update=changes)}
+
+
+@pytest.mark.parametrize("family", EXAMPLES)
+def test_what_follows_from_predictions_labels_and_cards_is_recomputed(family):
+    result = EXAMPLES[family]
+    language = min(result.languages)
+    score = result.languages[language]
+    changes = {
+        "value": {"value": 0.5},
+        "english": {"english": 0.123},
+        "items": {"languages": other(result, language, items=score.items + 1)},
+        "languages": {"languages": other(result, language, value=0.99)},
+        "parent": {"parent": "pretrained-e5_small-k1-0000000000"},
+        "reads": {"reads": dict.fromkeys(result.reads, "0" * 64)},
+        "non_embedding_parameters": {"non_embedding_parameters": 100 * result.non_embedding_parameters},
+        "total": {"total_parameters": result.total_parameters + 1},
+        "predictions_sha256": {"predictions_sha256": "0" * 64},
+        "id": {"id": f"{result.id[:-1]}x"},
+    }
+    for name, value in score.others.items():
+        if name != "words_cut":  # follows from the tokenizer; held by the manifest
+            changes[name] = {"languages": other(result, language, others=score.others | {name: value / 2 + 0.3})}
+    check, where = Check(), files.RESULTS / "predictions" / f"{result.id}.parquet"
+    check(result, data_card(store.data_set(result)), where)
+    for change in changes.values():
+        with pytest.raises(XlscaleError, match="expected") as caught:
+            check(result.model_copy(update=change), data_card(store.data_set(result)), where)
+        assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) <= 300
+
+
+def fitted(result: Result, table: pd.DataFrame, folder: Path) -> Result:
+    """Write other predictions, and a result whose hash, values and items follow from what they say of themselves."""
+    (folder / "predictions").mkdir(exist_ok=True)
+    table.to_parquet(folder / "predictions" / f"{result.id}.parquet", index=False)
+    values = by_language(data_card(store.data_set(result)).metric, table)
+    counts = table["language"].value_counts()
+    scores = {
+        code: result.languages[code].model_copy(update={"value": value, "items": int(counts[code])})
+        for code, value in values.items()
+    }
+    changes = {"languages": scores, "value": zero_shot_mean(values), "english": values.get("en")}
+    return result.model_copy(update=changes | {"predictions_sha256": digest(table)})
+
+
+@pytest.mark.parametrize("family", EXAMPLES)
+def test_right_predictions_are_right_by_the_labels(family, tmp_path):
+    result = EXAMPLES[family]
+    table = predictions(result)
+    raised = table.copy()
+    for name in ("correct", "f1"):
+        if name in raised:
+            raised[name] = np.float32(1)
+    if "matches" in raised:
+        raised["matches"] = raised["spans"]
+    assert "by the label" in refused(fitted(result, raised, tmp_path), tmp_path)
+    kept = table[table["correct"] == 1]
+    if set(kept["language"]) == set(result.languages):
+        assert "item: expected a prediction of" in refused(fitted(result, kept, tmp_path), tmp_path)
+    twice = pd.concat([table, table.head(1)], ignore_index=True)
+    assert "item: expected" in refused(fitted(result, twice, tmp_path), tmp_path)
+    foreign = table.assign(item=table["item"].mask(table.index == 0, "nobody"))
+    assert "item: expected no prediction of 'nobody'" in refused(fitted(result, foreign, tmp_path), tmp_path)
+    lost = table.assign(score=table["score"].mask(table.index == 3))
+    assert "score: expected finite numbers" in refused(fitted(result, lost, tmp_path), tmp_path)
+
+
+def test_the_labels_are_joined_as_an_independent_reading_of_the_data_does():
+    """What is recorded as right, by other means: pandas, and the scores of the metrics themselves."""
+
+    def joined(result: Result) -> pd.DataFrame:
+        rows = pd.read_parquet(data_card(store.data_set(result)).path)
+        return predictions(result).merge(rows[rows["split"] == split(result)], on=["language", "item"], validate="1:1")
+
+    for family, column in (("classification", "label"), ("multiple_choice", "answer"), ("retrieval", "group")):
+        table = joined(EXAMPLES[family])
+        assert ((table["prediction"] == table[column].astype(str)) == table["correct"].astype(bool)).all()
+    table = joined(EXAMPLES["span_qa"])
+    f1 = [match(p, list(a), normalise_squad)[1] for p, a in zip(table["prediction"], table["answers"], strict=True)]
+    assert np.mean(f1) == pytest.approx(EXAMPLES["span_qa"].value, abs=1e-6)
+    for language, part in joined(EXAMPLES["tagging"]).groupby("language"):
+        f1 = f1_score([list(tags) for tags in part["tags"]], part["prediction"].str.split().tolist(), average="micro")
+        assert f1 == pytest.approx(EXAMPLES["tagging"].languages[language].value, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(value, small):
+    result = EXAMPLES["classification"].model_dump()
+    for change in ({"value": value}, {"seconds": {"train": value}}, {"losses": [1.0, value]}, {"train_flops": value}):
+        with pytest.raises(ValueError, match="finite"):
+            Result(**result | change)
+    put(small, EXAMPLES["classification"].model_copy(update={"train_flops": value}))
+    with pytest.raises(XlscaleError, match=r"cells.parquet: train_flops: .*finite"):
+        store.check(small)
+
+
+HELD = [
+    {"seconds": {"train": 1.0}},
+    {"train_flops": 1.0},
+    {"train_tokens": 7},
+    {"losses": [0.5]},
+    {"peak_memory_gb": 0.1},
+    {"fingerprint": "0" * 64},
+    {"environment": {"machine": "another"}},
+]
+
+
+@pytest.mark.parametrize("change", HELD, ids=lambda change: next(iter(change)))
+def test_what_follows_from_nothing_is_held(change, small):
+    put(small, EXAMPLES["tagging"].model_copy(update=change))
+    (fault,) = [verdict for verdict in store.check(small).values() if verdict != "ok"]
+    assert "cells.parquet: sha256: expected" in fault and len(fault) <= 300
+
+
+def test_cells_that_come_go_or_fail_are_named(small):
+    result = EXAMPLES["classification"]
+    faults = lambda: {name: line for name, line in store.check(small).items() if line != "ok"}  # noqa: E731
+    put(small, without=result.id)
+    assert set(faults()) == {store.CELLS, f"{result.id}.parquet"}
+    assert "no predictions but those of complete cells" in faults()[f"{result.id}.parquet"]
+    failed = {"status": "failed", "reason": "diverged"}
+    put(small, result.model_copy(update=failed))
+    assert "value: expected none of a failed cell" in faults()[result.id]
+    gone = {"value": None, "english": None, "languages": {}, "predictions_sha256": None}
+    put(small, result.model_copy(update=failed | gone))
+    assert set(faults()) == {store.CELLS, f"{result.id}.parquet"}
+    # Another cell, with this one's predictions.
+    invented = cells.make("target", result.parameters | {"seed": 77})
+    put(small, result.model_copy(update={"id": invented.id, "parameters": invented.parameters.model_dump()}))
+    text = (small / "predictions" / f"{result.id}.parquet").read_bytes()
+    (small / "predictions" / f"{invented.id}.parquet").write_bytes(text)
+    assert {store.CELLS, f"predictions/{invented.id}.parquet"} <= set(faults())
+    known = {r.id: r for r in EXAMPLES.values()}
+    store._write(known | {"again": result}, small / store.CELLS)
+    with pytest.raises(XlscaleError, match=f"cell: expected every cell once, got {result.id} again"):
+        store.check(small)
+
+
+def test_the_score_of_an_item_and_a_stamp_are_held(small):
+    path = small / "predictions" / f"{EXAMPLES['retrieval'].id}.parquet"
+    table = pd.read_parquet(path)
+    table.assign(score=table["score"] / 2).to_parquet(path, index=False)
+    assert "sha256" in store.check(small)[f"predictions/{path.name}"]
+    entry = {"phase": "target", "recorded": EXAMPLES["tagging"].fingerprint, "current": "0" * 64}
+    files.write_json(small / canary.FILE, [entry | {"verdict": "different", "cells": [], "machine": "m"}])
+    assert "expected no such file" in store.check(small)[canary.FILE]
+
+
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the manifest holds, and of the manifest, as a checkout of its own."""
+    for place in (*manifest.PLACES, manifest.RECORD / manifest.NAME):
+        for file in [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]:
+            copy = tmp_path / file.relative_to(files.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def python(code: str, root: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    places = {"XLSCALE_ROOT": str(root), "PYTHONPATH": str(files.ROOT / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=os.environ | places | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+CHECK = "from xlscale.core import manifest; print('\\n'.join(manifest.faults().values()))"
+
+
+def test_the_committed_files_are_as_the_manifest_says():
+    manifest.check()
+    assert files.read_json(manifest.RECORD / manifest.NAME).keys() == {"files"}
+    stated = manifest.stated(manifest.PLACES)
+    for name in ("cells.parquet", "fingerprints.json", "healing.csv", "healing.json", "../requirements.lock",
+                 "../studies/tuned.json", "../data_manifest/published/results.parquet", "../paper/numbers.json",
+                 "../paper/generated/04_scaling.json", f"predictions/{EXAMPLES['tagging'].id}.parquet"):  # fmt: skip
+        assert name in stated
+
+
+def test_every_file_that_was_edited_is_named(tmp_path):
+    root = checkout(tmp_path)
+    edited = ["results/fingerprints.json", "results/healing.csv", "requirements.lock", "studies/tuned.json",
+              "data_manifest/published/results.parquet", "data_manifest/published/tasks.csv",
+              "paper/generated/04_scaling.json", "paper/numbers.tex", "paper/figures/scaling.svg"]  # fmt: skip
+    for name in edited:
+        content = bytearray((root / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (root / name).write_bytes(content)
+    (root / "results" / "healing.json").unlink()
+    for name in ("paper/generated/zz.json", "data_manifest/locks/sciq.json", "results/predictions/x.parquet"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("{}")
+        edited.append(name)
+    lines, errors = python(CHECK, root).communicate()
+    found = {line.split(":")[0] for line in lines.splitlines()}
+    assert found == {*edited, "results/healing.json"}, errors
+    assert all(len(line) <= 300 for line in lines.splitlines())
+    for path in (root / "results" / "predictions").iterdir():
+        path.write_bytes(b"")
+    for verb in (["reproduce"], ["paper"], ["verify", "--n", "1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "xlscale", *verb], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"XLSCALE_ROOT": str(root), "XLSCALE_STUDIES": str(files.STUDIES)},
+        )  # fmt: skip
+        assert done.returncode == 1 and "sha256: expected" in done.stderr and "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 20
+
+
+def test_a_changed_line_of_the_manifest_is_a_fault_and_so_is_a_missing_one(tmp_path):
+    root = checkout(tmp_path)
+    path = root / "results" / "manifest.json"
+    content = files.read_json(path)
+    content["files"]["fingerprints.json"] = "0" * 64
+    del content["files"]["../requirements.lock"]
+    path.write_text(json.dumps(content))
+    lines = python(CHECK, root).communicate()[0].splitlines()
+    assert [line.split(":")[0] for line in lines] == ["requirements.lock", "results/fingerprints.json"]
+    path.unlink()
+    assert python(CHECK, root).communicate()[0].startswith("results/manifest.json: not found, expected")
+
+
+def test_what_was_changed_by_hand_is_not_written_over(small):
+    put(small, EXAMPLES["tagging"].model_copy(update={"train_flops": 1.0}))
+    before = (small / store.CELLS).read_bytes()
+    with pytest.raises(XlscaleError, match=r"cells.parquet: sha256: expected .*; nothing was changed"):
+        manifest.write(small, {store.CELLS: partial(store._write, {})})
+    assert (small / store.CELLS).read_bytes() == before
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from xlscale.core import manifest
+folder, last, calls = Path(sys.argv[1]), int(sys.argv[2]), []
+real = Path.replace
+def replace(self, target):
+    calls.append(target)
+    if len(calls) > last:
+        os._exit(9)  # as kill -9 would
+    return real(self, target)
+Path.replace = replace
+manifest.write(folder, {name: lambda path: path.write_text("new") for name in "abc"})
+print("all")
+"""
+
+
+def test_a_write_that_is_killed_leaves_every_file_as_it_was_or_as_it_is_to_be(tmp_path):
+    for last in range(6):  # the manifest, three files, the manifest again, then nothing
+        folder = tmp_path / str(last)
+        manifest.write(folder, {name: lambda path: path.write_text("old") for name in "abc"})
+        assert python(KILLED, files.ROOT, str(folder), str(last)).communicate()[0].split() == ["all"] * (last == 5)
+        texts = [(folder / name).read_text() for name in "abc"]
+        assert texts == ["new"] * min(max(last - 1, 0), 3) + ["old"] * (3 - min(max(last - 1, 0), 3))
+        assert not manifest.faults([folder])
+        (folder / "b").write_text("by hand")
+        assert list(manifest.faults([folder])) == ["b"]
+        (folder / "b").write_text("old")
+        if last < 5:
+            manifest.write(folder, {"c": lambda path: path.write_text("newer")})
+        assert files.read_json(folder / manifest.NAME).keys() == {"files"}
+
+
+def run_folder(runs: Path, result: Result, **changes) -> cells.Cell:
+    """What a cell leaves in ``runs``, sealed as its runner does, with a changed result."""
+    folder = runs / result.id
+    folder.mkdir(parents=True, exist_ok=True)
+    predictions(result).to_parquet(folder / "predictions.parquet", index=False)
+    files.write_json(folder / "result.json", result.model_copy(update=changes).model_dump())
+    for name in ("predictions.parquet", "result.json"):
+        seal(folder / name)
+    return cells.make(result.phase, result.parameters)
+
+
+FAILED = {"status": "failed", "reason": "diverged: x", "value": None, "english": None, "languages": {},
+          "predictions_sha256": None}  # fmt: skip
+
+
+def test_a_complete_cell_stays_and_what_is_replaced_is_named(small, tmp_path, capsys):
+    runs, result = tmp_path / "runs", EXAMPLES["retrieval"]
+    before = (small / store.CELLS).read_bytes()
+
+    def added(**changes) -> tuple[int, str]:
+        taken = store.add([run_folder(runs, result, **changes)], small, runs)
+        return taken, capsys.readouterr().out
+
+    assert added() == (0, "")
+    assert added(seconds={"train": 9.0}) == (0, "")  # the same again
+    assert added(**FAILED) == (0, f"kept: {result.id}: complete in the record, failed in this run (diverged: x)\n")
+    elsewhere = added(environment=result.environment | {"machine": "another"})
+    assert elsewhere == (0, f"kept: {result.id}: recorded on {result.environment['machine']}, run on another\n")
+    assert (small / store.CELLS).read_bytes() == before
+    # Other predictions by the same machine.
+    table = predictions(result)
+    row = table.index[table["correct"] == 1][0]
+    table.loc[row, ["prediction", "correct"]] = [table.loc[table["correct"] == 0, "prediction"].iloc[0], 0.0]
+    changed = fitted(result, table, tmp_path)
+    cell = run_folder(runs, changed)
+    (tmp_path / "predictions" / f"{result.id}.parquet").replace(runs / result.id / "predictions.parquet")
+    seal(runs / result.id / "predictions.parquet")
+    assert store.add([cell], small, runs) == 1
+    assert capsys.readouterr().out == f"replaced: {result.id}: {result.value:.4f}, now {changed.value:.4f}\n"
+    assert set(store.check(small).values()) == {"ok"}
+    assert store.results(small)[result.id] == changed
+
+
+def test_what_was_changed_in_a_run_is_left_out_and_lines_are_few(small, tmp_path, capsys):
+    runs, chosen = tmp_path / "runs", []
+    for result in list(RECORDED.values())[:30]:
+        chosen.append(run_folder(runs, result))
+        path = runs / result.id / "result.json"
+        path.write_text(path.read_text().replace('"train_tokens": ', '"train_tokens": 1'))
+    assert store.add(chosen, small, runs) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 and lines[-1] == "and 11 more"
+    assert lines[0] == f"left out: {chosen[0].id}: result.json is not as the cell left it"
+
+
+ADD = """
+import sys
+from pathlib import Path
+from xlscale.core import files
+from xlscale.experiment import cells
+from xlscale.record import store
+folder, runs, mine = map(Path, sys.argv[1:4])
+specs = [files.read_json(path) for path in sorted(runs.glob("*/result.json"))]
+made = [cells.make(spec["phase"], spec["parameters"]) for spec in specs[int(str(mine)) :: 6]]
+print(store.add(made, folder, runs))
+"""
+STAMP = """
+import sys
+from pathlib import Path
+from xlscale.record import canary, store
+folder, mine = Path(sys.argv[1]), sys.argv[3]
+old = next(iter(store.results(folder).values()))
+for n in range(5):
+    canary.stamp(folder, [(old, old.model_copy(update={"fingerprint": f"{mine}{n}" * 32}))])
+"""
+LOCK = """
+import sys
+from xlscale.cards import catalogue
+from xlscale.cards.sources import Lock
+for n in range(5):
+    catalogue.write_lock(Lock(card=f"card_{sys.argv[3]}{n}", sha256="0" * 64, revisions={}, files={}))
+"""
+TUNE = "from xlscale.record import tuning; tuning.choose = lambda folder: {}; tuning.write()"
+
+
+def six(code: str, root: Path, *arguments: object, **environment: str) -> None:
+    started = [python(code, root, *map(str, arguments), str(n), **environment) for n in range(6)]
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+@pytest.mark.slow
+def test_six_that_write_at_once_lose_nothing(small, tmp_path):
+    runs = tmp_path / "runs"
+    chosen = list(RECORDED.values())[::20]
+    for result in chosen:
+        run_folder(runs, result)
+    six(ADD, files.ROOT, small, runs)
+    assert store.results(small).keys() == {r.id for r in [*chosen, *EXAMPLES.values()]}
+    six(STAMP, files.ROOT, small, runs)
+    assert len(canary.stamps(small)) == len({stamp.current for stamp in canary.stamps(small)}) == 30
+    assert set(store.check(small).values()) == {"ok"}
+    six(LOCK, files.ROOT, small, runs, XLSCALE_LOCKS=str(tmp_path / "locks"))
+    assert len(manifest.stated([tmp_path / "locks"])) == 30 and not manifest.faults([tmp_path / "locks"])
+    root = checkout(tmp_path / "root")
+    six(TUNE, root)
+    lines = python(CHECK, root).communicate()[0]
+    assert lines.strip() == ""
+
+
+@pytest.mark.slow
+def test_six_sources_at_once_are_all_there(tmp_path):
+    root = checkout(tmp_path / "root")
+    rows = pd.read_parquet(root / "data_manifest" / "published" / "results.parquet")
+    sources = pd.read_csv(root / "data_manifest" / "published" / "sources.csv", dtype=str, keep_default_na=False)
+    for n in range(6):
+        part = rows.head(50).assign(source_key=f"mine-{n}", quality=sources["quality"][0])
+        part.to_csv(tmp_path / f"{n}.csv", index=False)
+    add = "import sys; from xlscale.published import sources; sources.add(f'{sys.argv[1]}/{sys.argv[2]}.csv')"
+    six(add, root, tmp_path)
+    found = pd.read_parquet(root / "data_manifest" / "published" / "results.parquet")
+    assert len(found) == len(rows) + 300
+    assert python(CHECK, root).communicate()[0].strip() == ""
+
+
+def test_a_source_twice_is_one_line(tmp_path):
+    from xlscale.published.tables import load
+
+    root = checkout(tmp_path)
+    path = root / "data_manifest" / "published" / "sources.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]), encoding="utf-8")
+    with pytest.raises(XlscaleError, match=r"sources.csv: line \d+: source_key: expected every source once"):
+        load(path.parent)
+
+
+def test_numbers_of_no_notebook_are_refused(tmp_path):
+    files.write_json(tmp_path / "generated" / "zz.json", {"numbers": {}, "tables": {}, "figures": {}})
+    with pytest.raises(XlscaleError, match=r"zz.json: expected numbers of a notebook in notebooks/; remove it"):
+        typeset.merge(tmp_path)
+
+
+def test_the_chosen_rates_are_held_where_they_are_committed(tmp_path, monkeypatch):
+    assert manifest.where(files.ROOT / "studies") == manifest.RECORD / manifest.NAME
+    monkeypatch.setattr(tuning, "STUDIES", tmp_path)
+    monkeypatch.setattr(tuning, "choose", lambda folder: {"target": {}})
+    assert files.read_json(tuning.write())["rates"] == {"target": {}}
