@@ -140,7 +140,7 @@ def test_odd_paths_a_clock_ahead_a_lost_checkpoint_and_no_home_stop_no_sweep(odd
     runs, environment, wanted = odd_places
     for path in runs.glob("*/result.json"):
         os.utime(path, (time.time() + 7200,) * 2)
-    (runs / wanted.parent.id / runner.CHECKPOINT).unlink()
+    (runs / wanted.parent.id / results.CHECKPOINT).unlink()
     done = xlscale("sweep", "--study", "smoke", runs=runs, check=False, **environment)
     assert done.returncode == 0, done.stderr
     for cell in (wanted, wanted.parent):
@@ -151,7 +151,7 @@ def test_odd_paths_a_clock_ahead_a_lost_checkpoint_and_no_home_stop_no_sweep(odd
 def test_a_checkpoint_that_is_not_needed_may_be_deleted(smoke_runs, smoke_cells, tmp_path):
     trained = next(cell for cell in smoke_cells if cell.phase == "intermediate")
     shutil.copytree(smoke_runs / trained.id, tmp_path / trained.id)
-    (tmp_path / trained.id / runner.CHECKPOINT).unlink()
+    (tmp_path / trained.id / results.CHECKPOINT).unlink()
     assert _result(tmp_path, trained)
     assert runner.give_up_lost(trained, tmp_path)
     assert _result(tmp_path, trained) is None

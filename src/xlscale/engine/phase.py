@@ -30,7 +30,7 @@ from xlscale.engine import notebook, runner
 from xlscale.experiment import cells, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.recipe import Recipe
-from xlscale.experiment.results import Result, Score
+from xlscale.experiment.results import CHECKPOINT, Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
@@ -109,7 +109,7 @@ class OpenCell:
         folder = runner.ensure(parent)
         with self.timed("load"):
             method = _method(parent.parameters.recipe("intermediate"))
-            return method.load(self.model_card, self.parameters.layers, folder / runner.CHECKPOINT)
+            return method.load(self.model_card, self.parameters.layers, folder / CHECKPOINT)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -134,7 +134,7 @@ class OpenCell:
                 model = Model(encoder, self.backend, task, head)
                 logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage)))
         if self.cell.phase == "intermediate":
-            _method(self.recipe).save(encoder, self.folder / runner.CHECKPOINT)
+            _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
         return head, TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:

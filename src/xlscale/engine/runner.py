@@ -28,7 +28,6 @@ from xlscale.experiment.results import Result, result_of
 PENDING = "result.pending.json"
 FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: tells the notebook where to write
 EXECUTED = "executed.ipynb"
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def ensure(cell: Cell) -> Path:
@@ -105,7 +104,7 @@ def give_up_lost(parent: Cell, runs: Path = RUNS) -> bool:
     """Make a complete cell one that has yet to be run if its children cannot start from it, because its checkpoint was
     deleted; returns whether that is so."""
     folder = runs / parent.id
-    if parent.phase != "intermediate" or (folder / CHECKPOINT).exists():
+    if parent.phase != "intermediate" or (folder / results.CHECKPOINT).exists():
         return False
     result = result_of(parent, runs)
     lost = result is not None and result.status == "complete"

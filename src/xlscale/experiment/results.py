@@ -12,8 +12,8 @@ from xlscale.core.seals import sealed
 from xlscale.core.strict import Sha256, Strict, parse
 from xlscale.experiment.cells import Cell
 
-RESULT, PREDICTIONS = "result.json", "predictions.parquet"
-READ = (RESULT, PREDICTIONS, "checkpoint.safetensors")  # of what a cell leaves: what others go on from
+RESULT, PREDICTIONS, CHECKPOINT = "result.json", "predictions.parquet", "checkpoint.safetensors"
+READ = (RESULT, PREDICTIONS, CHECKPOINT)  # of what a cell leaves: what others go on from
 LEFT = (*READ, "executed.ipynb")
 
 
