@@ -18,7 +18,7 @@ from filelock import FileLock
 from xlscale.cards import places
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Repository
-from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, one_line, write_json
+from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, inside, one_line, write_json
 
 BRANCHES = ("main", "refs/convert/parquet")
 TIMEOUT = 10  # seconds, of a question; a download may take as long as it does
@@ -44,7 +44,7 @@ def commit(origin: Repository, revision: str, kind: str = "dataset") -> tuple[st
     except Exception as error:  # whatever the client, the network or the hub raises
         where = f"{origin.repository}: revision {revision}"
         raise XlscaleError(f"{where}: the hub does not give it ({one_line(error)})") from None
-    return info.sha, [one.rfilename for one in info.siblings or []]
+    return info.sha, [one.rfilename for one in info.siblings or [] if inside(one.rfilename)]
 
 
 def fetch(card: DataCard) -> dict[str, str]:

@@ -23,7 +23,7 @@ LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 @cache
 def _load(schema: type[Schema], folder: str, name: str) -> Schema:
     path = MANIFEST / folder / f"{name}.yaml"
-    if not path.exists():
+    if name not in names(folder):  # and not a path that leads elsewhere
         known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
         raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
     card = parse(schema, read_yaml(path), relative(path))
@@ -45,8 +45,12 @@ def lock(name: str) -> Lock | None:
         return None
     values = read_json(path)
     if isinstance(values, dict) and isinstance(values.get("files"), dict):  # JSON has lists only
-        values |= {"files": {key: tuple(found) for key, found in values["files"].items() if isinstance(found, list)}}
-    return parse(Lock, values, relative(path))
+        files = values["files"].items()
+        values |= {"files": {key: tuple(found) if isinstance(found, list) else found for key, found in files}}
+    found = parse(Lock, values, relative(path))
+    if found.card != name:
+        raise XlscaleError(f"{relative(path)}: card: expected {name!r} as in the file's name, got {found.card!r}")
+    return found
 
 
 def documented(name: str) -> DataCard:
@@ -108,4 +112,4 @@ def model_card(name: str) -> ModelCard:
 @cache
 def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
-    return _pinned(name) if (MANIFEST / SOURCES / f"{name}.yaml").exists() else _load(DataCard, "data", name)
+    return _pinned(name) if name in names(SOURCES) else _load(DataCard, "data", name)

@@ -36,7 +36,7 @@ def folder(card: ModelCard) -> Path:
         if found and (found / NEEDED[0]).exists():
             return found
     where = f"below ${places.HUB} or {places.FETCHED}" if origin.kind == "hub" else ""
-    looked = f"{places.below(origin)}{NEEDED[0]} {where}".strip()
+    looked = f"{places.prefix(origin)}{NEEDED[0]} {where}".strip()
     raise XlscaleError(f"model {card.name}: not on this machine, expected {looked}")
 
 

@@ -212,12 +212,16 @@ def _part(
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            expected = f"values of the types of family {card.family}"
+            raise XlscaleError(f"{where}: columns: expected {expected} ({one_line(error)})") from None
 
 
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[readers.Record]:
     """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
     for path in paths:
-        yield from READERS[reader](path, labels) if labels else READERS[reader](path)
+        with readers.expecting(path, f"what the reader {reader!r} reads"):
+            yield from READERS[reader](path, labels) if labels else READERS[reader](path)
 
 
 def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> bool:
