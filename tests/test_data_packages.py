@@ -166,7 +166,7 @@ def test_a_source_package_that_is_nowhere_is_one_line(index):
 
 def test_npm_runs_no_scripts_and_sees_nothing_of_the_present_folder(client, store, tmp_path):
     log = tmp_path / "log"
-    client("npm", f"pwd > {log}; echo \"$@\" >> {log}; printf 'Package: a\\n' > \"$5/{NPM.file}\"")
+    client("npm", f'pwd > {log}; echo "$@" >> {log}; printf \'Package: a\\n\' > "$5/{NPM.file}"')
     packages.fetch(NPM)
     where, given = log.read_text().splitlines()
     assert where.startswith(str(store)) and "--ignore-scripts" in given.split()
@@ -175,7 +175,10 @@ def test_npm_runs_no_scripts_and_sees_nothing_of_the_present_folder(client, stor
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"name": name} for name in ("./thing", "../thing", "/thing", "thing/x", "-g", "a@b/c", ".", "https://a/b.tgz")),
+        *(
+            {"name": name}
+            for name in ("./thing", "../thing", "/thing", "thing/x", "-g", "a@b/c", ".", "https://a/b.tgz")
+        ),
         *({"version": version} for version in ("file:../x", "git+ssh://x", "latest", "1.0.0 -g", "", "^1.0.0", "../x")),
         *({"file": file} for file in ("../thing.tgz", "/thing.tgz", "a/b.tgz", ".thing.tgz", "-x.tgz", "a\nb.tgz", "")),
         {"client": "pip", "name": "thing @ file:///tmp/x"},

@@ -82,7 +82,8 @@ def fetch(card: DataCard) -> dict[str, str]:
 
 
 def fetch_model(card: ModelCard) -> dict[str, str]:
-    """Download what is missing of a model's config, tokenizer and safetensors; its commit, by repository.
+    """Download what is missing of a model's config, tokenizer and, if these can be used, weights; its commit, by
+    repository.
 
     Nothing is downloaded, and no commit known, where the user has the model. Raises XlscaleError.
     """
@@ -93,7 +94,12 @@ def fetch_model(card: ModelCard) -> dict[str, str]:
     if origin.kind == "folder" or (own and hf.files(own)):
         return {}
     needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
-    return {origin.repository: _get(origin, needed, more, "model")}
+    commit = _get(origin, needed, more, "model")
+    origin = origin.model_copy(update={"revision": commit})
+    folder = places.fetched(origin)
+    hf.examine(folder, card)
+    _get(origin, [[escape(name)] for name in hf.weights(folder)], kind="model")
+    return {origin.repository: commit}
 
 
 def _get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:

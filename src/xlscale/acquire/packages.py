@@ -146,7 +146,9 @@ def _source(package: Package, target: Path) -> None:
         with urlopen(address[0], timeout=TIMEOUT) as answer:
             _copy(answer, target)
     except (OSError, ValueError) as error:
-        raise XlscaleError(f"{package.file}: could not be downloaded ({one_line(error)}); {_by_hand(package)}") from None
+        raise XlscaleError(
+            f"{package.file}: could not be downloaded ({one_line(error)}); {_by_hand(package)}"
+        ) from None
 
 
 def _run(package: Package, command: Sequence[str], folder: Path | None = None) -> str:

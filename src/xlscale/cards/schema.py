@@ -169,7 +169,9 @@ class DataCard(Strict):
     packages: list[Package] = []
     source: Source | None = None  # external files, instead of packages
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
-    stages: Annotated[list[Name], Distinct] = []  # of a target: sets that are trained on before its own training split, in this order
+    stages: Annotated[
+        list[Name], Distinct
+    ] = []  # of a target: sets that are trained on before its own training split, in this order
     overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
@@ -199,9 +201,13 @@ class DataCard(Strict):
         if self.task != (self.metric is not None) or self.task != (self.chance is not None):
             raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
         if (self.role == "target") != bool(self.languages):
-            raise ValueError(f"languages: expected those of the test split for a target, none else, got {self.languages}")
+            raise ValueError(
+                f"languages: expected those of the test split for a target, none else, got {self.languages}"
+            )
         if (self.role == "target") != ("test" in self.splits) or not self.splits:
-            raise ValueError(f"splits: expected train, and test for a target and for nothing else, got {[*self.splits]}")
+            raise ValueError(
+                f"splits: expected train, and test for a target and for nothing else, got {[*self.splits]}"
+            )
         if self.builder and not (MANIFEST / "builders" / f"{self.builder}.py").is_file():
             raise ValueError(f"builder: expected a module of data_manifest/builders, got {self.builder!r}")
         self._check_columns()

@@ -62,7 +62,9 @@ class FileSource(Strict):
     )
     labels: Below | None = None
     columns: dict[str, Any] = {}  # instead of the source's, or beside them
-    where: dict[str, Annotated[list[Value], Field(min_length=1)] | str] = {}  # keep rows whose field is one of a list, or matches a pattern
+    where: dict[
+        str, Annotated[list[Value], Field(min_length=1)] | str
+    ] = {}  # keep rows whose field is one of a list, or matches a pattern
 
     @model_validator(mode="after")
     def _consistent(self) -> FileSource:
@@ -153,4 +155,6 @@ class Lock(Strict):
     labels: Annotated[list[Text], Distinct] | None = None  # of a data set whose classes are those of its training split
     dropped: Annotated[int, Field(ge=0)] = 0  # rows left out since their answers are not where they are said to be
     revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
-    files: Annotated[dict[Text, tuple[Annotated[int, Field(ge=0)], Sha256]], Field(min_length=1)]  # path in its repository -> bytes, hash
+    files: Annotated[
+        dict[Text, tuple[Annotated[int, Field(ge=0)], Sha256]], Field(min_length=1)
+    ]  # path in its repository -> bytes, hash

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -45,8 +46,10 @@ NOTEBOOK: dict[Phase, Path] = {
 }
 
 
-WIDTH, LINES = 270, 20  # of a message: characters in a line, to which a prefix may come, and lines
-_GAP = " [...] "
+WIDTH, LINES = 285, 20  # of a message: characters in a line, to which a prefix may come, and lines
+# Characters that make a text look like another one: controls, and marks that turn the direction of what follows.
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_GAP, _TAIL = " [...] ", 60  # what stands for the middle of a line that is too long; characters behind it
 
 
 def bounded(text: str) -> str:
@@ -59,8 +62,7 @@ def bounded(text: str) -> str:
 
 
 def _shortened(row: str) -> str:
-    tail = WIDTH // 3
-    return row if len(row) <= WIDTH else row[: WIDTH - tail - len(_GAP)] + _GAP + row[-tail:]
+    return row if len(row) <= WIDTH else row[: WIDTH - _TAIL - len(_GAP)] + _GAP + row[-_TAIL:]
 
 
 def printable(text: str) -> str:
@@ -196,7 +198,9 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise XlscaleError(f"{relative(path)}: line {line}: expected UTF-8, got byte {error.object[error.start]:#04x}") from None
+        raise XlscaleError(
+            f"{relative(path)}: line {line}: expected UTF-8, got byte {error.object[error.start]:#04x}"
+        ) from None
 
 
 def read_json(path: Path) -> Any:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from xlscale.core.files import XlscaleError, inside, one_line, read_text, relative
+from xlscale.core.files import HIDDEN, XlscaleError, inside, one_line, read_text, relative
 
 
 def _below(name: str) -> str:
@@ -68,8 +68,6 @@ def parse(schema: type[Schema], value: object, where: str) -> Schema:
 TAG = "tag:yaml.org,2002:"
 YAML_LIMIT = 2**17  # bytes: of the worst of them PyYAML reads 30,000 in a second
 MOST, DEEPEST = 200_000, 40  # values of a file with its aliases written out, and levels of them
-# Characters that make a text look like another one: controls, and marks that turn the direction of what follows.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _Loader(yaml.BaseLoader):
@@ -111,7 +109,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     value = loader.construct_scalar(node)
-    if hidden := _HIDDEN.search(value):
+    if hidden := HIDDEN.search(value):
         raise _at(node, f"expected text that shows all it holds, got U+{ord(hidden[0]):04X}")
     return value
 

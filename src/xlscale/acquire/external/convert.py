@@ -129,7 +129,7 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
         found[key] = path.stat().st_size, sha256_file(path)
         if known and known.files[key] != found[key]:
             raise XlscaleError(
-                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1]}"
+                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1][:16]}"
             )
     return found
 
