@@ -6,12 +6,15 @@ at all by ``atomic``. Nothing here knows what a cell, a card or a study is.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -57,7 +60,7 @@ def bounded(text: str) -> str:
     characters that do not print (controls, marks of direction, halves of pairs) as their codes."""
     rows = text.split("\n")
     if len(rows) > LINES:
-        rows = [*rows[: LINES - 2], f"... and {len(rows) - LINES + 1} lines more", rows[-1]]
+        rows = [*rows[: LINES - 2], f"and {len(rows) - LINES + 1} more", rows[-1]]
     return "\n".join(_shortened(printable(_shortened(row))) for row in rows)
 
 
@@ -172,10 +175,13 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. Raises XlscaleError naming the file when it is missing, no plain file (a device, a
     pipe, a folder) or longer than ``limit`` bytes."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
             raise XlscaleError(f"{relative(path)}: expected a plain file")
         with open(path, "rb") as file:
-            content = file.read(limit + 1)
+            content = file.read(min(about.st_size, limit) + 1)
+            if len(content) > about.st_size:  # it grows, or states no size, as files of /proc do
+                content += file.read(limit + 1 - len(content))
     except FileNotFoundError:
         raise XlscaleError(f"{relative(path)}: not found") from None
     except OSError as error:
@@ -190,10 +196,19 @@ def within(content: bytes, limit: int, path: Path) -> bytes:
     return content
 
 
+def unpacked(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a gzip file. Raises XlscaleError as ``read_bytes`` does, ``limit`` being that of what is in it."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(read_bytes(path, limit))) as file:
+            return within(file.read(limit + 1), limit, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise XlscaleError(f"{relative(path)}: expected a whole gzip file ({error})") from None
+
+
 def read_text(path: Path, limit: int = LIMIT) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Raises XlscaleError as ``read_bytes`` does, and naming the
-    line that is not UTF-8."""
-    content = read_bytes(path, limit)
+    """The text of a UTF-8 file, unpacked if its name ends in .gz, without a byte order mark. Raises XlscaleError as
+    ``read_bytes`` does, and naming the line that is not UTF-8."""
+    content = (unpacked if Path(path).suffix == ".gz" else read_bytes)(path, limit)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -234,7 +249,7 @@ def relative(path: Path) -> str:
 
 def verify(path: Path, expected: str, what: str) -> Path:
     """Return ``path`` if its sha256 is ``expected``; raises XlscaleError naming file, field and both hashes."""
-    if not path.exists():
+    if not path.is_file():
         raise XlscaleError(f"{relative(path)}: not found, expected {what}")
     found = sha256_file(path)
     if found != expected:

@@ -172,7 +172,7 @@ def make(
     unknown name, a wrong type, a value out of range, an unknown model, rung or data set, or a training field that is
     missing.
     """
-    if phase not in PARAMETERS:
+    if not isinstance(phase, str) or phase not in PARAMETERS:
         raise XlscaleError(f"{where}: phase: expected one of {', '.join(PARAMETERS)}, got {phase!r}")
     parameters = parse(PARAMETERS[phase], values, where)
     made = {} if made is None else made

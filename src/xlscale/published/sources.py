@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from xlscale.core.files import XlscaleError, atomic
+from xlscale.core.files import XlscaleError, atomic, bounded
 from xlscale.published import rows
 from xlscale.published.tables import FOLDER, HEADERS, STORED, Layer, load, write_results
 
-_SHOWN = 50  # faults that are printed; the rest is counted
 ROUNDING = 0.0011  # two printings of one score may round it differently, at one decimal of a percent
 AVERAGE = 0.002  # so may a mean over rounded scores
 
@@ -28,9 +27,7 @@ def add(path: Path, folder: Path = FOLDER) -> str:
         raise XlscaleError(f"{path}: expected at least one row below the header")
     found = rows.faults(lines, layer)
     if found:
-        shown = [f"{path}:{n}: {fault}" for n, fault in found[:_SHOWN]]
-        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-        raise XlscaleError("\n".join([*shown, *more, "nothing was changed"]))
+        raise XlscaleError("\n".join([*(f"{path}:{n}: {fault}" for n, fault in found), "nothing was changed"]))
     new = pd.DataFrame([row for _, row in lines])
     known = set(layer.sources["source_key"])
     names = [name for name in dict.fromkeys(new["source_key"]) if name not in known]
@@ -41,7 +38,7 @@ def add(path: Path, folder: Path = FOLDER) -> str:
     with atomic(folder / "results.parquet") as temporary:
         write_results(pd.concat([layer.results, stored], ignore_index=True), temporary)
     parts = [f"added {len(new)} scores of {', '.join(dict.fromkeys(new['source_key']))}"]
-    return "\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)])
+    return bounded("\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)]))
 
 
 def _add_sources(layer: Layer, new: pd.DataFrame, names: list[str], folder: Path) -> None:

@@ -41,8 +41,9 @@ TYPES = ("none", "general", "domain", "mixed", "unclassified")
 MEASURES = {"score": (0.0, 1.0), "difference": (-1.0, 1.0), "corrected": (-1.0, 1.0), "similarity": (-1.0, 1.0),
             "translation": (0.0, 1.0)}  # fmt: skip
 PER_UNIT = {"percent": 100.0, "fraction": 1.0}
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)([MB])(?:-A(\d+(?:\.\d+)?)B)?(?: \(.*\))?")
-_SPARSE = re.compile(r"\d+x\d+(?:\.\d+)?B")
+_NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
+_COUNT = re.compile(rf"({_NUMBER})([MB])(?:-A({_NUMBER})B)?(?: \(.*\))?", re.ASCII)
+_SPARSE = re.compile(rf"\d{{1,6}}x{_NUMBER}B", re.ASCII)
 _FACTOR = {"M": 1e6, "B": 1e9}
 
 
