@@ -141,7 +141,7 @@ def _source(package: Package, target: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     address = re.search(rf"\S+/{re.escape(quote(package.file))}(?=[#\s])", done.stdout + done.stderr)
     if address is None:
-        raise XlscaleError(f"pip found no {package.file}; {_by_hand(package)}")
+        raise _failed(package, done)
     try:
         with urlopen(address[0], timeout=TIMEOUT) as answer:
             _copy(answer, target)
@@ -158,9 +158,13 @@ def _run(package: Package, command: Sequence[str], folder: Path | None = None) -
     except FileNotFoundError:
         raise XlscaleError(f"{command[0]} is not installed; {_by_hand(package)}") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise XlscaleError(f"{package.client} failed ({said[-1]}); {_by_hand(package)}")
+        raise _failed(package, done)
     return done.stdout
+
+
+def _failed(package: Package, done: subprocess.CompletedProcess[str]) -> XlscaleError:
+    said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no message"]
+    return XlscaleError(f"{package.client} failed ({said[-1]}); {_by_hand(package)}")
 
 
 def _by_hand(package: Package) -> str:

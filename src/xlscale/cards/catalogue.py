@@ -17,6 +17,7 @@ from xlscale.core.strict import Schema, parse, read_yaml
 
 # Cards of data that are not in this repository; where what was first fetched of them is pinned.
 SOURCES = "sources"
+BUILDERS = MANIFEST / "builders"  # not in every checkout: what is bundled is built already
 LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 
 
@@ -29,6 +30,9 @@ def _load(schema: type[Schema], folder: str, name: str) -> Schema:
     card = parse(schema, read_yaml(path), relative(path))
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
+    builder = getattr(card, "builder", None)
+    if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
+        raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
     return card
 
 

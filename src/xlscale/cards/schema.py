@@ -48,11 +48,12 @@ VERSIONS = {
 }
 
 
-def bundled(file: str) -> Path:
-    """A file that a card names, in data_manifest/. Raises XlscaleError where its links lead out of there."""
+def located(root: Path, file: str) -> Path:
+    """The file of a card, below ``root``. Raises XlscaleError where links lead out of there."""
     folder, _, rest = file.partition("/")
-    # The folder of the bundles itself may be a link, as in a checkout that shares them with another.
-    return below(MANIFEST / folder, rest) if folder == "bundled" else below(MANIFEST, file)
+    if folder == "bundled":  # which may be a link itself, in a checkout that shares its bundles with another
+        return below(root / folder, rest)
+    return Path(file) if Path(file).is_absolute() else below(root, file)  # absolute: never what a card says, see Below
 
 
 class Package(Strict):
@@ -84,7 +85,7 @@ class HealedRung(Strict):
     @property
     def path(self) -> Path:
         """The bundled safetensors file."""
-        return bundled(self.file)
+        return located(MANIFEST, self.file)
 
 
 class Healing(Strict):
@@ -208,8 +209,6 @@ class DataCard(Strict):
             raise ValueError(
                 f"splits: expected train, and test for a target and for nothing else, got {[*self.splits]}"
             )
-        if self.builder and not (MANIFEST / "builders" / f"{self.builder}.py").is_file():
-            raise ValueError(f"builder: expected a module of data_manifest/builders, got {self.builder!r}")
         self._check_columns()
         return self
 
@@ -238,4 +237,4 @@ class DataCard(Strict):
     @property
     def path(self) -> Path:
         """The Parquet file; not there before it was acquired where it is not bundled."""
-        return bundled(self.file) if self.bundled else below(CACHE / "data", self.file)
+        return located(MANIFEST if self.bundled else CACHE / "data", self.file)

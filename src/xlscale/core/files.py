@@ -1,7 +1,7 @@
 """Where things are in a checkout; the doors by which files are opened, read and written; how a fault is told.
 
-A name that a file gives is opened by ``below``, a file of the user's read by ``read_bytes``, a file written whole or not
-at all by ``atomic``. Nothing here knows what a cell, a card or a study is.
+A name that a file gives is opened by ``below``, a file of the user's read by ``read_bytes``, a file written by
+``atomic``, whole or not at all. Nothing here knows what a cell, a card or a study is.
 """
 
 from __future__ import annotations

@@ -59,10 +59,11 @@ def parse(schema: type[Schema], value: object, where: str) -> Schema:
         return schema.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
+        field = "".join(f"{part}." for part in first["loc"])[:-1]
+        message = ": ".join(filter(None, (field, first["msg"].removeprefix("Value error, "))))
         got = "" if isinstance(first["input"], dict | BaseModel) else f", got {SHORT.repr(first['input'])}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise XlscaleError(f"{where}: {field}: {first['msg']}{got}{more}") from None
+        raise XlscaleError(f"{where}: {message}{got}{more}") from None
 
 
 TAG = "tag:yaml.org,2002:"

@@ -36,8 +36,8 @@ def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table.
 
     Raises XlscaleError for a file that is not on this machine, naming the command that gets it, a wrong sha256, a
-    truncated file, a missing column or language, numbers of rows that are not the card's, a label that the card does
-    not list, or an answer that is none of its choices.
+    truncated file, a missing column or language, numbers of rows that are not the card's, an item twice, an empty text,
+    a label that the card does not list, or an answer that is none of its choices.
     """
     rows, where = schema.read(_file(card)), relative(card.path)
     for field in schema.COLUMNS[card.family]:
@@ -48,6 +48,7 @@ def table(card: DataCard) -> pa.Table:
     if card.source:  # checked row by row when it was made, and the same since, by its sha256
         return rows
     _check_counts(card, schema.counts(rows), where)
+    _check_items(card, rows, where)
     if card.family == "tagging":
         _check_tags(card, rows, where)
     elif card.family == "multiple_choice":
@@ -87,6 +88,18 @@ def _check_counts(card: DataCard, counts: dict[str, dict[str, int]], where: str)
             f"{where}: splits: rows are not those of card {card.name}, first at "
             f"{wrong[0] if wrong else 'a split or language that the card lacks'}"
         )
+
+
+def _check_items(card: DataCard, rows: pa.Table, where: str) -> None:
+    """Every item stands once in a language of a split, and no text of it is missing or empty."""
+    counted = rows.group_by(["split", "language", "item"]).aggregate([([], "count_all")])
+    for item in counted.filter(pc.greater(counted["count_all"], 1))["item"][:1].to_pylist():
+        raise XlscaleError(f"{where}: item: expected each once in a language, got {item!r} again")
+    texts = [one.name for one in schema.COLUMNS[card.family] if one.type == pa.string() and one.name != "article"]
+    for name in texts:
+        blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(rows[name], "")), "")
+        for item in rows.filter(blank)["item"][:1].to_pylist():
+            raise XlscaleError(f"{where}: {name}: item {item!r}: expected a text, got nothing")
 
 
 def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:

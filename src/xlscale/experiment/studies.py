@@ -124,13 +124,6 @@ class Study(Strict):
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
 
-    @model_validator(mode="after")
-    def _recipes_of_its_targets(self) -> Study:
-        if unknown := self.target_recipes.keys() - {*self.targets}:
-            known = ", ".join(self.targets) or "nothing, as there are no targets"
-            raise ValueError(f"target_recipes: expected {known}, got {min(unknown)!r}")
-        return self
-
     def cells(self) -> list[Cell]:
         """All cells, parents before children, each once; they are made at the first call and kept.
 
@@ -143,6 +136,7 @@ class Study(Strict):
         found: dict[str, Cell] = {}
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
+        self.check_recipes()
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
@@ -159,10 +153,16 @@ class Study(Strict):
         order = list(cells.PARAMETERS)
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
 
+    def check_recipes(self) -> None:
+        """Raise XlscaleError unless every target has a recipe, and every recipe a target."""
+        where = f"studies/{self.name}.yaml: target_recipes"
+        if missing := [target for target in self.targets if target not in self.target_recipes]:
+            raise XlscaleError(f"{where}: expected an entry for the target {missing[0]!r}")
+        if unknown := self.target_recipes.keys() - {*self.targets}:
+            raise XlscaleError(f"{where}: expected a target of the study, got {min(unknown)!r}")
+
     def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
         for target in self.targets:
-            if target not in self.target_recipes:
-                raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {target!r}")
             given = self.target_recipes[target]
             recipe = reference(target, values["layers"], where) if given == "reference" else given
             for third in recipe.at(values["model"], values["layers"], "target", where):
@@ -215,6 +215,7 @@ def load(name: str) -> Study:
     study = parse(Study, read_yaml(path), relative(path))
     if study.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
+    study.check_recipes()
     return study
 
 

@@ -79,7 +79,7 @@ def add(model: BertModel, path: Path, frozen: str) -> None:
                 if not np.isfinite(found).all():
                     raise ValueError
             except (KeyError, ValueError, TypeError):
-                expected = f"finite differences of shape {tuple(parameter.shape)}"
+                expected = f"the difference of shape {tuple(parameter.shape)}, finite"
                 raise XlscaleError(f"{relative(path)}: {name}: expected {expected}") from None
             parameter += torch.from_numpy(found)
     if tensors:

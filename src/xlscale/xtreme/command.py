@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        options = parser.parse_args(shlex.split(options.options), options)
+        if more := shlex.split(options.options):
+            options = parser.parse_args([*arguments, *more])
     except ValueError as error:
         parser.error(f"argument --options: {error}, got {options.options!r}")
     sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name

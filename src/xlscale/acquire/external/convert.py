@@ -95,8 +95,8 @@ def _agreed(found: Lock) -> Lock:
     if known := catalogue.lock(found.card):
         if known.sha256 != found.sha256:
             raise XlscaleError(
-                f"{found.card}: sha256: expected {known.sha256} as in {relative(where)}, made {found.sha256}; "
-                f"the bytes depend on pyarrow's version, on the card and on the files it names"
+                f"{found.card}: sha256: expected {known.sha256[:16]} as in {relative(where)}, made {found.sha256}; "
+                f"the bytes depend on pyarrow's version, on the card and on its files"
             )
         return known
     write_json(where, found.model_dump())
