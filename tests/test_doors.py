@@ -57,7 +57,9 @@ def test_a_name_below_the_folder_is_taken(root, name):
     assert files.below(root, name) == root / name
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0"]
+)
 def test_a_name_outside_the_folder_is_refused(root, name):
     with pytest.raises(XlscaleError, match="expected the path of a file below .*root, links resolved"):
         files.below(root, name)
@@ -137,10 +139,14 @@ def read(folder: Path, text: str) -> object:
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
-TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029\ufeff\ufffe\uffff"), max_size=20)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029\ufeff\ufffe\uffff"), max_size=20
+)
 VALUES = st.recursive(
     PLAIN | TEXT.filter(lambda text: not files.HIDDEN.search(text)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(string.ascii_lowercase, min_size=1), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(string.ascii_lowercase, min_size=1), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -161,8 +167,8 @@ def test_yaml_gives_what_was_written_as_json(scratch, value):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("010", 10), ("-007", -7), ("+5", 5), ("0", 0), ("1e-3", 0.001), ("1.0e-3", 0.001), ("1E3", 1000.0), ("1.", 1.0),
-        (".5", 0.5), ("true", True), ("False", False), ("~", None), ("null", None), ("", None),
+        ("010", 10), ("-007", -7), ("+5", 5), ("0", 0), ("1e-3", 0.001), ("1.0e-3", 0.001), ("1E3", 1000.0),
+        ("1.", 1.0), (".5", 0.5), ("true", True), ("False", False), ("~", None), ("null", None), ("", None),
         ("1_0", "1_0"), ("1:30", "1:30"), ("190:20:30.15", "190:20:30.15"), ("0x10", "0x10"), ("0o7", "0o7"),
         ("0b1", "0b1"), ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("y", "y"), ("No", "No"),
         ("2024-01-31", "2024-01-31"), ("2024-02-30", "2024-02-30"), (".inf", ".inf"), (".nan", ".nan"), ("=", "="),
@@ -222,7 +228,9 @@ def test_a_yaml_file_is_short_and_utf8(tmp_path, content):
         strict.read_yaml(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(files.ROOT.glob("*/*.yaml")) + sorted(files.ROOT.glob("data_manifest/*/*.yaml")))
+@pytest.mark.parametrize(
+    "path", sorted(files.ROOT.glob("*/*.yaml")) + sorted(files.ROOT.glob("data_manifest/*/*.yaml"))
+)
 def test_our_own_files_mean_the_same_in_both_versions_of_yaml(path):
     assert strict.read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -247,12 +255,17 @@ class Seen(HTMLParser):
         self.data += data
 
 
-@given(st.text(max_size=60) | st.sampled_from(["<script>alert(1)</script>", "'><img src=x onerror=x>", "{}", "&lt;", "]]>"]))
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(["<script>alert(1)</script>", "'><img src=x onerror=x>", "{}", "&lt;", "]]>"])
+)
 @EXAMPLES
 def test_data_in_html_is_text(text):
     made = markup.fill('<td title="{}">{}</td>', text, markup.fill("<b>{}</b>", text))
     seen = Seen(made)
-    assert [tag for tag, _ in seen.tags if tag != "br"] == ["td", "b"] and [name for name, _ in seen.tags[0][1]] == ["title"]
+    assert [tag for tag, _ in seen.tags if tag != "br"] == ["td", "b"] and [name for name, _ in seen.tags[0][1]] == [
+        "title"
+    ]
     if not files.HIDDEN.search(text):
         assert seen.data == text
     assert not files.HIDDEN.search(html.unescape(made))
