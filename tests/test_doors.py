@@ -224,7 +224,7 @@ def test_anchors_are_written_out(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: \xe9", b"a: 1\n" + bytes(2**18)])
 def test_a_yaml_file_is_short_and_utf8(tmp_path, content):
     (tmp_path / "a.yaml").write_bytes(content)
-    with pytest.raises(XlscaleError, match=r"a\.yaml: (line 1: expected UTF-8|expected at most 131,072 bytes)"):
+    with pytest.raises(XlscaleError, match=r"a\.yaml: (line 1: expected UTF-8|expected at most 65,536 bytes)"):
         strict.read_yaml(tmp_path / "a.yaml")
 
 

@@ -205,10 +205,9 @@ class DataCard(Strict):
             raise ValueError(
                 f"languages: expected those of the test split for a target, none else, got {self.languages}"
             )
-        if (self.role == "target") != ("test" in self.splits) or not self.splits:
-            raise ValueError(
-                f"splits: expected train, and test for a target and for nothing else, got {[*self.splits]}"
-            )
+        # Of a set that is yet to be built, nobody knows the splits.
+        if self.splits and (self.role == "target") != ("test" in self.splits):
+            raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
         self._check_columns()
         return self
 

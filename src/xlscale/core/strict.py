@@ -67,7 +67,7 @@ def parse(schema: type[Schema], value: object, where: str) -> Schema:
 
 
 TAG = "tag:yaml.org,2002:"
-YAML_LIMIT = 2**17  # bytes: of the worst of them PyYAML reads 30,000 in a second
+YAML_LIMIT = 2**16  # bytes: of the worst of them PyYAML reads 30,000 in a second
 MOST, DEEPEST = 200_000, 40  # values of a file with its aliases written out, and levels of them
 
 

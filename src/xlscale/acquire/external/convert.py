@@ -172,7 +172,7 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
 def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
     try:
         return pa.Table.from_pylist(chunk, schema=types)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         expected = f"values of the types of family {card.family}"
         raise XlscaleError(f"{card.name}: columns: expected {expected} ({one_line(error)})") from None
 
@@ -212,7 +212,7 @@ def _part(
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             expected = f"values of the types of family {card.family}"
             raise XlscaleError(f"{where}: columns: expected {expected} ({one_line(error)})") from None
 
