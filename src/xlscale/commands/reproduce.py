@@ -41,6 +41,7 @@ def reproduce(study: str, cells: str, source: str, jobs: int) -> bool:
 
 def paper(study: str, jobs: int) -> None:
     """Rebuild figures, numbers and ``paper/paper.pdf`` from the record. Raises XlscaleError where it has a fault."""
+    studies.load(study)  # raises, before Snakemake would, where there is none
     if not _make(Build(study, "record", "none"), [], jobs):
         print(NOTHING)
 

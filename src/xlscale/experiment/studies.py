@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
@@ -71,7 +72,7 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
 class Tuned(Strict):
     """What ``tuned.json`` holds: the studies that were tried, and the rates that they chose, by model and layers."""
 
-    studies: dict[Role, Name] = Field(alias="from")
+    studies: dict[Role, Name] = Field(default={}, alias="from")
     rates: dict[Role, dict[Name, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], Rate]]]
 
 
@@ -154,12 +155,13 @@ class Study(Strict):
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
 
     def check_recipes(self) -> None:
-        """Raise XlscaleError unless every target has a recipe, and every recipe a target."""
+        """Raise XlscaleError unless every target has a recipe, and every recipe is that of some card."""
         where = f"studies/{self.name}.yaml: target_recipes"
         if missing := [target for target in self.targets if target not in self.target_recipes]:
             raise XlscaleError(f"{where}: expected an entry for the target {missing[0]!r}")
-        if unknown := self.target_recipes.keys() - {*self.targets}:
-            raise XlscaleError(f"{where}: expected a target of the study, got {min(unknown)!r}")
+        known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
+        if unknown := self.target_recipes.keys() - known:
+            raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
 
     def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
         for target in self.targets:
