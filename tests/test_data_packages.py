@@ -1,13 +1,18 @@
 """Package files come from a folder filled by hand, the cache or a client, and never with another sha256."""
 
 import bz2
+import gzip
 import hashlib
+import os
+import zipfile
 
 import pytest
+from conftest import archive
 
 from xlscale.acquire import packages
 from xlscale.cards.schema import Package
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.core.strict import parse
 
 BYTES = b"Package: a\n"
 
@@ -115,12 +120,94 @@ def test_apt_index_from_a_state_of_its_own(client, store, tmp_path):
     assert 'Acquire::Languages { "en"; "pt_BR"; };' in config
 
 
-def test_a_wheel_is_asked_for_by_its_own_platform(tmp_path):
+def test_a_wheel_is_asked_for_by_its_own_platform():
     wheel = package("pip", "thing", "thing-1.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl")
-    command = " ".join(packages._pip_command(wheel, tmp_path))
+    command = " ".join(packages._pip(wheel))
     assert "--platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64" in command
-    assert "--only-binary :all:" in command and command.endswith("thing==1.0")
-    anywhere = " ".join(packages._pip_command(package("pip", "thing", "thing-1.0-py3-none-any.whl"), tmp_path))
-    assert "--platform" not in anywhere
-    source = " ".join(packages._pip_command(package("pip", "thing", "thing-1.0.tar.gz"), tmp_path))
-    assert "--no-binary :all: --no-build-isolation" in source
+    assert "--only-binary :all:" in command
+    assert "--platform" not in " ".join(packages._pip(package("pip", "thing", "thing-1.0-py3-none-any.whl")))
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Give pip an index of our own with a package whose files would leave a trace if they were run; sha256 by file."""
+    folder, trace = tmp_path / "index", tmp_path / "ran"
+    folder.mkdir()
+    run = f"open({str(trace)!r}, 'w').close()\n"
+    about = "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n"
+    setup = run + "from setuptools import setup\nsetup(name='thing', version='1.0')\n"
+    archive(folder / "thing-1.0.tar.gz", {"thing-1.0/setup.py": setup, "thing-1.0/PKG-INFO": about})
+    wheel = folder / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as out:
+        wheel_file = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        for name, text in (("METADATA", about), ("WHEEL", wheel_file), ("RECORD", "")):
+            out.writestr(f"thing-1.0.dist-info/{name}", text)
+        out.writestr("thing/__init__.py", run)
+    for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(folder)), ("CONFIG_FILE", os.devnull)):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    yield {path.name: sha256_file(path) for path in folder.iterdir()}
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("file", ["thing-1.0.tar.gz", "thing-1.0-py3-none-any.whl"])
+def test_pip_s_files_are_compared_with_the_card_and_never_run(index, store, file):
+    wanted = package("pip", "thing", file)
+    with pytest.raises(XlscaleError, match=r"pip failed .*thing-1\.0|sha256: expected"):
+        packages.fetch(wanted)
+    assert not store.exists() or not list(store.iterdir())
+    assert packages.fetch(wanted.model_copy(update={"sha256": index[file]})) == store / file
+    assert sha256_file(store / file) == index[file]
+
+
+def test_a_source_package_that_is_nowhere_is_one_line(index):
+    with pytest.raises(XlscaleError, match=r"^pip failed \(.*other==1\.0\); to go on without pip, put other-1"):
+        packages.fetch(package("pip", "other", "other-1.0.tar.gz"))
+
+
+def test_npm_runs_no_scripts_and_sees_nothing_of_the_present_folder(client, store, tmp_path):
+    log = tmp_path / "log"
+    client("npm", f'pwd > {log}; echo "$@" >> {log}; printf \'Package: a\\n\' > "$5/{NPM.file}"')
+    packages.fetch(NPM)
+    where, given = log.read_text().splitlines()
+    assert where.startswith(str(store)) and "--ignore-scripts" in given.split()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *(
+            {"name": name}
+            for name in ("./thing", "../thing", "/thing", "thing/x", "-g", "a@b/c", ".", "https://a/b.tgz")
+        ),
+        *({"version": version} for version in ("file:../x", "git+ssh://x", "latest", "1.0.0 -g", "", "^1.0.0", "../x")),
+        *({"file": file} for file in ("../thing.tgz", "/thing.tgz", "a/b.tgz", ".thing.tgz", "-x.tgz", "a\nb.tgz", "")),
+        {"client": "pip", "name": "thing @ file:///tmp/x"},
+        {"client": "pip", "name": "-r", "version": "1.0"},
+        {"client": "pip", "version": "1.0 --extra"},
+        {"client": "apt", "name": "-oDir=x"},
+        {"client": "apt", "version": "1/../x"},
+    ],
+)
+def test_only_a_package_of_the_registry_can_be_named(changes):
+    with pytest.raises(XlscaleError, match="card: "):
+        parse(Package, NPM.model_dump() | {"version": "1.0.0"} | changes, "card")
+
+
+def test_an_index_that_unpacks_to_more_than_it_may_is_refused(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(packages, "LARGEST", 10**6)
+    with gzip.open(tmp_path / f"{INDEX.file}.gz", "wb") as out:
+        out.write(bytes(3 * 10**6))
+    with pytest.raises(XlscaleError, match="expected at most 1,000,000 bytes"):
+        packages.fetch(INDEX, tmp_path)
+    (tmp_path / f"{INDEX.file}.gz").write_bytes(b"no gzip")
+    with pytest.raises(XlscaleError, match=r"expected a \.gz file"):
+        packages.fetch(INDEX, tmp_path)
+    assert not list(store.iterdir())
+
+
+def test_a_link_in_the_folder_leads_nowhere_else(tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / NPM.file).write_bytes(BYTES)
+    (tmp_path / "given" / NPM.file).symlink_to(tmp_path / NPM.file)
+    with pytest.raises(XlscaleError, match=r"thing-1\.0\.tgz': expected the path of a file below .*given, links"):
+        packages.fetch(NPM, tmp_path / "given")

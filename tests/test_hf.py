@@ -1,12 +1,15 @@
 """Models in the layout of transformers: rungs, checkpoints, precision, in an encoder and a decoder."""
 
+import json
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from conftest import Hub
-from transformers import AutoModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel
 
 from xlscale.acquire import ensure
 from xlscale.cards import catalogue, places
@@ -136,6 +139,11 @@ def own(card, monkeypatch, tmp_path):
     return folder
 
 
+def unlock(card):
+    catalogue.lock_path(card.name).unlink()
+    catalogue.clear_caches()
+
+
 def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
     config = own / "config.json"
     whole = config.read_text()
@@ -145,8 +153,7 @@ def test_files_are_those_of_the_lock_or_it_is_one_line(card, own):
     config.unlink()
     with pytest.raises(XlscaleError, match=r"not on this machine, expected xlscale-fixtures/.* below \$XLSCALE_HUB"):
         ladder.load(card, 1)
-    catalogue.lock_path(card.name).unlink()
-    catalogue.clear_caches()
+    unlock(card)
     with pytest.raises(XlscaleError, match=r"not fetched, expected .*; run `make data-fetch"):
         ladder.load(card, 1)
 
@@ -159,7 +166,7 @@ def test_other_weights_of_the_same_size_are_refused(card, own):
             use()
 
 
-@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "more.safetensors"])
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json"])
 def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
     (own / name).write_text('{"pad_token": "<s>"}')
     with pytest.raises(XlscaleError, match=rf"{name}: expected no such file, .*locks/tiny_.*json has none"):
@@ -167,8 +174,7 @@ def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
 
 
 def test_nothing_is_locked_that_is_no_whole_model(card, own):
-    catalogue.lock_path(card.name).unlink()
-    catalogue.clear_caches()
+    unlock(card)
     (own / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "2.safetensors"}}'
     )
@@ -177,7 +183,7 @@ def test_nothing_is_locked_that_is_no_whole_model(card, own):
     ):
         ensure.fetch(card)
     (own / "model.safetensors.index.json").unlink()
-    for name, message in (("tokenizer.json", r"tokenizer\.json"), ("model.safetensors", r"\*\.safetensors")):
+    for name, message in (("tokenizer.json", r"tokenizer\.json"), ("model.safetensors", r"model\.safetensors")):
         whole = (own / name).read_bytes()
         (own / name).unlink()
         with pytest.raises(XlscaleError, match=f"expected {message}, found config"):
@@ -189,12 +195,10 @@ def test_nothing_is_locked_that_is_no_whole_model(card, own):
 @pytest.mark.parametrize("text", ['{"model_type": "unheard_of"}', '{"model_type": ', "{}"])
 def test_what_transformers_cannot_read_is_one_line(card, own, text):
     (own / "config.json").write_text(text)
-    catalogue.lock_path(card.name).unlink()
-    catalogue.clear_caches()
-    ensure.fetch(card)
+    unlock(card)
     with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
-        ladder.load(card, 1)
-    assert "\n" not in str(error.value)
+        ensure.fetch(card)
+    assert "\n" not in str(error.value) and catalogue.lock(card.name) is None
 
 
 def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
@@ -202,8 +206,7 @@ def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
     shutil.copytree(given / "hub" / card.source.repository, remote / card.source.repository)
     (remote / card.source.repository / "sub").mkdir()
     (remote / card.source.repository / "sub" / "other.safetensors").write_bytes(b"")
-    catalogue.lock_path(card.name).unlink()
-    catalogue.clear_caches()
+    unlock(card)
     hub = Hub(remote, monkeypatch, broken="model.safetensors")
     with pytest.raises(XlscaleError, match=r"model\.safetensors: could not be downloaded \(reset by peer\)"):
         ensure.fetch(card)
@@ -220,8 +223,7 @@ def test_an_interrupted_fetch_locks_nothing(card, given, monkeypatch, tmp_path):
     ensure.fetch(card)
     assert not hub.asked
     hub.moves_on("d" * 40)
-    catalogue.lock_path(card.name).unlink()
-    catalogue.clear_caches()
+    unlock(card)
     ensure.fetch(card)
     assert catalogue.locked(card.name).revisions == {card.source.repository: "d" * 40} and len(hub.given) == len(
         found.files
@@ -232,3 +234,166 @@ def test_a_model_is_packaged_or_has_a_source():
     values = catalogue.model_card("e5_small").model_dump() | {"package": None}
     with pytest.raises(XlscaleError, match="package, member, member_sha256: a model has all of them, or a source"):
         parse(ModelCard, values, "card")
+
+
+class Trap:
+    """A pickle that leaves a file where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def change(folder, **fields):
+    """Write other fields into a model's configuration."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.bin", "pytorch_model.bin", "sub/other.safetensors", "../x.safetensors"]
+)
+def test_a_file_that_the_configuration_names_is_never_opened(card, own, tmp_path, name):
+    """The weights are those of model.safetensors, whatever else there is and whatever the configuration says."""
+    expected = ladder.load(card, 2).state_dict()
+    unlock(card)
+    change(own, transformers_weights=name)
+    other = own / name
+    other.parent.mkdir(exist_ok=True)
+    if name.endswith(".bin"):
+        other.write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
+    else:
+        save_file({key: value + 1 for key, value in load_file(own / "model.safetensors").items()}, other)
+    (own / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "other/model"})
+    )
+    ensure.fetch(card)
+    assert catalogue.locked(card.name).files.keys() == {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    }
+    found = ladder.load(card, 2).state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], value) for key, value in expected.items())
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["consolidated.safetensors", "._model.safetensors", "model.fp16.safetensors"])
+def test_other_weights_beside_the_real_ones_are_neither_locked_nor_read(card, own, name):
+    expected = ladder.load(card, 1).state_dict()
+    unlock(card)
+    (own / name).write_bytes(b"of another layout")
+    ensure.fetch(card)
+    assert name not in catalogue.locked(card.name).files
+    assert all(torch.equal(value, expected[key]) for key, value in ladder.load(card, 1).state_dict().items())
+
+
+def test_weights_in_several_files_are_those_of_the_index(card, own):
+    expected = ladder.load(card, 3).state_dict()
+    whole = load_file(own / "model.safetensors")
+    (own / "model.safetensors").unlink()
+    parts = {key: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, key in enumerate(sorted(whole))}
+    for name in {*parts.values()}:
+        save_file({key: whole[key] for key, part in parts.items() if part == name}, own / name)
+    (own / hf.INDEX).write_text(json.dumps({"weight_map": parts}))
+    unlock(card)
+    ensure.fetch(card)
+    assert {*parts.values(), hf.INDEX} < catalogue.locked(card.name).files.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in ladder.load(card, 3).state_dict().items())
+    for broken in ('{"weight_map": {"a": "../other.safetensors"}}', '{"weight_map": {"a": "model.bin"}}', "[]", "{}"):
+        (own / hf.INDEX).write_text(broken)
+        with pytest.raises(XlscaleError, match="weight_map: expected "):
+            ladder.load(card, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(float("nan"), "finite"), (float("inf"), "finite"), (None, "float type")]
+)
+def test_weights_are_finite_and_of_float_type(card, own, value, message):
+    tensors = load_file(own / "model.safetensors")
+    key = next(name for name in tensors if name.endswith(("q_proj.weight", "query.weight")))
+    if value is None:
+        tensors[key] = tensors[key].long()
+    else:
+        tensors[key][0, 0] = value
+    save_file(tensors, own / "model.safetensors")
+    unlock(card)
+    with pytest.raises(XlscaleError, match=f"expected finite weights|missing among the weights of {message}"):
+        ensure.fetch(card)
+        ladder.load(card, 3)
+
+
+def test_whole_numbers_that_are_no_weights_stay_out(card, own):
+    """Older checkpoints keep the positions as well."""
+    expected = ladder.load(card, 1).state_dict()
+    tensors = load_file(own / "model.safetensors") | {"embeddings.position_ids": torch.arange(10)[None]}
+    save_file(tensors, own / "model.safetensors")
+    unlock(card)
+    ensure.fetch(card)
+    assert all(torch.equal(value, expected[key]) for key, value in ladder.load(card, 1).state_dict().items())
+
+
+def test_a_tokenizer_without_padding_and_end_is_refused_before_it_is_locked(card, own):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (own / name).unlink(missing_ok=True)
+    unlock(card)
+    with pytest.raises(XlscaleError, match=r"tokenizer\.json: expected a token for padding, or for the end of a text"):
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None
+
+
+def test_a_tokenizer_file_outside_the_folder_is_not_opened(card, own):
+    (own.parent / "tokenizer.1.0.json").write_text((own / "tokenizer.json").read_text())
+    about = json.loads((own / "tokenizer_config.json").read_text()) | {
+        "fast_tokenizer_files": ["../tokenizer.1.0.json"]
+    }
+    (own / "tokenizer_config.json").write_text(json.dumps(about))
+    unlock(card)
+    with pytest.raises(XlscaleError, match=r"fast_tokenizer_files: expected files beside it, got '\.\./tokenizer"):
+        ensure.fetch(card)
+
+
+def test_a_model_of_two_halves_is_refused_before_its_weights_are_downloaded(card, given, monkeypatch, tmp_path):
+    remote = tmp_path / "remote"
+    shutil.copytree(given / "hub" / card.source.repository, remote / card.source.repository)
+    AutoConfig.for_model("mt5", num_layers=3, vocab_size=700).save_pretrained(remote / card.source.repository)
+    unlock(card)
+    hub = Hub(remote, monkeypatch)
+    with pytest.raises(XlscaleError, match="model_type: expected an encoder or a decoder, mt5 is both"):
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None
+    assert {path for path, _ in hub.given} == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("kind", ["camembert", "xmod", "rembert", "mpnet", "albert", "bert", "big_bird", "electra"])
+def test_encoders_need_no_pooler(card, own, kind):
+    """Each kind of encoder with random weights, saved as for masked language models: without the pooler."""
+    size = {
+        "vocab_size": 700,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    more = {"languages": ["en_XX"], "default_language": "en_XX"} if kind == "xmod" else {}
+    config = AutoConfig.for_model(kind, **size, **more, embedding_size=32, max_position_embeddings=80)
+    config.architectures = None
+    model = AutoModel.from_config(config)
+    kept = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler")}
+    config.save_pretrained(own)
+    save_file({key: value.contiguous() for key, value in kept.items()}, own / "model.safetensors")
+    unlock(card)
+    ensure.fetch(card)
+    found = ladder.load(card, 3).state_dict()
+    assert not [key for key in found if key.startswith("pooler")]
+    assert all(torch.equal(value, kept[key]) for key, value in found.items())
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(card, own, tmp_path):
+    (own / "tokenizer.json").rename(tmp_path / "elsewhere.json")
+    (own / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(XlscaleError, match=r"tokenizer\.json': expected the path of a file below "):
+        ladder.tokenizer(card)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -122,10 +123,47 @@ def test_every_wrong_line_is_said_and_many_are_counted(folder, tmp_path):
     with pytest.raises(XlscaleError) as caught:
         sources.add(write(tmp_path / "mine.csv", {}, *changes), folder)
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith(f"{tmp_path / 'mine.csv'}:3: value") and lines[49].startswith(
-        f"{tmp_path / 'mine.csv'}:52:"
-    )
-    assert lines[50:] == ["and 10 more", "nothing was changed"]
+    assert [line.split(": ")[0] for line in lines[:18]] == [f"{tmp_path / 'mine.csv'}:{n}" for n in range(3, 21)]
+    assert lines[18:] == ["and 42 more", "nothing was changed"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *(("value", text) for text in ("٦٠", "６０", "1_0", "1e400", "0x10", "9" * 400, "inf", "५")),
+        *(("params", text) for text in ("٧B", "1" + "0" * 400 + "B", "7.٠B", "1e9", "9999999B", "0B")),
+        *(("model", text) for text in ("a\u202eb", "a\nb", "a\x1b[31mb", "a\x00b", "a\u2066b", "x" * 501, "a\u200bb")),
+        ("table", "1\t2"),
+        ("where_read", "page\r\n3"),
+    ],
+)
+def test_other_digits_and_texts_that_hide_something_are_refused(folder, tmp_path, field, text):
+    with pytest.raises(XlscaleError, match=rf"mine\.csv:\d+: {field}: expected ") as error:
+        sources.add(write(tmp_path / "mine.csv", {}, {"language": "th", field: text}), folder)
+    assert str(error.value).isprintable() or str(error.value).replace("\n", "").isprintable()
+
+
+def test_a_file_that_unpacks_to_more_than_it_may_is_refused(folder, tmp_path, monkeypatch):
+    with gzip.open(tmp_path / "mine.csv.gz", "wb") as out:
+        for _ in range(70):
+            out.write(bytes(2**20))
+    began = time.monotonic()
+    with pytest.raises(XlscaleError, match="expected at most 67,108,864 bytes"):
+        sources.add(tmp_path / "mine.csv.gz", folder)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(folder, tmp_path, kind):
+    path = tmp_path / "mine.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(XlscaleError, match="expected a plain file"):
+        sources.add(path, folder)
 
 
 def test_a_line_number_counts_lines_of_the_file_even_after_a_quoted_line_break(folder, tmp_path):

@@ -57,7 +57,7 @@ def check(card: DataCard, rows: pa.Table) -> str:
         return f"{card.name}: {len(rows)} rows, sha256 as in the card"
     same = card.bundled and card.path.exists() and schema.read(card.path).equals(rows)
     why = "the rows are the same, so pyarrow writes other bytes than the pinned version"
-    why = why if same else "the bytes depend on pyarrow's version and on the bundled sets it keeps away from"
+    why = why if same else "the bytes depend on pyarrow's version and the sets it keeps away from"
     raise XlscaleError(f"{card.name}: sha256: expected {card.sha256}, rebuilt {sha256}; {why}")
 
 

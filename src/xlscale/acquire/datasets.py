@@ -35,7 +35,7 @@ def build(card: DataCard) -> Path:
 
 def current(card: DataCard) -> bool:
     """Whether the file is on this machine, and is that of the card."""
-    return card.path.exists() and sha256_file(card.path) == card.sha256
+    return card.path.is_file() and sha256_file(card.path) == card.sha256
 
 
 def _build(card: DataCard) -> None:

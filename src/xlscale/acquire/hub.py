@@ -18,7 +18,7 @@ from filelock import FileLock
 from xlscale.cards import places
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Repository
-from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, one_line, write_json
+from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, inside, one_line, write_json
 
 BRANCHES = ("main", "refs/convert/parquet")
 TIMEOUT = 10  # seconds, of a question; a download may take as long as it does
@@ -44,7 +44,7 @@ def commit(origin: Repository, revision: str, kind: str = "dataset") -> tuple[st
     except Exception as error:  # whatever the client, the network or the hub raises
         where = f"{origin.repository}: revision {revision}"
         raise XlscaleError(f"{where}: the hub does not give it ({one_line(error)})") from None
-    return info.sha, [one.rfilename for one in info.siblings or []]
+    return info.sha, [one.rfilename for one in info.siblings or [] if inside(one.rfilename)]
 
 
 def fetch(card: DataCard) -> dict[str, str]:
@@ -82,7 +82,8 @@ def fetch(card: DataCard) -> dict[str, str]:
 
 
 def fetch_model(card: ModelCard) -> dict[str, str]:
-    """Download what is missing of a model's config, tokenizer and safetensors; its commit, by repository.
+    """Download what is missing of a model's config, tokenizer and, if these can be used, weights; its commit, by
+    repository.
 
     Nothing is downloaded, and no commit known, where the user has the model. Raises XlscaleError.
     """
@@ -93,7 +94,12 @@ def fetch_model(card: ModelCard) -> dict[str, str]:
     if origin.kind == "folder" or (own and hf.files(own)):
         return {}
     needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
-    return {origin.repository: _get(origin, needed, more, "model")}
+    commit = _get(origin, needed, more, "model")
+    origin = origin.model_copy(update={"revision": commit})
+    folder = places.fetched(origin)
+    hf.examine(folder, card)
+    _get(origin, [[escape(name)] for name in hf.weights(folder)], kind="model")
+    return {origin.repository: commit}
 
 
 def _get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:

@@ -76,7 +76,11 @@ def download(card: ModelCard) -> Lock:
     commits = hub.fetch_model(card)
     card = places.at(card, commits)
     if catalogue.lock(card.name) is None:
-        files = hf.hashes(hf.folder(card))
+        folder = hf.folder(card)
+        files = hf.hashes(folder)
+        hf.examine(folder, card)
+        for _ in hf.tensors_of(folder):  # once, before they are locked; what is locked stays as it is
+            pass
         revisions = {card.source.repository: commits.get(card.source.repository)} if card.source.repository else {}
         lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
         catalogue.write_lock(lock)

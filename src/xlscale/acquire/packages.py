@@ -1,8 +1,9 @@
 """Pinned package files, from the machine's package clients or from a folder filled by hand; sha256 checked either way.
 
-Packages are read as files: nothing from them is installed. (pip alone runs a source package's own metadata step before
-it hands the file over.) Whoever has no network, or no npm or apt, puts the files that a card names into a folder and
-points ``XLSCALE_PACKAGES`` at it.
+Packages are read as files: nothing from them is installed, and nothing in them is run. Wheels and npm's packages are
+handed over by their clients as they are; a source package, of which pip would run a part, is downloaded from where pip
+says that it is. Whoever has no network, or no npm or apt, puts the files that a card names into a folder and points
+``XLSCALE_PACKAGES`` at it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,26 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+from urllib.request import urlopen
 
 from packaging.utils import parse_wheel_filename
 
 from xlscale.cards.schema import Package
-from xlscale.core.files import CACHE, XlscaleError, atomic, relative, verify, write_text
+from xlscale.core.files import CACHE, XlscaleError, atomic, below, one_line, relative, verify, write_text
 
 STORE = CACHE / "packages"
 COMPRESSED = {".xz": lzma.open, ".bz2": bz2.open, ".gz": gzip.open}
+LARGEST = 4 * 2**30  # bytes of a package, unpacked where it came compressed
+TIMEOUT = 60  # seconds without an answer
 
 
 def fetch(package: Package, folder: Path | None = None) -> Path:
@@ -47,26 +54,41 @@ def fetch_all(packages: Sequence[Package], folder: Path | None = None) -> list[P
     config = _apt_update([package for package in missing if package.client == "apt"])
     for package in missing:
         found[package.file] = _download(package, config)
-    return [
-        verify(found[package.file], package.sha256, f"package {package.name} {package.version}") for package in packages
-    ]
+    return [_verify(package, found[package.file]) for package in packages]
 
 
 def _look_up(package: Package, folder: Path | None) -> Path | None:
     """The package's file in the hand-filled folder or in the cache, or None."""
     if folder and not folder.is_dir():
         raise XlscaleError(f"{folder}: not found, expected a folder with package files (XLSCALE_PACKAGES)")
-    if folder and (folder / package.file).exists():
-        return folder / package.file
-    if (STORE / package.file).exists():
-        return STORE / package.file
+    for place in (folder, STORE):
+        if place and (path := below(place, package.file)).is_file():
+            return path
     for suffix, opener in COMPRESSED.items() if folder and package.client == "apt" else ():
-        packed = folder / f"{package.file}{suffix}"
-        if packed.exists():
-            with opener(packed, "rb") as source, atomic(STORE / package.file) as target, open(target, "wb") as out:
-                shutil.copyfileobj(source, out)
+        packed = below(folder, f"{package.file}{suffix}")
+        if packed.is_file():
+            with atomic(STORE / package.file) as target:
+                try:
+                    with opener(packed, "rb") as source:
+                        _copy(source, target)
+                except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+                    raise XlscaleError(f"{relative(packed)}: expected a {suffix} file ({one_line(error)})") from None
+                _verify(package, target)
             return STORE / package.file
     return None
+
+
+def _verify(package: Package, path: Path) -> Path:
+    return verify(path, package.sha256, f"package {package.name} {package.version}")
+
+
+def _copy(source: BinaryIO, target: Path) -> None:
+    """Write what ``source`` holds to ``target``. Raises XlscaleError for more than LARGEST bytes."""
+    with open(target, "wb") as out:
+        while block := source.read(2**20):
+            if out.tell() + len(block) > LARGEST:
+                raise XlscaleError(f"{target.name}: expected at most {LARGEST:,} bytes")
+            out.write(block)
 
 
 def _download(package: Package, config: Path) -> Path:
@@ -74,44 +96,75 @@ def _download(package: Package, config: Path) -> Path:
     STORE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download.", dir=STORE) as name:
         scratch = Path(name)
-        if package.client == "pip":
-            _run(package, _pip_command(package, scratch))
-        elif package.client == "npm":
+        if package.client == "npm":
             pinned = f"{package.name}@{package.version}"
-            _run(package, ["npm", "pack", pinned, "--silent", "--pack-destination", str(scratch)])
-        else:
+            # The folder is the scratch one, so that nothing in the present one is a package or configures npm.
+            _run(package, ["npm", "pack", pinned, "--silent", "--pack-destination", name, "--ignore-scripts"], scratch)
+        elif package.client == "apt":
             _apt(package, scratch, config)
-        if not (scratch / package.file).exists():
+        elif package.file.endswith(".whl"):
+            _wheel(package, scratch)
+        else:
+            _source(package, scratch / package.file)
+        if not (scratch / package.file).is_file():
             got = ", ".join(sorted(path.name for path in scratch.iterdir())) or "nothing"
             raise XlscaleError(f"{package.client} gave {got}; {_by_hand(package)}")
-        verify(scratch / package.file, package.sha256, f"package {package.name} {package.version}")
-        return (scratch / package.file).replace(STORE / package.file)
+        return _verify(package, scratch / package.file).replace(STORE / package.file)
 
 
-def _pip_command(package: Package, scratch: Path) -> list[str]:
-    """pip's command line for the very file: a wheel by its own platform tags, whatever this machine is."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
-    if package.file.endswith(".whl"):
+def _pip(package: Package, *options: str) -> list[str]:
+    """pip's command line for a wheel, or for nothing; it is told the hash, which it compares before anything else."""
+    command = [sys.executable, "-m", "pip", "--no-color", "download", "--no-deps", "--only-binary", ":all:", *options]
+    if package.file.endswith(".whl"):  # the very file by its own platform tags, whatever this machine is
         tags = parse_wheel_filename(package.file)[3]
-        command += ["--only-binary", ":all:"]
         if {tag.platform for tag in tags} != {"any"}:
             command += [part for tag in sorted(tags, key=str) for part in ("--platform", tag.platform)]
             command += ["--implementation", "py", "--abi", "none"]
-    else:  # pip reads a source package's metadata before it hands the file over; that must not fetch anything more
-        command += ["--no-binary", ":all:", "--no-build-isolation"]
-    return [*command, f"{package.name}=={package.version}"]
+    return command
 
 
-def _run(package: Package, command: Sequence[str]) -> str:
-    """Standard output of a client. Raises XlscaleError with one line when it is missing or fails."""
+def _wheel(package: Package, scratch: Path) -> None:
+    """Put a wheel into ``scratch``. Raises XlscaleError."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
+        pinned.write(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+        pinned.flush()
+        options = ("--quiet", "--require-hashes", "--requirement", pinned.name, "--dest", str(scratch))
+        _run(package, _pip(package, *options))
+
+
+def _source(package: Package, target: Path) -> None:
+    """Download a source package to ``target``, from where pip says that it is. Raises XlscaleError.
+
+    pip has no way to hand one over without running its set-up; but with sources forbidden, it names what it passed by.
+    """
+    command = [*_pip(package, "-vv", "--dest", str(target.parent)), f"{package.name}=={package.version}"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    address = re.search(rf"\S+/{re.escape(quote(package.file))}(?=[#\s])", done.stdout + done.stderr)
+    if address is None:
+        raise _failed(package, done)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        with urlopen(address[0], timeout=TIMEOUT) as answer:
+            _copy(answer, target)
+    except (OSError, ValueError) as error:
+        raise XlscaleError(
+            f"{package.file}: could not be downloaded ({one_line(error)}); {_by_hand(package)}"
+        ) from None
+
+
+def _run(package: Package, command: Sequence[str], folder: Path | None = None) -> str:
+    """Standard output of a client, run in ``folder``. Raises XlscaleError with one line when it is missing or fails."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
         raise XlscaleError(f"{command[0]} is not installed; {_by_hand(package)}") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise XlscaleError(f"{package.client} failed ({said[-1]}); {_by_hand(package)}")
+        raise _failed(package, done)
     return done.stdout
+
+
+def _failed(package: Package, done: subprocess.CompletedProcess[str]) -> XlscaleError:
+    said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no message"]
+    return XlscaleError(f"{package.client} failed ({said[-1]}); {_by_hand(package)}")
 
 
 def _by_hand(package: Package) -> str:
@@ -125,7 +178,7 @@ def _apt(package: Package, scratch: Path, config: Path) -> None:
     """Put a .deb, or an index that is named ``<release>/<path in the release>``, into ``scratch``."""
     apt = ["apt-get", "-c", str(config)]
     if package.file.endswith(".deb"):
-        _run(package, ["env", "-C", str(scratch), *apt, "download", f"{package.name}={package.version}"])
+        _run(package, [*apt, "download", f"{package.name}={package.version}"], scratch)
         for path in scratch.glob("*_*_*.deb"):  # apt writes the version's epoch into the name, mirrors leave it out
             name, version, rest = path.name.split("_")
             path.rename(scratch / f"{name}_{version.rpartition('%3a')[2]}_{rest}")

@@ -18,18 +18,22 @@ from xlscale.core.strict import Schema, parse, read_yaml
 
 # Cards of data that are not in this repository; where what was first fetched of them is pinned.
 SOURCES = "sources"
+BUILDERS = MANIFEST / "builders"  # not in every checkout: what is bundled is built already
 LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 
 
 @cache
 def _load(schema: type[Schema], folder: str, name: str) -> Schema:
     path = MANIFEST / folder / f"{name}.yaml"
-    if not path.exists():
+    if name not in names(folder):  # and not a path that leads elsewhere
         known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
         raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
     card = parse(schema, read_yaml(path), relative(path))
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
+    builder = getattr(card, "builder", None)
+    if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
+        raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
     return card
 
 
@@ -51,8 +55,12 @@ def lock(name: str) -> Lock | None:
         raise XlscaleError(f"{error}; remove it and run `make data-fetch CARD={name}`") from None
     values = read_json(path)
     if isinstance(values, dict) and isinstance(values.get("files"), dict):  # JSON has lists only
-        values |= {"files": {key: tuple(found) for key, found in values["files"].items() if isinstance(found, list)}}
-    return parse(Lock, values, relative(path))
+        files = values["files"].items()
+        values |= {"files": {key: tuple(found) if isinstance(found, list) else found for key, found in files}}
+    found = parse(Lock, values, relative(path))
+    if found.card != name:
+        raise XlscaleError(f"{relative(path)}: card: expected {name!r} as in the file's name, got {found.card!r}")
+    return found
 
 
 def write_lock(lock: Lock) -> None:
@@ -120,4 +128,4 @@ def model_card(name: str) -> ModelCard:
 @cache
 def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
-    return _pinned(name) if (MANIFEST / SOURCES / f"{name}.yaml").exists() else _load(DataCard, "data", name)
+    return _pinned(name) if name in names(SOURCES) else _load(DataCard, "data", name)

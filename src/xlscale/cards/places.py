@@ -16,7 +16,7 @@ from typing import TypeVar
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import FileSource, Repository, SplitSource
-from xlscale.core.files import CACHE, XlscaleError, read_json, relative
+from xlscale.core.files import CACHE, XlscaleError, below, inside, read_json, relative
 
 HUB, LABELS = "XLSCALE_HUB", "XLSCALE_LABELS"
 FETCHED = CACHE / "hub"
@@ -63,8 +63,10 @@ def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
 def own(origin: Repository) -> Path | None:
     """The folder of the user's with a repository's files, if there is one."""
     given = os.environ.get(HUB if origin.kind == "hub" else origin.variable)
-    folder = Path(given) / (origin.repository or "") if given else None
-    return folder if folder and folder.is_dir() else None
+    if not given:
+        return None
+    folder = below(Path(given), origin.repository) if origin.repository else Path(given)
+    return folder if folder.is_dir() else None
 
 
 def fetched(origin: Repository) -> Path | None:
@@ -80,7 +82,7 @@ def listing_path(origin: Repository) -> Path:
 def listing(origin: Repository) -> list[str]:
     """The paths that a repository has at its commit; none where ``acquire.hub`` has not asked for them."""
     path = listing_path(origin)
-    return read_json(path)["files"] if origin.revision and path.exists() else []
+    return [one for one in read_json(path)["files"] if inside(one)] if origin.revision and path.exists() else []
 
 
 def matching(paths: list[str], patterns: list[str]) -> list[str]:
@@ -105,7 +107,7 @@ def _filled(text: str, code: str, name: str) -> str:
     return text.replace("{language}", name).replace("{code}", code)
 
 
-def below(origin: Repository) -> str:
+def prefix(origin: Repository) -> str:
     """What the paths of a repository begin with, in messages and locks."""
     return f"{origin.repository}/" if origin.kind == "hub" else f"${origin.variable}/"
 
@@ -113,7 +115,7 @@ def below(origin: Repository) -> str:
 def labels(place: FileSource, code: str, name: str) -> Path | None:
     """The file with the labels of a place that keeps them apart; None where that is not on this machine."""
     given = os.environ.get(LABELS)
-    path = Path(given) / _filled(place.labels, code, name) if given and place.labels else None
+    path = below(Path(given), _filled(place.labels, code, name)) if given and place.labels else None
     return path if path and path.is_file() else None
 
 
@@ -132,10 +134,11 @@ def found(origin: Repository, place: FileSource, code: str, name: str) -> list[P
     wanted = patterns(place, code, name)
     if base := own(origin):
         for pattern in wanted:
+            below(base, pattern)  # a name of a language may lead out of the folder, and so may a link in it
             if paths := sorted(path for path in base.glob(pattern) if path.is_file()):
-                return paths
+                return [below(base, path.relative_to(base).as_posix()) for path in paths]
     if base := fetched(origin):
-        paths = [base / path for path in matching(listing(origin), wanted)]
+        paths = [below(base, path) for path in matching(listing(origin), wanted)]
         return paths if all(path.is_file() for path in paths) else []
     return []
 
@@ -143,7 +146,7 @@ def found(origin: Repository, place: FileSource, code: str, name: str) -> list[P
 def key(origin: Repository, path: Path) -> str:
     """A file's name in a lock: its path in its repository."""
     base = next(base for base in (own(origin), fetched(origin)) if base and path.is_relative_to(base))
-    return below(origin) + path.relative_to(base).as_posix()
+    return prefix(origin) + path.relative_to(base).as_posix()
 
 
 def first(origins: dict[str, Repository], part: SplitSource, code: str) -> tuple[FileSource, list[Path]]:
@@ -153,7 +156,7 @@ def first(origins: dict[str, Repository], part: SplitSource, code: str) -> tuple
         if paths := found(origins[place.origin], place, code, name):
             return place, paths
     looked = [
-        f"{below(origins[place.origin])}{patterns(place, code, name)[0]}"
+        f"{prefix(origins[place.origin])}{patterns(place, code, name)[0]}"
         + (f" below ${HUB}" if origins[place.origin].kind == "hub" else "")
         + (f" with ${LABELS}/{_filled(place.labels, code, name)}" if place.labels else "")
         for place in part.places

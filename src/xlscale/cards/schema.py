@@ -6,19 +6,55 @@ a data set of an existing family means adding a card and a file, no code.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, Languages
-from xlscale.cards.sources import Reference, Repository, Source
-from xlscale.core.files import CACHE, MANIFEST
+from xlscale.cards.sources import Reference, Repository, Rows, Source, Split
+from xlscale.core.files import CACHE, MANIFEST, below
 from xlscale.core.registry import PARTS
-from xlscale.core.strict import Name, Sha256, Strict
+from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 
 Reader = Literal[*PARTS["reader"]]
 Family = Literal[*PARTS["task"], "text", "lexicon"]  # the last two: data without a task
+Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
+Layers = Annotated[int, Field(ge=1)]
+# family -> what the columns of a source give, see ``data.schema``: the needed ones, and others. ``item`` and ``group``
+# may be given too.
+GIVEN: dict[str, tuple[set[str], set[str]]] = {
+    "classification": ({"text", "label"}, {"second"}),
+    "multiple_choice": ({"text", "choices", "answer"}, set()),
+    "lexicon": ({"source", "text"}, set()),
+    "mining": ({"text", "pool"}, set()),
+    "ranking": ({"text", "role", "second", "relevant"}, set()),
+    "retrieval": ({"text"}, {"pool"}),
+    "span_qa": ({"question", "context", "answers", "answer_starts"}, {"article"}),
+    "tagging": ({"text", "tokens", "tags"}, set()),
+    "text": ({"register", "text"}, set()),
+}
+SHUFFLED = {"right": "answer", "wrong": "choices"}  # of multiple choice: dealt by ``acquire.external.convert``
+# What a client takes for a package of its registry: no path, no address, no option.
+PACKAGES = {
+    "pip": r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    "npm": r"(@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*",
+    "apt": r"[a-z0-9][a-z0-9+.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*",  # with slashes: an index of a release
+}
+VERSIONS = {
+    "pip": r"[0-9A-Za-z][0-9A-Za-z.!+_-]*",
+    "npm": r"[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]*)?",
+    "apt": r"[0-9A-Za-z][0-9A-Za-z.+~:-]*",
+}
+
+
+def located(root: Path, file: str) -> Path:
+    """The file of a card, below ``root``. Raises XlscaleError where links lead out of there."""
+    folder, _, rest = file.partition("/")
+    if folder == "bundled":  # which may be a link itself, in a checkout that shares its bundles with another
+        return below(root / folder, rest)
+    return Path(file) if Path(file).is_absolute() else below(root, file)  # absolute: never what a card says, see Below
 
 
 class Package(Strict):
@@ -27,9 +63,16 @@ class Package(Strict):
     client: Literal["pip", "npm", "apt"]
     name: str
     version: str
-    file: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+~%-]*$")]
     sha256: Sha256
     licence: str
+
+    @model_validator(mode="after")
+    def _of_the_registry(self) -> Package:
+        for field, known in (("name", PACKAGES), ("version", VERSIONS)):
+            if not re.fullmatch(known[self.client], getattr(self, field), re.ASCII):
+                raise ValueError(f"{field}: expected that of a package of {self.client}'s registry")
+        return self
 
 
 class HealedRung(Strict):
@@ -37,13 +80,13 @@ class HealedRung(Strict):
 
     epochs: int
     learning_rate: float
-    file: str  # relative to data_manifest/
+    file: Below  # relative to data_manifest/
     sha256: Sha256
 
     @property
     def path(self) -> Path:
         """The bundled safetensors file."""
-        return MANIFEST / self.file
+        return located(MANIFEST, self.file)
 
 
 class Healing(Strict):
@@ -66,7 +109,7 @@ class ModelCard(Strict):
     member: str | None = None  # path of the weights inside the package
     member_sha256: Sha256 | None = None  # of a model from the hub: what its lock says
     source: Repository | None = None  # a folder in the transformers layout, instead of a package
-    rungs: list[int]  # numbers of layers, the ladder
+    rungs: Annotated[list[Layers], Field(min_length=1), Distinct]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
     separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
@@ -80,6 +123,8 @@ class ModelCard(Strict):
         packaged = (self.package, self.member, self.member_sha256)
         if (None in packaged) if self.source is None else (packaged != (None, None, None)):
             raise ValueError("package, member, member_sha256: a model has all of them, or a source")
+        if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
+            raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
         return self
 
     def healed_rung(self, layers: int) -> HealedRung | None:
@@ -92,10 +137,10 @@ class Cost(Strict):
     backward) and one evaluation of each other split, at ``layers`` layers of ``model``. See ``commands.cost``."""
 
     model: Name
-    layers: int
-    max_length: int  # tokens of an input, at most
-    tokens: dict[Literal["train", "dev", "test"], int]
-    tflop: dict[Literal["train", "dev", "test"], float]
+    layers: Layers
+    max_length: Rows  # tokens of an input, at most
+    tokens: dict[Split, int]
+    tflop: dict[Split, float]
 
 
 class DataCard(Strict):
@@ -111,24 +156,25 @@ class DataCard(Strict):
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
     family: Family
     type: Literal["general", "domain"] | None = None  # of intermediate data
-    metric: Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"] | None = (
-        None  # of tasks
-    )
+    metric: Metric | None = None  # of tasks
     chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
-    labels: list[str] | None = None  # classification: the classes, in the order of their ids; tagging: types of spans
+    # Classification: the classes, in the order of their ids; tagging: types of spans.
+    labels: Annotated[list[Text], Distinct] | None = None
     tags: Literal["bio", "plain"] = "bio"  # tagging: spans of types, or a label per word
     normalisation: Literal["squad", "mlqa"] = "squad"  # span_qa: of answers, in exact match and F1
     unanswerable: bool = False  # span_qa: some questions have no answer in their context
     languages: Languages  # of the test split, English left out for zero-shot targets
-    splits: dict[str, dict[Language, int | None]]  # split -> language -> rows; None: nobody has read how many
-    file: str | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
+    splits: dict[Split, dict[Language, Rows | None]]  # split -> language -> rows; None: nobody has read how many
+    file: Below | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
     bundled: bool = True  # False: built on this machine from the packages, see ``acquire.datasets``
     sha256: Sha256 | None = None
     builder: Name | None = None  # module of data_manifest.builders; None: the file came as it is
     packages: list[Package] = []
     source: Source | None = None  # external files, instead of packages
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
-    stages: list[Name] = []  # of a target: sets that are trained on before its own training split, in this order
+    stages: Annotated[
+        list[Name], Distinct
+    ] = []  # of a target: sets that are trained on before its own training split, in this order
     overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
@@ -157,7 +203,27 @@ class DataCard(Strict):
             raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
         if self.task != (self.metric is not None) or self.task != (self.chance is not None):
             raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
+        if (self.role == "target") != bool(self.languages):
+            raise ValueError(
+                f"languages: expected those of the test split for a target, none else, got {self.languages}"
+            )
+        # Of a set that is yet to be built, nobody knows the splits.
+        if self.splits and (self.role == "target") != ("test" in self.splits):
+            raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
+        self._check_columns()
         return self
+
+    def _check_columns(self) -> None:
+        """Raise ValueError where the columns of a source are not those of the family."""
+        needed, more = GIVEN[self.family]
+        for place in (place for part in self.source.parts for place in part.places) if self.source else ():
+            given = self.source.columns.keys() | place.columns.keys()
+            if self.family == "multiple_choice" and SHUFFLED.keys() <= given:
+                given = (given - SHUFFLED.keys()) | set(SHUFFLED.values())
+            if missing := needed - given:
+                raise ValueError(f"columns: {min(missing)}: expected for family {self.family}")
+            if unknown := given - needed - more - {"item", "group"}:
+                raise ValueError(f"columns: {min(unknown)}: expected none for family {self.family}")
 
     @property
     def task(self) -> bool:
@@ -172,4 +238,4 @@ class DataCard(Strict):
     @property
     def path(self) -> Path:
         """The Parquet file; not there before it was acquired where it is not bundled."""
-        return MANIFEST / self.file if self.bundled else CACHE / "data" / self.file
+        return located(MANIFEST if self.bundled else CACHE / "data", self.file)

@@ -12,11 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, checked, once
-from xlscale.core.strict import Name, Sha256, Strict
+from xlscale.core.strict import SHORT, Below, Distinct, Name, Sha256, Strict, Text
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Split = Literal["train", "dev", "test"]
-OPERATIONS = {"of", "map", "join", "sentence", "constant"}  # of ``acquire.external.columns``
+Value = str | int | float | bool | None
+Rows = Annotated[int, Field(ge=1)]
+# Of ``acquire.external.columns``, with what each goes together.
+SHAPES = [{"of", "map"}, {"join"}, {"sentence", "of"}, {"constant"}]
+OPERATIONS = set().union(*SHAPES)
 
 
 class Repository(Strict):
@@ -27,7 +31,7 @@ class Repository(Strict):
     """
 
     kind: Literal["hub", "folder"]
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
     revision: Revision | None = None
     status: Literal["verified", "unverified"] = "unverified"
     variable: Annotated[str, Field(pattern=r"^XLSCALE_[A-Z]+$")] | None = None
@@ -53,13 +57,15 @@ class FileSource(Strict):
     origin: Name
     config: str | None = None
     split: str | None = None
-    files: str | None = None
+    files: Below | None = None
     reader: Literal["parquet", "jsonl", "tsv", "squad", "tags", "conllu", "bucc", "lareqa", "mewslix", "lines"] = (
         "parquet"
     )
-    labels: str | None = None
+    labels: Below | None = None
     columns: dict[str, Any] = {}  # instead of the source's, or beside them
-    where: dict[str, Any] = {}  # keep rows whose field is one of a list, or matches a pattern
+    where: dict[
+        str, Annotated[list[Value], Field(min_length=1)] | str
+    ] = {}  # keep rows whose field is one of a list, or matches a pattern
 
     @model_validator(mode="after")
     def _consistent(self) -> FileSource:
@@ -79,7 +85,8 @@ class SplitSource(Strict):
     """Rows of one split, from the first of ``places`` that is on this machine. One set of files per language."""
 
     split: Split
-    languages: list[str] | dict[str, str]  # our codes, with the names that the files use where these are others
+    # Our codes, with the names that the files use where these are others.
+    languages: Annotated[list[Text], Field(min_length=1), Distinct] | Annotated[dict[Text, Text], Field(min_length=1)]
     language: str | None = None  # what all rows count as, whatever file they are from
     held_out: HeldOut | None = None
     places: Annotated[list[FileSource], Field(min_length=1)]
@@ -119,22 +126,30 @@ def _check(spec: Any) -> None:
         for one in spec:
             _check(one)
     elif isinstance(spec, dict):
-        if unknown := set(spec) - OPERATIONS:
-            raise ValueError(f"columns: expected one of {', '.join(sorted(OPERATIONS))}, got {min(unknown)!r}")
+        if unknown := spec.keys() - OPERATIONS:
+            known = ", ".join(sorted(OPERATIONS))
+            raise ValueError(f"columns: expected one of {known}, got {SHORT.repr(min(unknown, key=str))}")
+        if set(spec) not in SHAPES:
+            shapes = ", or ".join(" and ".join(sorted(shape)) for shape in SHAPES)
+            raise ValueError(f"columns: expected {shapes}, got {' and '.join(sorted(spec)) or 'nothing'}")
+        if "map" in spec and not (isinstance(spec["map"], list | dict) and spec["map"]):
+            raise ValueError(f"columns: map: expected a list or a mapping of values, got {SHORT.repr(spec['map'])}")
+        for name in spec.keys() - {"map", "constant"}:
+            _check(spec[name])
     elif not isinstance(spec, str):
-        raise ValueError(f"columns: expected a field, a template, a list or an operation, got {spec!r}")
+        raise ValueError(f"columns: expected a field, a template, a list or an operation, got {SHORT.repr(spec)}")
 
 
 class Reference(Strict):
     """The hyperparameters that the benchmark's authors, or the first paper that trained on a set, used."""
 
-    learning_rate: float
-    large_learning_rate: float | None = None  # of large models, where it differs
-    epochs: int
-    batch_size: int
-    max_length: int | None = None  # None: it was not read
-    warmup_steps: int | None = None
-    weight_decay: float | None = None
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    large_learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None  # of large models, where it differs
+    epochs: Rows
+    batch_size: Rows
+    max_length: Rows | None = None  # None: it was not read
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     read: str  # where
     notes: str = ""
 
@@ -144,8 +159,10 @@ class Lock(Strict):
 
     card: Name
     sha256: Sha256  # of the Parquet file that was made of it; of a model, of its files
-    splits: dict[str, dict[Language, int]] = {}
-    labels: list[str] | None = None  # of a data set whose classes are those of its training split
-    dropped: int = 0  # rows left out since their answers are not where they are said to be
+    splits: dict[Split, dict[Language, Rows]] = {}
+    labels: Annotated[list[Text], Distinct] | None = None  # of a data set whose classes are those of its training split
+    dropped: Annotated[int, Field(ge=0)] = 0  # rows left out since their answers are not where they are said to be
     revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
-    files: dict[str, tuple[int, Sha256]]  # path in its repository -> bytes, hash
+    files: Annotated[
+        dict[Text, tuple[Annotated[int, Field(ge=0)], Sha256]], Field(min_length=1)
+    ]  # path in its repository -> bytes, hash

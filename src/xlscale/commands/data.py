@@ -11,7 +11,7 @@ from xlscale.acquire import ensure
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.commands import check as checks
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, bounded
 
 
 def fetch(cards: list[str], study: str | None = None) -> bool:
@@ -24,7 +24,7 @@ def fetch(cards: list[str], study: str | None = None) -> bool:
         try:
             print(ensure.fetch(card), flush=True)
         except XlscaleError as error:
-            print(f"error: {card.name}: {error}", file=sys.stderr)
+            print(bounded(f"error: {card.name}: {error}"), file=sys.stderr)
             failed += 1
     return not failed
 
@@ -39,7 +39,7 @@ def check(cards: list[str], study: str | None = None) -> bool:
     found["verdict"] = found["verdict"].mask(found.index.isin(wrong.index), "see below")
     print(found.to_string(index=False), flush=True)
     for name, verdict in zip(wrong["card"], wrong["verdict"], strict=True):
-        print(f"error: {name}: {verdict}", file=sys.stderr)
+        print(bounded(f"error: {name}: {verdict}"), file=sys.stderr)
     return wrong.empty
 
 

@@ -55,6 +55,7 @@ def _reproduce(build: Build, chosen: list[Cell], jobs: int) -> bool:
 
 def paper(study: str, jobs: int) -> None:
     """Rebuild figures, numbers and ``paper/paper.pdf`` from the record. Raises XlscaleError where it has a fault."""
+    studies.load(study)  # raises, before Snakemake would, where there is none
     build = Build(study, "record", "none")
     _check_manifest(build)
     with cell_.alone(HERE):

@@ -19,8 +19,17 @@ PROGRAM = "python -m xlscale"
 
 def positive(text: str) -> int:
     """A number of at least 1. Raises ArgumentTypeError for anything else."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return _number(text, 1)
+
+
+def seed(text: str) -> int:
+    """A number of at least 0. Raises ArgumentTypeError for anything else."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text!r}")
     return int(text)
 
 
@@ -75,7 +84,7 @@ VERBS = [
         "commands.verify:verify",
         (
             ("--n", {"type": positive, "default": 3, "help": "how many cells (default: 3)"}),
-            ("--seed", {"type": int, "default": 1, "help": "of the random choice (default: 1)"}),
+            ("--seed", {"type": seed, "default": 1, "help": "of the random choice (default: 1)"}),
             STUDY,
             JOBS,
         ),
@@ -197,10 +206,12 @@ GROUPS = {"data": "get or check the data and models that are not in this reposit
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line with what was expected, instead of argparse's usage and error."""
+        from xlscale.core.files import bounded
+
         if choice := re.search(r"invalid choice: (.*) \(choose from (.*)\)", message):
             known = choice[2].replace("'", "")
             message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}")
-        self.exit(2, f"xlscale: {message.removeprefix('argument ')}\n")
+        self.exit(2, bounded(f"xlscale: {' '.join(message.removeprefix('argument ').split())}") + "\n")
 
 
 def parser() -> argparse.ArgumentParser:

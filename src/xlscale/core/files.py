@@ -1,18 +1,23 @@
-"""Where things are in a checkout, and how files are written: whole or not at all.
+"""Where things are in a checkout; the doors by which files are opened, read and written; how a fault is told.
 
-Nothing here knows what a cell, a card or a study is.
+A name that a file gives is opened by ``below``, a file of the user's read by ``read_bytes``, a file written by
+``atomic``, whole or not at all. Nothing here knows what a cell, a card or a study is.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
+import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 
@@ -49,8 +54,36 @@ NOTEBOOK: dict[Phase, Path] = {
 }
 
 
+WIDTH, LINES = 285, 20  # of a message: characters in a line, to which a prefix may come, and lines
+# Characters that make a text look like another one: controls, and marks that turn the direction of what follows.
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_GAP, _TAIL = " [...] ", 60  # what stands for the middle of a line that is too long; characters behind it
+
+
+def bounded(text: str) -> str:
+    """``text`` for a terminal: at most LINES lines of WIDTH characters, the middle left out of what is longer, and
+    characters that do not print (controls, marks of direction, halves of pairs) as their codes."""
+    rows = text.split("\n")
+    if len(rows) > LINES:
+        rows = [*rows[: LINES - 2], f"and {len(rows) - LINES + 1} more", rows[-1]]
+    return "\n".join(_shortened(printable(_shortened(row))) for row in rows)
+
+
+def _shortened(row: str) -> str:
+    return row if len(row) <= WIDTH else row[: WIDTH - _TAIL - len(_GAP)] + _GAP + row[-_TAIL:]
+
+
+def printable(text: str) -> str:
+    """``text`` with the codes of those characters that do not print."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class XlscaleError(Exception):
-    """A fault that the user can mend. Its message is one line that names file, field and expected value."""
+    """A fault that the user can mend. Its message is one line that names file, field and expected value; of several
+    faults a line each. It is ``bounded``."""
+
+    def __str__(self) -> str:
+        return bounded(super().__str__())
 
 
 class XlscaleWarning(UserWarning):
@@ -84,13 +117,37 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def inside(name: str) -> bool:
+    """Whether a name that a file gives is that of something below a folder: relative, without "..", not the folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def below(root: Path, name: str) -> Path:
+    """``root / name``, for a name that a card, another file or a hub gives. Raises XlscaleError where that is not below
+    ``root``, links resolved."""
+    path = Path(root) / name
+    # Not Path.resolve, which raises for links that go round in a circle.
+    if not inside(name) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise XlscaleError(f"{name!r}: expected the path of a file below {relative(root)}, links resolved")
+    return path
+
+
+def writable(path: Path) -> None:
+    """Raise XlscaleError unless ``path`` is a plain file or nothing: a link or a device is not to be replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise XlscaleError(f"{path}: expected a plain file or none, got a link, a folder or a device")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; when the block ends well it is flushed to disk and renamed to ``path``.
 
-    A crash, a full disk or an exception leaves ``path`` as it was. Raises XlscaleError when the disk is full.
+    A crash, a full disk or an exception leaves ``path`` as it was. Raises XlscaleError when the disk is full, and for
+    what is no plain file.
     """
     path = Path(path)
+    writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,14 +173,75 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken."""
+LIMIT = 64 * 2**20  # bytes of a file of the user's that is read whole
+
+
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a plain file. Raises XlscaleError naming the file when it is missing, no plain file (a device, a
+    pipe, a folder) or longer than ``limit`` bytes."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise XlscaleError(f"{relative(path)}: expected a plain file")
+        with open(path, "rb") as file:
+            content = file.read(min(about.st_size, limit) + 1)
+            if len(content) > about.st_size:  # it grows, or states no size, as files of /proc do
+                content += file.read(limit + 1 - len(content))
     except FileNotFoundError:
-        raise XlscaleError(f"{path}: not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise XlscaleError(f"{path}: not valid JSON ({error})") from None
+        raise XlscaleError(f"{relative(path)}: not found") from None
+    except OSError as error:
+        raise XlscaleError(f"{relative(path)}: could not be read ({error.strerror or error})") from None
+    return within(content, limit, path)
+
+
+def within(content: bytes, limit: int, path: Path) -> bytes:
+    """``content``, of which at most ``limit`` + 1 bytes were read. Raises XlscaleError if there are more than that."""
+    if len(content) > limit:
+        raise XlscaleError(f"{relative(path)}: expected at most {limit:,} bytes")
+    return content
+
+
+def unpacked(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a gzip file. Raises XlscaleError as ``read_bytes`` does, ``limit`` being that of what is in it."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(read_bytes(path, limit))) as file:
+            return within(file.read(limit + 1), limit, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise XlscaleError(f"{relative(path)}: expected a whole gzip file ({error})") from None
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """The text of a UTF-8 file, unpacked if its name ends in .gz, without a byte order mark. Raises XlscaleError as
+    ``read_bytes`` does, and naming the line that is not UTF-8."""
+    content = (unpacked if Path(path).suffix == ".gz" else read_bytes)(path, limit)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise XlscaleError(
+            f"{relative(path)}: line {line}: expected UTF-8, got byte {error.object[error.start]:#04x}"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken, has a key twice, or NaN."""
+    text = read_text(Path(path))
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise XlscaleError(f"{relative(path)}: not valid JSON ({error})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r}: expected once")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"expected a number, got {text}")
 
 
 def relative(path: Path) -> str:
@@ -136,7 +254,7 @@ def relative(path: Path) -> str:
 
 def verify(path: Path, expected: str, what: str) -> Path:
     """Return ``path`` if its sha256 is ``expected``; raises XlscaleError naming file, field and both hashes."""
-    if not path.exists():
+    if not path.is_file():
         raise XlscaleError(f"{relative(path)}: not found, expected {what}")
     found = sha256_file(path)
     if found != expected:

@@ -1,20 +1,47 @@
 """Schemas without surprises, and how a file is held against one: one line that names file, field and expected value.
 
-Belongs here: what every schema of the package shares. What a card, a study or a result holds stands with it.
+Belongs here: what every schema of the package shares, and YAML as its files are written. What a card, a study or a
+result holds stands with it.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from xlscale.core.files import XlscaleError, relative
+from xlscale.core.files import HIDDEN, XlscaleError, inside, one_line, read_text, relative
+
+
+def _below(name: str) -> str:
+    if not inside(name):
+        raise ValueError(f"expected the path of a file below a folder, without '..', got {SHORT.repr(name)}")
+    return name
+
+
+def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"expected each once, got {SHORT.repr(twice[0])} again")
+    return values
+
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Text = Annotated[str, Field(min_length=1)]
+Below = Annotated[str, AfterValidator(_below)]  # a path in a folder; ``files.below`` opens it
+Distinct = AfterValidator(_distinct)  # of a list: no value twice
+
+SHORT = reprlib.Repr()  # a value as a message holds it, whatever its size
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict = 2, 4, 4
 
 
 class Strict(BaseModel):
@@ -32,18 +59,110 @@ def parse(schema: type[Schema], value: object, where: str) -> Schema:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
-        got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+        first = error.errors(include_url=False)[0]
+        field = "".join(f"{part}." for part in first["loc"])[:-1]
+        message = ": ".join(filter(None, (field, first["msg"].removeprefix("Value error, "))))
+        got = "" if isinstance(first["input"], dict | BaseModel) else f", got {SHORT.repr(first['input'])}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise XlscaleError(f"{where}: {field}: {first['msg']}{got}{more}") from None
+        raise XlscaleError(f"{where}: {message}{got}{more}") from None
+
+
+TAG = "tag:yaml.org,2002:"
+YAML_LIMIT = 2**16  # bytes: of the worst of them PyYAML reads 30,000 in a second
+MOST, DEEPEST = 200_000, 40  # values of a file with its aliases written out, and levels of them
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML as people read it, which is the core schema of YAML 1.2 with decimal numbers alone: 010 is ten, and ``no``,
+    1:30, 1_0, 0x1 and a date are texts. Of tags there are those of these types, and a key stands once in a mapping."""
+
+    def flat(self, node: yaml.Node | None) -> Any:
+        """The value of a document. Raises YAMLError where aliases make it large or endless."""
+        if node is None:
+            return None
+        self._count(node, {}, 0)
+        return self.construct_document(node)
+
+    def _count(self, node: yaml.Node, known: dict[yaml.Node, int], level: int) -> int:
+        """Values at and below a node, every alias written out."""
+        if level > DEEPEST:
+            raise _at(node, f"expected at most {DEEPEST} levels")
+        if node not in known:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else []
+            parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+            known[node] = 1 + sum(self._count(part, known, level + 1) for part in parts)
+        if known[node] > MOST:
+            raise _at(node, f"expected at most {MOST:,} values, aliases written out")
+        return known[node]
+
+
+def _at(node: yaml.Node, message: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    found = loader.construct_mapping(node, deep=True)
+    if len(found) < len(node.value):
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next(key for index, (key, _) in enumerate(node.value) if keys[index] in keys[:index])
+        raise _at(twice, f"expected the key {SHORT.repr(twice.value)} once")
+    return found
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    value = loader.construct_scalar(node)
+    if hidden := HIDDEN.search(value):
+        raise _at(node, f"expected text that shows all it holds, got U+{ord(hidden[0]):04X}")
+    return value
+
+
+def _unknown(loader: _Loader, node: yaml.Node) -> None:
+    raise _at(node, f"expected no tag, got {SHORT.repr(node.tag)}")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError("not finite")
+    return value
+
+
+def _scalar(pattern: re.Pattern[str], make: Callable[[str], Any], loader: _Loader, node: yaml.ScalarNode) -> Any:
+    text = loader.construct_scalar(node)
+    try:
+        if pattern.match(text):  # which a tag, as in ``!!int x``, does not look at
+            return make(text)
+    except ValueError:  # infinite, or of thousands of digits
+        pass
+    raise _at(node, f"expected {node.tag.removeprefix(TAG)}, got {SHORT.repr(text)}")
+
+
+for _kind, _pattern, _first, _make in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""], lambda text: None),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda text: text.lower() == "true"),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789"), int),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789"), _finite),
+):
+    _shape = re.compile(rf"(?:{_pattern})\Z", re.ASCII)
+    _Loader.add_implicit_resolver(TAG + _kind, _shape, _first)
+    _Loader.add_constructor(TAG + _kind, partial(_scalar, _shape, _make))
+_Loader.add_constructor(TAG + "str", _text)
+_Loader.add_constructor(TAG + "seq", lambda loader, node: loader.construct_sequence(node, deep=True))
+_Loader.add_constructor(TAG + "map", _mapping)
+_Loader.add_constructor(None, _unknown)
 
 
 def read_yaml(path: Path) -> object:
-    """Parse YAML with the safe loader; raises XlscaleError naming the file."""
+    """Parse YAML as ``_Loader`` says; raises XlscaleError naming the file, and the line of what is not YAML."""
+    loader = None
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise XlscaleError(f"{relative(path)}: not found") from None
+        loader = _Loader(read_text(path, YAML_LIMIT))
+        return loader.flat(loader.get_single_node())
+    except RecursionError:
+        raise XlscaleError(f"{relative(path)}: not valid YAML (nested too deep)") from None
     except yaml.YAMLError as error:
-        raise XlscaleError(f"{relative(path)}: not valid YAML ({' '.join(str(error).split())})") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise XlscaleError(f"{relative(path)}: not valid YAML ({where}{problem or one_line(error)})") from None
+    finally:
+        if loader:
+            loader.dispose()

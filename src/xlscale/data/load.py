@@ -36,8 +36,8 @@ def table(card: DataCard) -> pa.Table:
     """The checked rows of all splits as one Arrow table.
 
     Raises XlscaleError for a file that is not on this machine, naming the command that gets it, a wrong sha256, a
-    truncated file, a missing column or language, an empty text, numbers of rows that are not the card's, a label that
-    the card does not list, or an answer that is none of its choices.
+    truncated file, a missing column or language, numbers of rows that are not the card's, an item twice, an empty text,
+    a label that the card does not list, or an answer that is none of its choices.
     """
     rows, where = schema.read(_file(card)), relative(card.path)
     for field in schema.COLUMNS[card.family]:
@@ -50,6 +50,7 @@ def table(card: DataCard) -> pa.Table:
     if found := schema.fault(card.family, rows) or schema.unanswered(card.family, rows):
         raise XlscaleError(f"{where}: row {found[0] + 1}: {found[1]}")
     _check_counts(card, schema.counts(rows), where)
+    _check_items(card, rows, where)
     if card.family == "tagging":
         _check_tags(card, rows, where)
     elif card.family == "span_qa":
@@ -91,6 +92,13 @@ def _check_counts(card: DataCard, counts: dict[str, dict[str, int]], where: str)
             f"{where}: splits: rows are not those of card {card.name}, first at "
             f"{wrong[0] if wrong else 'a split or language that the card lacks'}"
         )
+
+
+def _check_items(card: DataCard, rows: pa.Table, where: str) -> None:
+    """Every item stands once in a language of a split."""
+    counted = rows.group_by(["split", "language", "item"]).aggregate([([], "count_all")])
+    for item in counted.filter(pc.greater(counted["count_all"], 1))["item"][:1].to_pylist():
+        raise XlscaleError(f"{where}: item: expected each once in a language, got {item!r} again")
 
 
 def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:

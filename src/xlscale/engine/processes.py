@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from xlscale.core.files import ARITHMETIC, XlscaleError
+from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the sweep's process, with which everything below it ends
 TERMINATED = 143  # exit code after SIGTERM
@@ -74,7 +74,7 @@ def exit_code(work: Callable[[], object]) -> int:
         print(f"xlscale: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # an unwritable or full place that no one expected to be one
-        print(f"xlscale: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)

@@ -126,7 +126,7 @@ def running(cell: Cell, runs: Path = RUNS) -> bool:
 
 def find(cell_id: str) -> Cell:
     """The cell with this id, by its ``spec.json`` in ``runs/``, else in any study. Raises XlscaleError."""
-    spec = RUNS / cell_id / "spec.json"
+    spec = files.below(RUNS, cell_id) / "spec.json"
     if spec.exists():
         return cells.from_spec(read_json(spec), relative(spec))
     from xlscale.experiment import studies

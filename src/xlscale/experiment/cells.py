@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import create_model, model_validator
 
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.core import fingerprint, registry
 from xlscale.core.files import RUNS, Phase, XlscaleError, digest
 from xlscale.core.strict import Name, Strict, parse
 from xlscale.experiment import recipe
-from xlscale.experiment.recipe import Count, Recipe
+from xlscale.experiment.recipe import Count, Recipe, Seed
 
 Role = Literal["intermediate", "target"]  # of a data set that is trained on
 PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
@@ -41,7 +41,7 @@ class _IntermediateParameters(PretrainedParameters):
     intermediate: Name
     placebo: bool  # the same data and steps, labels shuffled
     precision: Literal["auto", "bf16", "float32"]
-    seed: int = Field(ge=0)
+    seed: Seed
 
     def recipe(self, role: Role) -> Recipe:
         """The recipe of the training on the data set that plays ``role``."""
@@ -172,7 +172,7 @@ def make(
     unknown name, a wrong type, a value out of range, an unknown model, rung or data set, or a training field that is
     missing.
     """
-    if phase not in PARAMETERS:
+    if not isinstance(phase, str) or phase not in PARAMETERS:
         raise XlscaleError(f"{where}: phase: expected one of {', '.join(PARAMETERS)}, got {phase!r}")
     parameters = parse(PARAMETERS[phase], values, where)
     made = {} if made is None else made

@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 
 from xlscale.core.strict import Name, Strict, parse
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens

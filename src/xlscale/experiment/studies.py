@@ -9,15 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
-from xlscale.core.strict import Name, Strict, parse, read_yaml
+from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
-from xlscale.experiment.recipe import Count, Length, Rate, Recipe, lacking
+from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, lacking
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
+Rates = Annotated[list[Rate], Field(min_length=1), Distinct]
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
@@ -27,7 +29,9 @@ class StudyRecipe(Recipe):
     examples: Count | None = None
     epochs: Count | None = None
     # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
-    learning_rate: Rate | list[Rate] | dict[int, Rate | list[Rate]] | Literal["tuned"] | None = None
+    learning_rate: (
+        Rate | Rates | Annotated[dict[Count, Rate | Rates], Field(min_length=1)] | Literal["tuned"] | None
+    ) = None
     batch_size: Count | None = None
     max_length: Length
     test_items: Count
@@ -51,16 +55,25 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
     known, rows = data_card(target).recipe, cells.training_rows(target)
     if known is None or rows is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
-    stated = {"warmup_steps": known.warmup_steps, "weight_decay": known.weight_decay}
-    return StudyRecipe(
-        examples=rows,
-        epochs=known.epochs,
-        learning_rate=(layers >= LARGE and known.large_learning_rate) or known.learning_rate,
-        batch_size=known.batch_size,
-        max_length=known.max_length,
-        test_items=ALL,
-        **{name: value for name, value in stated.items() if value is not None},
-    )
+    stated = {
+        "examples": rows,
+        "epochs": known.epochs,
+        "learning_rate": (layers >= LARGE and known.large_learning_rate) or known.learning_rate,
+        "batch_size": known.batch_size,
+        "max_length": known.max_length,
+        "test_items": ALL,
+        "warmup_steps": known.warmup_steps,
+        "weight_decay": known.weight_decay,
+    }
+    stated = {name: value for name, value in stated.items() if value is not None}
+    return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")
+
+
+class Tuned(Strict):
+    """What ``tuned.json`` holds: the studies that were tried, and the rates that they chose, by model and layers."""
+
+    studies: dict[Role, Name] = Field(default={}, alias="from")
+    rates: dict[Role, dict[Name, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], Rate]]]
 
 
 class Tuning(Strict):
@@ -69,7 +82,7 @@ class Tuning(Strict):
     ``tried`` and ``scores`` go by phase ("intermediate", "target") and number of layers, and have one shape.
     """
 
-    seed: int
+    seed: Seed
     intermediate: Name  # the set that the rates of all intermediate sets were tried on
     target: Name
     examples: dict[int, int]  # by number of layers
@@ -96,12 +109,14 @@ class Study(Strict):
     name: Name
     title: str
     published: bool = False  # the paper's; a study of one's own has record, figures and paper beside it, see workplace
-    models: Annotated[dict[Name, Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]  # model -> rungs
-    intermediate: Annotated[list[Name], Field(min_length=1)]  # 'none' is the control
+    models: Annotated[
+        dict[Name, Annotated[list[Count], Field(min_length=1), Distinct]], Field(min_length=1)
+    ]  # model -> rungs
+    intermediate: Annotated[list[Name], Field(min_length=1), Distinct]  # 'none' is the control
     placebo: bool = False  # every intermediate set also with shuffled labels
-    targets: list[Name]  # none: phase 2 is the last
+    targets: Annotated[list[Name], Distinct]  # none: phase 2 is the last
     split: Literal["test", "dev"] = "test"  # of the targets
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     intermediate_recipe: StudyRecipe
     target_recipes: dict[
         Name, StudyRecipe | Literal["reference"]
@@ -123,6 +138,7 @@ class Study(Strict):
         found: dict[str, Cell] = {}
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
+        self.check_recipes()
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
@@ -138,6 +154,15 @@ class Study(Strict):
             found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
+
+    def check_recipes(self) -> None:
+        """Raise XlscaleError unless every target has a recipe, and every recipe is that of some card."""
+        where = f"studies/{self.name}.yaml: target_recipes"
+        if missing := [target for target in self.targets if target not in self.target_recipes]:
+            raise XlscaleError(f"{where}: expected an entry for the target {missing[0]!r}")
+        known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
+        if unknown := self.target_recipes.keys() - known:
+            raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
 
     def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
         for target in self.targets:
@@ -181,7 +206,8 @@ def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
 
 def tuned() -> dict[str, dict[str, dict[int, float]]]:
     """The learning rates that tuning chose: phase -> model -> layers -> rate. Raises XlscaleError without the file."""
-    chosen = read_json(STUDIES / TUNED)["rates"]
+    path = STUDIES / TUNED
+    chosen = parse(Tuned, read_json(path), relative(path)).rates
     return {
         phase: {model: {int(k): rate for k, rate in rungs.items()} for model, rungs in models.items()}
         for phase, models in chosen.items()
@@ -196,11 +222,12 @@ def names() -> list[str]:
 def load(name: str) -> Study:
     """Read and check ``studies/<name>.yaml``; raises XlscaleError with one line naming file and field."""
     path = STUDIES / f"{name}.yaml"
-    if not path.exists():
+    if name not in names():  # and not a path that leads elsewhere
         raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}")
     study = parse(Study, read_yaml(path), relative(path))
     if study.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
+    study.check_recipes()
     return study
 
 

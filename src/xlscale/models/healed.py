@@ -76,8 +76,10 @@ def add(model: BertModel, path: Path, frozen: str) -> None:
                     found = tensors.pop(name + PLAIN).astype(np.float32).reshape(parameter.shape)
                 else:
                     found = unpack(tensors.pop(name + VALUES), tensors.pop(name + SCALES), tuple(parameter.shape))
-            except (KeyError, ValueError):
-                expected = f"the difference of shape {tuple(parameter.shape)}"
+                if not np.isfinite(found).all():
+                    raise ValueError
+            except (KeyError, ValueError, TypeError):
+                expected = f"the difference of shape {tuple(parameter.shape)}, finite"
                 raise XlscaleError(f"{relative(path)}: {name}: expected {expected}") from None
             parameter += torch.from_numpy(found)
     if tensors:

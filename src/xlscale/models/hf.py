@@ -1,12 +1,13 @@
 """Models in the layout of ``transformers``: a folder with config, safetensors and tokenizer, encoder or decoder.
 
-Read with the library's own classes: no code from the folder is run, and weights are safetensors or nothing. A rung is
-the model with its first k layers (of a decoder, its final norm stays behind them); what a task pools are the last
-hidden states, of a decoder too.
+Read with the library's own classes, which are given the weights and not the folder: no code from it is run, and no file
+that a configuration names is opened. A rung is the model with its first k layers (of a decoder, its final norm stays
+behind them); what a task pools are the last hidden states, of a decoder too.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -17,16 +18,19 @@ from typing import TYPE_CHECKING
 from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
-from xlscale.core.files import XlscaleError, one_line, read_json, relative, sha256_file
+from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-NEEDED = ("config.json", "tokenizer.json", "*.safetensors")
-# All that is read of a folder, at its top: nothing else is downloaded, and nothing of it is read that is not locked.
-PATTERNS = (*NEEDED, "*.safetensors.index.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+NEEDED = (CONFIG, "tokenizer.json")
+# All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
+# that is not locked.
+PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def folder(card: ModelCard) -> Path:
@@ -36,25 +40,43 @@ def folder(card: ModelCard) -> Path:
         if found and (found / NEEDED[0]).exists():
             return found
     where = f"below ${places.HUB} or {places.FETCHED}" if origin.kind == "hub" else ""
-    looked = f"{places.below(origin)}{NEEDED[0]} {where}".strip()
+    looked = f"{places.prefix(origin)}{NEEDED[0]} {where}".strip()
     raise XlscaleError(f"model {card.name}: not on this machine, expected {looked}")
 
 
 def files(path: Path) -> dict[str, Path]:
-    """What of a model's folder counts: name -> path."""
-    return {found.name: found for pattern in PATTERNS for found in sorted(path.glob(pattern))}
+    """What of a model's folder counts: name -> path. Raises XlscaleError for a broken index, and for a link that leads
+    out of the folder."""
+    names = [found.name for pattern in PATTERNS for found in sorted(path.glob(pattern))] + weights(path)
+    return {name: one for name in names if (one := below(path, name)).is_file()}
+
+
+def weights(path: Path) -> list[str]:
+    """Names of the files that hold the weights: those of the index where there is one. Other safetensors beside them,
+    in another layout or of an adapter, do not count. Raises XlscaleError for a broken index."""
+    if not (path / INDEX).exists():
+        return [WEIGHTS]
+    index = read_json(path / INDEX)
+    parts = index.get("weight_map") if isinstance(index, dict) else None
+    if (
+        not parts
+        or not isinstance(parts, dict)
+        or not all(fnmatchcase(str(n), "*.safetensors") for n in parts.values())
+    ):
+        raise XlscaleError(f"{path / INDEX}: weight_map: expected the safetensors file of every tensor")
+    if missing := [name for name in parts.values() if "/" in name]:
+        raise XlscaleError(f"{path / INDEX}: weight_map: expected files beside it, got {missing[0]!r}")
+    return sorted({*parts.values()})
 
 
 def hashes(path: Path) -> dict[str, tuple[int, str]]:
     """Bytes and sha256 of what counts in a folder. Raises XlscaleError for a folder that is not a whole model."""
     here = files(path)
-    for pattern in NEEDED:
-        if not any(fnmatchcase(name, pattern) for name in here):
-            raise XlscaleError(f"{path}: expected {pattern}, found {', '.join(here) or 'no file of a model'}")
-    for index in (one for name, one in here.items() if name.endswith(".index.json")):
-        parts = read_json(index).get("weight_map", {}).values()
-        if missing := sorted({*parts} - {*here}):
-            raise XlscaleError(f"{path / missing[0]}: not found, expected as in {index.name}")
+    for name in (*NEEDED, *weights(path)):
+        if name not in here and INDEX in here:
+            raise XlscaleError(f"{path / name}: not found, expected as in {INDEX}")
+        if name not in here:
+            raise XlscaleError(f"{path}: expected {name}, found {', '.join(here) or 'no file of a model'}")
     return {name: _hashed(one) for name, one in here.items()}
 
 
@@ -80,10 +102,17 @@ def checked(card: ModelCard) -> Path:
         if name not in here:
             raise XlscaleError(f"{path / name}: not found, expected as in {where}")
         if (found := _hashed(here[name])[1]) != sha256:
-            raise XlscaleError(f"{path / name}: sha256: expected {sha256} as in {where}, got {found}")
+            raise XlscaleError(f"{path / name}: sha256: expected {sha256} as in {where}, got {found[:16]}")
     if more := sorted(here.keys() - lock.files.keys()):
         raise XlscaleError(f"{path / more[0]}: expected no such file, {where} has none")
     return path
+
+
+def examine(path: Path, card: ModelCard) -> None:
+    """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
+    takes no weights, so it can be known before they are downloaded."""
+    _tokenizer(path)
+    _empty(path, card, max(card.rungs))
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
@@ -91,13 +120,23 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
 
     Not by the model's own class, which may add tokens that the embeddings lack. Does not import torch.
     """
+    return _tokenizer(checked(card))
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    path = checked(card)
     with _read(path):
+        about = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+        if other := {*about.get("fast_tokenizer_files", [])} - files(path).keys():
+            raise ValueError(
+                f"tokenizer_config.json: fast_tokenizer_files: expected files beside it, got {min(other)!r}"
+            )
         found = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    if found.pad_token is None:
-        found.pad_token = found.eos_token
+        if found.pad_token is None:
+            found.pad_token = found.eos_token
+        if found.pad_token_id is None:
+            raise ValueError("tokenizer.json: expected a token for padding, or for the end of a text")
     return found
 
 
@@ -106,59 +145,87 @@ def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
 
     with _read(path):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    config = config.get_text_config()  # of a model that also sees, the part that reads
-    if config.num_hidden_layers < max(card.rungs):
-        raise XlscaleError(
-            f"card {card.name}: rungs: expected at most {config.num_hidden_layers}, got {max(card.rungs)}"
-        )
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]
-    config.use_cache = False
+        config = config.get_text_config()  # of a model that also sees, the part that reads
+        if config.is_encoder_decoder:
+            raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
+        if config.num_hidden_layers < max(card.rungs):
+            expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
+            raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+        config.use_cache = False
+        config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
     return config
 
 
 def empty(card: ModelCard, layers: int) -> PreTrainedModel:
     """The rung, shapes only, on the meta device."""
+    return _empty(checked(card), card, layers)
+
+
+def _empty(path: Path, card: ModelCard, layers: int) -> PreTrainedModel:
     import torch
     from transformers import AutoModel
 
-    path = checked(card)
     config = _config(path, card, layers)
     with _read(path), torch.device("meta"):
-        return AutoModel.from_config(config, attn_implementation="eager", **_bare(path))
+        return AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
     """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError."""
     import torch
-    from transformers import AutoModel
 
     path = checked(card)
     config = _config(path, card, layers)
+    tensors = dict(tensors_of(path))
     with _read(path):
-        model, report = AutoModel.from_pretrained(
-            path,
+        kind = _class(config)
+        model, report = kind.from_pretrained(
+            None,  # no folder: what is not in the state is nowhere
             config=config,
+            state_dict=tensors,
             dtype=torch.float32,
             attn_implementation="eager",
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
             output_loading_info=True,
-            **_bare(path),
+            **_bare(kind),
         )
-    if report["missing_keys"]:
-        raise XlscaleError(f"{path}: {min(report['missing_keys'])}: missing ({len(report['missing_keys'])} tensors)")
+    if missing := report["missing_keys"]:
+        raise XlscaleError(f"{path}: {min(missing)}: missing among the weights of float type ({len(missing)} tensors)")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer(card).pad_token_id
     return model.eval()
 
 
-def _bare(path: Path) -> dict[str, bool]:
-    """Arguments that leave a pooler out, of the classes that have one."""
-    kind = read_json(path / NEEDED[0]).get("model_type")
-    return {"add_pooling_layer": False} if kind in ("bert", "xlm-roberta", "xlm-roberta-xl", "roberta") else {}
+def tensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a folder by name, memory-mapped; what is not of a float type, such as positions that some models
+    keep, is no weight. Raises XlscaleError naming a file or tensor that is broken or not finite."""
+    import torch
+    from safetensors import safe_open
+
+    for name in weights(path):
+        with _read(path / name), safe_open(below(path, name), "pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(key)
+                if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+                    # The sum is many times as fast as a look at each value, and seldom infinite where none of them is.
+                    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+                    if not total.isfinite() and not tensor.isfinite().all():
+                        raise XlscaleError(f"{path / name}: {key}: expected finite weights")
+                    yield key, tensor
+
+
+def _class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    from transformers import MODEL_MAPPING
+
+    found = MODEL_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _bare(kind: type[PreTrainedModel]) -> dict[str, bool]:
+    """Arguments that leave a pooler out, of the classes that can have one."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
 
 
 @contextmanager

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, read_text
+from xlscale.core.strict import SHORT
 from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?|mixed|avg.*")
 REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task", "regime", "task", "metric", "language",
             "value", "where_read", "quality")  # fmt: skip
+LONGEST = 500  # characters of a field
 _FEW = 3  # values of a column that suffice to conclude that they are fractions
 
 
@@ -28,16 +29,19 @@ def read(path: Path) -> list[tuple[int, dict[str, str]]]:
     Raises XlscaleError when it is no such file, with a line per row whose number of fields is not the header's.
     """
     path = Path(path)
+    if not path.exists():
+        raise XlscaleError(f"{path}: not found, expected a .csv or .csv.gz file")
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        reader = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        text = read_text(path)
+    except XlscaleError as error:
+        raise XlscaleError(f"{path}: not a readable CSV file in UTF-8 ({error})") from None
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
         _check_header(path, header)
         lines = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError:
-        raise XlscaleError(f"{path}: not found, expected a .csv or .csv.gz file") from None
-    except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise XlscaleError(f"{path}: not a readable CSV file in UTF-8 ({' '.join(str(error).split())})") from None
+    except csv.Error as error:
+        raise XlscaleError(f"{path}: not a readable CSV file ({error})") from None
     ragged = [
         f"{path}:{n}: expected {len(header)} fields, got {len(row)}" for n, row in lines if len(row) != len(header)
     ]
@@ -50,9 +54,14 @@ def _check_header(path: Path, header: list[str]) -> None:
     if sorted(header) != sorted(COLUMNS):
         missing = [name for name in COLUMNS if name not in header]
         more = [name for name in header if name not in COLUMNS]
-        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(more)}"] * bool(more)
-        what = "; ".join(parts) or "a column twice"
-        raise XlscaleError(f"{path}:1: header: expected the columns {','.join(COLUMNS)}, got {what}")
+        wrong = [f"{what} {_few(names)}" for what, names in (("missing", missing), ("unknown", more)) if names]
+        got = "; ".join(wrong) or "a column twice"
+        raise XlscaleError(f"{path}:1: header: expected the columns {','.join(COLUMNS)}, got {got}")
+
+
+def _few(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(name[:30] for name in names[:3]) + rest
 
 
 def faults(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[tuple[int, str]]:
@@ -71,16 +80,19 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
     for name in REQUIRED:
         if not row[name]:
             yield f"{name}: expected a text, got nothing"
+    for name, text in row.items():
+        if not text.isprintable() or len(text) > LONGEST:
+            yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
     if row["source_key"] and not _SOURCE.fullmatch(row["source_key"]):
-        yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {row['source_key']!r}"
+        yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row['source_key'])}"
     if row["quality"] and row["quality"] not in QUALITIES:
-        yield f"quality: expected one of {', '.join(QUALITIES)}, got {row['quality']!r}"
+        yield f"quality: expected one of {', '.join(QUALITIES)}, got {SHORT.repr(row['quality'])}"
     if row["language"] and not _LANGUAGE.fullmatch(row["language"]):
-        yield f"language: expected a code such as 'sw', or 'avg...', or 'mixed', got {row['language']!r}"
+        yield f"language: expected a code such as 'sw', or 'avg...', or 'mixed', got {SHORT.repr(row['language'])}"
     try:
         parameters(row["params"])
     except ValueError:
-        yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {row['params']!r}"
+        yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {SHORT.repr(row['params'])}"
     if row["value"] and row["metric"]:
         yield from _value(row, layer)
 
@@ -90,18 +102,14 @@ def _value(row: dict[str, str], layer: Layer) -> Iterator[str]:
     low, high = (PER_UNIT[metric["unit"]] * limit for limit in MEASURES[metric["measure"]])
     value = number(row["value"])
     if math.isnan(value):
-        yield f"value: expected a number, got {row['value']!r}"
+        yield f"value: expected a number, got {SHORT.repr(row['value'])}"
     elif not low <= value <= high:
-        yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {row['value']}"
+        yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {value:g}"
 
 
 def number(text: str) -> float:
     """A decimal number as text, with or without a sign; NaN for anything else, infinities included."""
-    try:
-        value = float(text)
-    except ValueError:
-        return float("nan")
-    return value if math.isfinite(value) and "_" not in text else float("nan")
+    return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else float("nan")
 
 
 def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
@@ -139,7 +147,7 @@ def _qualities(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterato
     for n, row in lines:
         expected = known.setdefault(row["source_key"], row["quality"])
         if expected != row["quality"]:
-            yield n, f"quality: expected {expected!r} as in the rest of its source, got {row['quality']!r}"
+            yield n, f"quality: expected {expected!r} as in the rest of its source, got {SHORT.repr(row['quality'])}"
 
 
 def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from xlscale.core import manifest
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, bounded
 from xlscale.published import rows
 from xlscale.published.tables import FOLDER, HEADERS, STORED, Layer, load, write_results
 
-_SHOWN = 50  # faults that are printed; the rest is counted
 ROUNDING = 0.0011  # two printings of one score may round it differently, at one decimal of a percent
 AVERAGE = 0.002  # so may a mean over rounded scores
 
@@ -34,9 +33,7 @@ def _add(path: Path, folder: Path) -> str:
         raise XlscaleError(f"{path}: expected at least one row below the header")
     found = rows.faults(lines, layer)
     if found:
-        shown = [f"{path}:{n}: {fault}" for n, fault in found[:_SHOWN]]
-        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-        raise XlscaleError("\n".join([*shown, *more, "nothing was changed"]))
+        raise XlscaleError("\n".join([*(f"{path}:{n}: {fault}" for n, fault in found), "nothing was changed"]))
     new = pd.DataFrame([row for _, row in lines])
     known = set(layer.sources["source_key"])
     names = [name for name in dict.fromkeys(new["source_key"]) if name not in known]
@@ -46,7 +43,7 @@ def _add(path: Path, folder: Path) -> str:
     sources = {"sources.csv": partial(_sources(layer, new, names).to_csv, index=False, lineterminator="\n")}
     manifest.write(folder, (sources if names else {}) | {"results.parquet": partial(write_results, results)})
     parts = [f"added {len(new)} scores of {', '.join(dict.fromkeys(new['source_key']))}"]
-    return "\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)])
+    return bounded("\n".join(parts + [f"warning: {path}: {text}" for text in rows.unknown(lines, layer)]))
 
 
 def _sources(layer: Layer, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:

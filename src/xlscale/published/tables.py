@@ -6,6 +6,7 @@ it gets defaults and a warning, so that new families, tasks, languages and regim
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import MANIFEST, XlscaleError, relative
+from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (
@@ -41,8 +42,9 @@ TYPES = ("none", "general", "domain", "mixed", "unclassified")
 MEASURES = {"score": (0.0, 1.0), "difference": (-1.0, 1.0), "corrected": (-1.0, 1.0), "similarity": (-1.0, 1.0),
             "translation": (0.0, 1.0)}  # fmt: skip
 PER_UNIT = {"percent": 100.0, "fraction": 1.0}
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)([MB])(?:-A(\d+(?:\.\d+)?)B)?(?: \(.*\))?")
-_SPARSE = re.compile(r"\d+x\d+(?:\.\d+)?B")
+_NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
+_COUNT = re.compile(rf"({_NUMBER})([MB])(?:-A({_NUMBER})B)?(?: \(.*\))?", re.ASCII)
+_SPARSE = re.compile(rf"\d{{1,6}}x{_NUMBER}B", re.ASCII)
 _FACTOR = {"M": 1e6, "B": 1e9}
 
 
@@ -128,11 +130,10 @@ def write_results(results: pd.DataFrame, path: Path) -> None:
 
 
 def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
+    text = read_text(path)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise XlscaleError(f"{relative(path)}: not found") from None
-    except (ValueError, OSError) as error:  # a broken file is a ValueError to pandas
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:  # which a broken file is to pandas
         raise XlscaleError(f"{relative(path)}: not a readable CSV file ({' '.join(str(error).split())})") from None
     if tuple(table.columns) != header:
         raise XlscaleError(f"{relative(path)}: header: expected {','.join(header)}, got {','.join(table.columns)}")

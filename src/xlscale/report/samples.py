@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from html import escape
 
 import pandas as pd
 from IPython.display import HTML
@@ -15,6 +14,7 @@ from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
 from xlscale.data.describe import describe
 from xlscale.metrics import spans
+from xlscale.report.markup import Markup, fill, join
 
 TITLES = ("label", "register", "group")  # columns to show beside a sample: the first that its set has
 
@@ -74,9 +74,9 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
             "limits": card.limits,
             "canary": card.canary,
         }
-        lines = "".join(f"<dt><b>{name}</b></dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
-        parts.append(f"<h4>{escape(card.title)} (<code>{card.name}</code>)</h4><dl>{lines}</dl>")
-    return HTML("".join(parts))
+        lines = join(fill("<dt><b>{}</b></dt><dd>{}</dd>", name, text) for name, text in facts.items() if text)
+        parts.append(fill("<h4>{} (<code>{}</code>)</h4><dl>{}</dl>", card.title, card.name, lines))
+    return HTML(join(parts))
 
 
 def samples(card: DataCard, count: int) -> HTML:
@@ -94,42 +94,37 @@ def samples(card: DataCard, count: int) -> HTML:
         chosen = schema.shuffled(part["item"], "samples")[:count]
         for _, row in part.set_index("item").loc[chosen].iterrows():
             title = next(row[name] for name in TITLES if name in row)
-            lines.append(
-                f"<tr><td>{language}</td><td>{escape(title)}</td>"
-                f'<td dir="auto" style="text-align:start">{_text(row)}</td></tr>'
-            )
-    head = "<tr><th>language</th><th>label, register or group</th><th>text</th></tr>"
-    return HTML(f"<h4>{escape(card.title)}</h4><table>{head}{''.join(lines)}</table>")
+            cells = '<tr><td>{}</td><td>{}</td><td dir="auto" style="text-align:start">{}</td></tr>'
+            lines.append(fill(cells, language, title, _text(row)))
+    head = fill("<tr><th>language</th><th>label, register or group</th><th>text</th></tr>")
+    return HTML(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines)))
 
 
-def _text(row: pd.Series) -> str:
+def _text(row: pd.Series) -> Markup:
     """A row's text as HTML, by family: a context with the first answer to its question marked, a text with its spans, a
     text and its choices with the correct one marked, or the English name and its translation."""
     if "source" in row:
-        return f"{escape(row['source'])} = <bdi>{escape(row['text'])}</bdi>"
+        return fill("{} = <bdi>{}</bdi>", row["source"], row["text"])
     if "tags" in row:
         return _marked(row)
     if "choices" in row:
-        choices = [escape(choice) for choice in row["choices"]]
-        choices[row["answer"]] = f"<mark>{choices[row['answer']]}</mark>"
-        item = '<li dir="auto" style="text-align:start">{}</li>'
-        return f"<b>{escape(row['text'])}</b><ol>{''.join(map(item.format, choices))}</ol>"
+        choices = [fill("<mark>{}</mark>" if i == row["answer"] else "{}", one) for i, one in enumerate(row["choices"])]
+        items = join(fill('<li dir="auto" style="text-align:start">{}</li>', choice) for choice in choices)
+        return fill("<b>{}</b><ol>{}</ol>", row["text"], items)
     if "question" not in row:
-        return escape(row["text"]).replace("\n", "<br>")
-    start = row["answer_starts"][0]
+        return fill("{}", row["text"])
+    context, start = row["context"], row["answer_starts"][0]
     end = start + len(row["answers"][0])
-    before, answer, after = (
-        escape(part) for part in (row["context"][:start], row["context"][start:end], row["context"][end:])
-    )
-    return f"<b>{escape(row['question'])}</b><br>{before}<mark>{answer}</mark>{after}"
+    parts = context[:start], context[start:end], context[end:]
+    return fill("<b>{}</b><br>{}<mark>{}</mark>{}", row["question"], *parts)
 
 
-def _marked(row: pd.Series) -> str:
+def _marked(row: pd.Series) -> Markup:
     """The text of a tagged row with its spans marked, each with its type."""
     text, begins = row["text"], words.starts(row["text"], row["tokens"])
     parts, done = [], 0
     for kind, first, last in spans.of(row["tags"]):
         start, end = begins[first], begins[last - 1] + len(row["tokens"][last - 1])
-        parts += [escape(text[done:start]), f"<mark>{escape(text[start:end])}</mark><sub>{kind}</sub>"]
+        parts.append(fill("{}<mark>{}</mark><sub>{}</sub>", text[done:start], text[start:end], kind))
         done = end
-    return "".join([*parts, escape(text[done:])])
+    return join([*parts, fill("{}", text[done:])])

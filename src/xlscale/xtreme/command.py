@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from xlscale.core.files import XlscaleError, write_json
+from xlscale.core.files import XlscaleError, bounded, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.folders import score_folders
 
@@ -20,8 +21,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="some tasks (default: all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all scores, unrounded, to this file")
     parser.add_argument("--allow-missing", action="store_true", help="mark missing files instead of stopping")
+    parser.add_argument(
+        "--options", default="", metavar="TEXT", help="more of these options, as a shell would have them"
+    )
     options = parser.parse_args(arguments)
     try:
+        if more := shlex.split(options.options):
+            options = parser.parse_args([*arguments, *more])
+    except ValueError as error:
+        parser.error(f"argument --options: {error}, got {options.options!r}")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
+    try:
+        if options.json:
+            writable(options.json)
         description = benchmark.load(options.benchmark)
         scores = score_folders(
             description, options.predictions, options.labels, options.tasks, allow_missing=options.allow_missing
@@ -32,7 +44,7 @@ def main(arguments: list[str]) -> int:
         print(f"xlscale.score: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"xlscale.score: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(bounded(f"xlscale.score: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 1
     print(report.table(scores), end="")
     return 0

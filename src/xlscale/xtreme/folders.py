@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, printable
 from xlscale.xtreme.answers import score_answers
 from xlscale.xtreme.benchmark import Benchmark, Task
 from xlscale.xtreme.labels import score_indices, score_json_labels, score_labels
@@ -138,5 +138,5 @@ def _ignored(predictions: Path, tasks: Sequence[Task]) -> list[str]:
         folder = predictions / task.name
         names = [form.format(language=one) for form in (task.file, task.development) if form for one in task.languages]
         if folder.is_dir():
-            found += [str(path) for path in sorted(folder.iterdir()) if path.name not in names]
+            found += [printable(str(path)) for path in sorted(folder.iterdir()) if path.name not in names]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xlscale.core.files import bounded
 from xlscale.xtreme.folders import Scores, TaskScores
 
 WIDTH = 12  # languages side by side
@@ -15,7 +16,8 @@ def table(scores: Scores) -> str:
     parts = [_languages(task) for task in scores.tasks.values()]
     parts.append(_averages(scores))
     parts += [f"missing: {fault}" for task in scores.tasks.values() for fault in task.missing.values()]
-    parts += [f"not scored, no such language in {scores.benchmark.title}: {path}" for path in scores.ignored]
+    unknown = [f"not scored, no such language in {scores.benchmark.title}: {path}" for path in scores.ignored]
+    parts += [bounded("\n".join(unknown))] if unknown else []
     return "\n".join(parts) + "\n"
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, read_bytes
+
+LARGEST = 2**30  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Source:
 
     def text(self) -> str:
         """The whole file, UTF-8, with line ends as \\n. Raises XlscaleError naming the line that is not UTF-8."""
-        data = self.path.read_bytes()
+        data = read_bytes(self.path, LARGEST)
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -89,6 +91,8 @@ class Source:
             return json.loads(text, object_pairs_hook=list if pairs else None)
         except json.JSONDecodeError as error:
             raise self.fault(f"not valid JSON ({error.msg})", line + error.lineno - 1) from None
+        except ValueError:
+            raise self.fault("not valid JSON (a number of thousands of digits)", line) from None
         except RecursionError:
             raise self.fault("not valid JSON (nested too deep)", line) from None
 

@@ -18,11 +18,12 @@ Beside the record's own, there are the fields ``@code`` (our code of the languag
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from xlscale.core.files import XlscaleError
+from xlscale.core.strict import SHORT
 
 _FIELD = re.compile(r"\{([@\w][\w.]*)\}")
 # A sentence ends with a mark, quotes and brackets that close, then white space; in scripts without spaces at the mark.
@@ -80,8 +81,8 @@ def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:
         return [_mapped(table, one, name) for one in value]
     known = dict(enumerate(table)) if isinstance(table, list) else table
     key = value.strip() if isinstance(value, str) else value
-    if key not in known:
-        raise XlscaleError(f"field {name!r}: expected one of {', '.join(map(str, known))}, got {value!r}")
+    if not isinstance(key, Hashable) or key not in known:
+        raise XlscaleError(f"field {name!r}: expected one of {', '.join(map(str, known))}, got {SHORT.repr(value)}")
     return known[key]
 
 

@@ -97,8 +97,8 @@ def _agreed(found: Lock) -> Lock:
     if known := catalogue.lock(found.card):
         if known.sha256 != found.sha256:
             raise XlscaleError(
-                f"{found.card}: sha256: expected {known.sha256} as in {relative(where)}, made {found.sha256}; "
-                f"the bytes depend on pyarrow's version, on the card and on the files it names"
+                f"{found.card}: sha256: expected {known.sha256[:16]} as in {relative(where)}, made {found.sha256}; "
+                f"the bytes depend on pyarrow's version, on the card and on its files"
             )
         return known
     catalogue.write_lock(found)
@@ -130,7 +130,7 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
         found[key] = path.stat().st_size, sha256_file(path)
         if known and known.files[key] != found[key]:
             raise XlscaleError(
-                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1]}"
+                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1][:16]}"
             )
     return found
 
@@ -176,7 +176,7 @@ def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.
     """The rows in the types of the family, none with an empty text. Raises XlscaleError naming file and record."""
     try:
         table = pa.Table.from_pylist(chunk, schema=types)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         for row in chunk if len(chunk) > 1 else ():
             _table(card, [row], types)
         expected = f"values of the types of family {card.family}"
@@ -221,8 +221,9 @@ def _part(
             dropped.append(f"{where}: {error}")
         except XlscaleError as error:
             raise XlscaleError(f"{where}: {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:  # values of types that no column is made of
-            raise XlscaleError(f"{where}: columns: expected values as the card says ({one_line(error)})") from None
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            expected = f"values of the types of family {card.family}"
+            raise XlscaleError(f"{where}: columns: expected {expected} ({one_line(error)})") from None
 
 
 def _language(code: str) -> str:
@@ -236,7 +237,8 @@ def _language(code: str) -> str:
 def read(reader: str, paths: Sequence[Path], labels: Path | None = None) -> Iterator[readers.Record]:
     """The records of all ``paths``, in their order; ``labels`` is a file with their labels, where they lie apart."""
     for path in paths:
-        yield from READERS[reader](path, labels) if labels else READERS[reader](path)
+        with readers.expecting(path, f"what the reader {reader!r} reads"):
+            yield from READERS[reader](path, labels) if labels else READERS[reader](path)
 
 
 def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> bool:

@@ -29,7 +29,7 @@ def expecting(path: Path, what: str) -> Iterator[None]:
     """Turn what reading a file of another form raises into one line: the file, ``what`` it was expected to be, why."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         raise XlscaleError(f"{relative(path)}: expected {what} ({one_line(error)})") from None
 
 
@@ -111,7 +111,7 @@ def objects(path: Path) -> Iterator[Record]:
     for number, line in enumerate(text_lines(path), 1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise XlscaleError(f"{relative(path)}, line {number}: not valid JSON ({error})") from None
         if not isinstance(record, dict):
             raise XlscaleError(f"{relative(path)}, line {number}: expected a JSON object, got {line[:40]}")

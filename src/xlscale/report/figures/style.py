@@ -19,6 +19,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 from xlscale.core.files import PAPER, atomic
 
@@ -56,8 +58,18 @@ def look() -> Iterator[None]:
             yield
 
 
+def _literal(fig: Figure) -> None:
+    """Have every text drawn as it is: a label is data, and its dollar signs begin no formula. Powers of ten do."""
+    scales = [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]
+    powers = [axis for axis in scales if isinstance(axis.get_major_formatter(), LogFormatter)]
+    formulas = {text for axis in powers for text in axis.get_ticklabels(which="both")}
+    for text in fig.findobj(Text):
+        text.set_parse_math(text in formulas)
+
+
 def save(fig: Figure, stem: Path) -> Path:
     """Write ``stem``.svg and ``stem``.pdf atomically and without dates; returns the SVG's path."""
+    _literal(fig)
     for suffix, metadata in (("pdf", {"CreationDate": None, "ModDate": None}), ("svg", {"Date": None})):
         # The hash salt has to hold while saving, not only while drawing.
         with look(), atomic(Path(stem).with_suffix(f".{suffix}")) as temporary:
@@ -69,6 +81,7 @@ def show(fig: Figure) -> SVG:
     """The figure for a notebook, drawn as it is saved."""
     from IPython.display import SVG
 
+    _literal(fig)
     buffer = StringIO()
     with look():
         fig.savefig(buffer, format="svg", metadata={"Date": None})

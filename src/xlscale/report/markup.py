@@ -1,0 +1,26 @@
+"""The one way from data to HTML: a template whose values are escaped, unless this made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from xlscale.core.files import HIDDEN, printable
+
+
+class Markup(str):
+    """HTML that ``fill`` or ``join`` has made."""
+
+
+def fill(template: str, *values: object) -> Markup:
+    """``template`` with ``values`` in the place of its ``{}``: Markup as it is, all else as text, escaped."""
+    return Markup(template.format(*(value if isinstance(value, Markup) else _text(str(value)) for value in values)))
+
+
+def join(parts: Iterable[Markup]) -> Markup:
+    """Pieces of markup, one after another."""
+    return Markup("".join(parts))
+
+
+def _text(value: str) -> str:
+    return escape(HIDDEN.sub(lambda match: printable(match[0]), value)).replace("\n", "<br>")

@@ -1,0 +1,294 @@
+"""The doors: paths, files that are read and written, messages, YAML, HTML and labels, whatever is brought to them.
+
+What each promises is held against data that hypothesis makes up.
+"""
+
+import html
+import json
+import os
+import re
+import string
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlscale.core import files, strict
+from xlscale.core.files import XlscaleError
+from xlscale.report import markup
+from xlscale.report.figures import style
+
+EXAMPLES = settings(max_examples=150, derandomize=True, deadline=None)
+PIECES = st.sampled_from(["..", ".", "a", "b", "", "/", "link", "-rf", "~", "\\", "\0", "in", "é", " ", "a..b", "..."])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with a file, a folder, links into it and out of it and in a circle; a secret lies beside it."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret").write_text("secret")
+    folder = outside / "root"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "b").write_text("open")
+    (folder / "link").symlink_to(outside)
+    (folder / "in").symlink_to(folder / "a")
+    (folder / "circle").symlink_to(folder / "circle")
+    return folder
+
+
+@given(st.lists(PIECES, max_size=6).map("/".join))
+@EXAMPLES
+def test_a_name_leads_below_its_folder_or_is_refused(root, name):
+    """The reference is the file system's own answer to where the joined path is."""
+    try:
+        found = files.below(root, name)
+    except XlscaleError as error:
+        assert "expected the path of a file below" in str(error)
+        return
+    real = os.path.realpath(found)
+    assert real.startswith(f"{os.path.realpath(root)}/") and "secret" not in real and not Path(name).is_absolute()
+
+
+@pytest.mark.parametrize("name", ["a/b", "in/b", "new", "a/new", "...", "a..b", "circle"])
+def test_a_name_below_the_folder_is_taken(root, name):
+    assert files.below(root, name) == root / name
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0"]
+)
+def test_a_name_outside_the_folder_is_refused(root, name):
+    with pytest.raises(XlscaleError, match="expected the path of a file below .*root, links resolved"):
+        files.below(root, name)
+
+
+@given(st.text(alphabet=st.characters(), max_size=2000) | st.lists(st.text(max_size=400), max_size=60).map("\n".join))
+@EXAMPLES
+def test_a_message_is_short_and_shows_all_it_holds(text):
+    lines = str(XlscaleError(text)).split("\n")
+    assert len(lines) <= 20 and all(len(line) <= 300 and (line.isprintable()) for line in lines)
+    if text.isprintable() and len(text) <= files.WIDTH:
+        assert lines == [text]
+
+
+def test_of_a_long_message_both_ends_are_kept():
+    told = str(XlscaleError(f"file: field: {'x' * 10**6}, got this"))
+    assert told.startswith("file: field: x") and told.endswith("x, got this") and " [...] " in told
+    lines = str(XlscaleError("\n".join(map(str, range(100_000))))).split("\n")
+    assert lines[0] == "0" and lines[-2:] == ["and 99981 more", "99999"]
+
+
+def test_a_file_is_read_only_if_it_is_one_and_no_longer_than_it_may_be(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert files.read_bytes(path, 5) == b"12345"
+    with pytest.raises(XlscaleError, match="file: expected at most 4 bytes"):
+        files.read_bytes(path, 4)
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", tmp_path, Path("/dev/zero"), Path("/dev/full")):
+        with pytest.raises(XlscaleError, match="expected a plain file"):
+            files.read_bytes(other)
+    with pytest.raises(XlscaleError, match="none: not found"):
+        files.read_bytes(tmp_path / "none")
+    assert files.read_bytes(Path("/proc/self/status")).startswith(b"Name:")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])
+def test_what_is_no_plain_file_is_not_written_over(tmp_path, kind):
+    path, other = tmp_path / "out.json", tmp_path / "other"
+    other.write_text("kept")
+    if kind in ("link", "dangling"):
+        path.symlink_to(other if kind == "link" else tmp_path / "none")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = Path("/dev/full")
+    before = path.lstat()
+    with pytest.raises(XlscaleError, match="expected a plain file or none"):
+        files.write_json(path, {})
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert other.read_text() == "kept" and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a": 1, "a": 2}', "NaN", "[Infinity]", "9" * 5000, "{", "", '{"a": {"b": [{"c": 1, "c": 1}]}}'],
+)
+def test_json_is_whole_has_a_key_once_and_numbers_that_are_some(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(XlscaleError, match=r"a\.json: not valid JSON \("):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_text_is_utf8(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'{\n"a": "\xff"}')
+    with pytest.raises(XlscaleError, match=r"a\.json: line 2: expected UTF-8, got byte 0xff"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert files.read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def read(folder: Path, text: str) -> object:
+    (folder / "a.yaml").write_text(text, encoding="utf-8")
+    return strict.read_yaml(folder / "a.yaml")
+
+
+PLAIN = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029\ufeff\ufffe\uffff"), max_size=20
+)
+VALUES = st.recursive(
+    PLAIN | TEXT.filter(lambda text: not files.HIDDEN.search(text)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(string.ascii_lowercase, min_size=1), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch")
+
+
+@given(VALUES)
+@EXAMPLES
+def test_yaml_gives_what_was_written_as_json(scratch, value):
+    """JSON is YAML of which there is one reading: the reference is Python's reader of JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    assert read(scratch, text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10), ("-007", -7), ("+5", 5), ("0", 0), ("1e-3", 0.001), ("1.0e-3", 0.001), ("1E3", 1000.0),
+        ("1.", 1.0), (".5", 0.5), ("true", True), ("False", False), ("~", None), ("null", None), ("", None),
+        ("1_0", "1_0"), ("1:30", "1:30"), ("190:20:30.15", "190:20:30.15"), ("0x10", "0x10"), ("0o7", "0o7"),
+        ("0b1", "0b1"), ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("y", "y"), ("No", "No"),
+        ("2024-01-31", "2024-01-31"), ("2024-02-30", "2024-02-30"), (".inf", ".inf"), (".nan", ".nan"), ("=", "="),
+        ("1.2.3", "1.2.3"), ("12e", "12e"), ("<<", "<<"), ("'010'", "010"), ('"1e-3"', "1e-3"), ("1,000", "1,000"),
+        ("١٠", "١٠"),
+    ],
+)  # fmt: skip
+def test_a_plain_value_is_what_a_person_means_by_it_or_a_text(tmp_path, text, value):
+    found = read(tmp_path, f"a: {text}")["a"]
+    assert found == value and type(found) is type(value)
+
+
+BOMB = "\n".join(["a: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3: expected the key 'a' once"),
+        ("a:\n  b: {c: 1, c: 2}", "line 2: expected the key 'c' once"),
+        ("{1: a, 1: b}", "expected the key '1' once"),
+        ("a: 1e999", "expected float, got '1e999'"),
+        (f"a: {'9' * 5000}", "expected int, got '999"),
+        ("a: !!int x", "expected int, got 'x'"),
+        ("a: !!bool maybe", "expected bool, got 'maybe'"),
+        ("a: !!timestamp 2024-13-45", "expected no tag, got 'tag:yaml.org,2002:timestamp'"),
+        ("a: !!python/object/apply:os.system [touch y]", "expected no tag"),
+        ("a: !!binary eA==", "expected no tag"),
+        ("a: !!set {b}", "expected no tag"),
+        ("&a [*a]", "expected at most 40 levels"),
+        (BOMB, "expected at most 200,000 values, aliases written out"),
+        ("[" * 500 + "]" * 500, "nested too deep"),
+        ("- " * 3000 + "x", "nested too deep"),
+        ("[" * 50 + "]" * 50, "expected at most 40 levels"),
+        ('a: "\\e[31m"', "got U+001B"),
+        ("a: b\u202ec", "got U+202E"),
+        ("? [a]\n: b", "unhashable key"),
+        ("a: [", "line 1"),
+        ("a: \x01", "special characters are not allowed"),
+        ("--- a\n--- b", "another document"),
+    ],
+)
+def test_yaml_that_means_two_things_or_hides_something_is_one_line(tmp_path, text, message):
+    with pytest.raises(XlscaleError, match=rf"^\S*a\.yaml: not valid YAML \(.*{re.escape(message)}") as error:
+        read(tmp_path, text)
+    assert "\n" not in str(error.value)
+
+
+def test_anchors_are_written_out(tmp_path):
+    assert read(tmp_path, "a: &x {b: [1]}\nc: *x") == {"a": {"b": [1]}, "c": {"b": [1]}}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: \xe9", b"a: 1\n" + bytes(2**18)])
+def test_a_yaml_file_is_short_and_utf8(tmp_path, content):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(XlscaleError, match=r"a\.yaml: (line 1: expected UTF-8|expected at most 65,536 bytes)"):
+        strict.read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(files.ROOT.glob("*/*.yaml")) + sorted(files.ROOT.glob("data_manifest/*/*.yaml"))
+)
+def test_our_own_files_mean_the_same_in_both_versions_of_yaml(path):
+    assert strict.read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+class Seen(HTMLParser):
+    """What a browser would make of HTML: its tags with their attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.data = [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, attributes))
+        self.data += "\n" if tag == "br" else ""
+
+    def handle_comment(self, data):
+        self.tags.append(("comment", data))
+
+    def handle_data(self, data):
+        self.data += data
+
+
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(["<script>alert(1)</script>", "'><img src=x onerror=x>", "{}", "&lt;", "]]>"])
+)
+@EXAMPLES
+def test_data_in_html_is_text(text):
+    made = markup.fill('<td title="{}">{}</td>', text, markup.fill("<b>{}</b>", text))
+    seen = Seen(made)
+    assert [tag for tag, _ in seen.tags if tag != "br"] == ["td", "b"] and [name for name, _ in seen.tags[0][1]] == [
+        "title"
+    ]
+    if not files.HIDDEN.search(text):
+        assert seen.data == text
+    assert not files.HIDDEN.search(html.unescape(made))
+
+
+HOSTILE = [r"$\frac{$", "$$", r"$\undefined$", "a_b^c$", r"\$", "$x$ and $", "50% of $100", "{}", r"$\text{"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_label_is_drawn_as_it_is(tmp_path, text):
+    """Everywhere that data become a label. A formula that is none would stop the figure."""
+    with style.look():
+        fig, (ax,) = style.panels(1, 1, 3)
+        ax.set_xscale("log")
+        ax.plot([1, 1000], [0, 1])
+        ax.set_yticks([0, 1], [text, text])
+        ax.set_title(text)
+        ax.set_xlabel(text)
+        ax.annotate(text, (10, 0.5))
+        style.legend(fig, {text: style.handle(marker="o")}, 1)
+        style.note(fig, text)
+    style.save(fig, tmp_path / "figure")
+    shown = style.show(fig).data
+    assert all(one.get_text() == text and not one.get_parse_math() for one in (ax.title, *ax.get_yticklabels()))
+    # Powers of ten, of the library, stay formulas: 10 and its exponent are separate glyphs.
+    assert shown.count("mathdefault") >= 1 and (tmp_path / "figure.pdf").exists()
