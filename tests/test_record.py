@@ -415,7 +415,7 @@ import sys
 from xlscale.cards import catalogue
 from xlscale.cards.sources import Lock
 for n in range(5):
-    catalogue.write_lock(Lock(card=f"card_{sys.argv[3]}{n}", sha256="0" * 64, revisions={}, files={}))
+    catalogue.write_lock(Lock(card=f"card_{sys.argv[3]}{n}", sha256="0" * 64, revisions={}, files={"f": (0, "0" * 64)}))
 """
 TUNE = "from xlscale.record import tuning; tuning.choose = lambda folder: {}; tuning.write()"
 

@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -16,13 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
-from xlscale.core.files import XlscaleError
 from xlscale.data import load, words
 from xlscale.data.batches import Batch, collate
-from xlscale.experiment.results import Result, Score
 from xlscale.metrics import predictions, spans
 from xlscale.models import ladder
-from xlscale.record import store
 from xlscale.tasks.tagging import ABSENT, IGNORED
 
 
@@ -220,43 +216,6 @@ def test_values_follow_from_the_columns_of_the_predictions(card, rows, tokenizer
     assert mean == pytest.approx(table.groupby("language")["correct"].mean().to_dict())
     with pytest.raises(ValueError, match="column 'f1' is missing, expected by the metric f1"):
         predictions.by_language("f1", items)
-
-
-def _recorded(folder, table, scores, **changes):
-    """The result of a cell that predicted ``table``, with its predictions as the record keeps them."""
-    values = {code: score.value for code, score in scores.items()}
-    result = Result.model_construct(
-        id="target-x",
-        phase="target",
-        parameters={"target": "interface_tags", "intermediate": "none"},
-        languages=scores,
-        value=predictions.zero_shot_mean(values),
-        predictions_sha256=predictions.digest(table),
-    ).model_copy(update=changes)
-    path = folder / "target-x.parquet"
-    table[[name for name in store.SMALL if name in table]].to_parquet(path, index=False)
-    return result, path
-
-
-def test_the_record_holds_span_f1_to_its_predictions(card, rows, tokenizer, tmp_path):
-    task = tasks.of(card)
-    encoded = task.encode(rows, tokenizer, "query: ", 32)
-    table = task.predictions(rows, encoded, _oracle(task, encoded))
-    scores = task.scores(table)
-    store._check_predictions(*_recorded(tmp_path, table, scores))
-    stored = pd.read_parquet(tmp_path / "target-x.parquet")
-    assert stored.columns.tolist() == ["language", "item", "prediction", "score", "correct", "matches", "spans"]
-    mean = float(table.loc[table["language"] == "de", "correct"].mean())
-    wrong = scores | {"de": Score(items=scores["de"].items, value=mean, others={})}
-    with pytest.raises(XlscaleError, match="languages: expected scores of target-x that follow from its predictions"):
-        store._check_predictions(*_recorded(tmp_path, table, wrong))
-    result, path = _recorded(tmp_path, table, scores)
-    table.assign(matches=table["spans"]).to_parquet(path)
-    with pytest.raises(XlscaleError, match="predictions_sha256: expected"):
-        store._check_predictions(result, path)
-    lacking = table.drop(columns=["matches", "spans"])
-    with pytest.raises(XlscaleError, match="column 'matches' is missing, expected by the metric span_f1"):
-        store._check_predictions(*_recorded(tmp_path, lacking, scores))
 
 
 # Of these characters nothing is left in XLM-R's vocabulary: spaces, marks of direction, joiners, controls.

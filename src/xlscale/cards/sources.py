@@ -86,7 +86,7 @@ class SplitSource(Strict):
 
     split: Split
     # Our codes, with the names that the files use where these are others.
-    languages: Annotated[list[Text], Field(min_length=1), Distinct] | Annotated[dict[Text, Text], Field(min_length=1)]
+    languages: Annotated[list[Text] | dict[Text, Text], Field(min_length=1)]
     language: str | None = None  # what all rows count as, whatever file they are from
     held_out: HeldOut | None = None
     places: Annotated[list[FileSource], Field(min_length=1)]

@@ -20,6 +20,8 @@ PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermi
 THREADS = 1
 # Environment variables that take effect before this process can clear them. Of the others see ``engine.processes``.
 LOADER = {"LD_PRELOAD", "GLIBC_TUNABLES"}
+# What scikit-learn sets when it is imported, whatever its user does; neither changes a result.
+IMPORTED = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
 # What commands write into the checkout.
 COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
 
@@ -52,9 +54,8 @@ def machine_type(dtype: torch.dtype) -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     kind = str(dtype).removeprefix("torch.")
     set_by_user = {name: value for name, value in os.environ.items() if name in LOADER or ARITHMETIC.fullmatch(name)}
-    if set_by_user.get("OMP_NUM_THREADS") == str(THREADS):  # as ``engine.processes`` sets it
-        del set_by_user["OMP_NUM_THREADS"]
-    kept = [f"{name}={value}" for name, value in sorted(set_by_user.items())]
+    ours = IMPORTED | {"OMP_NUM_THREADS": str(THREADS)}  # as ``engine.processes`` sets it
+    kept = [f"{name}={value}" for name, value in sorted(set_by_user.items()) if ours.get(name) != value]
     return ", ".join([f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread", *kept])
 
 
