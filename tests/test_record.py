@@ -20,7 +20,8 @@ from xlscale.experiment import cells
 from xlscale.experiment.results import Result, Score
 from xlscale.metrics.answers import match, normalise_squad
 from xlscale.metrics.predictions import by_language, digest, zero_shot_mean
-from xlscale.record import canary, store, tuning
+from xlscale.models import ladder
+from xlscale.record import canary, recompute, store, tuning
 from xlscale.record.recompute import Check
 from xlscale.report import typeset
 
@@ -156,6 +157,11 @@ def test_the_labels_are_joined_as_an_independent_reading_of_the_data_does():
     for language, part in joined(EXAMPLES["tagging"]).groupby("language"):
         f1 = f1_score([list(tags) for tags in part["tags"]], part["prediction"].str.split().tolist(), average="micro")
         assert f1 == pytest.approx(EXAMPLES["tagging"].languages[language].value, abs=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 4, 12])
+def test_sizes_are_those_of_the_loaded_rung(e5, layers):
+    assert recompute._sizes("e5_small", layers) == ladder.parameter_counts(ladder.load(e5, layers))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -96,7 +96,7 @@ def test_a_cell_whose_files_were_changed_is_run_again_and_its_children_are_not(l
     monkeypatch.setattr(sweeps.canary, "changed", lambda found: set())
     monkeypatch.setattr(sweeps.machine, "machine_type", lambda dtype: result_of(child, runs).environment["machine"])
     assert result_of(parent, runs) and result_of(child, runs)
-    for name in results.READ:
+    for name in results.READ[1:]:
         flip(runs / parent.id / name)
         assert result_of(parent, runs) is None and result_of(child, runs)
         flip(runs / parent.id / name)

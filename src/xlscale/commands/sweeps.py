@@ -109,4 +109,5 @@ def heal(name: str, jobs: int) -> None:
     from xlscale.training import healing
 
     ensure.ensure([], [model_card(name)])  # the text and the data that judge are bundled
-    healing.main(name, jobs)
+    with cell_.alone(healing.RUNS):
+        healing.main(name, jobs)

@@ -62,17 +62,16 @@ class Result(Strict):
 def result_of(cell: Cell, runs: Path = RUNS) -> Result | None:
     """The cell's result if it is complete and READ is as the cell left it, else None.
 
-    Raises XlscaleError when ``result.json`` is of another cell or another schema.
+    Raises XlscaleError when ``result.json`` is broken, or of another cell.
     """
     path = runs / cell.id / RESULT
-    if not path.exists() or altered(path.parent):
+    if not path.exists():
         return None
     result = parse(Result, read_json(path), relative(path))
     if result.id != cell.id:
         raise XlscaleError(f"{relative(path)}: id: expected {cell.id}, got {result.id}")
-    if result.status == "complete" and not (path.parent / PREDICTIONS).exists():
-        return None
-    return result
+    lost = result.status == "complete" and not (path.parent / PREDICTIONS).exists()
+    return None if lost or altered(path.parent) else result
 
 
 def altered(folder: Path, names: tuple[str, ...] = READ) -> str | None:

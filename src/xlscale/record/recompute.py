@@ -6,8 +6,10 @@ are held by ``core.manifest``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import DatasetDict
+from safetensors import safe_open
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
@@ -26,10 +29,12 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, Score
 from xlscale.metrics.predictions import SCORES, by_language, digest, zero_shot_mean
 from xlscale.models import ladder
+from xlscale.models import store as converted
 from xlscale.tasks.base import Task
 
 ROUNDING = 1e-6  # predictions are stored in float32
 KEY = ["language", "item"]
+_LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
 GOLD = {  # family -> the column that tells what is right; of the others, which are never bundled, it is not one
     "classification": "label",
     "multiple_choice": "answer",
@@ -75,10 +80,20 @@ class Check:
 
 @cache
 def _sizes(model: str, layers: int) -> tuple[int, int] | None:
+    card = model_card(model)
     try:
-        return ladder.parameter_counts(ladder.empty(model_card(model), layers))
+        if card.source:
+            return ladder.parameter_counts(ladder.empty(card, layers))
+        # The same from the heads of the files, without the seconds that it takes to import the model's code.
+        folder = converted.converted(card)
     except XlscaleError:  # not on this machine
         return None
+    with safe_open(folder / converted.ENCODER, "np") as rest, safe_open(folder / converted.EMBEDDINGS, "np") as words:
+        sizes = {name: prod(rest.get_slice(name).get_shape()) for name in rest.keys()}  # noqa: SIM118
+        embeddings = prod(words.get_slice(converted.WORD_EMBEDDINGS).get_shape())
+    cut = {name: _LAYER.match(name) for name in sizes}
+    own = sum(size for name, size in sizes.items() if cut[name] is None or int(cut[name][1]) < layers)
+    return own + embeddings, own
 
 
 def _check_scores(result: Result, cell: Cell, card: DataCard, path: Path) -> None:

@@ -108,7 +108,10 @@ def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
             complete = [name for name, result in taken.items() if result.status == "complete"]
             files = {f"predictions/{name}.parquet": partial(_small, runs / name / PREDICTIONS) for name in complete}
             manifest.write(folder, files | {CELLS: partial(_write, known | taken)})
-    print(*said[:SHOWN], *[f"and {len(said) - SHOWN} more"] * (len(said) > SHOWN), sep="\n", end="\n" * bool(said))
+    for line in said[:SHOWN]:
+        print(line)
+    if len(said) > SHOWN:
+        print(f"and {len(said) - SHOWN} more")
     return len(taken)
 
 
