@@ -18,11 +18,11 @@ from sys import stdlib_module_names
 from xlscale.core.files import NOTEBOOK, Phase, read_json
 
 PACKAGE = Path(__file__).parents[1]
-# What a phase notebook imports and what cannot change a prediction: how a cell is started, recorded and shown, whether
+# What a phase notebook imports and what cannot change a prediction: how a cell is described, started, recorded and shown, whether
 # files are as they were written, and the names of parts, which count themselves where they are named.
 OUTSIDE = {
     *("xlscale.report", "xlscale.record", "xlscale.engine.runner", "xlscale.core.registry", __name__),
-    *("xlscale.core.manifest", "xlscale.core.seals"),
+    *("xlscale.core.manifest", "xlscale.core.seals", "xlscale.engine.notebook", "xlscale.experiment.studies"),
 }
 DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # the rest is called as it is imported
 
