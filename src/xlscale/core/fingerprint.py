@@ -18,8 +18,8 @@ from sys import stdlib_module_names
 from xlscale.core.files import NOTEBOOK, Phase, read_json
 
 PACKAGE = Path(__file__).parents[1]
-# What a phase notebook imports and what cannot change a prediction: how a cell is described, started, recorded and shown, whether
-# files are as they were written, and the names of parts, which count themselves where they are named.
+# What a phase notebook imports and what cannot change a prediction: how a cell is described, started, recorded and
+# shown, whether files are as they were written, and the names of parts, which count themselves where they are named.
 OUTSIDE = {
     *("xlscale.report", "xlscale.record", "xlscale.engine.runner", "xlscale.core.registry", __name__),
     *("xlscale.core.manifest", "xlscale.core.seals", "xlscale.engine.notebook", "xlscale.experiment.studies"),
