@@ -103,8 +103,8 @@ add-source: $(READY)  ## check published scores and add them to data_manifest/pu
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@"$$PY" benchmarks
 
-explore: $(READY)  ## open JupyterLab, see notebooks/
-	@$(VENV)/bin/jupyter lab --notebook-dir=.
+explore: $(READY)  ## open JupyterLab, see notebooks/  [OPTIONS=]
+	@set -f; $(VENV)/bin/jupyter lab --notebook-dir=. $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) $$OPTIONS
 
 lint: $(READY)  ## check style of code and notebooks
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb
