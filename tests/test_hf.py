@@ -345,6 +345,16 @@ def test_a_tokenizer_without_padding_and_end_is_refused_before_it_is_locked(card
     assert catalogue.lock(card.name) is None
 
 
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused_before_it_is_locked(card, own):
+    """Else the first text with one of them ends a cell, perhaps after hours."""
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"vocab_size": 20}))
+    unlock(card)
+    with pytest.raises(XlscaleError, match=r"tokenizer\.json: expected ids below 20, the embeddings' rows, got \d+$"):
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None
+
+
 def test_a_tokenizer_file_outside_the_folder_is_not_opened(card, own):
     (own.parent / "tokenizer.1.0.json").write_text((own / "tokenizer.json").read_text())
     about = json.loads((own / "tokenizer_config.json").read_text()) | {

@@ -16,7 +16,7 @@ from conftest import forked, gold, processes, start, wait, xlscale
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import ROOT, XlscaleError
-from xlscale.engine import runner
+from xlscale.engine import runner, sweep
 from xlscale.experiment import cells, results
 from xlscale.experiment.results import Result
 from xlscale.metrics import predictions
@@ -102,6 +102,16 @@ def test_sigterm_ends_everything(verb, smoke_cells, tmp_path):
     assert process.wait(30) == 143
     wait(lambda: not processes("xlscale", tmp_path), 20)
     assert _result(tmp_path, cell) is None
+
+
+def test_a_sweep_on_a_full_disk_says_so_and_names_no_log_on_it(smoke_cells, tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(XlscaleError, match=r": no space left on this disk; complete cells are kept$"):
+        sweep._report(1, smoke_cells, [], tmp_path, tmp_path / "snakemake.log")
+    monkeypatch.undo()
+    with pytest.raises(XlscaleError, match=r"snakemake\.log: 25 cells were not run \(snakemake exit code 1\)$"):
+        sweep._report(1, smoke_cells, [], tmp_path, tmp_path / "snakemake.log")
 
 
 def test_a_full_disk_is_one_line_and_no_result(smoke_cells, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from xlscale.engine import fork_server, processes, runner
 from xlscale.experiment.cells import Cell
 
 POLL = 1.0  # seconds between looks at the cells
+FULL = 2**20  # bytes: with less than this left, whatever failed has failed for want of space, and its log too
 LINE = 30.0  # seconds after which a line is printed although nothing has ended
 
 
@@ -96,6 +98,8 @@ def _report(code: int, todo: list[Cell], steps: Sequence[str], runs: Path, log: 
     lines = [path.read_text(encoding="utf-8").strip() for path in errors if path.exists()]
     if lines:
         raise XlscaleError("\n".join(lines))
+    if (code or not all(_done(cell, runs) for cell in todo)) and shutil.disk_usage(runs).free < FULL:
+        raise XlscaleError(f"{relative(runs)}: no space left on this disk; complete cells are kept")
     if code or not all(_done(cell, runs) for cell in todo):
         left = sum(not _done(cell, runs) for cell in todo)
         raise XlscaleError(f"{relative(log)}: {left} cells were not run (snakemake exit code {code})")

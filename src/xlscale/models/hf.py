@@ -111,8 +111,9 @@ def checked(card: ModelCard) -> Path:
 def examine(path: Path, card: ModelCard) -> None:
     """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
     takes no weights, so it can be known before they are downloaded."""
-    _tokenizer(path)
-    _empty(path, card, max(card.rungs))
+    last = max(_tokenizer(path).get_vocab().values())
+    if last >= (rows := len(_empty(path, card, max(card.rungs)).get_input_embeddings().weight)):
+        raise XlscaleError(f"{path / 'tokenizer.json'}: expected ids below {rows}, the embeddings' rows, got {last}")
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
