@@ -158,6 +158,32 @@ def test_values_of_another_type_are_refused_with_file_and_record(converted):
         converted("multiple_choice", [{"text": "a", "right": "b", "wrong": None}], dealt)
 
 
+EMPTIED = [
+    ("multiple_choice", {"text": "a", "choices": ["b", "c"], "answer": 0}, {"answer": 1}, "answer: expected labels"),
+    (
+        "classification",
+        {"text": "a", "second": "b", "label": "no"},
+        {"label": "yes"},
+        "label: expected labels in split test",
+    ),
+    (
+        "tagging",
+        {"text": "a b", "tokens": ["a", "b"], "tags": ["O", "O"]},
+        {"tags": ["O", "B-LOC"]},
+        "tags: expected labels in split test",
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "row", "other", "message"), EMPTIED)
+def test_labels_that_a_benchmark_has_taken_out_are_no_labels(converted, family, row, other, message):
+    """XTREME's test files of XCOPA say 0 where the answer was, and would be locked as such."""
+    assert len(converted(family, [row] * 20)) == 20  # few rows may well be alike
+    assert len(converted(family, [row] * 60 + [row | other])) == 61
+    with pytest.raises(XlscaleError, match=rf"^mine: {message}.*'de'.* of them: a file whose labels were taken out"):
+        converted(family, [row] * 60)
+
+
 def test_a_template_over_a_missing_value_and_a_missing_item_are_refused(converted):
     names = {"text": "{text}, {second}", "label": "label"}
     records = [WHOLE["classification"], WHOLE["classification"] | {"second": None}]

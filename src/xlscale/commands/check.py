@@ -79,7 +79,8 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
     known, problems = catalogue.lock(card.name), []
     reachable, revisions = [], []
     for origin in origins:
-        if origin.kind == "hub":
+        # Of a set that is locked, only where its files came from: other places would have done, and were not asked.
+        if origin.kind == "hub" and (not known or known.revisions.get(origin.repository)):
             try:
                 pinned = places.pinned(card.name, origin).revision
             except XlscaleError:  # which ``_hash`` meets too, and says

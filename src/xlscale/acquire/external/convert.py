@@ -40,6 +40,8 @@ READERS = {
     "mewslix": mewslix.read,
 }
 WHERE = "@where"  # of a row that is plain Python: the file and record that it was made of
+LABELS = {"classification": "label", "multiple_choice": "answer", "tagging": "tags"}  # family -> column
+ENOUGH = 50  # rows of one language that are not all labelled alike, unless their labels were taken out
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
 
@@ -167,9 +169,30 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
         )
     if fault := schema.unanswered(card.family, table):
         raise XlscaleError(f"{card.name}: item {table['item'][fault[0]].as_py()!r}: {fault[1]}")
+    _check_labelled(card, table)
     if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
     return table
+
+
+def _check_labelled(card: DataCard, table: pa.Table) -> None:
+    """Raise XlscaleError where all rows of a split and language have one label, as in test files of benchmarks that
+    keep the labels apart and leave a 0 or an empty class behind."""
+    if (name := LABELS.get(card.family)) is None:
+        return
+    found = table.select(["split", "language", name])
+    if card.family == "tagging":
+        parents, values = pc.list_parent_indices(table[name]), pc.list_flatten(table[name])
+        found = found.select(["split", "language"]).take(parents).append_column(name, values)
+    counted = found.group_by(["split", "language"]).aggregate(
+        [(name, "count_distinct"), (name, "count"), (name, "min")]
+    )
+    for one in counted.filter(pc.equal(counted[f"{name}_count_distinct"], 1)).to_pylist():
+        if one[f"{name}_count"] >= ENOUGH:
+            raise XlscaleError(
+                f"{card.name}: {name}: expected labels in split {one['split']}, language {one['language']!r}, got "
+                f"{one[f'{name}_min']!r} in all {one[f'{name}_count']} of them: a file whose labels were taken out"
+            )
 
 
 def _table(card: DataCard, chunk: list[dict[str, Any]], types: pa.Schema) -> pa.Table:
