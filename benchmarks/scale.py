@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LANGUAGES = 20
+CODES = "en de fr es it pt nl sv da fi pl cs hu ro bg el ru uk tr ar"
+LANGUAGES = len(CODES.split())
 GROUPS = 500
 ITEMS = LANGUAGES * GROUPS  # per cell
 DISTINCT = 20  # files of predictions
@@ -157,7 +158,7 @@ def _data_set(manifest: Path, topic: dict) -> list[dict]:
     from xlscale.core import files
     from xlscale.data import schema
 
-    codes = ["en", *(f"l{i:02d}" for i in range(1, LANGUAGES))]
+    codes = CODES.split()
     labels = topic["labels"]
     rows = [
         {"split": split, "language": code, "item": f"{split}-{i}/package-{i}", "group": f"source-{i}"}

@@ -29,7 +29,7 @@ def planted(folder, family, rows, labels=None):
     path = folder / "planted.parquet"
     schema.write(table, path)
     facts = dict.fromkeys(["title", "licence", "citation", "description", "limits"], "planted")
-    return DataCard(
+    card = DataCard(
         name="planted",
         version=1,
         role="target",
@@ -39,11 +39,12 @@ def planted(folder, family, rows, labels=None):
         labels=labels,
         languages=sorted({row["language"] for row in rows if row["split"] == "test"} - {"en"}),
         splits=schema.counts(table),
-        file=str(path),
+        file="planted.parquet",
         sha256=sha256_file(path),
         packages=[],
         **facts,
     )
+    return card.model_copy(update={"file": str(path)})
 
 
 @pytest.fixture(autouse=True)

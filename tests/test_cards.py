@@ -405,7 +405,7 @@ def test_scores_are_written_over_plain_files_only(scored, tmp_path, capsys, kind
     assert command.main([*scored, "--json", str(out)]) == 1
     told = capsys.readouterr()
     assert "expected a plain file or none, got a link, a folder or a device" in told.err and told.out == ""
-    assert (tmp_path / "predictions" / "tatoeba" / "test-de.tsv").read_text() == "1\n2\n"
+    assert (tmp_path / "predictions" / "tatoeba" / "test-de.tsv").read_text() == "0\n1\n"
 
 
 def test_more_options_may_come_as_one_text(scored, tmp_path, capsys):

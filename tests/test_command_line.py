@@ -1,6 +1,7 @@
 """The command line and the Makefile: help at every level, one line for what is wrong, values as they were given."""
 
 import os
+import re
 import subprocess
 import sys
 from pkgutil import resolve_name
@@ -57,11 +58,16 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
     assert line in done.stderr
 
 
+VARIABLES = re.search(r"^VARIABLES := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
+
+
 def _make(*arguments: str, python: str = sys.executable, cwd=ROOT, **environment: str) -> str:
     # -o: the environment is there, however old it is.
     command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", f"PY={python}"]
+    # `make test` hands its own variables on, as to every command.
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run(
-        [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, env=os.environ | environment
+        [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, env=clean | environment
     )
     return done.stdout + done.stderr
 

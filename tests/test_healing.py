@@ -31,7 +31,8 @@ def card(tmp_path, monkeypatch):
         chosen = {split: np.linspace(0, len(rows[split]) - 1, TEXTS).astype(int) for split in rows}
         return type(rows)({split: rows[split].select(index) for split, index in chosen.items()})
 
-    rung = schema.HealedRung(epochs=2, learning_rate=2e-3, file=str(tmp_path / "k1.safetensors"), sha256="f" * 64)
+    rung = schema.HealedRung(epochs=2, learning_rate=2e-3, file="k1.safetensors", sha256="f" * 64)
+    rung = rung.model_copy(update={"file": str(tmp_path / "k1.safetensors")})
     recipe = real.healed.model_copy(update={"rungs": {1: rung}, "batch_size": 8, "max_length": 16})
     found = real.model_copy(update={"name": "few", "rungs": [1, 2], "healed": recipe})
     monkeypatch.setattr(load, "splits", few)

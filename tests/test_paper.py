@@ -256,7 +256,7 @@ def test_a_typed_number_would_be_found(typed):
 def test_the_abstract_has_no_typed_level_or_power(made):
     numbers = json.loads((made / "numbers.json").read_text())["numbers"]
     texts = [numbers[key]["text"] for key in ("level", "alpha", "power", "coverage")]
-    assert texts == ["95%", "5%", "80%", "99.9%"]
+    assert texts == ["95%", "5%", "80%", "95%"]
 
 
 def test_how_the_rates_were_chosen_is_in_the_paper_or_said_to_be_unknown(made, tmp_path):

@@ -49,8 +49,9 @@ def run(
     environment = os.environ | {
         "XLSCALE_RUNS": str(runs),
         "PYTHONPATH": str(ROOT / "src"),
-        "XDG_CACHE_HOME": str(CACHE),  # where Snakemake and torch write: a home need not exist
+        "XDG_CACHE_HOME": str(CACHE),  # where libraries write: a home need not exist
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "torch"),
+        "MPLCONFIGDIR": str(CACHE / "matplotlib"),
         processes.WATCHED: str(os.getpid()),
     }
     log = runs / "snakemake.log"

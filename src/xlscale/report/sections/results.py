@@ -179,7 +179,7 @@ def _rungs(row: pd.Series) -> str:
 
 def add_tolerances(numbers: Numbers, cells: pd.DataFrame) -> None:
     """The table ``tolerances``: seed standard deviation of each data set and rung, and the largest tolerance of any of
-    its cells when one cell is recomputed, and when all are.
+    its trained cells when one cell is recomputed, and when all are.
 
     "All" are the complete cells of every phase, as many as ``agreement.compare`` counts when all are recomputed.
     """
@@ -187,8 +187,8 @@ def add_tolerances(numbers: Numbers, cells: pd.DataFrame) -> None:
     keys = [agreement.outcome(done), done["model"], done["layers"]]
     largest = []
     for comparisons in (1, max(len(done), 1)):
-        limits = agreement.limits(done, comparisons).to_numpy()
-        largest.append(pd.Series(limits, done.index).groupby(keys).max())
+        limits = pd.Series(agreement.limits(done, comparisons).to_numpy(), done.index)
+        largest.append(limits.mask(groups.deterministic(done)).groupby(keys).max())
     rows = []
     for stratum, row in agreement.tolerances(done, 1).iterrows():
         name, _, rung = stratum
