@@ -181,7 +181,7 @@ def test_npm_runs_no_scripts_and_sees_nothing_of_the_present_folder(client, stor
         ),
         *({"version": version} for version in ("file:../x", "git+ssh://x", "latest", "1.0.0 -g", "", "^1.0.0", "../x")),
         *({"file": file} for file in ("../thing.tgz", "/thing.tgz", "a/b.tgz", ".thing.tgz", "-x.tgz", "a\nb.tgz", "")),
-        {"client": "pip", "name": "thing @ file:///tmp/x"},
+        {"client": "pip", "name": "thing @ file:///elsewhere/x"},
         {"client": "pip", "name": "-r", "version": "1.0"},
         {"client": "pip", "version": "1.0 --extra"},
         {"client": "apt", "name": "-oDir=x"},

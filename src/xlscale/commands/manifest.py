@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xlscale.core import manifest
-from xlscale.core.files import RESULTS, XlscaleError, relative
+from xlscale.core.files import RESULTS, XlscaleError, bounded, relative
 from xlscale.record import store
 
 
@@ -15,9 +15,9 @@ def state() -> None:
     changed = manifest.faults([RESULTS])
     wrong = [line for name, line in store.check().items() if line != "ok" and name not in changed]
     if wrong:
-        raise XlscaleError("\n".join([*wrong[: manifest.SHOWN], "nothing was changed"]))
+        raise XlscaleError("\n".join([*wrong, "nothing was changed"]))
     for places in [manifest.PLACES] + [[RESULTS]] * (RESULTS != manifest.RECORD):
         names = manifest.state(places)
         where = relative(manifest.where(places[0]))
-        shown = [f"changed: {name}" for name in names[: manifest.SHOWN]]
-        print("\n".join([*shown, f"{len(names)} files were not as in {where}; now it has them as they are"]))
+        said = [f"changed: {name}" for name in names]
+        print(bounded("\n".join([*said, f"{len(names)} files were not as in {where}; now it has them as they are"])))

@@ -242,7 +242,7 @@ def _agreement(build: Build) -> Outcome:
     mine = {cell.id: results.result_of(cell, RUNS) for cell in build.chosen()}
     table = verdicts.table(recorded, mine)
     text, data = REPRODUCTION / "agreement.md", REPRODUCTION / "agreement.csv"
-    write_text(text, verdicts.markdown(plan.title, recorded, mine, sweeps.changed_phases(recorded)))
+    write_text(text, verdicts.markdown(plan.title, table, recorded, mine, sweeps.changed_phases(recorded)))
     write_text(data, table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
     drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]

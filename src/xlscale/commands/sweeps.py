@@ -9,6 +9,7 @@ from pathlib import Path
 from xlscale.commands import cell as cell_
 from xlscale.core import machine
 from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
+from xlscale.engine import runner
 from xlscale.engine import sweep as engine
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -99,7 +100,7 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
                 stale.add(cell.id)
     for name in stale | altered:
         with suppress(FileNotFoundError):  # another sweep was faster
-            (runs / name / results.RESULT).replace(runs / name / "result.stale.json")
+            runner.set_aside(runs / name)
 
 
 def heal(name: str, jobs: int) -> None:

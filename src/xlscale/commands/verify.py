@@ -26,5 +26,6 @@ def verify(study: str, n: int, seed: int, jobs: int) -> bool:
     if not 1 <= n <= len(known):
         raise XlscaleError(f"N={n}: expected 1 to {len(known)}, the number of recorded cells of {study}")
     mine = sweeps.recompute(random.Random(seed).sample(known, n), jobs, RUNS / "verify")
-    print(verdicts.markdown(f"{n} random cells, SEED={seed}", recorded, mine, sweeps.changed_phases(recorded)))
-    return bool(verdicts.table(recorded, mine)["agrees"].all())
+    table, changed = verdicts.table(recorded, mine), sweeps.changed_phases(recorded)
+    print(verdicts.markdown(f"{n} random cells, SEED={seed}", table, recorded, mine, changed))
+    return bool(table["agrees"].all())

@@ -109,8 +109,13 @@ def give_up_lost(parent: Cell, runs: Path = RUNS) -> bool:
     result = result_of(parent, runs)
     lost = result is not None and result.status == "complete"
     if lost:
-        (folder / "result.json").replace(folder / "result.stale.json")
+        set_aside(folder)
     return lost
+
+
+def set_aside(folder: Path) -> None:
+    """Have a complete cell count as one that has yet to be run. Raises FileNotFoundError for one that is not."""
+    (folder / results.RESULT).replace(folder / "result.stale.json")
 
 
 def running(cell: Cell, runs: Path = RUNS) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json, write_text
 from xlscale.engine import fork_server, processes, runner
 from xlscale.experiment.cells import Cell
+from xlscale.experiment.results import RESULT
 
 POLL = 1.0  # seconds between looks at the cells
 FULL = 2**20  # bytes: with less than this left, whatever failed has failed for want of space, and its log too
@@ -31,10 +32,10 @@ def run(
     """
     wanted = {member.id: member for cell in cells for member in cell.lineage()}
     for cell in reversed(wanted.values()):  # children first
-        if not _done(cell, runs) and cell.parent:
+        if _done(cell, runs):
+            not_in_the_future(runs / cell.id / RESULT)
+        elif cell.parent:
             runner.give_up_lost(cell.parent, runs)
-        elif _done(cell, runs):
-            not_in_the_future(runs / cell.id / "result.json")
     todo = [cell for cell in wanted.values() if not _done(cell, runs)]
     if not todo and not steps:
         return
@@ -84,7 +85,7 @@ def _leave(sign: int, frame: object) -> None:
 
 
 def _done(cell: Cell, runs: Path) -> bool:
-    return (runs / cell.id / "result.json").exists()
+    return (runs / cell.id / RESULT).exists()
 
 
 def not_in_the_future(path: Path) -> None:

@@ -231,9 +231,9 @@ def load(name: str) -> Study:
     return study
 
 
-def published() -> list[Study]:
-    """The studies of the paper, by name."""
-    return [study for study in map(load, names()) if study.published]
+def published() -> Iterator[Study]:
+    """The studies of the paper, by name; each is read when it is its turn."""
+    return (study for study in map(load, names()) if study.published)
 
 
 def holding(cell_id: str) -> set[str]:
@@ -247,7 +247,7 @@ def holding(cell_id: str) -> set[str]:
 
 def data_sets(study: str = "") -> list[str]:
     """Names of the data sets that the published studies read, and ``study`` if it is named; sorted."""
-    plans = published() + ([load(study)] if study else [])
+    plans = [*published(), *([load(study)] if study else [])]
     return sorted({name for plan in plans for name in (*plan.intermediate, *plan.targets)} - {NONE})
 
 

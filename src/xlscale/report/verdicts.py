@@ -20,12 +20,17 @@ def table(recorded: dict[str, Result], mine: dict[str, Result]) -> pd.DataFrame:
     return agreement.compare(store.table(recorded), store.table(mine))
 
 
-def markdown(title: str, recorded: dict[str, Result], mine: dict[str, Result], changed: Iterable[Phase]) -> str:
-    """The agreement table as Markdown, with the machines and a remark on phases whose code has changed."""
+def markdown(
+    title: str,
+    compared: pd.DataFrame,
+    recorded: dict[str, Result],
+    mine: dict[str, Result],
+    changed: Iterable[Phase],
+) -> str:
+    """``table`` of these results as Markdown, with the machines and a remark on phases whose code has changed."""
     lines = [f"# Agreement with the record: {title}", ""]
     lines += [f"Machine of the record: {_machines(recorded)}.", f"This machine: {_machines(mine)}.", ""]
     lines += ["| cell | recorded | yours | tolerance | verdict |", "| --- | ---: | ---: | ---: | --- |"]
-    compared = table(recorded, mine)
     for row in compared.itertuples():
         values = " | ".join(percent(value, 2) for value in (row.recorded, row.yours, row.tolerance))
         lines.append(f"| {row.cell} | {values} | {row.verdict} |")
