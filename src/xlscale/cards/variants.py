@@ -43,7 +43,9 @@ class Variant(Strict):
 def card(variant: Variant, original: DataCard, where: str) -> DataCard:
     """The card of a variant of ``original``. Raises XlscaleError naming ``where`` and the field where it is none."""
     stated = variant.model_dump(exclude={"source"}, exclude_none=True)
-    values = original.model_dump() | stated | {"benchmarks": [], "cost": None}
+    values = original.model_dump() | {"benchmarks": [], "cost": None} | stated
+    if "train" not in variant.splits:
+        values |= {"recipe": None, "stages": []}
     parts = [part.model_dump() for part in _parts(variant, original)]
     origins = {name: origin.model_dump() for name, origin in (original.source.origins | variant.source.origins).items()}
     used = {place["origin"] for part in parts for place in part["places"]}
