@@ -1,7 +1,14 @@
 """Healing from card to evidence on a few texts: what is trained, kept, refused and decided."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors import safe_open
 
@@ -145,3 +152,26 @@ def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory
     assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 25e6
     decided = evidence.accepted(evidence.summary(evidence.evidence()))
     assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]
+
+
+WORKING = """
+import os, time
+from xlscale.training import healing
+
+if __name__ == "__main__":
+    pool = healing.workers(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_killed_healing_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WORKING)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as main:
+        worker = int(main.stdout.readline())
+        os.kill(main.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(worker)

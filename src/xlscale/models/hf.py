@@ -155,7 +155,7 @@ def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
-        config.use_cache = False
+        config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
         config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
     return config
 
