@@ -340,6 +340,36 @@ def test_a_broken_table_of_labels_is_one_line(folder):
         tables.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "text", "expected"),
+    [
+        ("metrics", "rank", "٣", "nothing or a whole number"),
+        ("metrics", "rank", "first", "nothing or a whole number"),
+        ("models", "params", "7b", "nothing or a count such as 560M"),
+        ("regimes", "order", "", "a whole number"),
+        ("regimes", "order", "1.5", "a whole number"),
+        ("tasks", "chance", "0.2_5", "nothing or a number from 0 to below 1"),
+        ("tasks", "xtreme_r", "Yes", "one of yes, no"),
+    ],
+)
+def test_a_value_that_means_nothing_is_one_line(folder, name, column, text, expected):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    table.loc[1, column] = text
+    table.to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line 3: {column}: expected {expected}, got '{text}'"):
+        tables.load(folder)
+
+
+@pytest.mark.parametrize(("name", "column"), [("regimes", "regime"), ("training", "intermediate_task")])
+def test_a_label_that_is_explained_twice_is_one_line(folder, name, column):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    pd.concat([table, table[:1]]).to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(
+        XlscaleError, match=rf"{name}\.csv: line \d+: {column}: expected every one once, got '.*' ag"
+    ):
+        tables.load(folder)
+
+
 def test_rows_are_checked_before_anything_is_written(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
         sources, "write_results", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))

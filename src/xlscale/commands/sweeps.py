@@ -119,5 +119,5 @@ def heal(name: str, jobs: int) -> None:
             healing.main(name, jobs)
     except BrokenProcessPool:
         raise XlscaleError(
-            "heal: one of its processes was killed, perhaps for want of memory (JOBS=1 takes least); healed rungs are kept"
+            "heal: one of its processes was killed, perhaps for want of memory (see JOBS); healed rungs are kept"
         ) from None
