@@ -364,9 +364,7 @@ def test_a_value_that_means_nothing_is_one_line(folder, name, column, text, expe
 def test_a_label_that_is_explained_twice_is_one_line(folder, name, column):
     table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
     pd.concat([table, table[:1]]).to_csv(folder / f"{name}.csv", index=False)
-    with pytest.raises(
-        XlscaleError, match=rf"{name}\.csv: line \d+: {column}: expected every one once, got '.*' ag"
-    ):
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line \d+: {column}: expected every one once, got '.*' ag"):
         tables.load(folder)
 
 
