@@ -64,6 +64,14 @@ def test_a_rung_is_distilled_kept_and_known_again(card):
         assert set(file.metadata()) == {healing.RECIPE}
 
 
+def test_what_was_found_about_another_model_is_never_written_over(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(healing, "RUNS", tmp_path / "healing.json")
+    write_json(healing.RUNS, {"model": "e5_small_healed", "runs": {}})
+    with pytest.raises(XlscaleError, match=r"healing\.json: model: expected 'few', got 'e5_small_healed', which"):
+        healing.main("few", 1)
+    assert not card.healed.rungs[1].path.exists()
+
+
 def test_the_evidence_names_what_was_unseen(card):
     healing.heal("few", 1)
     true = {1: card.healed.rungs[1].model_copy(update={"sha256": healing.sha256_file(card.healed.rungs[1].path)})}

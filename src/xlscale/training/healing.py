@@ -35,6 +35,7 @@ from xlscale.core.files import (
     atomic,
     digest,
     read_json,
+    relative,
     sha256_file,
     write_json,
     write_text,
@@ -191,11 +192,15 @@ def _end_with_parent() -> None:
 def main(name: str, jobs: int) -> None:
     """Heal the rungs of the model ``name`` that its card describes and its files do not hold; judge every rung.
 
-    Prints the sha256 that the card has to state. Raises XlscaleError when the card is not of a healed model.
+    Prints the sha256 that the card has to state. Raises XlscaleError when the card is not of a healed model, or the
+    record holds what was found about another one.
     """
     card = model_card(name)
     if not card.healed:
         raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
+    if RUNS.exists() and (other := read_json(RUNS)["model"]) != name:
+        why = "which is not written over; XLSCALE_RESULTS names another folder"
+        raise XlscaleError(f"{relative(RUNS)}: model: expected {name!r}, got {other!r}, {why}")
     for split, rows in load.splits(data_card(card.healed.text)).items():
         teacher(card, split, inputs(card, rows))
     runs = read_json(RUNS)["runs"] if RUNS.exists() else {}
