@@ -138,6 +138,8 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
             found.pad_token = found.eos_token
         if found.pad_token_id is None:
             raise ValueError("tokenizer.json: expected a token for padding, or for the end of a text")
+        if not isinstance(found.model_max_length, int | float):
+            raise ValueError("tokenizer_config.json: model_max_length: expected a number")
     return found
 
 
