@@ -340,6 +340,24 @@ def test_a_study_that_means_nothing(tmp_path, monkeypatch, changes, message):
         studies.load("smoke").cells()
 
 
+def test_a_study_is_no_larger_than_it_can_be_planned(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    monkeypatch.setattr(studies, "MOST", 100)
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(100)])), encoding="utf-8")
+    with pytest.raises(XlscaleError, match=r"studies/smoke\.yaml: expected at most 100 cells, got more"):
+        studies.load("smoke").cells()
+
+
+def test_a_copy_of_a_published_study_is_not_published(tmp_path, monkeypatch):
+    """It would be recorded among the paper's cells, and its figures and paper written over the published ones."""
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    text = (ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.replace("name: smoke", "name: mine"), encoding="utf-8")
+    with pytest.raises(XlscaleError, match=r"mine\.yaml: published: expected true of .* alone; leave it out"):
+        studies.load("mine")
+    assert {path.stem for path in (ROOT / "studies").glob("*.yaml")} >= {*studies.PUBLISHED}
+
+
 def test_a_rate_is_a_number_as_people_write_it(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     text = (ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")

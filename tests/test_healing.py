@@ -1,7 +1,14 @@
 """Healing from card to evidence on a few texts: what is trained, kept, refused and decided."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors import safe_open
 
@@ -55,6 +62,14 @@ def test_a_rung_is_distilled_kept_and_known_again(card):
     assert not healing._is_made(changed, 1, other)
     with safe_open(other.path, "np") as file:
         assert set(file.metadata()) == {healing.RECIPE}
+
+
+def test_what_was_found_about_another_model_is_never_written_over(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(healing, "RUNS", tmp_path / "healing.json")
+    write_json(healing.RUNS, {"model": "e5_small_healed", "runs": {}})
+    with pytest.raises(XlscaleError, match=r"healing\.json: model: expected 'few', got 'e5_small_healed', which"):
+        healing.main("few", 1)
+    assert not card.healed.rungs[1].path.exists()
 
 
 def test_the_evidence_names_what_was_unseen(card):
@@ -145,3 +160,26 @@ def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory
     assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 25e6
     decided = evidence.accepted(evidence.summary(evidence.evidence()))
     assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]
+
+
+WORKING = """
+import os, time
+from xlscale.training import healing
+
+if __name__ == "__main__":
+    pool = healing.workers(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_killed_healing_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WORKING)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as main:
+        worker = int(main.stdout.readline())
+        os.kill(main.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(worker)

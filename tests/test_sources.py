@@ -264,6 +264,46 @@ def test_labels_that_lie_apart_are_joined_by_line_or_by_id(tmp_path):
     assert [row["label"] for row in readers.jsonl(rows, labels)] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "labels", "where"),
+    [
+        ('{"idx": 1}\n{"idx": 0}\n', '{"label": 1}\n{"label": 0}\n', "rows"),
+        ('{"a": 1}\n{"a": 0}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n', "labels"),
+        ('{"idx": 0}\n{"idx": 1}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n{"label": 1}\n', "labels"),
+        ('{"idx": "b"}\n{"idx": "a"}\n', '{"label": 1}\n{"label": 0}\n', "rows"),
+    ],
+)
+def test_labels_in_an_order_that_nobody_knows_are_refused(tmp_path, rows, labels, where):
+    """Joined line by line they would be those of other rows."""
+    for name, text in (("rows", rows), ("labels", labels)):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    with pytest.raises(XlscaleError, match=rf"{where}\.jsonl: idx: expected one in every line of both files, or "):
+        [*readers.jsonl(tmp_path / "rows.jsonl", tmp_path / "labels.jsonl")]
+
+
+def test_json_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"label": 0, "label": 1}\n')
+    with pytest.raises(XlscaleError, match=r"x\.json, line 1: not valid JSON \(key 'label': expected once\)"):
+        [*readers.jsonl(path)]
+    path.write_text('{"data": [], "data": []}')
+    with pytest.raises(XlscaleError, match=r"x\.json: expected SQuAD's JSON \(key 'data': expected once\)"):
+        [*readers.squad(path)]
+
+
+def test_what_is_too_long_to_be_held_is_refused_before_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST", 10)
+    monkeypatch.setattr(readers, "LARGEST", 10)
+    path = tmp_path / "x.json"
+    path.write_text(f"{'a' * 9}\n{'b' * 10}\n")
+    with pytest.raises(XlscaleError, match=r"x\.json: expected UTF-8 text \(a line of more than 10 characters\)"):
+        [*readers.lines(path)]
+    with pytest.raises(XlscaleError, match=r"x\.json: expected at most 10 bytes"):
+        [*readers.squad(path)]
+    path.write_text(f"{'a' * 9}\n")
+    assert [*readers.lines(path)] == [{"text": "a" * 9}]
+
+
 def test_labels_without_idx_are_those_of_the_same_line(tmp_path):
     rows, labels = tmp_path / "rows.jsonl", tmp_path / "labels.jsonl"
     rows.write_text('{"idx": 7, "label": 0}\n{"idx": 8, "label": 0}\n')

@@ -20,6 +20,9 @@ from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, lacking
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
 Rates = Annotated[list[Rate], Field(min_length=1), Distinct]
+MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
+# The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
+PUBLISHED = ("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target", "xtreme_r")
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
@@ -126,6 +129,12 @@ class Study(Strict):
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
 
+    @model_validator(mode="after")
+    def _published_with_the_paper(self) -> Study:
+        if self.published and self.name not in PUBLISHED:
+            raise ValueError(f"published: expected true of {', '.join(PUBLISHED)} alone; leave it out")
+        return self
+
     def cells(self) -> list[Cell]:
         """All cells, parents before children, each once; they are made at the first call and kept.
 
@@ -150,6 +159,8 @@ class Study(Strict):
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
+                    if len(found) > MOST:
+                        raise XlscaleError(f"{where}: expected at most {MOST:,} cells, got more")
         if self.only:
             found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)

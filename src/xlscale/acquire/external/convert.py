@@ -6,6 +6,7 @@ one, on any machine, has to agree with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -283,7 +284,7 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
-        if not str(row["answer"]).isdigit():
+        if not re.fullmatch("[0-9]{1,9}", str(row["answer"])):
             raise XlscaleError(f"answer: expected the index of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):

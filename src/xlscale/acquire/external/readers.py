@@ -11,16 +11,19 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, one_line, relative
+from xlscale.core.files import XlscaleError, one_line, read_text, relative
 
 Record = dict[str, Any]
+LONGEST = 2**24  # characters of a line
+LARGEST = 2**30  # bytes of a file that is read whole
 EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
 
 
@@ -45,11 +48,18 @@ def text_lines(path: Path) -> Iterator[str]:
     blank lines after the last other one."""
     blank: list[str] = []
     with expecting(path, "UTF-8 text"), open(path, encoding="utf-8-sig", newline="\n") as file:
-        for line in (line.rstrip("\r\n") for line in file):
+        for line in (line.rstrip("\r\n") for line in iter(partial(_line, file), "")):
             blank.append(line)
             if line.strip():
                 yield from blank
                 blank.clear()
+
+
+def _line(file: TextIO) -> str:
+    """The next line, "" at the end. Raises ValueError for one that is too long to be held."""
+    if len(line := file.readline(LONGEST + 1)) > LONGEST:
+        raise ValueError(f"a line of more than {LONGEST:,} characters")
+    return line
 
 
 def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -82,8 +92,9 @@ def _fields(path: Path, number: int, line: str) -> Record:
 
 
 def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where every line of both has
-    one, else of the same line."""
+    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where both have one, else of the
+    same line. Raises XlscaleError where not every line of both has one and they do not go up: lines then stand in
+    another order than what they belong to."""
     if labels is None:
         yield from objects(path)
         return
@@ -99,6 +110,12 @@ def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
                 raise XlscaleError(f"{relative(labels)}: expected a label for idx {row['idx']!r}")
             yield row | {"label": known[row["idx"]]}
     else:
+        for file, several in ((path, rows), (labels, given)):
+            known = [one["idx"] for one in several if "idx" in one]
+            if not all(isinstance(idx, int) for idx in known) or known != sorted(known):
+                raise XlscaleError(
+                    f"{relative(file)}: idx: expected one in every line of both files, or ascending numbers"
+                )
         if len(rows) != len(given):
             raise XlscaleError(
                 f"{relative(labels)}: expected {len(rows)} lines as in {relative(path)}, got {len(given)}"
@@ -110,12 +127,25 @@ def objects(path: Path) -> Iterator[Record]:
     """The JSON object of every line."""
     for number, line in enumerate(text_lines(path), 1):
         try:
-            record = json.loads(line)
+            record = parsed(line)
         except (ValueError, RecursionError) as error:
             raise XlscaleError(f"{relative(path)}, line {number}: not valid JSON ({error})") from None
         if not isinstance(record, dict):
             raise XlscaleError(f"{relative(path)}, line {number}: expected a JSON object, got {line[:40]}")
         yield record
+
+
+def parsed(text: str) -> Any:
+    """The value of JSON. Raises ValueError where it is broken or an object has a key twice, and RecursionError."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Record:
+    if len(found := dict(pairs)) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"key {twice!r}: expected once")
+    return found
 
 
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
@@ -177,6 +207,6 @@ def squad(path: Path) -> Iterator[Record]:
 
 def paragraphs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every paragraph of SQuAD's JSON, or of its list ``data`` alone, after its article."""
-    value = json.loads(path.read_text(encoding="utf-8-sig"))
+    value = parsed(read_text(path, LARGEST))
     for article in value["data"] if isinstance(value, dict) else value:
         yield from ((article, paragraph) for paragraph in article["paragraphs"])
