@@ -15,12 +15,16 @@ from xlscale.core.files import XlscaleError, bounded
 
 
 def fetch(cards: list[str], study: str | None = None) -> bool:
-    """Get what the cards, or those of a study, need; returns whether all of it came, with a line per card.
+    """Get what the cards, or those of a study, need, after saying how much that is; returns whether all of it came,
+    with a line per card.
 
     Raises XlscaleError for an unknown study or card.
     """
-    failed = 0
-    for card in _chosen(cards, study):
+    failed, chosen = 0, _chosen(cards, study)
+    for card in chosen:  # before anything is downloaded
+        for text in ensure.announced(card):
+            print(bounded(f"{card.name}: to be fetched: {text}"), flush=True)
+    for card in chosen:
         try:
             print(ensure.fetch(card), flush=True)
         except XlscaleError as error:
