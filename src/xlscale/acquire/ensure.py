@@ -88,8 +88,10 @@ def fetch(card: DataCard | ModelCard) -> str:
     if card.source:
         lock = convert.make(card, remote.fetch(card))
         rows = sum(n for languages in lock.splits.values() for n in languages.values())
+        other = catalogue.other_sizes(card.name)
+        other = f"; not the sizes of the card: {other}" if other else ""
         without = f" ({lock.dropped} left out: their answers are not where they are said to be)" if lock.dropped else ""
-        return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}"
+        return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}{other}"
     if card.bundled:
         verify(card.path, card.sha256, f"data set {card.name} version {card.version}")
         return f"{card.name}: bundled, sha256 as in the card"

@@ -90,11 +90,12 @@ def sized(sizes: list[int | None] | None) -> str:
     """Numbers of files and bytes, for people; None: nobody could be asked."""
     if sizes is None:
         return "files of unknown size"
+    counted, unknown = f"{len(sizes)} file{'s' if len(sizes) > 1 else ''}", sizes.count(None)
+    if unknown == len(sizes):
+        return f"{counted} of unknown size"
     total = sum(size or 0 for size in sizes)
     size = f"{total / 1e6:,.1f} MB" if total >= 1e6 else f"{total / 1e3:,.1f} kB"
-    counted = f"{len(sizes)} file{'s' if len(sizes) > 1 else ''}, {size}"
-    unknown = sizes.count(None)
-    return counted + (f" without the {unknown} of unknown size" if unknown else "")
+    return f"{counted}, {size}" + (f" and {unknown} of unknown size" if unknown else "")
 
 
 def _sets(origins: dict[str, Repository], part: SplitSource, code: str) -> list[Wanted]:

@@ -195,12 +195,13 @@ def missing(part: SplitSource, code: str) -> str:
 def looked_for(origins: dict[str, Repository], part: SplitSource, code: str) -> list[str]:
     """What would do for a set of files, as messages have it: folders that the user has named come first. Git
     repositories are left out where there is something else, since nobody puts their files in place by hand."""
-    name = part.named()[code]
-    byhand = [place for place in part.places if origins[place.origin].kind != "git"]
+    byhand = [place for place in part.places if origins[place.origin].kind != "git"] or part.places
+    named = sorted(byhand, key=lambda place: not own(origins[place.origin]))
+    return [told(origins, place, code, part.named()[code]) for place in named]
 
-    def told(place: FileSource) -> str:
-        origin = origins[place.origin]
-        text = prefix(origin) + patterns(place, code, name)[0] + (f" below ${HUB}" if origin.kind == "hub" else "")
-        return text + (f" with {label_name(origins, place, code, name)}" if place.labels else "")
 
-    return [told(place) for place in sorted(byhand or part.places, key=lambda one: not own(origins[one.origin]))]
+def told(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> str:
+    """The files of a place, as messages have them."""
+    origin = origins[place.origin]
+    text = prefix(origin) + patterns(place, code, name)[0] + (f" below ${HUB}" if origin.kind == "hub" else "")
+    return text + (f" with {label_name(origins, place, code, name)}" if place.labels else "")

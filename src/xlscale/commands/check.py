@@ -79,6 +79,20 @@ def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
     return pd.DataFrame([_row(card) for card in progress], columns=COLUMNS)
 
 
+def layout(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
+    """A row per set of files that a variable may name: the card, the split, the files' names below the variable, and of
+    how many languages they are here. ``{language}`` is a language as the source calls it, ``{code}`` as we do."""
+    rows = []
+    for card in (one for one in found if isinstance(one, DataCard) and one.source):
+        origins = card.source.origins
+        for part in card.source.parts:
+            for place in (one for one in part.places if origins[one.origin].kind != "git"):
+                files = places.told(origins, place, "{code}", "{language}")
+                here = sum(bool(places.found(origins, place, code, name)) for code, name in part.named().items())
+                rows.append((card.name, part.split, files, f"{here} of {len(part.languages)}"))
+    return pd.DataFrame(rows, columns=["card", "split", "files", "here"]).drop_duplicates()
+
+
 def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
     if card.source:
         return _sourced(card)
@@ -114,7 +128,7 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
             reachable.append("no" if answer else "yes")
             problems += [answer] if answer else []
     other = catalogue.other_sizes(card.name) if isinstance(card, DataCard) and known else ""
-    problems += [one for one in (fault, other) if one]
+    problems = [one for one in (fault, other, *problems) if one]  # what is here first: a line has its bounds
     where = ", ".join(dict.fromkeys(origin.address or f"${origin.variable}" for origin in origins))
     rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
     shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
