@@ -152,6 +152,15 @@ def test_without_network_a_check_of_what_is_as_locked_succeeds(given, monkeypatc
     assert main(["data", "check", "sciq"]) == 0  # by the files that it was made of
 
 
+def test_what_is_locked_and_not_here_says_how_to_get_it(given, monkeypatch):
+    convert.make(catalogue.data_card("sciq"))
+    catalogue.data_card("sciq").path.unlink()
+    monkeypatch.delenv(places.HUB)
+    message = r"^sciq: train, language 'en': not on this machine, expected .*; run `make data-fetch CARD=sciq`$"
+    with pytest.raises(XlscaleError, match=message):
+        ensure.ensure([catalogue.data_card("sciq")], [])
+
+
 def test_a_set_without_lock_is_noticed_before_any_cell_runs(given, monkeypatch):
     study = studies.load("smoke")
     cell = next(one for one in study.cells() if one.phase == "target" and one.parent.phase == "intermediate")

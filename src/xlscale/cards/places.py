@@ -30,6 +30,10 @@ ONLY = "default"  # the configuration of a repository that has one: only there m
 AnyCard = TypeVar("AnyCard", DataCard, ModelCard)
 
 
+class Missing(XlscaleError):
+    """The files of a set are at none of its places on this machine."""
+
+
 def pinned(name: str, origin: Repository) -> Repository:
     """A repository of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
 
@@ -175,14 +179,14 @@ def key(origin: Repository, path: Path) -> str:
 
 
 def first(origins: dict[str, Repository], part: SplitSource, code: str) -> tuple[FileSource, list[Path]]:
-    """The first place of a part that is here, and its files. Raises XlscaleError saying what was looked for."""
+    """The first place of a part that is here, and its files. Raises Missing, saying what was looked for."""
     name = part.named()[code]
     for place in part.places:
         if paths := found(origins, place, code, name):
             return place, paths
     folders = dict.fromkeys(origins[place.origin] for place in part.places if origins[place.origin].kind == "folder")
     how = " ".join(dict.fromkeys(origin.how for origin in folders if origin.how and not own(origin)))
-    raise XlscaleError(
+    raise Missing(
         f"{missing(part, code)}, expected {', or '.join(looked_for(origins, part, code))}" + (f"; {how}" if how else "")
     )
 

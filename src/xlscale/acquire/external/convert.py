@@ -53,7 +53,10 @@ def ensure(card: DataCard) -> Path:
     if not current(card):
         with _alone(card):
             if not current(card):
-                _make(card, {})
+                try:
+                    _make(card, {})
+                except places.Missing as error:
+                    raise XlscaleError(f"{card.name}: {error}; run `make data-fetch CARD={card.name}`") from None
     return card.path
 
 
