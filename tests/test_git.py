@@ -221,6 +221,28 @@ def test_nothing_of_a_repository_or_of_the_user_s_settings_is_run(origin, monkey
         shutil.copytree(work, tmp_path / "mirror" / NAME, dirs_exist_ok=True)
 
 
+def test_whether_a_repository_can_be_asked_is_one_line(origin, monkeypatch, tmp_path):
+    assert git.unreachable(origin) == ""
+    monkeypatch.setattr(git, "address", lambda origin: f"file://{tmp_path / 'none'}")
+    said = git.unreachable(origin)
+    assert said.startswith(f"{ADDRESS}: git ls-remote failed (") and "\n" not in said
+    monkeypatch.setattr(subprocess, "run", _late)
+    assert git.unreachable(origin) == f"{ADDRESS}: git ls-remote did not end in 15 seconds"
+    monkeypatch.setattr(subprocess, "run", _no_git)
+    assert git.unreachable(origin) == f"{ADDRESS}: git is not installed; a clone may stand at {NAME} below $XLSCALE_GIT"
+    (tmp_path / "mirror" / NAME).mkdir(parents=True)
+    monkeypatch.setenv(git.GIT, str(tmp_path / "mirror"))
+    assert git.unreachable(origin) == ""
+
+
+def _late(command, timeout, **_):
+    raise subprocess.TimeoutExpired(command, timeout)
+
+
+def _no_git(command, **_):
+    raise FileNotFoundError(command[0])
+
+
 def test_git_asks_by_https_alone(origin, monkeypatch):
     monkeypatch.setattr(git, "PROTOCOL", "https")
     with pytest.raises(XlscaleError, match="transport 'file' not allowed"):

@@ -26,9 +26,10 @@ from xlscale.core.files import XlscaleError, atomic, below, one_line
 
 GIT = "XLSCALE_GIT"
 PROTOCOL = "https"  # by which git may ask for anything
-TIMEOUT = 3600  # seconds, of a fetch
+TIMEOUT, ANSWER = 3600, 15  # seconds, of a fetch and of a question
 # No hook, no file system monitor, no password asked for. What a partial clone lacks is fetched by ``_download`` alone.
 OPTIONS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.allow=never", "credential.helper=")
+STALLED = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")  # bytes a second, for so many seconds: given up
 ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -90,11 +91,10 @@ def mirror(origin: Repository) -> Path | None:
 
 def unreachable(origin: Repository) -> str:
     """Why a repository cannot be asked for anything; nothing if it can, or need not be."""
-    if mirror(origin):
-        return ""
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            _git(Path(scratch), origin, "ls-remote", "--exit-code", address(origin), "HEAD", network=True)
+        if not mirror(origin):
+            with tempfile.TemporaryDirectory() as scratch:
+                _git(Path(scratch), origin, "ls-remote", "--exit-code", address(origin), "HEAD", network=ANSWER)
         return ""
     except XlscaleError as error:
         return str(error)
@@ -134,17 +134,18 @@ def _download(origin: Repository, wanted: list[Pin], scratch: Path) -> Path:
     run("init", "--quiet", "--bare", "--template=")
     run("remote", "add", "origin", address(origin))
     fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--filter=blob:none")
-    run(*fetch, "--depth=1", "origin", origin.revision, network=True)
+    run(*fetch, "--depth=1", "origin", origin.revision, network=TIMEOUT)
     blobs = "".join(f"{pin.blob}\n" for pin in wanted)
-    run(*fetch, "--stdin", "origin", network=True, given=blobs)
+    run(*fetch, "--stdin", "origin", network=TIMEOUT, given=blobs)
     return scratch
 
 
 def _git(
-    folder: Path, origin: Repository, *command: str, network: bool = False, given: str = "", output: object = None
+    folder: Path, origin: Repository, *command: str, network: int = 0, given: str = "", output: object = None
 ) -> None:
-    """Run git in ``folder``. Raises XlscaleError with one line when it is missing, fails or does not end."""
-    options = [*OPTIONS, f"protocol.{PROTOCOL}.allow=always"] if network else OPTIONS
+    """Run git in ``folder``; it may ask the network for ``network`` seconds. Raises XlscaleError with one line when it
+    is missing, fails or does not end."""
+    options = [*OPTIONS, *STALLED, f"protocol.{PROTOCOL}.allow=always"] if network else OPTIONS
     settings = [part for option in options for part in ("-c", option)]
     kept = {name: value for name, value in os.environ.items() if name[:4] != "GIT_" or name[:8] == "GIT_SSL_"}
     try:
@@ -153,14 +154,14 @@ def _git(
             cwd=folder,
             env=kept | ENVIRONMENT,
             input=given.encode(),
-            timeout=TIMEOUT,
+            timeout=network or TIMEOUT,
             stdout=output or subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
     except FileNotFoundError:
         raise XlscaleError(f"{origin.address}: git is not installed; {_by_hand(origin)}") from None
     except subprocess.TimeoutExpired:
-        raise XlscaleError(f"{origin.address}: git {command[0]} did not end in {TIMEOUT} seconds") from None
+        raise XlscaleError(f"{origin.address}: git {command[0]} did not end in {network or TIMEOUT} seconds") from None
     if done.returncode:
         said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()] or ["no message"]
         reason = one_line(said[0].removeprefix("fatal: ").removeprefix("error: "), 120)
