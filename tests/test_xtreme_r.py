@@ -54,7 +54,8 @@ def ran(all_ran) -> list[dict]:
 
 
 def test_the_study_holds_every_card():
-    known = {role: {name for name, card in SOURCES.items() if card.role == role} for role in ("target", "intermediate")}
+    cards = [card for card in SOURCES.values() if card.name == "lareqa_four" or not card.variant_of]
+    known = {role: {card.name for card in cards if card.role == role} for role in ("target", "intermediate")}
     assert set(STUDY["targets"]) == known["target"]
     assert set(STUDY["intermediate"]) - {"none"} == known["intermediate"]
 
