@@ -78,7 +78,7 @@ def check(path: Path, pin: Pin) -> None:
     ):
         if wanted is not None and wanted != got:
             raise XlscaleError(
-                f"{pin.repository}/{pin.path}: {name}: expected {wanted} as in {pins.FILE.name}, got {got}"
+                f"{pin.repository}/{pin.path}: {name}: expected {wanted} as in {pins.FILE.name}, got {str(got)[:16]}"
             )
 
 

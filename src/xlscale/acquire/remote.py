@@ -78,7 +78,8 @@ def announced(card: DataCard) -> list[str]:
     for origin in dict.fromkeys(one.origin for one in wanted):
         patterns = [one.patterns for one in wanted if one.origin == origin]
         if origin.kind == "git":
-            files = [pins.of(origin)[path] for path in _paths(origin, patterns)]
+            folder = places.fetched(origin)
+            files = [pins.of(origin)[one] for one in _paths(origin, patterns) if not (folder / one).is_file()]
             sizes, licences = [pin.bytes for pin in files], dict.fromkeys(pin.licence for pin in files)
         else:
             sizes, licences = hub.sizes(origin, patterns), [card.licence]
