@@ -10,9 +10,9 @@ import pytest
 from conftest import Hub
 
 from xlscale.__main__ import main
-from xlscale.acquire import ensure
+from xlscale.acquire import ensure, remote
 from xlscale.acquire import hub as download
-from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
+from xlscale.acquire.external import columns, conllu, convert, inputs, mewslix, readers
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Repository, Source
 from xlscale.commands import check
@@ -240,7 +240,7 @@ def test_the_gold_pairs_of_bucc_lie_beside_and_are_checked(tmp_path, gold, messa
 
 def test_both_gold_files_of_bucc_are_read_and_pinned(given):
     card = catalogue.data_card("bucc2018")
-    named = {name for name, _ in convert.files(card)}
+    named = {name for name, _ in inputs.files(card)}
     assert {"$XLSCALE_XTREME/bucc2018/de-en.dev.gold", "$XLSCALE_LABELS/bucc2018/test-de.tsv"} <= named
     rows = convert.rows(card).to_pandas()
     for pool, part in rows.groupby("pool"):
@@ -723,7 +723,7 @@ def test_a_library_that_is_content_with_what_is_there_is_not_believed(shards, mo
     hub = Hub(shards, monkeypatch)
     monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: None)  # as it does where the hub cannot be reached
     with pytest.raises(XlscaleError, match=r"sciq: data/train-.*: could not be downloaded \(the hub cannot be reached"):
-        download.fetch(catalogue.data_card("sciq"))
+        remote.fetch(catalogue.data_card("sciq"))
 
 
 def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
@@ -747,13 +747,13 @@ def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
     card = catalogue.data_card("sciq")
     claimed = card.source.origins["sciq"].model_copy(update={"revision": "d" * 40, "status": "verified"})
     verified = card.model_copy(update={"source": card.source.model_copy(update={"origins": {"sciq": claimed}})})
-    assert convert.make(verified, download.fetch(verified)).revisions == {"allenai/sciq": None}
+    assert convert.make(verified, remote.fetch(verified)).revisions == {"allenai/sciq": None}
     lock = catalogue.lock_path("sciq")
     lock.write_text(lock.read_text().replace('"allenai/sciq": null', f'"allenai/sciq": "{"e" * 40}"'))
     manifest.state([catalogue.LOCKS])
     catalogue.clear_caches()
     message = f"sciq: revision: expected {'d' * 40} of allenai/sciq as in the card, got {'e' * 40} in .*delete the lock"
-    for refused in (download.fetch, convert.make, convert.ensure, load.table):
+    for refused in (remote.fetch, convert.make, convert.ensure, load.table):
         with pytest.raises(XlscaleError, match=message):
             refused(verified)
     monkeypatch.setattr(check, "_unreachable", lambda *_: "")
@@ -791,7 +791,7 @@ def test_half_a_repository_of_the_user_s_own_is_not_filled_up(given, monkeypatch
     shutil.rmtree(own / "allenai" / "sciq" / "default" / "train")
     monkeypatch.setenv(places.HUB, str(own))
     with pytest.raises(XlscaleError, match=r"allenai/sciq: expected all of its files below \$XLSCALE_HUB or none"):
-        download.fetch(catalogue.data_card("sciq"))
+        remote.fetch(catalogue.data_card("sciq"))
     assert not hub.given
 
 
@@ -836,7 +836,7 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     convert.make(catalogue.data_card("sciq"))
     assert main(["data", "check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()
-    table = {line.split()[0]: line for line in out.splitlines()[1:]}
+    table = {line.split()[0]: line for line in out.split("\n\n")[0].splitlines()[1:]}
     # What was locked from files that are here is asked of no one.
     assert " no " not in table["sciq"] and "as locked" in table["sciq"] and "train 16" in table["sciq"]
     assert " no " in table["scitail"] and "not locked" in table["scitail"]

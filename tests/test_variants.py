@@ -32,8 +32,8 @@ def test_a_variant_goes_by_its_own_name_and_says_what_differs(name):
     assert (card.family, card.metric, card.chance, card.labels) == (
         *(original.family, original.metric, original.chance, original.labels),
     )
-    used = {place.origin for part in card.source.parts for place in part.places}
-    assert set(card.source.origins) == used
+    places = [place for part in card.source.parts for place in part.places]
+    assert set(card.source.origins) == {name for one in places for name in (one.origin, one.labels_origin) if name}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

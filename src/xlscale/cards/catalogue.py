@@ -120,6 +120,18 @@ def locked(name: str) -> Lock:
     return found
 
 
+def other_sizes(name: str) -> str:
+    """The first split of a locked set whose number of rows is not what its card says, and how many more there are;
+    nothing where all are."""
+    found, here = [], locked(name).splits
+    for split, languages in documented(name).splits.items():
+        for language, rows in languages.items():
+            got = here.get(split, {}).get(language, 0)
+            if rows is not None and rows != got:
+                found.append(f"{split}, {language}: expected {rows} rows as in the card, got {got}")
+    return "".join(found[:1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
 def card(name: str) -> DataCard | ModelCard:
     """The card of a data set or of a model. Raises XlscaleError for an unknown name or a broken card."""
     if name in (models := names("models")):

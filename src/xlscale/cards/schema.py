@@ -123,6 +123,8 @@ class ModelCard(Strict):
         packaged = (self.package, self.member, self.member_sha256)
         if (None in packaged) if self.source is None else (packaged != (None, None, None)):
             raise ValueError("package, member, member_sha256: a model has all of them, or a source")
+        if self.source and self.source.kind == "git":
+            raise ValueError("source: kind: expected hub or folder for a model, got 'git'")
         if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
             raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
         return self

@@ -48,7 +48,8 @@ def card(variant: Variant, original: DataCard, where: str) -> DataCard:
         values |= {"recipe": None, "stages": []}
     parts = [part.model_dump() for part in _parts(variant, original)]
     origins = {name: origin.model_dump() for name, origin in (original.source.origins | variant.source.origins).items()}
-    used = {place["origin"] for part in parts for place in part["places"]}
+    places = [place for part in parts for place in part["places"]]
+    used = {place[field] for place in places for field in ("origin", "labels_origin")}
     values["source"] |= {"origins": {name: origins[name] for name in origins if name in used}, "parts": parts}
     return parse(DataCard, values, where)
 

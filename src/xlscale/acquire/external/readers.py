@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,8 +78,23 @@ def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
 
 
 def _labelled(path: Path, records: Iterator[Record], labels: Path | None) -> Iterator[Record]:
-    """The records, each with the ``label`` of its line in the other file if there is one."""
+    """The records, each with the ``label`` of its line in the other file if there is one: that of its line, or where
+    that file begins with the names of columns, that of its row in the column ``label``."""
     return (one | {"label": label} for one, label in beside(path, records, labels)) if labels else records
+
+
+def _labels(path: Path) -> Iterator[str]:
+    lines = text_lines(path)
+    head = [*islice(lines, 1)]
+    names = head[0].split("\t") if head else []
+    if len(names) < 2 or "label" not in names:
+        yield from chain(head, lines)
+        return
+    for number, line in enumerate(lines, 2):
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise XlscaleError(f"{relative(path)}, line {number}: expected {len(names)} fields, got {len(fields)}")
+        yield fields[names.index("label")]
 
 
 def _fields(path: Path, number: int, line: str) -> Record:
@@ -151,7 +166,7 @@ def _once(pairs: list[tuple[str, Any]]) -> Record:
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
     """Rows with the lines of ``labels``, without the blanks around them. Raises XlscaleError when there are more of one
     than of the other."""
-    for number, (row, label) in enumerate(zip_longest(rows, text_lines(labels)), 1):
+    for number, (row, label) in enumerate(zip_longest(rows, _labels(labels)), 1):
         if row is None or label is None:
             raise XlscaleError(f"{relative(labels)}, line {number}: expected a line for each of {relative(path)}")
         yield row, label.strip()
@@ -188,7 +203,7 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
 
 def squad(path: Path) -> Iterator[Record]:
     """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}, without empty
-    ones. Raises XlscaleError for a question that has no others."""
+    ones; and the paragraph's document_id, where it has one. Raises XlscaleError for a question that has no others."""
     with expecting(path, "SQuAD's JSON"):
         for article, paragraph in paragraphs(path):
             for question in paragraph["qas"]:
@@ -201,6 +216,7 @@ def squad(path: Path) -> Iterator[Record]:
                     "title": article.get("title", ""),
                     "question": question["question"],
                     "context": paragraph["context"],
+                    "document_id": paragraph.get("document_id"),
                     "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
                 }
 
