@@ -22,7 +22,10 @@ ALL = 10_000_000  # items: more than any target has
 Rates = Annotated[list[Rate], Field(min_length=1), Distinct]
 MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
-PUBLISHED = ("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target", "xtreme_r")
+PUBLISHED = (
+    *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
+    *("xtreme_r", "xtreme_r_small"),
+)
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
