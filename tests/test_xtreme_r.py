@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import FIXTURES
@@ -94,6 +95,34 @@ def test_every_target_is_scored_in_every_language(ran, model, target):
     assert set(cell["languages"]) == {*card.languages, *english}
     assert bool(cell["losses"]) == card.trained
     assert all(score["items"] > 0 and 0 <= score["value"] <= 1 for score in cell["languages"].values())
+
+
+RECORD = """
+import sys
+from pathlib import Path
+from xlscale.core.files import RUNS
+from xlscale.experiment import studies
+from xlscale.record import store
+folder = Path(sys.argv[2])
+cells = [cell for cell in studies.load(sys.argv[1]).cells() if cell.parameters.model == "tiny_xlm_r"]
+assert store.add(cells, folder, RUNS) == len(cells)
+assert {name: verdict for name, verdict in store.check(folder).items() if verdict != "ok"} == {}
+"""
+
+
+@pytest.mark.slow
+def test_what_is_recorded_follows_from_the_data_and_holds_no_text_of_them(all_ran, elsewhere, tmp_path):
+    sys.path.insert(0, str(FIXTURES))
+    import elsewhere as made
+
+    environment = os.environ | made.environment(elsewhere)
+    command = [sys.executable, "-c", RECORD, STUDY["name"], str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    recorded = {path.stem: str(pd.read_parquet(path).to_dict("list")) for path in tmp_path.glob("predictions/*")}
+    known = {word for words in sys.modules["hub"].LANGUAGES.values() for word in words if len(word) > 3}
+    assert len(recorded) > 30 and len(known) > 50
+    assert [(cell, word) for cell, content in recorded.items() for word in known if word in content] == []
 
 
 @pytest.mark.slow

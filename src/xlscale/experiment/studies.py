@@ -123,6 +123,7 @@ class Study(Strict):
     targets: Annotated[list[Name], Distinct]  # none: phase 2 is the last
     split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
+    precision: Literal["auto", "bf16", "float32"] = "auto"  # auto: bf16 where the machine has it
     intermediate_recipe: StudyRecipe
     target_recipes: dict[
         Name, StudyRecipe | Literal["reference"]
@@ -154,7 +155,7 @@ class Study(Strict):
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
-            values["precision"] = "auto"
+            values["precision"] = self.precision
             for recipe in self.recipes("intermediate", condition, model, layers, where):
                 second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
