@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -152,14 +152,17 @@ class Study(Strict):
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
         self.check_recipes()
+        recipes = cache(self.recipes)  # the same for all seeds and conditions
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
             values["precision"] = self.precision
-            for recipe in self.recipes("intermediate", condition, model, layers, where):
+            for recipe in recipes("intermediate", condition, model, layers, where):
                 second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
-                last += [("target", third) for third in self._targets(second, where)]
+                for target in self.targets:
+                    third = second | {"target": target, "split": self.split}
+                    last += [("target", third | own) for own in recipes("target", target, model, layers, where)]
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
@@ -178,11 +181,6 @@ class Study(Strict):
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
             raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
-
-    def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
-        for target in self.targets:
-            for third in self.recipes("target", target, values["model"], values["layers"], where):
-                yield values | {"target": target, "split": self.split} | third
 
     def recipes(self, role: Role, name: str, model: str, layers: int, where: str) -> list[dict[str, Any]]:
         """The recipe of the training on a data set at one rung, once per learning rate; ``role`` as in ``PREFIX``.
