@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="xlscale.score", description=__doc__, allow_abbrev=False)
     parser.add_argument("--predictions", type=Path, required=True, help="folder with <task>/test-<language>.<ext>")
     parser.add_argument("--labels", type=Path, required=True, help="the same with the true labels")
-    parser.add_argument("--benchmark", choices=benchmark.names(), default="xtreme-r")
+    parser.add_argument("--benchmark", default="xtreme-r", help="xtreme-r, xtreme, or a .yaml file like theirs")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="some tasks (default: all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all scores, unrounded, to this file")
     parser.add_argument("--allow-missing", action="store_true", help="mark missing files instead of stopping")

@@ -23,16 +23,18 @@ def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, f
 
 
 def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
-    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines.
+    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines, unless the task says
+    another number.
 
     Raises XlscaleError for another number of lines, what is no index, one that no candidate has, and for indices most
     of which are right if they are counted from 1.
     """
     gold, predicted = (_indices(source) for source in (labels, predictions))
     predictions.same_length(len(predicted), labels, len(gold))
+    most = task.candidates.get(labels.language, len(gold))
     for source, values in ((labels, gold), (predictions, predicted)):
-        if len(beyond := np.flatnonzero(values >= len(gold))):
-            expected = f"expected an index from 0 to {len(gold) - 1}"
+        if len(beyond := np.flatnonzero(values >= most)):
+            expected = f"expected an index from 0 to {most - 1}"
             raise source.fault(f"{expected}, got {values[beyond[0]]}", int(beyond[0]) + 1)
     right, later = (int((predicted == gold + shift).sum()) for shift in (0, 1))
     if later > CHANCE * max(right, 1):
