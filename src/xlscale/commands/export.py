@@ -151,4 +151,4 @@ def _describe(folder: Path, tasks: dict[str, Task], system: str) -> None:
     about = Benchmark(name="export", title="the exported tasks", citation="none", tasks=list(tasks.values()))
     write_text(folder / DESCRIPTION, yaml.safe_dump(about.model_dump(), sort_keys=False, allow_unicode=True))
     print(f"make score PREDICTIONS={folder / system} LABELS={folder / LABELS} BENCHMARK={folder / DESCRIPTION}")
-    print("A cell's value above is the mean over all languages but English; the scorer's averages are over all of them.")
+    print("The values are means over all languages but English; the scorer's averages are over all of them.")

@@ -23,8 +23,8 @@ def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, f
 
 
 def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
-    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines, unless the task says
-    another number.
+    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines unless the task says
+    otherwise.
 
     Raises XlscaleError for another number of lines, what is no index, one that no candidate has, and for indices most
     of which are right if they are counted from 1.

@@ -30,8 +30,13 @@ FAMILIES: dict[str, tuple[str, str, list[str]]] = {
 }
 # The metric of a card -> what the scorer calls it.
 METRIC = {
-    **{"accuracy": "accuracy", "token_accuracy": "accuracy", "p_at_1": "accuracy", "map_at_20": "map@20"},
-    **{"f1": "f1", "span_f1": "f1", "mining_f1": "f1"},
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "map_at_20": "map@20",
+    "mining_f1": "f1",
+    "p_at_1": "accuracy",
+    "span_f1": "f1",
+    "token_accuracy": "accuracy",
 }
 Files = tuple[str, str]  # of a language: predictions, labels
 
@@ -164,7 +169,8 @@ def _ranking(card: DataCard, part: pd.DataFrame, rows: pd.DataFrame) -> Files:
     answers = candidates[["item", "relevant"]].explode("relevant").groupby("relevant")["item"].agg(list)
     names = part["item"] + suffix
     ranked = [[one.partition(":")[2] for one in text.split()] for text in part["prediction"]]
-    return _json(dict(zip(names, ranked, strict=True))), _json(dict(zip(names, part["group"].map(answers), strict=True)))
+    gold = dict(zip(names, part["group"].map(answers), strict=True))
+    return _json(dict(zip(names, ranked, strict=True))), _json(gold)
 
 
 _WRITE: dict[str, Callable[[DataCard, pd.DataFrame, pd.DataFrame], Files]] = {
