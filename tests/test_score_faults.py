@@ -53,6 +53,8 @@ FAULTS = [
     ("udpos", "labels", "The\ncat\n\nsat\n", 1, "unknown label 'The'"),
     ("tatoeba", "predictions", "[3]\n[1]\n", 1, r"expected an index, got '\[3\]'"),
     ("tatoeba", "predictions", "1\n-1\n", 2, "expected an index, got '-1'"),
+    ("tatoeba", "predictions", "1\n00\n", 2, "expected an index, got '00'"),
+    ("tatoeba", "labels", "01\n0\n", 1, "expected an index, got '01'"),
     ("tatoeba", "predictions", "1\n", 2, "expected 2 lines"),
     ("tatoeba", "predictions", "2\n1\n", 1, "expected an index from 0 to 1, got 2"),
     ("tatoeba", "predictions", "1\n9999999999\n", 2, "expected an index from 0 to 1, got 9999999999"),
@@ -89,6 +91,7 @@ FAULTS = [
     ("bucc2018", "predictions", "a\tA\tnan\n", 1, "expected a finite number as score"),
     ("bucc2018", "predictions", "a\tA\thigh\n", 1, "expected a finite number as score, got 'high'"),
     ("bucc2018", "predictions", "a\tA\t0.5\n", None, "dev-de.tsv.* not found: the scores in .* need a threshold"),
+    ("bucc2018", "labels", "a\tA\nb\tB\na\tB\n", 3, "source id 'a': expected in one pair"),
     ("bucc2018", "labels", "a\tA\t1\n", 1, "expected source id, tab, target id"),
 ]  # fmt: skip
 
@@ -236,11 +239,13 @@ def test_files_of_unknown_languages_are_named(folder, capsys):
 
 
 def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(folder, "--benchmark", "xglue")
-    assert stopped.value.code == 2
+    assert run(folder, "--benchmark", "xglue") == 1
+    assert run(folder, "--benchmark", str(folder / "mine.yaml")) == 1
     assert run(folder, "--tasks", "xnli", "--json", str(folder / "predictions" / "xnli")) == 1
-    assert capsys.readouterr().err.strip().count("\n") > 0  # argparse's usage and ours
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("unknown benchmark 'xglue': expected one of xtreme, xtreme-r, or a .yaml file")
+    assert lines[1].endswith("mine.yaml: not found")
 
 
 @pytest.mark.parametrize(
@@ -252,6 +257,7 @@ def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, cap
         ({"languages": ["ar", "ar"]}, "languages: expected each once"),
         ({"file": "../{language}"}, "file"),
         ({"development": "dev-{language}.tsv"}, "development: expected for pairs"),
+        ({"candidates": {"ar": 5}}, "candidates: expected for indices"),
         ({"extra": 1}, "extra"),
     ],
 )

@@ -76,7 +76,7 @@ def _chosen(cells: str, study: str) -> tuple[list[tuple[Result, Path]], list[str
             cell = cells_.from_spec(result.model_dump(include={"id", "phase", "parameters"}), f"cell {name}")
         else:
             cell = runner.find(name)
-            result, path = result_of(cell), RUNS / name / PREDICTIONS
+            result, path = result_of(cell, RUNS), RUNS / name / PREDICTIONS
         if not _evaluated(cell.phase, cell.parameters):
             raise XlscaleError(f"CELLS: {name}: expected a target cell that is evaluated on test")
         if result is None or result.status == "failed":
@@ -123,7 +123,7 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
     if (sha256 := digest(table)) != result.predictions_sha256:
         raise XlscaleError(f"{relative(path)}: predictions_sha256: expected {result.predictions_sha256}, got {sha256}")
     predictions = table.select(["language", "item", "prediction"]).to_pandas().astype(str)
-    rows = _rows(card.name)
+    rows = rows_of(card.name)
     asked = layout.asked(card, rows, predictions)
     task = layout.described(card, asked, rows)
     files = {task.file.format(language=one): texts for one, texts in layout.files(card, asked, rows)}
@@ -132,7 +132,7 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
 
 
 @cache
-def _rows(name: str) -> pd.DataFrame:
+def rows_of(name: str) -> pd.DataFrame:
     """What is read of the test split of a data set, see ``layout.FAMILIES``."""
     card = data_card(name)
     rows = load.splits(card)["test"]

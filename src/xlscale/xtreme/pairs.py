@@ -22,10 +22,10 @@ Pair = tuple[str, str]
 def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """``f1``, ``precision``, ``recall``, 0 to 100 (Zweigenbaum et al. 2018).
 
-    Raises XlscaleError for a line of another form, a pair twice, ids of the other side or none that the labels know,
-    and for scores without development data.
+    Raises XlscaleError for a line of another form, a pair twice, a source in two true pairs, ids of the other side or
+    none that the labels know, and for scores without development data.
     """
-    gold, predicted = read_pairs(labels, scores=False), read_pairs(predictions)
+    gold, predicted = _read_gold(labels), read_pairs(predictions)
     _same_sides(predictions, predicted, labels, gold)
     found = set(predicted)
     if None not in predicted.values():
@@ -59,10 +59,21 @@ def _threshold(task: Task, predictions: Source, labels: Source) -> float:
     candidates = read_pairs(own)
     if None in candidates.values():
         raise own.fault("expected a score in every line, as in the test file", 1)
-    gold = read_pairs(true, scores=False)
+    gold = _read_gold(true)
     _same_sides(own, candidates, true, gold)
     correct = np.array([pair in gold for pair in candidates])
     return best_threshold(np.array(list(candidates.values())), correct, len(gold))
+
+
+def _read_gold(source: Source) -> dict[Pair, None]:
+    """True pairs. Raises XlscaleError for a source in two of them, as conversion does: it has one translation."""
+    gold = read_pairs(source, scores=False)
+    seen: set[str] = set()
+    for line, (name, _) in enumerate(gold, 1):
+        if name in seen:
+            raise source.fault(f"source id {name!r}: expected in one pair, got another one", line)
+        seen.add(name)
+    return gold
 
 
 def read_pairs(source: Source, scores: bool = True) -> dict[Pair, float | None]:
