@@ -114,6 +114,7 @@ REACHES = [
     ("export", "CELLS", "--cells={}"),
     ("export", "STUDY", "--study={}"),
     ("score", "PREDICTIONS", "--predictions={}"),
+    ("score", "AGAINST", "{}"),
     ("score", "LABELS", "--labels={}"),
     ("score", "BENCHMARK", "--benchmark={}"),
     ("score", "OPTIONS", "--options={}"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from xlscale.metrics.classification import accuracy
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, shortened
 
 CHANCE = 10  # times as many right ones in another count as in the expected one are no chance
@@ -105,3 +106,27 @@ def _objects(source: Source, known: list[str]) -> tuple[list[Any], np.ndarray]:
         if ids and len(ids) < line:
             raise source.fault("expected an idx in every line or in none", line)
     return list(ids), np.array(codes, np.int16)
+
+
+def label_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the number of a line."""
+    table = {label: code for code, label in enumerate(task.labels)}
+    gold, predicted = (source.codes(source.lines(), table) for source in (labels, predictions))
+    return Items.of(range(len(gold)), [predicted == gold])
+
+
+def index_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the number of a line."""
+    gold, predicted = (_indices(source) for source in (labels, predictions))
+    return Items.of(range(len(gold)), [predicted == gold])
+
+
+def json_label_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the label's ``idx``, or the number of
+    its line."""
+    ids, gold = _objects(labels, task.labels)
+    own, predicted = _objects(predictions, task.labels)
+    if ids and own:
+        place = {key: i for i, key in enumerate(own)}
+        predicted = predicted[[place[key] for key in ids]]
+    return Items.of(ids or range(len(gold)), [predicted == gold])

@@ -7,6 +7,7 @@ those at or above a threshold count, and the threshold is the one with the best 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from xlscale.metrics.classification import f1_precision_recall
 from xlscale.metrics.retrieval import best_threshold
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, shortened
 
 Pair = tuple[str, str]
@@ -25,14 +27,28 @@ def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, fl
     Raises XlscaleError for a line of another form, a pair twice, a source in two true pairs, ids of the other side or
     none that the labels know, and for scores without development data.
     """
+    found, gold = _read(task, predictions, labels)
+    values = f1_precision_recall(len(found & gold), len(found), len(gold), scale=100)
+    return dict(zip(("f1", "precision", "recall"), values, strict=True))
+
+
+def pair_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each source sentence of some pair adds to the score. Raises as ``score_pairs`` does."""
+    found, gold = _read(task, predictions, labels)
+    ids = sorted({source for source, _ in found | gold})
+    counts = (Counter(source for source, _ in pairs) for pairs in (found & gold, found, gold))
+    return Items.counted(task, ids, [np.array([count[one] for one in ids]) for count in counts])
+
+
+def _read(task: Task, predictions: Source, labels: Source) -> tuple[set[Pair], set[Pair]]:
+    """Predicted pairs and true ones."""
     gold, predicted = _read_gold(labels), read_pairs(predictions)
     _same_sides(predictions, predicted, labels, gold)
     found = set(predicted)
     if None not in predicted.values():
         threshold = _threshold(task, predictions, labels)
         found = {pair for pair, score in predicted.items() if score >= threshold}
-    values = f1_precision_recall(len(found & gold.keys()), len(found), len(gold), scale=100)
-    return dict(zip(("f1", "precision", "recall"), values, strict=True))
+    return found, set(gold)
 
 
 def _same_sides(predictions: Source, predicted: Iterable[Pair], labels: Source, gold: Iterable[Pair]) -> None:
