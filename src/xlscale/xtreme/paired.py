@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from xlscale.core.files import bounded
 from xlscale.core.format import probability
 from xlscale.xtreme.benchmark import Benchmark, Task
 from xlscale.xtreme.folders import FORMATS, ITEMS, chosen, missing, sources
@@ -155,7 +156,7 @@ def _difference(items: int, scores: Sequence[float], drawn: np.ndarray, free: in
 
 def table(found: Sequence[Comparison], both: tuple[Path, Path]) -> str:
     """Every task by language, and which languages are tied."""
-    parts = [f"A: {both[0]}\nB: {both[1]}\n"]
+    parts = [bounded(f"A: {both[0]}\nB: {both[1]}\n")]
     for one in found:
         unit = "parallel item: the same in several languages is one" if one.task.parallel else "item of a language"
         metrics = " and ".join(one.task.score)
