@@ -16,7 +16,7 @@ BENCHMARK ?= xtreme-r
 
 # A value reaches a command as it was given, through the environment: no line below has one in its text, and none is
 # expanded by make. A variable that no target knows is an error, since it would change nothing.
-VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OPTIONS
+VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(firstword $(filter-out $(VARIABLES) PYTHON3 PY,$(GIVEN)))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no target knows this variable, expected one of $(VARIABLES)))
@@ -29,7 +29,7 @@ jobs := $${JOBS:+--jobs="$$JOBS"}
 cards := $(if $(CARD),-- $$CARD,$(study))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check score
+.PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check export score
 .PHONY: add-source bench explore lint clean
 
 help:  ## this list
@@ -91,10 +91,14 @@ data-fetch: $(READY)  ## get and lock data and models that are not in this repos
 data-check: $(READY)  ## are they reachable, and of the revision, hash and size that is locked?  STUDY=... | CARD=...
 	@set -f; $(XLSCALE) data check $(cards)
 
-score: $(READY)  ## score a folder of predictions  PREDICTIONS=dir LABELS=dir [BENCHMARK=xtreme-r|xtreme] [OPTIONS=]
+export: $(READY)  ## write what cells predicted in XTREME's layout  OUT=dir [CELLS=ids|stated|all] [STUDY=]
+	$(call needed,OUT,a new folder)
+	@$(XLSCALE) export $(study) --cells="$$CELLS" --out="$$OUT"
+
+score: $(READY)  ## score a folder of predictions, or two  PREDICTIONS=dir LABELS=dir [AGAINST=dir] [BENCHMARK=] [OPTIONS=]
 	$(call needed,PREDICTIONS,a folder of predictions)
 	$(call needed,LABELS,a folder of labels)
-	@"$$PY" -m xlscale.score --predictions="$$PREDICTIONS" --labels="$$LABELS" --benchmark="$$BENCHMARK" --options="$$OPTIONS"
+	@"$$PY" -m xlscale.score $(if $(AGAINST),--paired "$$PREDICTIONS" "$$AGAINST",--predictions="$$PREDICTIONS") --labels="$$LABELS" --benchmark="$$BENCHMARK" --options="$$OPTIONS"
 
 add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
 	$(call needed,FILE,a .csv or .csv.gz file (see data_manifest/published/))

@@ -119,7 +119,11 @@ REACHES = [
     ("data-fetch", "STUDY", "--study={}"),
     ("data-check", "STUDY", "--study={}"),
     ("add-source", "FILE", "{}"),
+    ("export", "OUT", "--out={}"),
+    ("export", "CELLS", "--cells={}"),
+    ("export", "STUDY", "--study={}"),
     ("score", "PREDICTIONS", "--predictions={}"),
+    ("score", "AGAINST", "{}"),
     ("score", "LABELS", "--labels={}"),
     ("score", "BENCHMARK", "--benchmark={}"),
     ("score", "OPTIONS", "--options={}"),
@@ -149,7 +153,7 @@ HOSTILE = [
 def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, variable, argument):
     # Each value is tried on a few of the variables, and on every variable several of them.
     first = REACHES.index((target, variable, argument))
-    needed = ["PREDICTIONS=p", "LABELS=l"] if target == "score" else []
+    needed = {"score": ["PREDICTIONS=p", "LABELS=l"], "export": ["OUT=o"]}.get(target, [])
     for value in HOSTILE[first % 3 :: 3]:
         others = [one for one in needed if not one.startswith(f"{variable}=")]
         assert argument.format(value) in told(target, *others, f"{variable}={value}")

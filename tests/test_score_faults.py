@@ -58,6 +58,8 @@ FAULTS = [
     ("udpos", "labels", "The\ncat\n\nsat\n", 1, "unknown label 'The'"),
     ("tatoeba", "predictions", "[3]\n[1]\n", 1, r"expected an index, got '\[3\]'"),
     ("tatoeba", "predictions", "1\n-1\n", 2, "expected an index, got '-1'"),
+    ("tatoeba", "predictions", "1\n00\n", 2, "expected an index, got '00'"),
+    ("tatoeba", "labels", "01\n0\n", 1, "expected an index, got '01'"),
     ("tatoeba", "predictions", "1\n", 2, "expected 2 lines"),
     ("tatoeba", "predictions", "2\n1\n", 1, "expected an index from 0 to 1, got 2"),
     ("tatoeba", "predictions", "1\n9999999999\n", 2, "expected an index from 0 to 1, got 9999999999"),
@@ -100,6 +102,7 @@ FAULTS = [
     ("bucc2018", "predictions", "a\tA\t1e999\n", 1, "expected a finite number as score, got '1e999'"),
     ("bucc2018", "predictions", "a\tA\thigh\n", 1, "expected a finite number as score, got 'high'"),
     ("bucc2018", "predictions", "a\tA\t0.5\n", None, "dev-de.tsv.* not found: the scores in .* need a threshold"),
+    ("bucc2018", "labels", "a\tA\nb\tB\na\tB\n", 3, "source id 'a': expected in one pair"),
     ("bucc2018", "labels", "a\tA\t1\n", 1, "expected source id, tab, target id"),
 ]  # fmt: skip
 
@@ -247,11 +250,13 @@ def test_files_of_unknown_languages_are_named(folder, capsys):
 
 
 def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(folder, "--benchmark", "xglue")
-    assert stopped.value.code == 2
+    assert run(folder, "--benchmark", "xglue") == 1
+    assert run(folder, "--benchmark", str(folder / "mine.yaml")) == 1
     assert run(folder, "--tasks", "xnli", "--json", str(folder / "predictions" / "xnli")) == 1
-    assert capsys.readouterr().err.strip().count("\n") > 0  # argparse's usage and ours
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("unknown benchmark 'xglue': expected one of xtreme, xtreme-r, or a .yaml file")
+    assert lines[1].endswith("mine.yaml: not found")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +268,7 @@ def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, cap
         ({"languages": ["ar", "ar"]}, "languages: expected each once"),
         ({"file": "../{language}"}, "file"),
         ({"development": "dev-{language}.tsv"}, "development: expected for pairs"),
+        ({"candidates": {"ar": 5}}, "candidates: expected for indices"),
         ({"extra": 1}, "extra"),
     ],
 )
@@ -295,7 +301,7 @@ def test_the_first_missing_file_is_named_before_anything_is_read(folder):
 def test_what_is_there_twice_in_a_long_list_is_found_at_once(tmp_path):
     """By looking at each once: a million of them, compared with one another, would take days."""
     many = [f"c{number}" for number in range(200_000)]
-    _, name = folder_of("mewslix", tmp_path, predictions=json.dumps({"m1": [*many, many[-1]]}))
+    folder, name = folder_of("mewslix", tmp_path, predictions=json.dumps({"m1": [*many, many[-1]]}))
     began = time.monotonic()
     with pytest.raises(XlscaleError, match="duplicate candidate 'c199999'"):
         score_one("mewslix", folder, name)

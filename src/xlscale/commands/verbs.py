@@ -153,6 +153,25 @@ VERBS = [
         (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb plan lists them"}),),
     ),
     Verb(
+        "export",
+        "write what cells predicted, and the labels, as files that `make score` and XTREME's own program read",
+        "export --cells stated --out exported",
+        "commands.export:export",
+        (
+            (
+                "--cells",
+                {
+                    "default": "stated",
+                    "metavar": "IDS",
+                    "help": "ids of target cells with spaces between, or those of the study: stated, all "
+                    "(default: stated)",
+                },
+            ),
+            ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"}),
+            STUDY,
+        ),
+    ),
+    Verb(
         "paper",
         "rebuild figures, numbers and paper/paper.pdf from the record, where something that they depend on has changed",
         "paper --study pilot",

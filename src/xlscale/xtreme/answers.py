@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from xlscale.metrics.answers import match, normaliser
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, line_of, same_ids, shortened
 
 
@@ -17,15 +20,27 @@ def score_answers(task: Task, predictions: Source, labels: Source) -> dict[str, 
 
     Raises XlscaleError for broken JSON, a question without prediction, and a prediction without question.
     """
+    _, found = _scored(task.metrics, predictions, labels)
+    return {metric: 100 * sum(values) / len(values) for metric, values in found.items()}
+
+
+def answer_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each question adds to the score. Raises as ``score_answers`` does."""
+    ids, found = _scored(task.score, predictions, labels)
+    return Items.of(ids, [np.array(found[metric]) for metric in task.score])
+
+
+def _scored(wanted: list[str], predictions: Source, labels: Source) -> tuple[list[str], dict[str, tuple[float, ...]]]:
+    """Ids of the questions, and metric -> their scores, 0 to 1."""
     gold, predicted = read_questions(labels), read_answers(predictions)
     same_ids(predictions, predicted, labels, gold)
-    found: dict[str, float] = {}
+    found: dict[str, tuple[float, ...]] = {}
     for prefix, name in (("", "squad"), ("mlqa_", "mlqa")):
         metrics, normalise = (prefix + "exact_match", prefix + "f1"), normaliser(name, predictions.language)
-        if set(metrics) & set(task.metrics):
+        if set(metrics) & set(wanted):
             scores = zip(*(match(predicted[key], answers, normalise) for key, answers in gold.items()), strict=True)
-            found |= {metric: 100 * sum(part) / len(gold) for metric, part in zip(metrics, scores, strict=True)}
-    return found
+            found |= dict(zip(metrics, scores, strict=True))
+    return [*gold], found
 
 
 def read_answers(source: Source) -> dict[str, str]:

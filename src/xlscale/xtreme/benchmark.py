@@ -6,6 +6,7 @@ A task more, or a language more, is a line of YAML; only a file format that is n
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -39,6 +40,8 @@ class Task(Strict):
     metrics: list[str] = Field(min_length=1)  # what is shown
     score: list[str] = Field(min_length=1)  # the metrics whose mean is the task's score
     languages: list[Language] = Field(min_length=1)
+    candidates: dict[Language, int] = {}  # indices: how many there are, where it is not one per line
+    parallel: bool = False  # what has one id, or where there are none one line, is the same item in every language
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -53,6 +56,8 @@ class Task(Strict):
             raise ValueError("labels: expected for labels, json_labels and tags, and for nothing else")
         if (self.development is not None) != (self.format == "pairs"):
             raise ValueError("development: expected for pairs, and for nothing else")
+        if self.candidates and self.format != "indices":
+            raise ValueError("candidates: expected for indices, and for nothing else")
         return self
 
 
@@ -84,9 +89,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Benchmark:
-    """Read a benchmark's description. Raises XlscaleError for an unknown name or a broken description."""
+    """Read a benchmark's description, by its name or from a file of yours, such as `make export` writes. Raises
+    XlscaleError for an unknown name or a broken description."""
+    if name.endswith(".yaml"):
+        return parse(Benchmark, read_yaml(Path(name)), name)
     if name not in names():
-        raise XlscaleError(f"unknown benchmark {name!r}: expected one of {', '.join(names())}")
+        raise XlscaleError(f"unknown benchmark {name!r}: expected one of {', '.join(names())}, or a .yaml file")
     path = MANIFEST / "benchmarks" / f"{name.replace('-', '_')}.yaml"
     found = parse(Benchmark, read_yaml(path), relative(path))
     if found.name != name:

@@ -6,18 +6,22 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from xlscale.core.files import XlscaleError, bounded, writable, write_json
 from xlscale.xtreme import benchmark, report
+from xlscale.xtreme.benchmark import Benchmark
 from xlscale.xtreme.folders import score_folders
 
 
 def main(arguments: list[str]) -> int:
     """Score, print the table, write the JSON; 0 if all is well, 1 after a fault."""
     parser = argparse.ArgumentParser(prog="xlscale.score", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--predictions", type=Path, required=True, help="folder with <task>/test-<language>.<ext>")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--predictions", type=Path, help="folder with <task>/test-<language>.<ext>")
+    given.add_argument("--paired", type=Path, nargs=2, metavar=("A", "B"), help="two of them, to be compared")
     parser.add_argument("--labels", type=Path, required=True, help="the same with the true labels")
-    parser.add_argument("--benchmark", choices=benchmark.names(), default="xtreme-r")
+    parser.add_argument("--benchmark", default="xtreme-r", help="xtreme-r, xtreme, or a .yaml file like theirs")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="some tasks (default: all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all scores, unrounded, to this file")
     parser.add_argument("--allow-missing", action="store_true", help="mark missing files instead of stopping")
@@ -35,16 +39,29 @@ def main(arguments: list[str]) -> int:
         if options.json:
             writable(options.json)
         description = benchmark.load(options.benchmark)
-        scores = score_folders(
-            description, options.predictions, options.labels, options.tasks, allow_missing=options.allow_missing
-        )
+        text, values = (_compared if options.paired else _scored)(description, options)
         if options.json:
-            write_json(options.json, report.document(scores))
+            write_json(options.json, values)
     except XlscaleError as error:
         print(f"xlscale.score: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(bounded(f"xlscale.score: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 1
-    print(report.table(scores), end="")
+    print(text, end="")
     return 0
+
+
+def _scored(description: Benchmark, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    scores = score_folders(
+        description, options.predictions, options.labels, options.tasks, allow_missing=options.allow_missing
+    )
+    return report.table(scores), report.document(scores)
+
+
+def _compared(description: Benchmark, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from xlscale.xtreme import paired  # imports statsmodels, which takes a second
+
+    both = tuple(options.paired)
+    found = paired.compare_folders(description, both, options.labels, options.tasks, options.allow_missing)
+    return paired.table(found, both), paired.document(found)

@@ -12,13 +12,21 @@ from pathlib import Path
 from statistics import fmean
 
 from xlscale.core.files import XlscaleError, printable
-from xlscale.xtreme.answers import score_answers
+from xlscale.xtreme.answers import answer_items, score_answers
 from xlscale.xtreme.benchmark import Benchmark, Task
-from xlscale.xtreme.labels import score_indices, score_json_labels, score_labels
-from xlscale.xtreme.pairs import score_pairs
-from xlscale.xtreme.ranking import score_ranking
+from xlscale.xtreme.items import Items
+from xlscale.xtreme.labels import (
+    index_items,
+    json_label_items,
+    label_items,
+    score_indices,
+    score_json_labels,
+    score_labels,
+)
+from xlscale.xtreme.pairs import pair_items, score_pairs
+from xlscale.xtreme.ranking import ranking_items, score_ranking
 from xlscale.xtreme.source import Source
-from xlscale.xtreme.tags import score_tags
+from xlscale.xtreme.tags import score_tags, tag_items
 
 FORMATS: dict[str, Callable[[Task, Source, Source], dict[str, float]]] = {
     "labels": score_labels,
@@ -28,6 +36,15 @@ FORMATS: dict[str, Callable[[Task, Source, Source], dict[str, float]]] = {
     "answers": score_answers,
     "pairs": score_pairs,
     "ranking": score_ranking,
+}
+ITEMS: dict[str, Callable[[Task, Source, Source], Items]] = {
+    "labels": label_items,
+    "json_labels": json_label_items,
+    "indices": index_items,
+    "tags": tag_items,
+    "answers": answer_items,
+    "pairs": pair_items,
+    "ranking": ranking_items,
 }
 
 
@@ -80,24 +97,37 @@ def score_folders(
     Raises XlscaleError for the first fault: an unknown task, a missing file (before anything is scored; not if
     ``allow_missing`` and something is there), and whatever the readers find in a file.
     """
-    tasks = _chosen(benchmark, names)
-    for folder in (predictions, labels):
+    tasks = chosen(benchmark, names)
+    absent = missing(benchmark, tasks, (predictions, labels), allow_missing)
+    found = {task.name: _score_task(task, predictions, labels, absent[task.name]) for task in tasks}
+    return Scores(benchmark, found, _ignored(predictions, tasks))
+
+
+def missing(
+    benchmark: Benchmark, tasks: Sequence[Task], folders: Sequence[Path], allow_missing: bool
+) -> dict[str, dict[str, str]]:
+    """By task and language the files that one of ``folders``, the labels last, lacks.
+
+    Raises XlscaleError for a folder that is not there, and for the first such file; if ``allow_missing``, where there
+    is nothing else.
+    """
+    for folder in folders:
         if not folder.is_dir():
             raise XlscaleError(f"{folder}: not found: expected a folder with a folder per task")
-    absent = {task.name: _missing(task, predictions, labels) for task in tasks}
-    faults = [fault for missing in absent.values() for fault in missing.values()]
+    absent = {task.name: _missing(task, *folders) for task in tasks}
+    faults = [fault for found in absent.values() for fault in found.values()]
     if faults and not allow_missing:
         more = f" (and {len(faults) - 1} more: --allow-missing marks them in the table)" if len(faults) > 1 else ""
         raise XlscaleError(f"{faults[0]}{more}")
     if len(faults) == sum(len(task.languages) for task in tasks):
         raise XlscaleError(
-            f"{predictions}: nothing to score: no task of {benchmark.name} has a file here and in {labels}"
+            f"{folders[0]}: nothing to score: no task of {benchmark.name} has a file here and in {folders[-1]}"
         )
-    found = {task.name: _score_task(task, predictions, labels, absent[task.name]) for task in tasks}
-    return Scores(benchmark, found, _ignored(predictions, tasks))
+    return absent
 
 
-def _chosen(benchmark: Benchmark, names: Sequence[str]) -> list[Task]:
+def chosen(benchmark: Benchmark, names: Sequence[str]) -> list[Task]:
+    """The tasks of these names, or all. Raises XlscaleError for an unknown one."""
     known = [task.name for task in benchmark.tasks]
     for name in names:
         if name not in known:
@@ -107,15 +137,16 @@ def _chosen(benchmark: Benchmark, names: Sequence[str]) -> list[Task]:
     return [task for task in benchmark.tasks if not names or task.name in names]
 
 
-def _sources(task: Task, language: str, *folders: Path) -> list[Source]:
+def sources(task: Task, language: str, *folders: Path) -> list[Source]:
+    """A task's file of a language in each folder."""
     name = task.file.format(language=language)
     return [Source(folder / task.name / name, task.name, language) for folder in folders]
 
 
-def _missing(task: Task, predictions: Path, labels: Path) -> dict[str, str]:
+def _missing(task: Task, *folders: Path) -> dict[str, str]:
     found = {}
     for language in task.languages:
-        for source in _sources(task, language, predictions, labels):
+        for source in sources(task, language, *folders):
             if not source.path.is_file():
                 found.setdefault(language, str(source.fault("not found")))
     return found
@@ -124,7 +155,7 @@ def _missing(task: Task, predictions: Path, labels: Path) -> dict[str, str]:
 def _score_task(task: Task, predictions: Path, labels: Path, missing: dict[str, str]) -> TaskScores:
     score = FORMATS[task.format]
     languages = {
-        language: score(task, *_sources(task, language, predictions, labels))
+        language: score(task, *sources(task, language, predictions, labels))
         for language in task.languages
         if language not in missing
     }

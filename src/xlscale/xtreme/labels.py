@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from xlscale.metrics.classification import accuracy
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, shortened
 
 CHANCE = 10  # times as many right ones in another count as in the expected one are no chance
+# As conversion reads them: 007 names no candidate there, and to XTREME's program it is not 7.
+_INDEX = re.compile(r"0|[1-9][0-9]{0,14}")
 MANY = 100  # from so many items on, labels that are all the same are not labels
 
 
@@ -23,16 +27,18 @@ def score_labels(task: Task, predictions: Source, labels: Source) -> dict[str, f
 
 
 def score_indices(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
-    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines.
+    """Accuracy, 0 to 100, of an index per line, from 0; a language has as many candidates as lines unless the task says
+    otherwise.
 
     Raises XlscaleError for another number of lines, what is no index, one that no candidate has, and for indices most
     of which are right if they are counted from 1.
     """
     gold, predicted = (_indices(source) for source in (labels, predictions))
     predictions.same_length(len(predicted), labels, len(gold))
+    most = task.candidates.get(labels.language, len(gold))
     for source, values in ((labels, gold), (predictions, predicted)):
-        if len(beyond := np.flatnonzero(values >= len(gold))):
-            expected = f"expected an index from 0 to {len(gold) - 1}"
+        if len(beyond := np.flatnonzero(values >= most)):
+            expected = f"expected an index from 0 to {most - 1}"
             raise source.fault(f"{expected}, got {values[beyond[0]]}", int(beyond[0]) + 1)
     right, later = (int((predicted == gold + shift).sum()) for shift in (0, 1))
     if later > CHANCE * max(right, 1):
@@ -81,7 +87,7 @@ def _several(gold: np.ndarray, labels: Source) -> None:
 def _indices(source: Source) -> np.ndarray:
     rows = [row.strip() for row in source.lines()]
     for line, row in enumerate(rows, 1):
-        if not (row.isascii() and row.isdigit() and len(row) < 16):
+        if not _INDEX.fullmatch(row):
             raise source.fault(f"expected an index, got {shortened(row)}", line)
     return np.array(rows).astype(np.int64)
 
@@ -105,3 +111,27 @@ def _objects(source: Source, known: list[str]) -> tuple[list[Any], np.ndarray]:
         if ids and len(ids) < line:
             raise source.fault("expected an idx in every line or in none", line)
     return list(ids), np.array(codes, np.int16)
+
+
+def label_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the number of a line."""
+    table = {label: code for code, label in enumerate(task.labels)}
+    gold, predicted = (source.codes(source.lines(), table) for source in (labels, predictions))
+    return Items.of(range(len(gold)), [predicted == gold])
+
+
+def index_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the number of a line."""
+    gold, predicted = (_indices(source) for source in (labels, predictions))
+    return Items.of(range(len(gold)), [predicted == gold])
+
+
+def json_label_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each line adds to the accuracy, of files that were scored; an id is the label's ``idx``, or the number of
+    its line."""
+    ids, gold = _objects(labels, task.labels)
+    own, predicted = _objects(predictions, task.labels)
+    if ids and own:
+        place = {key: i for i, key in enumerate(own)}
+        predicted = predicted[[place[key] for key in ids]]
+    return Items.of(ids or range(len(gold)), [predicted == gold])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from xlscale.metrics.classification import f1_precision_recall
 from xlscale.metrics.retrieval import best_threshold
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, shortened
 
 Pair = tuple[str, str]
@@ -25,17 +27,31 @@ _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
     """``f1``, ``precision``, ``recall``, 0 to 100 (Zweigenbaum et al. 2018).
 
-    Raises XlscaleError for a line of another form, a pair twice, ids of the other side or none that the labels know,
-    and for scores without development data.
+    Raises XlscaleError for a line of another form, a pair twice, a source in two true pairs, ids of the other side or
+    none that the labels know, and for scores without development data.
     """
-    gold, predicted = read_pairs(labels, scores=False), read_pairs(predictions)
+    found, gold = _read(task, predictions, labels)
+    values = f1_precision_recall(len(found & gold), len(found), len(gold), scale=100)
+    return dict(zip(("f1", "precision", "recall"), values, strict=True))
+
+
+def pair_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each source sentence of some pair adds to the score. Raises as ``score_pairs`` does."""
+    found, gold = _read(task, predictions, labels)
+    ids = sorted({source for source, _ in found | gold})
+    counts = (Counter(source for source, _ in pairs) for pairs in (found & gold, found, gold))
+    return Items.counted(task, ids, [np.array([count[one] for one in ids]) for count in counts])
+
+
+def _read(task: Task, predictions: Source, labels: Source) -> tuple[set[Pair], set[Pair]]:
+    """Predicted pairs and true ones."""
+    gold, predicted = _read_gold(labels), read_pairs(predictions)
     _same_sides(predictions, predicted, labels, gold)
     found = set(predicted)
     if None not in predicted.values():
         threshold = _threshold(task, predictions, labels)
         found = {pair for pair, score in predicted.items() if score >= threshold}
-    values = f1_precision_recall(len(found & gold.keys()), len(found), len(gold), scale=100)
-    return dict(zip(("f1", "precision", "recall"), values, strict=True))
+    return found, set(gold)
 
 
 def _same_sides(predictions: Source, predicted: Iterable[Pair], labels: Source, gold: Iterable[Pair]) -> None:
@@ -62,10 +78,21 @@ def _threshold(task: Task, predictions: Source, labels: Source) -> float:
     candidates = read_pairs(own)
     if None in candidates.values():
         raise own.fault("expected a score in every line, as in the test file", 1)
-    gold = read_pairs(true, scores=False)
+    gold = _read_gold(true)
     _same_sides(own, candidates, true, gold)
     correct = np.array([pair in gold for pair in candidates])
     return best_threshold(np.array(list(candidates.values())), correct, len(gold))
+
+
+def _read_gold(source: Source) -> dict[Pair, None]:
+    """True pairs. Raises XlscaleError for a source in two of them, as conversion does: it has one translation."""
+    gold = read_pairs(source, scores=False)
+    seen: set[str] = set()
+    for line, (name, _) in enumerate(gold, 1):
+        if name in seen:
+            raise source.fault(f"source id {name!r}: expected in one pair, got another one", line)
+        seen.add(name)
+    return gold
 
 
 def read_pairs(source: Source, scores: bool = True) -> dict[Pair, float | None]:

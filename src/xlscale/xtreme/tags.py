@@ -7,6 +7,7 @@ import numpy as np
 from xlscale.metrics.classification import f1_precision_recall
 from xlscale.metrics.spans import matched
 from xlscale.xtreme.benchmark import Task
+from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source
 
 
@@ -31,3 +32,20 @@ def _aligned(predictions: Source, predicted: np.ndarray, labels: Source, gold: n
         expected, got = ("a tag", "an empty line") if predicted[apart[0]] == 0 else ("an empty line", "a tag")
         raise predictions.fault(f"expected {expected} as in {labels.path}, got {got}", int(apart[0]) + 1)
     predictions.same_length(len(predicted), labels, len(gold))
+
+
+def tag_items(task: Task, predictions: Source, labels: Source) -> Items:
+    """What each sentence adds to the score, of files that were scored; an id is the number of a sentence."""
+    table = {"": 0} | {label: code for code, label in enumerate(task.labels, 1)}
+    gold, predicted = (source.codes(source.lines(), table) for source in (labels, predictions))
+    sentence = np.cumsum(gold == 0)
+
+    def counts(places: np.ndarray) -> np.ndarray:
+        return np.bincount(sentence[places], minlength=sentence[-1] + 1)
+
+    if task.score == ["accuracy"]:
+        words = np.flatnonzero(gold)
+        return Items.of(range(sentence[-1] + 1), [counts(words[(predicted == gold)[words]])], [counts(words)])
+    return Items.counted(
+        task, range(sentence[-1] + 1), [counts(ends - 1) for ends in matched(predicted, gold, task.labels)]
+    )

@@ -1,0 +1,164 @@
+"""The verb export: what cells predicted, as folders that ``make score`` and XTREME's own program read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from xlscale import tasks as families
+from xlscale.cards.catalogue import data_card
+from xlscale.cards.schema import DataCard
+from xlscale.commands.steps import Build
+from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative, write_text
+from xlscale.core.format import percent
+from xlscale.data import load
+from xlscale.engine import runner
+from xlscale.experiment import cells as cells_
+from xlscale.experiment.results import PREDICTIONS, Result, result_of
+from xlscale.metrics.predictions import SCORES, digest
+from xlscale.record import recompute, store
+from xlscale.xtreme import layout
+from xlscale.xtreme.benchmark import Benchmark, Task
+
+LABELS, DESCRIPTION = "labels", "benchmark.yaml"
+SELECTIONS = ("stated", "all")
+
+
+def export(cells: str, out: str, study: str) -> bool:
+    """Write what target cells predicted below ``out``, a folder per trained model and seed, and the labels of the same
+    items beside them; returns whether that could be done for all of them.
+
+    ``cells``: ids with spaces between, or "stated" or "all" of ``study``, as ``reproduce`` has them. Raises
+    XlscaleError for ids that are not of target cells evaluated on test, and for a folder that is not empty.
+    """
+    folder = Path(out)
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise XlscaleError(f"OUT={out}: expected a new folder or an empty one")
+    chosen, left = _chosen(cells, study)
+    tasks: dict[str, Task] = {}
+    systems = _systems([result for result, _ in chosen])
+    for result, path in chosen:
+        try:
+            written = _written(result, path, tasks)
+        except XlscaleError as error:
+            left.append(f"not exported: {result.id}: {error}")
+            continue
+        for name in systems[result.id]:
+            for file, text in written[0].items():
+                write_text(folder / name / file, text)
+            print(f"{folder / name / result.parameters['target']}: value {percent(result.value)} of {relative(path)}")
+        for file, text in written[1].items():
+            _write_label(folder / LABELS / file, text, result)
+    if tasks:
+        _describe(folder, tasks, min(path.name for path in folder.iterdir() if path.name != LABELS))
+    for line in left:
+        print(line)
+    return not left
+
+
+Files = dict[str, str]  # path below the folder of a system, or of the labels -> text
+
+
+def _chosen(cells: str, study: str) -> tuple[list[tuple[Result, Path]], list[str]]:
+    """Results and predictions of the cells that are asked for, and a line for each that there is nothing of."""
+    if cells in SELECTIONS:
+        names = [cell.id for cell in Build(study, "record", cells).chosen() if _evaluated(cell.phase, cell.parameters)]
+        if not names:
+            raise XlscaleError(f"studies/{study}.yaml: expected target cells that are evaluated on test, found none")
+    elif not (names := list(dict.fromkeys(cells.split()))):
+        raise XlscaleError("CELLS: expected ids of cells with spaces between, stated or all, got nothing")
+    recorded, found, left = store.results(), [], []
+    for name in names:
+        if name in recorded:
+            result, path = recorded[name], RESULTS / "predictions" / f"{name}.parquet"
+            cell = cells_.from_spec(result.model_dump(include={"id", "phase", "parameters"}), f"cell {name}")
+        else:
+            cell = runner.find(name)
+            result, path = result_of(cell, RUNS), RUNS / name / PREDICTIONS
+        if not _evaluated(cell.phase, cell.parameters):
+            raise XlscaleError(f"CELLS: {name}: expected a target cell that is evaluated on test")
+        if result is None or result.status == "failed":
+            why = "failed" if result else f"expected its result in results/ or runs/; make cell ID={name}"
+            left.append(f"not exported: {name}: {why}")
+        else:
+            found.append((result, path))
+    return found, left
+
+
+def _evaluated(phase: str, parameters: cells_.Parameters) -> bool:
+    return phase == "target" and parameters.split == "test"
+
+
+def _systems(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Cell id -> the folders that its predictions belong into: that of its model, rung, condition and seed.
+
+    What is not trained has no seed, and is the same beside every seed of the others. Raises XlscaleError for two cells
+    of one folder and target.
+    """
+    results = list(results)
+    stems, seeds = {}, {}
+    for result in results:
+        values = result.parameters
+        shuffled = ["shuffled"] if values["placebo"] else []
+        stem = stems[result.id] = "-".join([values["model"], f"k{values['layers']}", values["intermediate"], *shuffled])
+        seeds.setdefault(stem, set()).add(values["seed"])
+    found, taken = {}, {}
+    for result in results:
+        stem, seed = stems[result.id], result.parameters["seed"]
+        own = {seed} if seed else seeds[stem] - {0} or {0}
+        found[result.id] = [f"{stem}-s{one}" for one in sorted(own)]
+        for name in found[result.id]:
+            key = name, result.parameters["target"]
+            if (other := taken.setdefault(key, result.id)) != result.id:
+                raise XlscaleError(f"CELLS: {' of '.join(key[::-1])}: expected one cell, got {other} and {result.id}")
+    return found
+
+
+def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files, Files]:
+    """The files of a cell's predictions and of the labels; its task is put into ``tasks``."""
+    card = data_card(result.parameters["target"])
+    table = recompute.read_predictions(path, ["language", "item", "prediction"], SCORES)
+    if (sha256 := digest(table)) != result.predictions_sha256:
+        raise XlscaleError(f"{relative(path)}: predictions_sha256: expected {result.predictions_sha256}, got {sha256}")
+    predictions = table.select(["language", "item", "prediction"]).to_pandas().astype(str)
+    rows = rows_of(card.name)
+    asked = asked_of(card, rows, predictions)
+    task = layout.described(card, asked, rows)
+    files = {task.file.format(language=one): texts for one, texts in layout.files(card, asked, rows)}
+    tasks[card.name] = task
+    return tuple({f"{card.name}/{name}": texts[side] for name, texts in files.items()} for side in (0, 1))
+
+
+def asked_of(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """As ``layout.asked``, with the texts of answers that are recorded by their place."""
+    asked = layout.asked(card, rows, predictions)
+    if card.family != "span_qa":
+        return asked
+    return asked.assign(prediction=[*map(families.of(card).answer, asked["prediction"], asked["context"])])
+
+
+@cache
+def rows_of(name: str) -> pd.DataFrame:
+    """What is read of the test split of a data set, see ``layout.FAMILIES``."""
+    card = data_card(name)
+    rows = load.splits(card)["test"]
+    wanted = ["language", "item", "group", "context", *layout.FAMILIES[card.family][2]]
+    return rows.select_columns([name for name in wanted if name in rows.column_names]).to_pandas()
+
+
+def _write_label(path: Path, text: str, result: Result) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise XlscaleError(f"{result.id}: expected the test items of the other cells of this target, got others")
+    write_text(path, text)
+
+
+def _describe(folder: Path, tasks: dict[str, Task], system: str) -> None:
+    """Write how all this is scored, and say so, with ``system`` as the example."""
+    about = Benchmark(name="export", title="the exported tasks", citation="none", tasks=list(tasks.values()))
+    write_text(folder / DESCRIPTION, yaml.safe_dump(about.model_dump(), sort_keys=False, allow_unicode=True))
+    print(f"make score PREDICTIONS={folder / system} LABELS={folder / LABELS} BENCHMARK={folder / DESCRIPTION}")
+    print("The values are means over all languages but English; the scorer's averages are over all of them.")
