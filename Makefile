@@ -27,6 +27,7 @@ XLSCALE := "$$PY" -m xlscale
 study := --study="$$STUDY"
 jobs := $${JOBS:+--jobs="$$JOBS"}
 cards := $(if $(CARD),-- $$CARD,$(study))
+$(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
 .PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check export score

@@ -249,6 +249,8 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
         study.matching([{"layer": 1}])
     with pytest.raises(XlscaleError, match="studies/pilot.yaml: .*'layers': 3.*matches some cell"):
         study.matching([{"layers": 1}, {"layers": 3}])
+    with pytest.raises(XlscaleError, match="expected a pattern that matches some cell"):
+        study.matching([{"layers": True}])
 
 
 def _defaults(phase) -> dict:

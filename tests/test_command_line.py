@@ -171,6 +171,7 @@ def test_a_variable_that_no_target_knows_is_told(tmp_path):
     said = _make("plan", "STUDIES=suite", "-n")
     assert "STUDIES: no target knows this variable, expected one of STUDY MODEL CELLS" in said
     assert "xlscale plan" not in said
+    assert "STUDY, CARD: expected one of them, not both" in _make("data-fetch", "STUDY=pilot", "CARD=xnli")
     assert "VENV: no target knows this variable" in _make("plan", "VENV=x; touch y", cwd=tmp_path)
     assert "xlscale plan" in _make("-n", "plan", STUDIES="of the environment, for others")
 

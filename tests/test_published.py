@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import PAPER, XlscaleError
 from xlscale.published import gains, rows, scores, sources, tables
 from xlscale.published.tables import COLUMNS, FOLDER
 
@@ -234,6 +234,11 @@ def test_the_command_adds_and_refuses(folder, tmp_path):
     wrong = run(write(tmp_path / "wrong.csv", {}, {"language": "th", "value": "200"}))
     assert wrong.returncode == 1 and "wrong.csv:3: value: expected 0 to 100" in wrong.stderr
     assert "Traceback" not in wrong.stderr and state(folder) == before
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "fonts").symlink_to(PAPER / "fonts")
+    unprintable = run(write(tmp_path / "other.csv", {"model_family": "\u4e2d"}))
+    assert unprintable.returncode == 1 and "no glyph for \u4e2d (U+4E2D)" in unprintable.stderr
+    assert state(folder) == before
     done = run(write(tmp_path / "new.csv", {"regime": "by telepathy"}))
     assert done.returncode == 0, done.stderr
     assert "warning" in done.stdout and "regime 'by telepathy': not in regimes.csv" in done.stdout

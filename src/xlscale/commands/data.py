@@ -1,4 +1,4 @@
-"""The verbs ``data fetch`` and ``data check``: data and models that are not in this repository.
+"""The verbs ``data fetch``, ``data check`` and ``add-source``: data, models and scores that are not in this repository.
 
 Belongs here: which cards are meant, and what is printed. What is done: ``acquire``.
 """
@@ -6,6 +6,7 @@ Belongs here: which cards are meant, and what is printed. What is done: ``acquir
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from xlscale.acquire import ensure
 from xlscale.cards import catalogue
@@ -62,3 +63,17 @@ def _chosen(cards: list[str], study: str | None) -> list[DataCard | ModelCard]:
     if not chosen:
         raise XlscaleError("STUDY, CARD: expected the name of a study or of a card")
     return chosen
+
+
+def add_source(path: str) -> str:
+    """Add published scores as ``published.sources.add`` does. Raises XlscaleError as that does, and for a text that the
+    paper's fonts cannot draw, which would stop it at the very end."""
+    from xlscale.published import rows, sources
+    from xlscale.report import typeset
+
+    lines = rows.read(Path(path))
+    try:
+        typeset.check_glyphs(text for _, row in lines for text in row.values())
+    except XlscaleError as error:
+        raise XlscaleError(f"{path}: {error}; nothing was changed") from None
+    return sources.add(Path(path))

@@ -194,7 +194,7 @@ VERBS = [
         "add-source",
         "check published scores and add them to data_manifest/published/",
         "add-source mine.csv",
-        "published.sources:add",
+        "commands.data:add_source",
         (("path", {"metavar": "FILE", "help": ".csv or .csv.gz file, with the columns of data_manifest/published/"}),),
     ),
     Verb(

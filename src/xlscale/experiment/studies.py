@@ -214,7 +214,13 @@ class Study(Strict):
 
 def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
     absent = object()
-    return all(facts.get(k, absent) in (v if isinstance(v, list) else [v]) for k, v in pattern.items())
+    asked = {name: value if isinstance(value, list) else [value] for name, value in pattern.items()}
+    return all(any(_equal(facts.get(name, absent), one) for one in values) for name, values in asked.items())
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same: to Python, true is 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def tuned() -> dict[str, dict[str, dict[int, float]]]:
