@@ -86,7 +86,7 @@ def _study(folder: str, cells: str) -> None:
     from xlscale.core import files
 
     pilot = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
-    for name in ("tuning", "recompute", "canary"):
+    for name in ("tuning", "recompute", "canary", "published"):
         pilot.pop(name)
     # A seed adds a cell per rung, condition and phase; both targets without training are one cell per rung.
     rungs = sum(map(len, pilot["models"].values()))
@@ -144,7 +144,7 @@ def _target_cells(count: int) -> list:
 
     values = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
     recipe = values["target_recipes"]["topic"] | {"test_items": GROUPS}
-    values |= {"name": NAME, "targets": [NAME], "target_recipes": {NAME: recipe}}
+    values |= {"name": NAME, "published": False, "targets": [NAME], "target_recipes": {NAME: recipe}}
     conditions = 2 * len(values["intermediate"]) - 1
     per_seed = conditions * sum(map(len, values["models"].values()))
     study = studies.Study(**values | {"seeds": list(range(1, 2 + count // per_seed))})

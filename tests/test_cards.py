@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xlscale.acquire.external import convert
+from xlscale.acquire.external import inputs
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Repository
 from xlscale.core.files import MANIFEST, ROOT, XlscaleError, sha256_file
@@ -203,14 +203,14 @@ def mine(tmp_path, monkeypatch):
 
 def test_files_in_the_folder_are_found(mine):
     card = parse(schema.DataCard, sourced(languages={"de": "s"}), "card")
-    assert [path for _, path in convert.files(card)] == [mine / "s.tsv"]
+    assert [path for _, path in inputs.files(card)] == [mine / "s.tsv"]
 
 
 @pytest.mark.parametrize("name", ["../secret/s", "sub/../../secret/s", "/etc/passwd"])
 def test_the_name_of_a_language_leads_nowhere_else(mine, name):
     card = parse(schema.DataCard, sourced(languages={"de": name}), "card")
     with pytest.raises(XlscaleError, match="expected the path of a file below .*mine, links resolved"):
-        list(convert.files(card))
+        list(inputs.files(card))
 
 
 @pytest.mark.parametrize("field", ["files", "labels"])
@@ -225,7 +225,7 @@ def test_a_link_in_the_folder_leads_nowhere_else(mine):
     for place in ({"languages": {"de": "t"}}, {"languages": {"de": "sub/s"}}, {"files": "*/s.tsv"}):
         card = parse(schema.DataCard, sourced(**place), "card")
         with pytest.raises(XlscaleError, match="expected the path of a file below .*mine, links resolved"):
-            list(convert.files(card))
+            list(inputs.files(card))
 
 
 def test_labels_lie_below_their_folder(mine, monkeypatch, tmp_path):
@@ -234,7 +234,7 @@ def test_labels_lie_below_their_folder(mine, monkeypatch, tmp_path):
     monkeypatch.setenv(places.LABELS, str(tmp_path / "labels"))
     card = parse(schema.DataCard, sourced(languages={"de": "s"}, labels="{language}.tsv"), "card")
     with pytest.raises(XlscaleError, match=r"expected the path of a file below .*labels, links resolved"):
-        list(convert.files(card))
+        list(inputs.files(card))
 
 
 def test_paths_that_the_hub_lists_lead_nowhere_else(tmp_path, monkeypatch):
@@ -338,6 +338,24 @@ def test_a_study_that_means_nothing(tmp_path, monkeypatch, changes, message):
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(**changes)), encoding="utf-8")
     with pytest.raises(XlscaleError, match=rf"smoke\.yaml: {message}"):
         studies.load("smoke").cells()
+
+
+def test_a_study_is_no_larger_than_it_can_be_planned(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    monkeypatch.setattr(studies, "MOST", 100)
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(100)])), encoding="utf-8")
+    with pytest.raises(XlscaleError, match=r"studies/smoke\.yaml: expected at most 100 cells, got more"):
+        studies.load("smoke").cells()
+
+
+def test_a_copy_of_a_published_study_is_not_published(tmp_path, monkeypatch):
+    """It would be recorded among the paper's cells, and its figures and paper written over the published ones."""
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    text = (ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.replace("name: smoke", "name: mine"), encoding="utf-8")
+    with pytest.raises(XlscaleError, match=r"mine\.yaml: published: expected true of .* alone; leave it out"):
+        studies.load("mine")
+    assert {path.stem for path in (ROOT / "studies").glob("*.yaml")} >= {*studies.PUBLISHED}
 
 
 def test_a_rate_is_a_number_as_people_write_it(tmp_path, monkeypatch):

@@ -197,7 +197,9 @@ def test_pilot_is_the_grid_that_the_paper_describes():
     ],
 )
 def test_a_broken_study_is_one_line_naming_file_and_field(tmp_path, monkeypatch, changes, message):
-    content = yaml.safe_load((files.STUDIES / "smoke.yaml").read_text()) | {"name": "broken"} | changes
+    content = (
+        yaml.safe_load((files.STUDIES / "smoke.yaml").read_text()) | {"name": "broken", "published": False} | changes
+    )
     (tmp_path / "broken.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     with pytest.raises(XlscaleError, match=message) as error:

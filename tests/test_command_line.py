@@ -37,6 +37,15 @@ def test_help_imports_nothing_heavy():
     assert not imported & {"torch", "pandas", "numpy", "pydantic", "yaml", "snakemake"}
 
 
+def test_an_interpreter_that_drops_docstrings_is_left():
+    """transformers reads docstrings while a model is imported: with PYTHONOPTIMIZE=2 no cell would run."""
+    code = "import os; os.execv = lambda *a: print(a[1], 'PYTHONOPTIMIZE' in os.environ)\n"
+    code += "from xlscale.__main__ import main; main(['plan', '--help'])"
+    call = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONOPTIMIZE": "2"}}
+    said = subprocess.run([sys.executable, "-c", code], **call).stdout.splitlines()
+    assert said[0] == f"{[sys.executable, '-m', 'xlscale', 'plan', '--help']} False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

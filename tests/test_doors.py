@@ -8,6 +8,7 @@ import json
 import os
 import re
 import string
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -123,6 +124,15 @@ def test_json_is_whole_has_a_key_once_and_numbers_that_are_some(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(XlscaleError, match=r"a\.json: not valid JSON \("):
         files.read_json(tmp_path / "a.json")
+
+
+def test_a_key_that_is_there_twice_is_found_among_many(tmp_path):
+    """By looking at each once: with a million of them, compared with one another, it would take days."""
+    (tmp_path / "a.json").write_text("{" + "".join(f'"k{i}": 0,' for i in range(200_000)) + '"k199999": 0}')
+    began = time.monotonic()
+    with pytest.raises(XlscaleError, match="key 'k199999': expected once"):
+        files.read_json(tmp_path / "a.json")
+    assert time.monotonic() - began < 10
 
 
 def test_text_is_utf8(tmp_path):

@@ -142,7 +142,7 @@ def test_values_of_another_type_are_refused_with_file_and_record(converted):
         *(("tagging", one) for one in ({"tokens": ["cat", "a"]}, {"text": "a dog"}, {"tags": ["O"]})),
         *(
             ("multiple_choice", one)
-            for one in ({"choices": "ab"}, {"choices": [1, 2]}, {"answer": [1]}, {"answer": None})
+            for one in ({"choices": "ab"}, {"choices": [1, 2]}, {"answer": [1]}, {"answer": None}, {"answer": "١"})
         ),
         *(("span_qa", one) for one in ({"answers": "cat"}, {"answers": [2]}, {"answer_starts": ["2"]}, {"context": 5})),
     ):

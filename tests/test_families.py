@@ -144,7 +144,8 @@ def test_a_question_without_an_answer_points_to_the_first_token(tokenizer):
     assert encoded.targets["start"].tolist()[1:3] == encoded.targets["end"].tolist()[1:3] == [NULL, NULL]
     assert len(task.training_inputs(encoded, np.random.default_rng(0))) == 4  # they are trained on
     table = task.predictions(rows, encoded, _oracle(encoded))
-    assert table["prediction"].tolist() == ["the old house", "", "", "the old house"]
+    said = [task.answer(*one) for one in zip(table["prediction"], rows["context"], strict=True)]
+    assert said == ["the old house", "", "", "the old house"] and table["prediction"].tolist()[1:3] == ["0:0", "0:0"]
     assert table["correct"].tolist() == table["f1"].tolist() == [1, 1, 1, 1]
     # Always answering, and never: SQuAD 2.0 gives each the share of its questions.
     flat = [
@@ -162,7 +163,8 @@ def test_a_set_whose_questions_all_have_answers_never_gives_none(tokenizer):
     task = tasks.of(catalogue.documented("squad"))
     encoded = task.encode(rows, tokenizer, "", 64)
     mute = [np.where(np.arange(n)[:, None] == NULL, 99, 0).astype(np.float32).repeat(2, 1) for n in encoded.lengths]
-    assert task.predictions(rows, encoded, mute)["prediction"][0] != ""
+    (prediction,), (context,) = task.predictions(rows, encoded, mute)["prediction"], rows["context"]
+    assert task.answer(prediction, context) != ""
 
 
 def test_the_placebo_of_an_unanswerable_question_has_no_answer_either(tokenizer):
@@ -227,6 +229,31 @@ def test_sets_whose_questions_all_have_answers_are_scored_as_squad_v1_is():
     task = tasks.of(catalogue.documented("squad"))
     assert task._score("the", ["."], "en") == (1, 0)  # equal after normalisation, and without a token in common
     assert task._score("", ["cat", "the"], "en") == (1, 0)
+
+
+def test_answers_of_sets_that_are_not_here_are_told_by_their_place(tokenizer):
+    here, elsewhere = (tasks.of(card) for card in (catalogue.data_card("squad_wiki"), catalogue.documented("xquad")))
+    answers = ["two cats ", "a dog"]
+    rows = [
+        {
+            "language": "en", "item": f"q{n}", "group": f"q{n}", "question": "who?", "article": "",
+            "context": f"There were {answer} in it.", "answers": [answer], "answer_starts": [11],
+        }
+        for n, answer in enumerate(answers)
+    ]  # fmt: skip
+    rows = Dataset.from_list(rows)
+    encoded = here.encode(rows, tokenizer, "", 64)
+    generator = np.random.default_rng(0)
+    outputs = [generator.normal(size=(n, 2)).astype(np.float32) for n in encoded.lengths]
+    texts, places = (task.predictions(rows, encoded, outputs) for task in (here, elsewhere))
+    assert [elsewhere.answer(*one) for one in zip(places["prediction"], rows["context"], strict=True)] == [
+        here.answer(*one) for one in zip(texts["prediction"], rows["context"], strict=True)
+    ]
+    assert all(re.fullmatch(r"\d+:\d+", one) for one in places["prediction"])
+    assert texts[["score", "correct", "f1"]].equals(places[["score", "correct", "f1"]])
+    for wrong in ("5:4", "0:99", "-1:2", "a:b", "3", "", "two cats"):
+        with pytest.raises(ValueError, match="prediction: expected the first and last character"):
+            elsewhere.answer(wrong, rows["context"][0])
 
 
 def test_metrics_of_new_families_follow_from_sums():

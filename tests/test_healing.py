@@ -1,7 +1,14 @@
 """Healing from card to evidence on a few texts: what is trained, kept, refused and decided."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors import safe_open
 
@@ -26,8 +33,9 @@ def card(tmp_path, monkeypatch):
 
     def few(data_card):
         rows = whole(data_card)
-        if data_card.name != "unlabelled":
-            return rows
+        if data_card.name != "unlabelled":  # what is retrieved, in some languages
+            kept = {"en", *sorted(data_card.languages)[::6]}
+            return rows.filter(lambda language: language in kept, input_columns="language")
         chosen = {split: np.linspace(0, len(rows[split]) - 1, TEXTS).astype(int) for split in rows}
         return type(rows)({split: rows[split].select(index) for split, index in chosen.items()})
 
@@ -57,6 +65,14 @@ def test_a_rung_is_distilled_kept_and_known_again(card):
         assert set(file.metadata()) == {healing.RECIPE}
 
 
+def test_what_was_found_about_another_model_is_never_written_over(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(healing, "RUNS", tmp_path / "healing.json")
+    write_json(healing.RUNS, {"model": "e5_small_healed", "runs": {}})
+    with pytest.raises(XlscaleError, match=r"healing\.json: model: expected 'few', got 'e5_small_healed', which"):
+        healing.main("few", 1)
+    assert not card.healed.rungs[1].path.exists()
+
+
 def test_the_evidence_names_what_was_unseen(card):
     healing.heal("few", 1)
     true = {1: card.healed.rungs[1].model_copy(update={"sha256": healing.sha256_file(card.healed.rungs[1].path)})}
@@ -82,7 +98,8 @@ def test_the_whole_model_misses_nothing_of_itself(card):
     assert distillation.variance_unexplained(mine, kept.pooled(), kept.pooled_spread).max() < 1e-4
 
 
-def test_a_model_without_a_recipe_and_a_wrong_hash_are_one_line(card, monkeypatch):
+def test_a_model_without_a_recipe_and_a_wrong_hash_are_one_line(card, monkeypatch, tmp_path):
+    monkeypatch.setattr(healing, "RUNS", tmp_path / "healing.json")  # no other model's evidence is there
     monkeypatch.setattr(healing, "model_card", lambda name: healing.cut(card))
     with pytest.raises(XlscaleError, match=r"models/few.yaml: healed: expected the recipe"):
         healing.main("few", 1)
@@ -145,3 +162,26 @@ def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory
     assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 25e6
     decided = evidence.accepted(evidence.summary(evidence.evidence()))
     assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]
+
+
+WORKING = """
+import os, time
+from xlscale.training import healing
+
+if __name__ == "__main__":
+    pool = healing.workers(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_killed_healing_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WORKING)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as main:
+        worker = int(main.stdout.readline())
+        os.kill(main.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(worker)

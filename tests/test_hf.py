@@ -281,6 +281,27 @@ def test_a_file_that_the_configuration_names_is_never_opened(card, own, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("fields", [{"return_dict": False}, {"chunk_size_feed_forward": 7}])
+def test_the_configuration_does_not_say_what_a_model_returns_or_how_it_is_computed(card, own, fields):
+    """Else the first batch would break, perhaps after hours."""
+    batch = batch_of(card)
+    with torch.inference_mode():
+        expected = hidden_states(ladder.load(card, 2), batch)
+        unlock(card)
+        change(own, **fields)
+        ensure.fetch(card)
+        assert torch.equal(hidden_states(ladder.load(card, 2), batch), expected)
+
+
+def test_a_longest_input_that_is_no_number_is_refused_before_it_is_locked(card, own):
+    about = json.loads((own / "tokenizer_config.json").read_text()) | {"model_max_length": "long"}
+    (own / "tokenizer_config.json").write_text(json.dumps(about))
+    unlock(card)
+    with pytest.raises(XlscaleError, match=r"tokenizer_config\.json: model_max_length: expected a number"):
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None
+
+
 @pytest.mark.parametrize("name", ["consolidated.safetensors", "._model.safetensors", "model.fp16.safetensors"])
 def test_other_weights_beside_the_real_ones_are_neither_locked_nor_read(card, own, name):
     expected = ladder.load(card, 1).state_dict()

@@ -17,6 +17,7 @@ from xlscale.xtreme import benchmark
 
 SPELT = {
     "en": "eng en-US en_GB EN eng_Latn en-Latn-US en_001 en_AU enG",
+    "fr": "fra fr_Zzzz fr_Zyyy fr_ZZ fr-001 fr_Latn_ZZ",
     "zh": "zh-CN zh_CN zh-Hans zho cmn chi zh_Hans_CN cmn_Hans zho_Hans cmn_Hani ZH",
     "zh_hant": "zh-TW zh_TW zh-Hant zho_Hant cmn_Hant_TW",
     "pt": "por pt-PT pt_PT por_Latn",
@@ -41,6 +42,7 @@ SPELT = {
 }
 PAIRS = [(code, spelt) for code, several in SPELT.items() for spelt in several.split()]
 NONE = ["all", "ALL", "any", "avg", "mul", "und", "zxx", "mis", "xx", "multi", "multilingual", "other", "qaa", "zh-yue"]
+NONE += ["ave", "max", "var", "non"]
 NONE += ["english", "German", "en_Abcd", "de_ZZZ", "12", "d"]
 NONE += ["", " ", "en de", "en,de", "en_US.UTF-8", "ca-valencia", "en-x-pirate", "d\u0435", "\u0435n"]
 

@@ -196,3 +196,17 @@ def test_the_separator_is_part_of_the_identity_where_there_is_one(monkeypatch):
         monkeypatch.setattr(cells, "model_card", lambda name, stated=stated: stated)
         found.add(cells.make("pretrained", values).id)
     assert len(found | {plain.id}) == 3
+
+
+def test_a_text_that_spells_the_mark_between_two_texts_is_refused(e5):
+    own = ladder.tokenizer(e5)
+    assert own("cat</s></s>house", "water")["input_ids"] == own("cat", "house</s></s>water")["input_ids"]
+    for first, second in (("cat</s></s>house", "water"), ("cat", "house</s></s>water"), ("<s>", "cat")):
+        with pytest.raises(
+            XlscaleError, match=r"expected no text that spells '</?s>', which marks where one ends, got"
+        ):
+            pairs.encode(own, [first], [second])
+    pairs.encode(own, ["<pad> [SEP] <mask>"], ["< /s>"])  # these mark nothing, and "<end>" not where it is text:
+    split = pairs.separated(decoder(), "<end>", "x")
+    one, other = (pairs.encode(split, *pair)["input_ids"] for pair in ((["a<end>b"], ["c"]), (["a"], ["b<end>c"])))
+    assert one != other

@@ -100,7 +100,15 @@ def test_a_source_is_appended_after_what_is_there(folder, tmp_path, name):
         ({"params": "7"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '7'"),
         ({"params": "0B"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '0B'"),
         ({"quality": "good"}, "quality: expected one of primary, full-text copy, secondary, got 'good'"),
-        ({"language": "Swahili"}, "language: expected a code such as 'sw', or 'avg...', or 'mixed', got 'Swahili'"),
+        (
+            {"language": "Swahili"},
+            "language: expected the code of a language, such as 'de', 'pt_br' or 'zh_hant', or 'avg",
+        ),
+        *(
+            ({"language": code}, f"language: expected '{one}', the one code of its language, for '{code}', or 'avg")
+            for code, one in (("eng", "en"), ("en-GB", "en"), ("eng_Latn", "en"), ("zh-CN", "zh"), ("zho", "zh"))
+        ),
+        *(({"language": code}, "language: expected the code of a language") for code in ("all", "und", "xx", "sw-sw")),
         ({"source_key": "My Source"}, "source_key: expected lower-case letters"),
         ({"where_read": ""}, "where_read: expected a text, got nothing"),
         ({"quality": "secondary"}, "quality: expected 'primary' as in the rest of its source, got 'secondary'"),
@@ -119,7 +127,7 @@ def test_a_wrong_row_is_refused_with_its_line_and_nothing_changes(folder, tmp_pa
 
 
 def test_every_wrong_line_is_said_and_many_are_counted(folder, tmp_path):
-    changes = [{"language": f"a{chr(97 + i // 26)}{chr(97 + i % 26)}", "value": "x"} for i in range(60)]
+    changes = [{"model": f"m{i}", "value": "x"} for i in range(60)]
     with pytest.raises(XlscaleError) as caught:
         sources.add(write(tmp_path / "mine.csv", {}, *changes), folder)
     lines = str(caught.value).splitlines()
@@ -233,7 +241,7 @@ def test_the_command_adds_and_refuses(folder, tmp_path):
 
 
 def test_labels_that_no_table_knows_are_accepted_with_a_warning(folder, tmp_path):
-    change = {"regime": "guessed", "task": "new_task", "intermediate_task": "new data", "language": "kpv"}
+    change = {"regime": "guessed", "task": "new_task", "intermediate_task": "new data", "language": "kv"}
     said = sources.add(write(tmp_path / "mine.csv", change), folder).splitlines()
     assert len(said) == 4 and all("mine.csv: line 2: " in line for line in said[1:])
     row = frame(folder).iloc[-1]
@@ -329,6 +337,34 @@ def test_a_broken_table_of_labels_is_one_line(folder):
     (folder / "tasks.csv").write_text(chance)
     (folder / "results.parquet").write_bytes(b"PAR1")
     with pytest.raises(XlscaleError, match=r"results\.parquet: not a readable table of results"):
+        tables.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "text", "expected"),
+    [
+        ("metrics", "rank", "٣", "nothing or a whole number"),
+        ("metrics", "rank", "first", "nothing or a whole number"),
+        ("models", "params", "7b", "nothing or a count such as 560M"),
+        ("regimes", "order", "", "a whole number"),
+        ("regimes", "order", "1.5", "a whole number"),
+        ("tasks", "chance", "0.2_5", "nothing or a number from 0 to below 1"),
+        ("tasks", "xtreme_r", "Yes", "one of yes, no"),
+    ],
+)
+def test_a_value_that_means_nothing_is_one_line(folder, name, column, text, expected):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    table.loc[1, column] = text
+    table.to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line 3: {column}: expected {expected}, got '{text}'"):
+        tables.load(folder)
+
+
+@pytest.mark.parametrize(("name", "column"), [("regimes", "regime"), ("training", "intermediate_task")])
+def test_a_label_that_is_explained_twice_is_one_line(folder, name, column):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    pd.concat([table, table[:1]]).to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line \d+: {column}: expected every one once, got '.*' ag"):
         tables.load(folder)
 
 

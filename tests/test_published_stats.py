@@ -136,7 +136,7 @@ NEWTS = [
      "value": str(value + gain), "regime": "telepathy", "task": "mind_reading"}
     for size, value, gain in (("8B", 40, 5), ("60B", 50, 10))
     for suffix, kind, gain in (("", "none", 0), ("-news", "newspapers", gain))
-    for language in ("kpv", "sms", "sw")
+    for language in ("kv", "sms", "sw")
 ]  # fmt: skip
 
 

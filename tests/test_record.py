@@ -474,7 +474,7 @@ def test_a_source_twice_is_one_line(tmp_path):
     path = root / "data_manifest" / "published" / "sources.csv"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines, lines[1]]), encoding="utf-8")
-    with pytest.raises(XlscaleError, match=r"sources.csv: line \d+: source_key: expected every source once"):
+    with pytest.raises(XlscaleError, match=r"sources.csv: line \d+: source_key: expected every one once"):
         load(path.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ FAULTS = [
     ("xcopa", "predictions", '{"label": 0}\n{"label": 0, "idx": 4}\n', 2, "expected an idx in every line or in none"),
     ("xcopa", "labels", '{"label": 0, "idx": [1]}\n{"label": 1}\n', 1, "idx: expected a number or a string"),
     ("xcopa", "predictions", '{"label": 0}\n', 2, "expected 2 lines"),
+    ("xcopa", "predictions", '{"label": 0}\n{"label": 1, "label": 0}\n', 2, "the key 'label' once in an"),
+    ("xcopa", "predictions", '{"label": 0, "idx": true}\n{"label": 1}\n', 1, "idx: expected a number or a string"),
+    ("xcopa", "predictions", '{"label": 0, "idx": 1}\n{"label": 0, "idx": 0}', None, "idx: expected ascending numbers"),
+    ("xcopa", "labels", '{"label": 0, "idx": "a"}\n{"label": 1, "idx": "b"}', None, "idx: expected ascending numbers"),
     ("udpos", "predictions", "NOUN\nVERBO\n\nDET\n", 2, "unknown label 'VERBO': expected one of ADJ, ADP"),
     ("udpos", "predictions", "NOUN\n\nVERB\nDET\n", 2, "expected a tag as in .*, got an empty line"),
     ("udpos", "predictions", "NOUN\nVERB\nDET\nDET\n", 3, "expected an empty line as in .*, got a tag"),
@@ -65,6 +70,9 @@ FAULTS = [
     ("xquad", "predictions", '{"q1": "x",\n"q2": "y"}', 2, "unknown id 'q2'"),
     ("xquad", "predictions", '{\n"q1": ["x"]}', 2, "id 'q1': expected a string, got "),
     ("xquad", "predictions", '["x"]', None, "expected a JSON object"),
+    ("xquad", "predictions", '{"q1": " "}', None, "expected answers, got empty ones to all 1 questions"),
+    ("xquad", "labels", SQUAD.format('{"id": "q1", "answers": [{"text": " "}]}'), 1, "no true answer"),
+    ("xquad", "labels", SQUAD.format(QUESTION[:-1] + ', "answers": []}'), None, "expected the key 'answers' once"),
     ("xquad", "predictions", "[" * 100_000, None, "not valid JSON .nested too deep"),
     ("xquad", "labels", SQUAD.format('{"id": "q1", "answers": [{"text": ""}]}'), 1, "no true answer; XTREME's"),
     ("xquad", "labels", SQUAD.format('{"id": "q1", "answers": []}'), 1, "no true answer"),
@@ -89,6 +97,9 @@ FAULTS = [
     ("bucc2018", "predictions", "a\tA\nb\n", 2, "expected source id, tab, target id"),
     ("bucc2018", "predictions", "a\tA\t0.5\nb\tB\n", 2, "in all lines or none"),
     ("bucc2018", "predictions", "a\tA\tnan\n", 1, "expected a finite number as score"),
+    ("bucc2018", "predictions", "a\tA\t1_0\n", 1, "expected a finite number as score, got '1_0'"),
+    ("bucc2018", "predictions", "a\tA\t٣\n", 1, "expected a finite number as score, got '٣'"),
+    ("bucc2018", "predictions", "a\tA\t1e999\n", 1, "expected a finite number as score, got '1e999'"),
     ("bucc2018", "predictions", "a\tA\thigh\n", 1, "expected a finite number as score, got 'high'"),
     ("bucc2018", "predictions", "a\tA\t0.5\n", None, "dev-de.tsv.* not found: the scores in .* need a threshold"),
     ("bucc2018", "labels", "a\tA\nb\tB\na\tB\n", 3, "source id 'a': expected in one pair"),
@@ -285,3 +296,13 @@ def test_the_first_missing_file_is_named_before_anything_is_read(folder):
     (folder / "labels" / "xcopa" / "test-zh.jsonl").unlink()
     with pytest.raises(XlscaleError, match="test-zh.jsonl: xcopa in zh: not found"):
         score_folders(XTREME_R, folder / "predictions", folder / "labels", ["xnli", "xcopa"])
+
+
+def test_what_is_there_twice_in_a_long_list_is_found_at_once(tmp_path):
+    """By looking at each once: a million of them, compared with one another, would take days."""
+    many = [f"c{number}" for number in range(200_000)]
+    folder, name = folder_of("mewslix", tmp_path, predictions=json.dumps({"m1": [*many, many[-1]]}))
+    began = time.monotonic()
+    with pytest.raises(XlscaleError, match="duplicate candidate 'c199999'"):
+        score_one("mewslix", where, name)
+    assert time.monotonic() - began < 5

@@ -10,9 +10,9 @@ import pytest
 from conftest import Hub
 
 from xlscale.__main__ import main
-from xlscale.acquire import ensure
+from xlscale.acquire import ensure, remote
 from xlscale.acquire import hub as download
-from xlscale.acquire.external import columns, conllu, convert, mewslix, readers
+from xlscale.acquire.external import columns, conllu, convert, inputs, mewslix, readers
 from xlscale.cards import catalogue, places, schema
 from xlscale.cards.sources import Repository, Source
 from xlscale.commands import check
@@ -240,7 +240,7 @@ def test_the_gold_pairs_of_bucc_lie_beside_and_are_checked(tmp_path, gold, messa
 
 def test_both_gold_files_of_bucc_are_read_and_pinned(given):
     card = catalogue.data_card("bucc2018")
-    named = {name for name, _ in convert.files(card)}
+    named = {name for name, _ in inputs.files(card)}
     assert {"$XLSCALE_XTREME/bucc2018/de-en.dev.gold", "$XLSCALE_LABELS/bucc2018/test-de.tsv"} <= named
     rows = convert.rows(card).to_pandas()
     for pool, part in rows.groupby("pool"):
@@ -262,6 +262,46 @@ def test_labels_that_lie_apart_are_joined_by_line_or_by_id(tmp_path):
     rows.write_text('{"idx": 0, "label": 0}\n{"idx": 1, "label": 0}\n')
     labels.write_text('{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n')
     assert [row["label"] for row in readers.jsonl(rows, labels)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "where"),
+    [
+        ('{"idx": 1}\n{"idx": 0}\n', '{"label": 1}\n{"label": 0}\n', "rows"),
+        ('{"a": 1}\n{"a": 0}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n', "labels"),
+        ('{"idx": 0}\n{"idx": 1}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n{"label": 1}\n', "labels"),
+        ('{"idx": "b"}\n{"idx": "a"}\n', '{"label": 1}\n{"label": 0}\n', "rows"),
+    ],
+)
+def test_labels_in_an_order_that_nobody_knows_are_refused(tmp_path, rows, labels, where):
+    """Joined line by line they would be those of other rows."""
+    for name, text in (("rows", rows), ("labels", labels)):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    with pytest.raises(XlscaleError, match=rf"{where}\.jsonl: idx: expected one in every line of both files, or "):
+        [*readers.jsonl(tmp_path / "rows.jsonl", tmp_path / "labels.jsonl")]
+
+
+def test_json_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"label": 0, "label": 1}\n')
+    with pytest.raises(XlscaleError, match=r"x\.json, line 1: not valid JSON \(key 'label': expected once\)"):
+        [*readers.jsonl(path)]
+    path.write_text('{"data": [], "data": []}')
+    with pytest.raises(XlscaleError, match=r"x\.json: expected SQuAD's JSON \(key 'data': expected once\)"):
+        [*readers.squad(path)]
+
+
+def test_what_is_too_long_to_be_held_is_refused_before_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST", 10)
+    monkeypatch.setattr(readers, "LARGEST", 10)
+    path = tmp_path / "x.json"
+    path.write_text(f"{'a' * 9}\n{'b' * 10}\n")
+    with pytest.raises(XlscaleError, match=r"x\.json: expected UTF-8 text \(a line of more than 10 characters\)"):
+        [*readers.lines(path)]
+    with pytest.raises(XlscaleError, match=r"x\.json: expected at most 10 bytes"):
+        [*readers.squad(path)]
+    path.write_text(f"{'a' * 9}\n")
+    assert [*readers.lines(path)] == [{"text": "a" * 9}]
 
 
 def test_labels_without_idx_are_those_of_the_same_line(tmp_path):
@@ -476,7 +516,8 @@ def test_every_card_gives_rows_from_the_copies_of_its_source(given, name):
 OF_XTREME = sorted(
     name
     for name in SOURCES
-    if any(origin.variable == "XLSCALE_XTREME" for origin in catalogue.documented(name).source.origins.values())
+    if not catalogue.documented(name).variant_of  # whose rows are those of the original: see test_variants
+    and any(origin.variable == "XLSCALE_XTREME" for origin in catalogue.documented(name).source.origins.values())
 )
 
 
@@ -682,7 +723,7 @@ def test_a_library_that_is_content_with_what_is_there_is_not_believed(shards, mo
     hub = Hub(shards, monkeypatch)
     monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: None)  # as it does where the hub cannot be reached
     with pytest.raises(XlscaleError, match=r"sciq: data/train-.*: could not be downloaded \(the hub cannot be reached"):
-        download.fetch(catalogue.data_card("sciq"))
+        remote.fetch(catalogue.data_card("sciq"))
 
 
 def test_what_another_commit_left_is_not_mixed_in(shards, monkeypatch):
@@ -706,13 +747,13 @@ def test_a_lock_names_no_commit_that_was_not_downloaded(given, monkeypatch):
     card = catalogue.data_card("sciq")
     claimed = card.source.origins["sciq"].model_copy(update={"revision": "d" * 40, "status": "verified"})
     verified = card.model_copy(update={"source": card.source.model_copy(update={"origins": {"sciq": claimed}})})
-    assert convert.make(verified, download.fetch(verified)).revisions == {"allenai/sciq": None}
+    assert convert.make(verified, remote.fetch(verified)).revisions == {"allenai/sciq": None}
     lock = catalogue.lock_path("sciq")
     lock.write_text(lock.read_text().replace('"allenai/sciq": null', f'"allenai/sciq": "{"e" * 40}"'))
     manifest.state([catalogue.LOCKS])
     catalogue.clear_caches()
     message = f"sciq: revision: expected {'d' * 40} of allenai/sciq as in the card, got {'e' * 40} in .*delete the lock"
-    for refused in (download.fetch, convert.make, convert.ensure, load.table):
+    for refused in (remote.fetch, convert.make, convert.ensure, load.table):
         with pytest.raises(XlscaleError, match=message):
             refused(verified)
     monkeypatch.setattr(check, "_unreachable", lambda *_: "")
@@ -750,7 +791,7 @@ def test_half_a_repository_of_the_user_s_own_is_not_filled_up(given, monkeypatch
     shutil.rmtree(own / "allenai" / "sciq" / "default" / "train")
     monkeypatch.setenv(places.HUB, str(own))
     with pytest.raises(XlscaleError, match=r"allenai/sciq: expected all of its files below \$XLSCALE_HUB or none"):
-        download.fetch(catalogue.data_card("sciq"))
+        remote.fetch(catalogue.data_card("sciq"))
     assert not hub.given
 
 
@@ -795,7 +836,7 @@ def test_without_a_network_the_check_says_so_per_card(given, monkeypatch, capsys
     convert.make(catalogue.data_card("sciq"))
     assert main(["data", "check", "sciq", "scitail", "ccg"]) == 1
     out, err = capsys.readouterr()
-    table = {line.split()[0]: line for line in out.splitlines()[1:]}
+    table = {line.split()[0]: line for line in out.split("\n\n")[0].splitlines()[1:]}
     # What was locked from files that are here is asked of no one.
     assert " no " not in table["sciq"] and "as locked" in table["sciq"] and "train 16" in table["sciq"]
     assert " no " in table["scitail"] and "not locked" in table["scitail"]

@@ -305,6 +305,22 @@ def test_words_without_spaces_between_and_the_last_word(card, tokenizer, text):
         assert piece in (("<unk>", "\u2581") if token in "\u200f\u200e\x01" else ("\u2581" + token,))
 
 
+@pytest.mark.parametrize("made", ["e5", "wordpiece"])
+@pytest.mark.parametrize("control", [*map(chr, range(1, 32)), *map(chr, range(0x7F, 0xA0))], ids=ascii)
+def test_a_control_character_that_a_text_begins_with_takes_no_other_word_s_place(card, tokenizer, made, control):
+    """Whether the vocabulary has it, as XLM-R's has most from U+0080 on, or not."""
+    tokenizer = tokenizer if made == "e5" else _wordpiece()
+    tokens = [control, "Paris", "is"]
+    rows = Dataset.from_list([{"text": " ".join(tokens), "tokens": tokens, "tags": ["O"] * 3}])
+    encoded = tasks.of(card).encode(rows, tokenizer, "", 64)
+    first, *rest = encoded.targets["position"][0].tolist()
+    pieces = tokenizer.convert_ids_to_tokens(encoded.ids_of(0).tolist())
+    assert 0 < first < rest[0] and [pieces[position].strip("\u2581").lower() for position in rest] == [
+        "paris",
+        "is",
+    ]
+
+
 def test_without_an_unknown_token_such_a_word_has_no_place(card):
     tokenizer = _wordpiece()
     tokenizer.unk_token = None

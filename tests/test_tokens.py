@@ -54,3 +54,16 @@ def test_a_broken_file_is_made_again(e5, folder):
     path.write_bytes(path.read_bytes()[:1000])
     _same(token_cache.encoded(task, rows, "dev", e5, 32), expected)
     _same(token_cache._read(path), expected)
+
+
+def test_of_a_large_split_no_more_is_tokenised_than_is_asked_for(e5, folder, monkeypatch):
+    task, rows = tasks.of(data_card("squad_wiki")), load.splits(data_card("squad_wiki"))
+    index = np.array([3, 7, 8, 20])
+    expected = token_cache.encoded(task, rows, "dev", e5, 96, index)  # of the whole split
+    monkeypatch.setattr(token_cache, "WHOLE", 10)
+    encode, asked = task.encode, []
+    monkeypatch.setattr(task, "encode", lambda rows, *rest: (asked.append(len(rows)), encode(rows, *rest))[1])
+    for _ in range(2):
+        _same(token_cache.encoded(task, rows, "dev", e5, 96, index), expected)
+    token_cache.encoded(task, rows, "dev", e5, 96, index + 1)
+    assert asked == [4, 4]

@@ -156,6 +156,8 @@ def test_every_knob_of_the_optimizer_is_used(e5, prepared):
         assert _train(e5, prepared, "float32", epochs=1, **changed)[0].losses != plain, changed
     same = {"weight_decay": 0.0, "warmup": 0.1, "warmup_steps": 1, "clip": 1.0}
     assert _train(e5, prepared, "float32", epochs=1, **same)[0].losses == plain
+    with pytest.raises(XlscaleError, match=f"warmup_steps: expected fewer than the {len(plain)} of this training, got"):
+        _train(e5, prepared, "float32", epochs=1, warmup_steps=len(plain))
 
 
 def test_sample_is_a_subset_without_repetition():

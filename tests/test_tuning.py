@@ -40,7 +40,7 @@ def test_sets_count_equally_however_many_seeds_they_have():
 
 def _study(folder, monkeypatch, **changes):
     pilot = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
-    for name in ("tuning", "recompute", "canary"):
+    for name in ("tuning", "recompute", "canary", "published"):
         pilot.pop(name)
     pilot |= {"name": "grid", "models": {"e5_small": [1]}, "seeds": [5], "placebo": False} | changes
     (folder / "grid.yaml").write_text(yaml.safe_dump(pilot), encoding="utf-8")

@@ -21,6 +21,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import files, strict
 from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
 from xlscale.data import contamination, schema
+from xlscale.engine import processes
 
 # After all tasks, which these keep away from; lexicons keep away from unlabelled text, too.
 LAST = {"unlabelled": 1, "lexicon": 2}
@@ -120,4 +121,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    processes.die_with_parent()  # a killed `data fetch` leaves no builder behind
     sys.exit(main())

@@ -15,6 +15,9 @@ from xlscale.engine import fork_server, processes
 def main(arguments: list[str]) -> int:
     """Parse the command line and run the verb; 0 if all is well, 1 after a fault or a disagreement."""
     processes.clear_arithmetic()
+    if sys.flags.optimize:  # then docstrings are gone, which transformers reads: no cell would run
+        os.environ.pop("PYTHONOPTIMIZE", None)
+        os.execv(sys.executable, [sys.executable, "-m", "xlscale", *arguments])
     if arguments[:1] == ["run"]:
         processes.die_with_parent()
         if len(arguments) == 2 and fork_server.ADDRESS in os.environ:

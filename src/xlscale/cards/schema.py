@@ -123,6 +123,8 @@ class ModelCard(Strict):
         packaged = (self.package, self.member, self.member_sha256)
         if (None in packaged) if self.source is None else (packaged != (None, None, None)):
             raise ValueError("package, member, member_sha256: a model has all of them, or a source")
+        if self.source and self.source.kind == "git":
+            raise ValueError("source: kind: expected hub or folder for a model, got 'git'")
         if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
             raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
         return self
@@ -172,6 +174,8 @@ class DataCard(Strict):
     packages: list[Package] = []
     source: Source | None = None  # external files, instead of packages
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
+    variant_of: Name | None = None  # the set that this one is with other data, see ``cards.variants``
+    differs: str = ""  # how, where it is one
     stages: Annotated[
         list[Name], Distinct
     ] = []  # of a target: sets that are trained on before its own training split, in this order
@@ -191,6 +195,8 @@ class DataCard(Strict):
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
         if self.family in ("classification", "tagging") and not (self.labels or self.source):
             raise ValueError(f"labels: a {self.family} data set lists its classes")
+        if bool(self.variant_of) != bool(self.differs):
+            raise ValueError("differs: expected of a variant, and of nothing else, how it differs")
         if self.source and (self.bundled or self.file or self.sha256 or self.builder or self.packages):
             raise ValueError(
                 "source: a data set with a source has bundled: false, no file, sha256, builder or packages"

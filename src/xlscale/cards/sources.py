@@ -1,8 +1,8 @@
 """Where data and models outside this repository come from: the part of a card that says it, as a schema.
 
-A data card with a ``source`` is read from files of the Hugging Face hub, of XTREME's own download, or of a folder that
-the user has; ``acquire.external`` interprets it. What a file calls a column, a label, a language or a split stands in
-the card, as data; what a family calls it stands in ``data.schema``.
+A data card with a ``source`` is read from files of the Hugging Face hub, of public git repositories, of XTREME's own
+download, or of a folder that the user has; ``acquire.external`` interprets it. What a file calls a column, a label, a
+language or a split stands in the card, as data; what a family calls it stands in ``data.schema``.
 """
 
 from __future__ import annotations
@@ -24,44 +24,62 @@ OPERATIONS = set().union(*SHAPES)
 
 
 class Repository(Strict):
-    """A repository of the hub, or a folder that an environment variable names.
+    """A repository of the hub, a git repository, or a folder that an environment variable names.
 
-    ``verified`` means that a person has fetched these files; then the revision is pinned. Until then it is null, and
-    what was fetched first is pinned by the lock. ``schema_read`` says where columns and splits were read.
+    ``verified`` means that these files were fetched and looked at, as ``compared`` says; then the revision is pinned.
+    Until then that of a repository of the hub is null, and what was fetched first is pinned by the lock. Of a git
+    repository the commit is always pinned, and each file that a card reads is in ``cards.pins``. ``schema_read`` says
+    where columns and splits were read.
     """
 
-    kind: Literal["hub", "folder"]
+    kind: Literal["hub", "git", "folder"]
+    host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$")] | None = None  # of git
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
     revision: Revision | None = None
     status: Literal["verified", "unverified"] = "unverified"
     variable: Annotated[str, Field(pattern=r"^XLSCALE_[A-Z]+$")] | None = None
     schema_read: str
     how: str = ""  # to come by the folder
+    compared: str = ""  # of what is verified: when, and what with what
 
     @model_validator(mode="after")
     def _consistent(self) -> Repository:
-        if (self.kind == "hub") != (self.repository is not None) or (self.kind == "folder") != bool(self.variable):
-            raise ValueError("kind: a hub has a repository, a folder has a variable that names it")
-        if (self.status == "verified") != (self.revision is not None):
+        if (self.kind == "folder") != (self.repository is None) or (self.kind == "folder") != bool(self.variable):
+            raise ValueError("kind: hub and git have a repository, a folder has a variable that names it")
+        if (self.kind == "git") != bool(self.host):
+            raise ValueError("host: expected for git, as in 'github.com', and for nothing else")
+        if self.kind == "git" and self.revision is None:
+            raise ValueError("revision: expected the commit of a git repository, 40 hex digits")
+        if self.kind == "git" and (self.status == "verified") != bool(self.compared):
+            raise ValueError("compared: expected of a verified git repository when, and what with what; else nothing")
+        if self.kind != "git" and (self.status == "verified") != (self.revision is not None):
             raise ValueError("revision: a verified repository has one, an unverified one has null")
         return self
+
+    @property
+    def address(self) -> str | None:
+        """What a repository is called in locks and messages: a host and a hub may have one of the same name. None of a
+        folder."""
+        return f"{self.host}/{self.repository}" if self.kind == "git" else self.repository
 
 
 class FileSource(Strict):
     """Files of one repository. Where it holds Parquet: those of ``config`` and ``split``; else those of ``files``.
 
     ``{language}`` stands for what these files call a language, ``{code}`` for our code. ``labels`` is a file beside,
-    with the labels that a benchmark keeps apart (XTREME's layout of predictions and labels).
+    with the labels that a benchmark keeps apart (XTREME's layout of predictions and labels): below XLSCALE_LABELS, or
+    in the git repository that ``labels_origin`` names.
     """
 
     origin: Name
     config: str | None = None
     split: str | None = None
     files: Below | None = None
-    reader: Literal["parquet", "jsonl", "tsv", "squad", "tags", "conllu", "bucc", "lareqa", "mewslix", "lines"] = (
-        "parquet"
-    )
+    reader: Literal[
+        "parquet", "jsonl", "tsv", "squad", "tags", "conllu", "bucc", "lareqa", "mewslix", "lines", "tatoeba"
+    ] = "parquet"
     labels: Below | None = None
+    labels_origin: Name | None = None
     columns: dict[str, Any] = {}  # instead of the source's, or beside them
     where: dict[
         str, Annotated[list[Value], Field(min_length=1)] | str
@@ -71,6 +89,8 @@ class FileSource(Strict):
     def _consistent(self) -> FileSource:
         if (self.files is None) == (self.config is None) or (self.config is None) != (self.split is None):
             raise ValueError("files: expected either files, or config and split")
+        if self.labels_origin and not self.labels:
+            raise ValueError("labels: expected the file of labels in the repository of labels_origin")
         return self
 
 
@@ -116,6 +136,11 @@ class Source(Strict):
         for place in (place for part in self.parts for place in part.places):
             if place.origin not in self.origins:
                 raise ValueError(f"parts: origin: expected one of {', '.join(self.origins)}, got {place.origin!r}")
+            apart = place.labels_origin and self.origins.get(place.labels_origin)
+            if place.labels_origin and not (apart and apart.kind == "git"):
+                raise ValueError(f"parts: labels_origin: expected an origin of kind git, got {place.labels_origin!r}")
+            if self.origins[place.origin].kind == "git" and not place.files:
+                raise ValueError("parts: files: expected for an origin of kind git")
             for spec in (*self.columns.values(), *place.columns.values()):
                 _check(spec)
         return self
@@ -162,7 +187,7 @@ class Lock(Strict):
     splits: dict[Split, dict[Language, Rows]] = {}
     labels: Annotated[list[Text], Distinct] | None = None  # of a data set whose classes are those of its training split
     dropped: Annotated[int, Field(ge=0)] = 0  # rows left out since their answers are not where they are said to be
-    revisions: dict[str, Revision | None]  # repository -> commit that was downloaded; None: the user's own files
+    revisions: dict[str, Revision | None]  # address of a repository -> commit that was downloaded; None: another place
     files: Annotated[
         dict[Text, tuple[Annotated[int, Field(ge=0)], Sha256]], Field(min_length=1)
     ]  # path in its repository -> bytes, hash

@@ -85,7 +85,7 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
 
     Raises XlscaleError when there is no such commit, or its code does not complete a cell.
     """
-    name = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", commit=commit)
+    name = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}", commit=commit)
     runs = RUNS / f"canary-{name[:10]}"
     with _checkout(name) as code, ThreadPoolExecutor(jobs) as pool:
         environment = os.environ | {"PYTHONPATH": str(code / "src"), "XLSCALE_RUNS": str(runs)}

@@ -8,9 +8,9 @@ from functools import cache
 import pandas as pd
 from tqdm import tqdm
 
-from xlscale.acquire import hub
+from xlscale.acquire import git, hub
 from xlscale.acquire.datasets import current
-from xlscale.acquire.external import convert
+from xlscale.acquire.external import inputs
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Repository
@@ -20,6 +20,7 @@ from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
 
 COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
+LOCKED, ELSEWHERE = "as locked", "other place"
 NOT_CHECKED, NOT_BUILT = "not checked", "not built"  # of what is verified when it is first used
 FINE = ("agrees", NOT_CHECKED, NOT_BUILT)
 
@@ -38,10 +39,28 @@ def overview(role: str) -> str:
             english = "en" in card.splits.get("test", {}) and card.family not in ("retrieval", "mining")
             about = (str(len(card.languages) + english), card.metric)
             about = about if role == "target" else (card.type, ", ".join(card.overlaps_targets) or "-")
-            where = ", ".join(dict.fromkeys(o.repository or f"`{o.variable}`" for o in origins))
-            status = "verified" if all(o.status == "verified" for o in origins) else "runs on its fixture; unverified"
-            rows.append((f"`{card.name}` {card.title}", card.family, *about, where, status))
+            where = ", ".join(dict.fromkeys(o.address or f"`{o.variable}`" for o in origins))
+            rows.append((f"`{card.name}` {card.title}", card.family, *about, where, _status(card)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _status(card: DataCard) -> str:
+    """Which splits of a set can be had from files that somebody has seen, and without which languages."""
+    unseen: dict[str, list[str]] = {}
+    whole: dict[str, set[str]] = {}
+    for part in card.source.parts:
+        for code, name in part.named().items():
+            whole.setdefault(part.split, set()).add(code)
+            if not any(places.seen(card.source.origins, place, code, name) for place in part.places):
+                unseen.setdefault(part.split, []).append(code)
+    found = [
+        split + (f" without {', '.join(dict.fromkeys(unseen[split]))}" if split in unseen else "")
+        for split in whole
+        if whole[split] - {*unseen.get(split, [])}
+    ]
+    if not found:
+        return "runs on its fixture; unverified"
+    return "verified" if not unseen else f"verified: {', '.join(found)}"
 
 
 def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
@@ -58,6 +77,20 @@ def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
     """A row per card: what COLUMNS say; the verdict is one of FINE, or what does not agree."""
     progress = tqdm(found, desc="data-check", unit="card", mininterval=1, disable=None)
     return pd.DataFrame([_row(card) for card in progress], columns=COLUMNS)
+
+
+def layout(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
+    """A row per set of files that a variable may name: the card, the split, the files' names below the variable, and of
+    how many languages they are here. ``{language}`` is a language as the source calls it, ``{code}`` as we do."""
+    rows = []
+    for card in (one for one in found if isinstance(one, DataCard) and one.source):
+        origins = card.source.origins
+        for part in card.source.parts:
+            for place in (one for one in part.places if origins[one.origin].kind != "git"):
+                files = places.told(origins, place, "{code}", "{language}")
+                here = sum(bool(places.found(origins, place, code, name)) for code, name in part.named().items())
+                rows.append((card.name, part.split, files, f"{here} of {len(part.languages)}"))
+    return pd.DataFrame(rows, columns=["card", "split", "files", "here"]).drop_duplicates()
 
 
 def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
@@ -77,27 +110,26 @@ def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
 def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
     origins = [card.source] if isinstance(card, ModelCard) else [*card.source.origins.values()]
     known, problems = catalogue.lock(card.name), []
+    try:
+        hashed, fault = _hash(card), "" if known else "not fetched: there is no lock"
+        if hashed == ELSEWHERE:
+            fault = f"from another place than what was locked, only the rows can tell: make data-fetch CARD={card.name}"
+    except XlscaleError as error:
+        hashed, fault = "no", str(error)
     reachable, revisions = [], []
     for origin in origins:
         # Of a set that is locked, only where its files came from: other places would have done, and were not asked.
-        if origin.kind == "hub" and (not known or known.revisions.get(origin.repository)):
-            try:
-                pinned = places.pinned(card.name, origin).revision
-            except XlscaleError:  # which ``_hash`` meets too, and says
-                pinned = origin.revision
+        if origin.kind == "folder" or (known and not known.revisions.get(origin.address)):
+            continue
+        pinned = origin.revision or (known.revisions[origin.address] if known else None)
+        revisions.append(pinned[:10] if pinned else "unverified")
+        if hashed not in (LOCKED, ELSEWHERE):  # what is here need not be had again
             answer = _unreachable(origin, pinned or "main", "model" if isinstance(card, ModelCard) else "dataset")
             reachable.append("no" if answer else "yes")
-            revisions.append(f"{pinned[:10]}" if pinned else "unverified")
             problems += [answer] if answer else []
-    where = ", ".join(origin.repository or f"${origin.variable}" for origin in origins)
-    try:
-        hashed = _hash(card)
-        problems += [] if known else ["not fetched: there is no lock"]
-    except XlscaleError as error:
-        hashed = "no"
-        problems.append(str(error))
-    other = _other_sizes(card) if isinstance(card, DataCard) and known else ""
-    problems += [other] if other else []
+    other = catalogue.other_sizes(card.name) if isinstance(card, DataCard) and known else ""
+    problems = [one for one in (fault, other, *problems) if one]  # what is here first: a line has its bounds
+    where = ", ".join(dict.fromkeys(origin.address or f"${origin.variable}" for origin in origins))
     rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
     shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
     return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"
@@ -105,7 +137,9 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
 
 @cache
 def _unreachable(origin: Repository, revision: str, kind: str) -> str:
-    """Why the hub does not give a revision; nothing if it does."""
+    """Why the hub does not give a revision, or a git repository cannot be asked; nothing if they do."""
+    if origin.kind == "git":
+        return git.unreachable(origin)
     try:
         hub.commit(origin, revision, kind)
         return ""
@@ -119,23 +153,14 @@ def _hash(card: DataCard | ModelCard) -> str:
         from xlscale.models import hf
 
         hf.checked(card)
-        return "as locked"
+        return LOCKED
     places.origins(card)  # raises where card and lock name different commits
     if catalogue.lock(card.name) and current(card):
-        return "as locked"
-    convert.hashes(card)
-    return "as locked" if catalogue.lock(card.name) else "not locked"
-
-
-def _other_sizes(card: DataCard) -> str:
-    """The first split whose number of rows is not what was read about the source, and how many more there are."""
-    found = []
-    for split, languages in catalogue.documented(card.name).splits.items():
-        for language, rows in languages.items():
-            here = card.splits.get(split, {}).get(language)
-            if rows is not None and rows != here:
-                found.append(f"{split}, {language}: expected {rows} rows as in the card, got {here}")
-    return "".join(found[:1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+        return LOCKED
+    inputs.hashes(card)
+    if not catalogue.lock(card.name):
+        return "not locked"
+    return ELSEWHERE if inputs.elsewhere(card) else LOCKED
 
 
 def _counted(splits: dict[str, dict[str, int | None]]) -> str:

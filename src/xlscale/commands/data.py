@@ -15,32 +15,45 @@ from xlscale.core.files import XlscaleError, bounded
 
 
 def fetch(cards: list[str], study: str | None = None) -> bool:
-    """Get what the cards, or those of a study, need; returns whether all of it came, with a line per card.
+    """Get what the cards, or those of a study, need, after saying how much that is; returns whether all of it came,
+    with a line per card.
 
     Raises XlscaleError for an unknown study or card.
     """
-    failed = 0
-    for card in _chosen(cards, study):
+    failed, chosen = 0, _chosen(cards, study)
+    for card in chosen:  # before anything is downloaded
+        for text in ensure.announced(card):
+            print(bounded(f"{card.name}: to be fetched: {text}"), flush=True)
+    for card in chosen:
         try:
             print(ensure.fetch(card), flush=True)
         except XlscaleError as error:
-            print(bounded(f"error: {card.name}: {error}"), file=sys.stderr)
+            print(_error(card.name, str(error)), file=sys.stderr)
             failed += 1
     return not failed
 
 
 def check(cards: list[str], study: str | None = None) -> bool:
-    """Print whether cards and locks say what is there; returns whether they do, with a line for each that does not.
+    """Print whether cards and locks say what is there, and where files of the user's are looked for; returns whether
+    they do, with a line for each that does not.
 
     Raises XlscaleError for an unknown study or card.
     """
-    found = checks.table(_chosen(cards, study))
+    chosen = _chosen(cards, study)
+    found = checks.table(chosen)
     wrong = found[~found["verdict"].isin(checks.FINE)]
     found["verdict"] = found["verdict"].mask(found.index.isin(wrong.index), "see below")
     print(found.to_string(index=False), flush=True)
+    if len(layout := checks.layout(chosen)):
+        print(f"\nFiles that variables may name:\n{layout.to_string(index=False, justify='left')}", flush=True)
     for name, verdict in zip(wrong["card"], wrong["verdict"], strict=True):
-        print(bounded(f"error: {name}: {verdict}"), file=sys.stderr)
+        print(_error(name, verdict), file=sys.stderr)
     return wrong.empty
+
+
+def _error(name: str, fault: str) -> str:
+    """A line about a card, which is named once."""
+    return bounded(f"error: {name}: {fault.removeprefix(f'{name}: ')}")
 
 
 def _chosen(cards: list[str], study: str | None) -> list[DataCard | ModelCard]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from xlscale import tasks as families
 from xlscale.cards.catalogue import data_card
+from xlscale.cards.schema import DataCard
 from xlscale.commands.steps import Build
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative, write_text
 from xlscale.core.format import percent
@@ -124,11 +126,23 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
         raise XlscaleError(f"{relative(path)}: predictions_sha256: expected {result.predictions_sha256}, got {sha256}")
     predictions = table.select(["language", "item", "prediction"]).to_pandas().astype(str)
     rows = rows_of(card.name)
-    asked = layout.asked(card, rows, predictions)
+    asked = asked_of(card, rows, predictions)
     task = layout.described(card, asked, rows)
     files = {task.file.format(language=one): texts for one, texts in layout.files(card, asked, rows)}
     tasks[card.name] = task
     return tuple({f"{card.name}/{name}": texts[side] for name, texts in files.items()} for side in (0, 1))
+
+
+def asked_of(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """As ``layout.asked``, with the texts of answers that are recorded by their place. Raises XlscaleError, as there and
+    for what is no place in the context."""
+    asked = layout.asked(card, rows, predictions)
+    if card.family != "span_qa":
+        return asked
+    try:
+        return asked.assign(prediction=[*map(families.of(card).answer, asked["prediction"], asked["context"])])
+    except ValueError as error:
+        raise XlscaleError(f"{card.name}: {error}") from None
 
 
 @cache
@@ -136,7 +150,7 @@ def rows_of(name: str) -> pd.DataFrame:
     """What is read of the test split of a data set, see ``layout.FAMILIES``."""
     card = data_card(name)
     rows = load.splits(card)["test"]
-    wanted = ["language", "item", "group", *layout.FAMILIES[card.family][2]]
+    wanted = ["language", "item", "group", "context", *layout.FAMILIES[card.family][2]]
     return rows.select_columns([name for name in wanted if name in rows.column_names]).to_pandas()
 
 

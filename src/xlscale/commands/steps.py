@@ -49,6 +49,7 @@ READS: dict[str, list[Path]] = {
     "04_scaling": RECORD,
     "05_significance": RECORD,
     "06_published": PUBLISHED,
+    "07_xtreme_r": PUBLISHED,
     "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
     "record": [*CARDS, STUDIES],
     "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 
@@ -104,11 +105,19 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
 
 
 def heal(name: str, jobs: int) -> None:
-    """Distil the cut rungs of a model to the whole one and judge them, see ``training.healing``."""
+    """Distil the cut rungs of a model to the whole one and judge them, see ``training.healing``.
+
+    Raises XlscaleError, also when a process that works for it was killed.
+    """
     from xlscale.acquire import ensure
     from xlscale.cards.catalogue import model_card
     from xlscale.training import healing
 
     ensure.ensure([], [model_card(name)])  # the text and the data that judge are bundled
-    with cell_.alone(healing.RUNS):
-        healing.main(name, jobs)
+    try:
+        with cell_.alone(healing.RUNS):
+            healing.main(name, jobs)
+    except BrokenProcessPool:
+        raise XlscaleError(
+            "heal: one of its processes was killed, perhaps for want of memory (see JOBS); healed rungs are kept"
+        ) from None

@@ -127,6 +127,7 @@ def serve(listener: socket.socket, sweep: int) -> NoReturn:
     import importlib
 
     _die_with(sweep)
+    processes.without_grammars()
     os.environ.update(files.HUB_ENVIRONMENT | os.environ)
     gc.disable()
     for name in MODULES:

@@ -47,6 +47,7 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
 
     The environment has to be ``processes.ENVIRONMENT`` since before the first library was imported.
     """
+    processes.without_grammars()
     # Imported here: they take seconds to import, and most calls of a runner find their cell complete.
     import papermill
     from papermill.engines import papermill_engines

@@ -145,7 +145,7 @@ class OpenCell:
         """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
         recipe = self.recipe
         chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
-        inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length).of_rows(chosen)
+        inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
         inputs = task.training_inputs(inputs, self.generator("windows", stage))
         inputs = loop.to_budget(inputs, recipe.tokens, self.generator("tokens", stage))
         shuffled = self.cell.phase == "intermediate" and self.parameters.placebo
@@ -155,13 +155,12 @@ class OpenCell:
         self, encoder: nn.Module, head: nn.Module | None = None, split: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, Score]]:
         """The prediction table of a split of this phase's data set, and the scores per language."""
-        rows, length = self.rows[split], PROBE_LENGTH
+        rows, length, index = self.rows[split], PROBE_LENGTH, None
         if self.cell.phase != "pretrained":
             length, index = self.recipe.max_length, self.task.test_rows(rows, self.recipe.test_items)
         with self.timed("tokenise"):
-            encoded = token_cache.encoded(self.task, self.rows, split, self.model_card, length)
-        if self.cell.phase != "pretrained":
-            rows, encoded = rows.select(index), encoded.of_rows(index)
+            encoded = token_cache.encoded(self.task, self.rows, split, self.model_card, length, index)
+        rows = rows if index is None else rows.select(index)
         with self.timed("evaluate"):
             outputs = evaluate.run(Model(encoder, self.backend, self.task, head), encoded)
             predictions = self.task.predictions(rows, encoded, outputs)

@@ -41,6 +41,12 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not ARITHMETIC.fullmatch(name)} | ENVIRONMENT
 
 
+def without_grammars() -> None:
+    """Have jsonschema do without its optional check of URIs, which no notebook has: to import it, it compiles grammars
+    for seconds. To be called before nbformat is imported."""
+    sys.modules.setdefault("rfc3987_syntax", None)
+
+
 def die_with_parent() -> None:
     """End this process soon after its parent or the sweep that it belongs to: a killed one leaves no training behind.
 

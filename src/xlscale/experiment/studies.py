@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,12 @@ from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, lacking
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
 Rates = Annotated[list[Rate], Field(min_length=1), Distinct]
+MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
+# The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
+PUBLISHED = (
+    *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
+    *("xtreme_r", "xtreme_r_small"),
+)
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
@@ -117,6 +123,7 @@ class Study(Strict):
     targets: Annotated[list[Name], Distinct]  # none: phase 2 is the last
     split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
+    precision: Literal["auto", "bf16", "float32"] = "auto"  # auto: bf16 where the machine has it
     intermediate_recipe: StudyRecipe
     target_recipes: dict[
         Name, StudyRecipe | Literal["reference"]
@@ -125,6 +132,12 @@ class Study(Strict):
     tuning: Tuning | None = None  # where it is not recorded, the paper says so
     recompute: list[dict[str, Any]] = []  # what `make reproduce` recomputes: cells that match one of these
     canary: list[dict[str, Any]] = []  # what `make canary` reruns, likewise
+
+    @model_validator(mode="after")
+    def _published_with_the_paper(self) -> Study:
+        if self.published and self.name not in PUBLISHED:
+            raise ValueError(f"published: expected true of {', '.join(PUBLISHED)} alone; leave it out")
+        return self
 
     def cells(self) -> list[Cell]:
         """All cells, parents before children, each once; they are made at the first call and kept.
@@ -139,17 +152,22 @@ class Study(Strict):
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
         self.check_recipes()
+        recipes = cache(self.recipes)  # the same for all seeds and conditions
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
         for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
-            values["precision"] = "auto"
-            for recipe in self.recipes("intermediate", condition, model, layers, where):
+            values["precision"] = self.precision
+            for recipe in recipes("intermediate", condition, model, layers, where):
                 second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
-                last += [("target", third) for third in self._targets(second, where)]
+                for target in self.targets:
+                    third = second | {"target": target, "split": self.split}
+                    last += [("target", third | own) for own in recipes("target", target, model, layers, where)]
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
+                    if len(found) > MOST:
+                        raise XlscaleError(f"{where}: expected at most {MOST:,} cells, got more")
         if self.only:
             found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
@@ -163,11 +181,6 @@ class Study(Strict):
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
             raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
-
-    def _targets(self, values: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
-        for target in self.targets:
-            for third in self.recipes("target", target, values["model"], values["layers"], where):
-                yield values | {"target": target, "split": self.split} | third
 
     def recipes(self, role: Role, name: str, model: str, layers: int, where: str) -> list[dict[str, Any]]:
         """The recipe of the training on a data set at one rung, once per learning rate; ``role`` as in ``PREFIX``.

@@ -138,6 +138,8 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
             found.pad_token = found.eos_token
         if found.pad_token_id is None:
             raise ValueError("tokenizer.json: expected a token for padding, or for the end of a text")
+        if not isinstance(found.model_max_length, int | float):
+            raise ValueError("tokenizer_config.json: model_max_length: expected a number")
     return found
 
 
@@ -155,7 +157,7 @@ def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
-        config.use_cache = False
+        config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
         config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
     return config
 

@@ -21,9 +21,16 @@ def encode(
 ) -> BatchEncoding:
     """The tokenizer's encodings of pairs; ``options`` are those of its call.
 
-    Raises XlscaleError where it does not mark the border of the two texts and the model's card states no separator.
+    Raises XlscaleError where it does not mark the border of the two texts and the model's card states no separator, and
+    for a text that spells the mark.
     """
     check(tokenizer, tokenizer.name_or_path)
+    marks = _spelled(tokenizer)
+    for text in (*first, *second) if marks else ():
+        if found := next((mark for mark in marks if mark in text), None):
+            got = text[max(0, text.index(found) - 20) :][:60]
+            expected = f"expected no text that spells {found!r}, which marks where one ends"
+            raise XlscaleError(f"{tokenizer.name_or_path}: {expected}, got {got!r}")
     return tokenizer(list(first), list(second), **options)
 
 
@@ -39,6 +46,14 @@ def check(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
             f"{where}: separator: expected a special token such as {wanted!r} in the model's card, "
             f"its tokenizer puts {put} between two texts"
         )
+
+
+def _spelled(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The special tokens between and around the texts of a pair that a text gets when it spells them."""
+    before, between, after = _added(tokenizer)
+    ids = dict.fromkeys([*before, *between, *after])
+    names = dict(zip(ids, tokenizer.convert_ids_to_tokens([*ids]), strict=True))
+    return [name for one, name in names.items() if one in tokenizer(name, add_special_tokens=False)["input_ids"]]
 
 
 def separated(tokenizer: PreTrainedTokenizerFast, separator: str, where: str) -> PreTrainedTokenizerFast:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
 from xlscale.core.strict import SHORT
 from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?|mixed|avg.*")
 REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task", "regime", "task", "metric", "language",
             "value", "where_read", "quality")  # fmt: skip
 LONGEST = 500  # characters of a field
@@ -87,14 +87,26 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row['source_key'])}"
     if row["quality"] and row["quality"] not in QUALITIES:
         yield f"quality: expected one of {', '.join(QUALITIES)}, got {SHORT.repr(row['quality'])}"
-    if row["language"] and not _LANGUAGE.fullmatch(row["language"]):
-        yield f"language: expected a code such as 'sw', or 'avg...', or 'mixed', got {SHORT.repr(row['language'])}"
+    if row["language"] and (fault := _language(row["language"])):
+        yield f"language: {fault}, or 'avg...', or 'mixed', got {SHORT.repr(row['language'])}"
     try:
         parameters(row["params"])
     except ValueError:
         yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {SHORT.repr(row['params'])}"
     if row["value"] and row["metric"]:
         yield from _value(row, layer)
+
+
+def _language(text: str) -> str:
+    """What is wrong with the language of a score; nothing if it is the code of one, as elsewhere, so that English is
+    never taken for another and none counts twice, or of several. A code and "-en" is a language mixed with English."""
+    if text == "mixed" or text.startswith("avg"):
+        return ""
+    try:
+        checked(text.removesuffix(f"-{ENGLISH}"))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _value(row: dict[str, str], layer: Layer) -> Iterator[str]:

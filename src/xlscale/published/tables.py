@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative
+from xlscale.core.strict import SHORT
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (
@@ -141,33 +143,44 @@ def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_words(folder: Path, small: dict[str, pd.DataFrame]) -> None:
-    allowed = {
-        ("training", "type"): TYPES,
-        ("metrics", "unit"): tuple(PER_UNIT),
-        ("metrics", "measure"): tuple(MEASURES),
-        ("sources", "quality"): QUALITIES,
-    }
-    for (name, column), words in allowed.items():
-        wrong = small[name].index[~small[name][column].isin(words)]
-        if len(wrong):
-            got = small[name].loc[wrong[0], column]
+    """Raise XlscaleError naming file, line and column of a word or number that is none, or of a key that is twice."""
+    for (name, column), (right, expected) in _FORMS.items():
+        values = small[name][column]
+        if len(wrong := values.index[[not right(text) for text in values]]):
             where = f"{relative(folder / name)}.csv: line {wrong[0] + 2}"
-            raise XlscaleError(f"{where}: {column}: expected one of {', '.join(words)}, got {got!r}")
-    keys = small["sources"]["source_key"]
-    if len(twice := keys.index[keys.duplicated()]):
-        where = f"{relative(folder / 'sources.csv')}: line {twice[0] + 2}"
-        raise XlscaleError(f"{where}: source_key: expected every source once, got {keys[twice[0]]!r} again")
-    for line, text in enumerate(small["tasks"]["chance"], start=2):
-        if text and not _is_chance(text):
-            where = f"{relative(folder / 'tasks.csv')}: line {line}"
-            raise XlscaleError(f"{where}: chance: expected nothing or a number from 0 to below 1, got {text!r}")
+            raise XlscaleError(f"{where}: {column}: expected {expected}, got {SHORT.repr(values[wrong[0]])}")
+    for name, column in _KEYS.items():
+        keys = small[name][column]
+        if len(twice := keys.index[keys.duplicated()]):
+            where = f"{relative(folder / name)}.csv: line {twice[0] + 2}"
+            raise XlscaleError(f"{where}: {column}: expected every one once, got {SHORT.repr(keys[twice[0]])} again")
 
 
-def _is_chance(text: str) -> bool:
+def _one_of(*words: str) -> tuple[Callable[[str], object], str]:
+    return words.__contains__, f"one of {', '.join(words)}"
+
+
+def _is_count(text: str) -> bool:
     try:
-        return 0 <= float(text) < 1
+        parameters(text)
     except ValueError:
         return False
+    return True
+
+
+# What columns of the small tables hold: whether a text is right, and what is expected.
+_FORMS: dict[tuple[str, str], tuple[Callable[[str], object], str]] = {
+    ("training", "type"): _one_of(*TYPES),
+    ("metrics", "unit"): _one_of(*PER_UNIT),
+    ("metrics", "measure"): _one_of(*MEASURES),
+    ("metrics", "rank"): (re.compile("[0-9]{0,4}").fullmatch, "nothing or a whole number"),
+    ("models", "params"): (_is_count, "nothing or a count such as 560M"),
+    ("regimes", "order"): (re.compile("[0-9]{1,4}").fullmatch, "a whole number"),
+    ("sources", "quality"): _one_of(*QUALITIES),
+    ("tasks", "chance"): (re.compile(r"(0(\.[0-9]+)?)?").fullmatch, "nothing or a number from 0 to below 1"),
+    ("tasks", "xtreme_r"): _one_of("yes", "no"),
+}
+_KEYS = {"sources": "source_key", "regimes": "regime", "training": "intermediate_task"}
 
 
 def parameters(text: str) -> tuple[float, bool]:

@@ -93,7 +93,11 @@ class SpanQA(TrainedTask):
         return (cross_entropy(start, batch.targets["start"]) + cross_entropy(end, batch.targets["end"])) / 2
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
-        """The best span over all windows of each row; gold is the first answer, score the sum of its two logits."""
+        """The best span over all windows of each row; gold is the first answer, score the sum of its two logits.
+
+        The prediction is a text, or, of a set that this repository does not hold and may not pass on, where it is: see
+        ``answer``.
+        """
         best: dict[int, tuple[float, int, int]] = {}
         none: dict[int, float] = {}
         for i, (row, logits) in enumerate(zip(encoded.row, outputs, strict=True)):
@@ -105,9 +109,11 @@ class SpanQA(TrainedTask):
         if self.card.unanswerable:  # every window has to say so: the least of their scores counts
             best = {row: (none[row], 0, 0) if none[row] > found[0] else found for row, found in best.items()}
         chosen = [best[i] for i in range(len(table))]
-        table["prediction"] = [text[a:b].strip() for text, (_, a, b) in zip(table["context"], chosen, strict=True)]
+        spans = [_stripped(text, a, b) for text, (_, a, b) in zip(table["context"], chosen, strict=True)]
+        texts = [text[a:b] for text, (a, b) in zip(table["context"], spans, strict=True)]
+        table["prediction"] = [f"{a}:{b}" for a, b in spans] if self.card.source else texts
         table["score"] = np.array([score for score, _, _ in chosen], np.float32)
-        columns = (table[name] for name in ("prediction", "answers", "language"))
+        columns = (texts, table["answers"], table["language"])
         both = [self._score(text, list(answers), language) for text, answers, language in zip(*columns, strict=True)]
         table["correct"], table["f1"] = np.array(both, np.float32).reshape(-1, 2).T
         table["gold"] = [answers[0] if len(answers) else "" for answers in table["answers"]]
@@ -125,6 +131,17 @@ class SpanQA(TrainedTask):
             if not answers:
                 return (float(not normalise(prediction)),) * 2
         return match(prediction, answers, normalise)
+
+    def answer(self, prediction: str, context: str) -> str:
+        """The text that a prediction stands for: itself, or of a card with a source the characters "begin:end" of the
+        context. Raises ValueError for what is neither."""
+        if not self.card.source:
+            return prediction
+        begin, _, end = prediction.partition(":")
+        if not (begin.isdecimal() and end.isdecimal() and int(begin) <= int(end) <= len(context)):
+            expected = f"the first and last character + 1 of an answer, up to {len(context)}"
+            raise ValueError(f"prediction: expected {expected}, got {prediction[:40]!r}")
+        return context[int(begin) : int(end)]
 
     def others(self, predictions: pd.DataFrame) -> dict[str, float]:
         """Exact match beside F1."""
@@ -150,6 +167,13 @@ def _token_span(spans: np.ndarray, begin: int, stop: int) -> tuple[int, int]:
         return NO_SPAN, NO_SPAN
     touching = np.flatnonzero(inside & (spans[:, 1] > begin) & (spans[:, 0] < stop))
     return (int(touching[0]), int(touching[-1])) if len(touching) else (NO_SPAN, NO_SPAN)
+
+
+def _stripped(text: str, begin: int, end: int) -> tuple[int, int]:
+    """The characters [begin, end) of ``text`` without white space at both ends."""
+    found = text[begin:end]
+    begin += len(found) - len(found.lstrip())
+    return begin, begin + len(found.strip())
 
 
 def _best_span(spans: np.ndarray, logits: np.ndarray) -> tuple[float, int, int]:

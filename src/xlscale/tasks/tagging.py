@@ -31,7 +31,8 @@ from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
 IGNORED = -100  # a tag that is not learned from: of a word without a subword of its own, or of no word
 ABSENT = -1  # the position of a word that did not fit
 # Controls that a text begins with: SentencePiece's tables drop them, and the library's offsets are then short by them.
-_LEADING = re.compile(r"^[\x00-\x1f\x7f-\x9f]+")
+# Others, of which there are subwords, stay.
+_LEADING = re.compile(r"^[\x00-\x1f\x7f\x8f\x9f]+")
 
 
 class Tagging(TrainedTask):

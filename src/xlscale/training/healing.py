@@ -8,6 +8,8 @@ no training text. What it finds is committed: ``results/healing.csv`` and ``resu
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -33,6 +35,7 @@ from xlscale.core.files import (
     atomic,
     digest,
     read_json,
+    relative,
     sha256_file,
     write_json,
     write_text,
@@ -173,20 +176,37 @@ def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
     return pd.DataFrame(values, columns=["language", "register", "items", "value"])
 
 
+def workers(jobs: int) -> ProcessPoolExecutor:
+    """Processes that train and judge, and end with this one, however it ends: alone they would wait for ever."""
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(name: str, jobs: int) -> None:
     """Heal the rungs of the model ``name`` that its card describes and its files do not hold; judge every rung.
 
-    Prints the sha256 that the card has to state. Raises XlscaleError when the card is not of a healed model.
+    Prints the sha256 that the card has to state. Raises XlscaleError when the card is not of a healed model, or the
+    record holds what was found about another one.
     """
     card = model_card(name)
     if not card.healed:
         raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
+    if RUNS.exists() and (other := read_json(RUNS)["model"]) != name:
+        why = "which is not written over; XLSCALE_RESULTS names another folder"
+        raise XlscaleError(f"{relative(RUNS)}: model: expected {name!r}, got {other!r}, {why}")
     for split, rows in load.splits(data_card(card.healed.text)).items():
         teacher(card, split, inputs(card, rows))
     runs = read_json(RUNS)["runs"] if RUNS.exists() else {}
     rungs = sorted(card.healed.rungs, reverse=True)  # the longest first
     missing = [layers for layers in rungs if not _is_made(card, layers, card.healed.rungs[layers])]
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with workers(jobs) as pool:
         started = {pool.submit(heal, name, layers): layers for layers in missing}
         for done in as_completed(started):
             layers, took = started[done], done.result()

@@ -112,9 +112,13 @@ def finetune(
 
     ``objective`` is the recipe's unless one is handed in that had to be made first. The encoder stays in evaluation
     mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
-    when the loss is not finite or exceeds DIVERGED.
+    when the loss is not finite or exceeds DIVERGED, XlscaleError for a warm-up that does not end before the training.
     """
     log, order = TrainingLog(), batches(encoded, recipe, generator)
+    if recipe.warmup_steps is not None and recipe.warmup_steps >= len(order):
+        raise XlscaleError(
+            f"warmup_steps: expected fewer than the {len(order)} of this training, got {recipe.warmup_steps}"
+        )
     objective = objective or registry.get("objective", recipe.objective)()
     warmup = recipe.warmup if recipe.warmup_steps is None else recipe.warmup_steps
     with model.backend.working(model.encoder) as weights:

@@ -1,4 +1,4 @@
-"""Tokenised data on disk: every split of a data set is tokenised once per tokenizer, prefix and length.
+"""Tokenised data on disk: what is needed of a data set is tokenised once per tokenizer, prefix and length.
 
 A cell that finds its tokens here loads no tokenizer, which takes longer to load than a small cell's data to tokenise.
 """
@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -21,26 +21,42 @@ from xlscale.models import ladder
 from xlscale.tasks.base import Task
 
 FOLDER = CACHE / "tokens"
+WHOLE = 25_000  # rows: seconds to tokenise
 FIELDS = ("ids", "offsets", "row", "spans")
 TARGET = "target."  # what the names of targets begin with in a file
 HASH = "sha256"  # metadata of a file: what ``_hash`` gives for its tensors
 
 
-def encoded(task: Task, rows: DatasetDict, split: str, model: ModelCard, max_length: int) -> Encoded:
-    """What ``task.encode`` makes of all rows of a split of the task's data set, whose splits are ``rows``.
+def encoded(
+    task: Task, rows: DatasetDict, split: str, model: ModelCard, max_length: int, index: np.ndarray | None = None
+) -> Encoded:
+    """What ``task.encode`` makes of the rows ``index`` int64 (rows,) of a split, or of all. ``rows`` holds the splits
+    of the task's data set.
 
-    A file that is not as it was written is made again.
+    Of a split of up to WHOLE rows all are tokenised, and serve whoever asks for others of them; of a larger one no more
+    than is asked for. A file that is not as it was written is made again.
     """
+    if index is None or len(rows[split]) <= WHOLE:
+        found = _encoded(task, rows[split], (split, model, max_length))
+        return found if index is None else found.of_rows(index)
+    return _encoded(task, rows[split].select(index), (split, model, max_length), index)
+
+
+def _encoded(task: Task, rows: Dataset, how: tuple[str, ModelCard, int], index: np.ndarray | None = None) -> Encoded:
+    """What ``task.encode`` makes of ``rows``, which are those of ``index`` of their split."""
+    split, model, max_length = how
     card = task.card
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
     parts = [registry.module("task", card.family), registry.module("reader", model.reader), ladder.__name__]
     identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, model.separator, max_length]
     identity.append(fingerprint.of_modules(parts))
+    if index is not None:
+        identity.append(hashlib.sha256(np.ascontiguousarray(index, np.int64)).hexdigest())
     path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
     try:
         return _read(path)
     except (OSError, SafetensorError, KeyError, ValueError):
-        found = task.encode(rows[split], ladder.tokenizer(model), model.prefix, max_length)
+        found = task.encode(rows, ladder.tokenizer(model), model.prefix, max_length)
     _write(found, path)
     return found
 

@@ -44,8 +44,12 @@ def _scored(wanted: list[str], predictions: Source, labels: Source) -> tuple[lis
 
 
 def read_answers(source: Source) -> dict[str, str]:
-    """Predicted answers by question id. Raises XlscaleError for broken JSON, an id twice, what is not a string."""
-    return source.mapping(lambda one: None if isinstance(one, str) else f"expected a string, got {shortened(one)}")
+    """Predicted answers by question id. Raises XlscaleError for broken JSON, an id twice, what is not a string, and
+    where no answer has any text: every question has one."""
+    found = source.mapping(lambda one: None if isinstance(one, str) else f"expected a string, got {shortened(one)}")
+    if found and not any(map(str.strip, found.values())):
+        raise source.fault(f"expected answers, got empty ones to all {len(found)} questions")
+    return found
 
 
 def read_questions(source: Source) -> dict[str, list[str]]:
@@ -80,7 +84,7 @@ def _lacks(error: Exception) -> str:
 def _check(source: Source, text: str, key: Any, answers: list[Any]) -> None:
     if not isinstance(key, str) or not all(isinstance(answer, str) for answer in answers):
         raise TypeError
-    if not any(answers):
+    if not any(map(str.strip, answers)):
         raise source.fault(
             f"id {key!r}: no true answer; XTREME's download removes them, here they have to be there",
             line_of(text, key),

@@ -52,7 +52,8 @@ def score_json_labels(task: Task, predictions: Source, labels: Source) -> dict[s
     """Accuracy, 0 to 100, of a JSON object with ``label`` per line.
 
     Where every line of both files has an ``idx``, that is the id and the order of lines does not matter. Raises
-    XlscaleError for broken JSON, an unknown label, an ``idx`` twice or not among the labels', another number of lines.
+    XlscaleError for broken JSON, an unknown label, an ``idx`` twice or not among the labels', another number of lines,
+    and for lines in another order than their ``idx`` where the other file has none.
     """
     ids, gold = _objects(labels, task.labels)
     own, predicted = _objects(predictions, task.labels)
@@ -63,6 +64,10 @@ def score_json_labels(task: Task, predictions: Source, labels: Source) -> dict[s
             if key not in index:
                 raise predictions.fault(f"unknown idx {key!r}: expected those of {labels.path}", line)
         gold = gold[[index[key] for key in own]]
+    elif bool(ids) != bool(own):  # then line by line, which holds for lines in the order of their ids alone
+        source, other, keys = (labels, predictions, ids) if ids else (predictions, labels, own)
+        if not all(isinstance(key, int) for key in keys) or keys != sorted(keys):
+            raise source.fault(f"idx: expected ascending numbers, since {other.path} has none")
     return _accuracy(predictions, predicted, labels, gold)
 
 
@@ -98,7 +103,7 @@ def _objects(source: Source, known: list[str]) -> tuple[list[Any], np.ndarray]:
             raise source.fault(f"expected {expected}, got {shortened(row)}", line)
         codes.append(known.index(str(label)))
         if (key := value.get("idx")) is not None:
-            if not isinstance(key, int | str):
+            if not isinstance(key, int | str) or isinstance(key, bool):
                 raise source.fault(f"idx: expected a number or a string, got {shortened(key)}", line)
             if key in ids:
                 raise source.fault(f"duplicate idx {key!r}, first in line {ids[key]}", line)

@@ -48,8 +48,8 @@ def described(card: DataCard, asked: pd.DataFrame, rows: pd.DataFrame) -> Task:
     sizes = {one: len(_candidates(part, rows)) for one, part in parts.items()} if card.family == "retrieval" else {}
     here = {"languages": [*parts], "candidates": {one: n for one, n in sizes.items() if n != len(parts[one])}}
     if card.benchmarks:
-        tasks = benchmark.load(card.benchmarks[0]).tasks
-        return next(one for one in tasks if one.name == card.name).model_copy(update=here)
+        known = benchmark.load(card.benchmarks[0]).tasks
+        return next(one for one in known if one.name == card.name).model_copy(update=here)
     form, ending, _ = FAMILIES[card.family]
     return Task(
         name=card.name,

@@ -7,6 +7,7 @@ those at or above a threshold count, and the threshold is the one with the best 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -19,6 +20,8 @@ from xlscale.xtreme.items import Items
 from xlscale.xtreme.source import Source, shortened
 
 Pair = tuple[str, str]
+# Of ASCII: to Python 1_0 and digits of other scripts are numbers, too.
+_DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def score_pairs(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
@@ -110,10 +113,7 @@ def read_pairs(source: Source, scores: bool = True) -> dict[Pair, float | None]:
 
 
 def _number(source: Source, text: str, line: int) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _DECIMAL.fullmatch(text.strip()) else math.nan
     if not math.isfinite(value):
         raise source.fault(f"expected a finite number as score, got {shortened(text)}", line)
     return value

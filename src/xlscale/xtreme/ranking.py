@@ -14,7 +14,7 @@ import numpy as np
 from xlscale.metrics.retrieval import average_precision
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.items import Items
-from xlscale.xtreme.source import Source, same_ids, shortened
+from xlscale.xtreme.source import Source, same_ids, shortened, twice
 
 
 def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, float]:
@@ -62,5 +62,5 @@ def _fault(value: Any) -> str | None:
     if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
         return f"expected a list of ids, got {shortened(value)}"
     if len(set(value)) < len(value):
-        return f"duplicate candidate {next(one for i, one in enumerate(value) if one in value[:i])!r}"
+        return f"duplicate candidate {twice(value)!r}"
     return None

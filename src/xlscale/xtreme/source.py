@@ -6,7 +6,7 @@ Reading is as fast as a plain read; where a fault lies is looked for only once t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,29 @@ class Source:
             raise self.fault("expected a JSON object from id to prediction")
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-            raise self.fault(f"duplicate id {twice!r}", line_of(text, twice, occurrence=2))
+            again = twice(key for key, _ in pairs)
+            raise self.fault(f"duplicate id {again!r}", line_of(text, again, occurrence=2))
         for key, value in found.items():
             if message := check(value):
                 raise self.fault(f"id {key!r}: {message}", line_of(text, key))
         return found
 
-    def parse(self, text: str, pairs: bool = False, line: int = 1) -> Any:
-        """JSON from text that begins in ``line``; objects become lists of pairs if ``pairs``, so that none is lost."""
+    def parse(self, text: str, pairs: bool = False, line: int | None = None) -> Any:
+        """JSON from the file's text, or from that of its ``line``; objects become lists of pairs if ``pairs``.
+
+        Else a key that an object has twice is a fault: of two labels or answers one would count without a word.
+        """
+
+        def once(found: list[tuple[str, Any]]) -> dict[str, Any]:
+            if len(keys := dict(found)) < len(found):
+                again = twice(key for key, _ in found)
+                raise self.fault(f"expected the key {shortened(again)} once in an object", line)
+            return keys
+
         try:
-            return json.loads(text, object_pairs_hook=list if pairs else None)
+            return json.loads(text, object_pairs_hook=list if pairs else once)
         except json.JSONDecodeError as error:
-            raise self.fault(f"not valid JSON ({error.msg})", line + error.lineno - 1) from None
+            raise self.fault(f"not valid JSON ({error.msg})", (line or 1) + error.lineno - 1) from None
         except ValueError:
             raise self.fault("not valid JSON (a number of thousands of digits)", line) from None
         except RecursionError:
@@ -124,6 +133,12 @@ def same_ids(predictions: Source, predicted: dict[str, Any], labels: Source, gol
     raise predictions.fault(
         f"unknown id {beyond[0]!r}{more}: expected the ids of {labels.path}", line_of(predictions.text(), beyond[0])
     )
+
+
+def twice(values: Iterable[str]) -> str:
+    """The first value that was there before. Raises StopIteration where there is none."""
+    seen: set[str] = set()
+    return next(value for value in values if value in seen or seen.add(value))
 
 
 def shortened(value: Any) -> str:

@@ -6,6 +6,7 @@ one, on any machine, has to agree with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from xlscale.acquire.datasets import current
-from xlscale.acquire.external import bucc, columns, conllu, lareqa, mewslix, readers
+from xlscale.acquire.external import bucc, columns, conllu, inputs, lareqa, mewslix, readers, tatoeba
 from xlscale.cards import catalogue, places
 from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
@@ -38,6 +39,7 @@ READERS = {
     "bucc": bucc.read,
     "lareqa": lareqa.read,
     "mewslix": mewslix.read,
+    "tatoeba": tatoeba.read,
 }
 WHERE = "@where"  # of a row that is plain Python: the file and record that it was made of
 LABELS = {"classification": "label", "multiple_choice": "answer", "tagging": "tags"}  # family -> column
@@ -52,7 +54,10 @@ def ensure(card: DataCard) -> Path:
     if not current(card):
         with _alone(card):
             if not current(card):
-                _make(card, {})
+                try:
+                    _make(card, {})
+                except places.Missing as error:
+                    raise XlscaleError(f"{card.name}: {error}; run `make data-fetch CARD={card.name}`") from None
     return card.path
 
 
@@ -75,7 +80,7 @@ def _alone(card: DataCard) -> FileLock:
 
 def _make(card: DataCard, commits: dict[str, str]) -> Lock:
     here, dropped = places.at(card, commits), []
-    seen, table = hashes(here), rows(here, dropped)
+    seen, table = inputs.hashes(here), rows(here, dropped)
     made = CACHE / "data" / f"{card.name}.parquet"
     with atomic(made) as temporary:
         schema.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
@@ -85,7 +90,7 @@ def _make(card: DataCard, commits: dict[str, str]) -> Lock:
             splits=schema.counts(table),
             labels=_labels(card, table),
             dropped=len(dropped),
-            revisions={o.repository: None for o in card.source.origins.values() if o.repository} | commits,
+            revisions={o.address: None for o in card.source.origins.values() if o.address} | commits,
             files=seen,
         )
         found = _agreed(found)
@@ -104,36 +109,6 @@ def _agreed(found: Lock) -> Lock:
             )
         return known
     catalogue.write_lock(found)
-    return found
-
-
-def files(card: DataCard) -> Iterator[tuple[str, Path]]:
-    """Name in the lock and path of every file that a card's rows are made of, on this machine. Raises XlscaleError."""
-    origins = places.origins(card)
-    for part in card.source.parts:
-        for code in part.named():
-            place, paths = places.first(origins, part, code)
-            yield from ((places.key(origins[place.origin], path), path) for path in paths)
-            if beside := places.labels(place, code, part.named()[code]):
-                yield places.label_key(beside), beside
-
-
-def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
-    """Bytes and sha256 of the files. Raises XlscaleError when they are not all that the lock pins, and no others."""
-    known, where = catalogue.lock(card.name), relative(catalogue.lock_path(card.name))
-    here = dict(sorted(files(card)))
-    if known and (names := here.keys() ^ known.files.keys()):
-        one = min(names)
-        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-        said = f"{one} is here and not there" if one in here else f"{one} is there and not here"
-        raise XlscaleError(f"{card.name}: files: expected those of {where}, {said}{more}")
-    found: dict[str, tuple[int, str]] = {}
-    for key, path in tqdm(here.items(), desc=f"{card.name}: hashes", unit="file", mininterval=5, disable=None):
-        found[key] = path.stat().st_size, sha256_file(path)
-        if known and known.files[key] != found[key]:
-            raise XlscaleError(
-                f"{relative(path)}: sha256: expected {known.files[key][1]} as in {where}, got {found[key][1][:16]}"
-            )
     return found
 
 
@@ -231,7 +206,7 @@ def _part(
     place, paths = places.first(origins, part, code)
     name = part.named()[code]
     specs = {"item": "{@part}-{@row}", "group": "{@part}-{@row}"} | card.source.columns | place.columns
-    records = read(place.reader, paths, places.labels(place, code, name))
+    records = read(place.reader, paths, places.labels(origins, place, code, name))
     for count, record in enumerate(records):
         record |= {"@code": code, "@language": name, "@row": count, "@part": number}
         where = f"{card.name}: {relative(paths[0])}, record {count + 1}"
@@ -283,7 +258,7 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
-        if not str(row["answer"]).isdigit():
+        if not re.fullmatch("[0-9]{1,9}", str(row["answer"])):
             raise XlscaleError(f"answer: expected the index of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):

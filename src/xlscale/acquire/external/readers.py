@@ -11,16 +11,19 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
+from functools import partial
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, one_line, relative
+from xlscale.core.files import XlscaleError, one_line, read_text, relative
 
 Record = dict[str, Any]
+LONGEST = 2**24  # characters of a line
+LARGEST = 2**30  # bytes of a file that is read whole
 EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
 
 
@@ -45,11 +48,18 @@ def text_lines(path: Path) -> Iterator[str]:
     blank lines after the last other one."""
     blank: list[str] = []
     with expecting(path, "UTF-8 text"), open(path, encoding="utf-8-sig", newline="\n") as file:
-        for line in (line.rstrip("\r\n") for line in file):
+        for line in (line.rstrip("\r\n") for line in iter(partial(_line, file), "")):
             blank.append(line)
             if line.strip():
                 yield from blank
                 blank.clear()
+
+
+def _line(file: TextIO) -> str:
+    """The next line, "" at the end. Raises ValueError for one that is too long to be held."""
+    if len(line := file.readline(LONGEST + 1)) > LONGEST:
+        raise ValueError(f"a line of more than {LONGEST:,} characters")
+    return line
 
 
 def lines(path: Path, labels: Path | None = None) -> Iterator[Record]:
@@ -68,8 +78,23 @@ def tsv(path: Path, labels: Path | None = None) -> Iterator[Record]:
 
 
 def _labelled(path: Path, records: Iterator[Record], labels: Path | None) -> Iterator[Record]:
-    """The records, each with the ``label`` of its line in the other file if there is one."""
+    """The records, each with the ``label`` of its line in the other file if there is one: that of its line, or where
+    that file begins with the names of columns, that of its row in the column ``label``."""
     return (one | {"label": label} for one, label in beside(path, records, labels)) if labels else records
+
+
+def _labels(path: Path) -> Iterator[str]:
+    lines = text_lines(path)
+    head = [*islice(lines, 1)]
+    names = head[0].split("\t") if head else []
+    if len(names) < 2 or "label" not in names:
+        yield from chain(head, lines)
+        return
+    for number, line in enumerate(lines, 2):
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise XlscaleError(f"{relative(path)}, line {number}: expected {len(names)} fields, got {len(fields)}")
+        yield fields[names.index("label")]
 
 
 def _fields(path: Path, number: int, line: str) -> Record:
@@ -82,8 +107,9 @@ def _fields(path: Path, number: int, line: str) -> Record:
 
 
 def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
-    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where every line of both has
-    one, else of the same line."""
+    """A JSON object per line; ``label`` is that of the other file: of the same ``idx`` where both have one, else of the
+    same line. Raises XlscaleError where not every line of both has one and they do not go up: lines then stand in
+    another order than what they belong to."""
     if labels is None:
         yield from objects(path)
         return
@@ -99,6 +125,12 @@ def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
                 raise XlscaleError(f"{relative(labels)}: expected a label for idx {row['idx']!r}")
             yield row | {"label": known[row["idx"]]}
     else:
+        for file, several in ((path, rows), (labels, given)):
+            known = [one["idx"] for one in several if "idx" in one]
+            if not all(isinstance(idx, int) for idx in known) or known != sorted(known):
+                raise XlscaleError(
+                    f"{relative(file)}: idx: expected one in every line of both files, or ascending numbers"
+                )
         if len(rows) != len(given):
             raise XlscaleError(
                 f"{relative(labels)}: expected {len(rows)} lines as in {relative(path)}, got {len(given)}"
@@ -110,7 +142,7 @@ def objects(path: Path) -> Iterator[Record]:
     """The JSON object of every line."""
     for number, line in enumerate(text_lines(path), 1):
         try:
-            record = json.loads(line)
+            record = parsed(line)
         except (ValueError, RecursionError) as error:
             raise XlscaleError(f"{relative(path)}, line {number}: not valid JSON ({error})") from None
         if not isinstance(record, dict):
@@ -118,10 +150,23 @@ def objects(path: Path) -> Iterator[Record]:
         yield record
 
 
+def parsed(text: str) -> Any:
+    """The value of JSON. Raises ValueError where it is broken or an object has a key twice, and RecursionError."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Record:
+    if len(found := dict(pairs)) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"key {twice!r}: expected once")
+    return found
+
+
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
     """Rows with the lines of ``labels``, without the blanks around them. Raises XlscaleError when there are more of one
     than of the other."""
-    for number, (row, label) in enumerate(zip_longest(rows, text_lines(labels)), 1):
+    for number, (row, label) in enumerate(zip_longest(rows, _labels(labels)), 1):
         if row is None or label is None:
             raise XlscaleError(f"{relative(labels)}, line {number}: expected a line for each of {relative(path)}")
         yield row, label.strip()
@@ -158,7 +203,7 @@ def _sentence(pairs: Sequence[tuple[str, str]]) -> Record:
 
 def squad(path: Path) -> Iterator[Record]:
     """A record per question of SQuAD's JSON: id, title, question, context, answers {text, answer_start}, without empty
-    ones. Raises XlscaleError for a question that has no others."""
+    ones; and the paragraph's document_id, where it has one. Raises XlscaleError for a question that has no others."""
     with expecting(path, "SQuAD's JSON"):
         for article, paragraph in paragraphs(path):
             for question in paragraph["qas"]:
@@ -171,12 +216,13 @@ def squad(path: Path) -> Iterator[Record]:
                     "title": article.get("title", ""),
                     "question": question["question"],
                     "context": paragraph["context"],
+                    "document_id": paragraph.get("document_id"),
                     "answers": {name: [answer[name] for answer in answers] for name in ("text", "answer_start")},
                 }
 
 
 def paragraphs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every paragraph of SQuAD's JSON, or of its list ``data`` alone, after its article."""
-    value = json.loads(path.read_text(encoding="utf-8-sig"))
+    value = parsed(read_text(path, LARGEST))
     for article in value["data"] if isinstance(value, dict) else value:
         yield from ((article, paragraph) for paragraph in article["paragraphs"])

@@ -1,0 +1,55 @@
+"""The figure of XTREME-R's own test items: the small model's rungs beside models of others."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from xlscale.cards import catalogue
+from xlscale.experiment.cells import NONE
+from xlscale.report.figures import style
+
+_GREYS = ("0.85", "0.6", "0.35", "black")
+
+
+def tasks(found: pd.DataFrame, others: pd.DataFrame) -> Figure:
+    """A row per task: scores without intermediate training of every rung (filled, the darker the larger) and of models
+    of others (open), chance as a tick.
+
+    ``found`` and ``others`` are those of ``sections.xtreme.scores`` and ``beside``.
+    """
+    own = found[found["condition"] == NONE]
+    targets = list(dict.fromkeys(own["target"]))
+    rungs = sorted(own["layers"].unique())
+    greys = dict(zip(rungs, _GREYS[-len(rungs) :] if rungs else (), strict=False))
+    models = style.markers(list(dict.fromkeys(others["model"])))
+    with style.look():
+        fig, (ax,) = style.panels(1, 1, 1.2 + 0.28 * max(len(targets), 3))
+        for at, name in enumerate(targets):
+            card = catalogue.data_card(name)
+            rows = own[own["target"] == name]
+            for layers, score in zip(rows["layers"], rows["score"], strict=True):
+                ax.plot(100 * score, at, "o", markersize=5.5, color=greys[layers], markeredgecolor="black", zorder=4)
+            for other in others[others["task"] == rows["task"].iloc[0]].itertuples():
+                ax.plot(100 * other.score, at, markersize=5, linestyle="", **_open(models[other.model]))
+            ax.plot(100 * card.chance, at, "|", color="0.4", markersize=11, zorder=2)
+        ax.set_yticks(range(len(targets)), [catalogue.data_card(name).title for name in targets])
+        ax.set_ylim(len(targets) - 0.5, -0.5)
+        ax.set_xlim(-2, 102)
+        ax.set_xlabel("mean score over all tested languages (%)")
+        ax.grid(axis="both")
+        sns.despine(ax=ax)
+        mine = {
+            f"{layers} layers": style.handle(marker="o", color=grey, markeredgecolor="black", markersize=5.5)
+            for layers, grey in greys.items()
+        }
+        theirs = {name: style.handle(markersize=5, **_open(of)) for name, of in models.items()}
+        chance = {"chance": style.handle(marker="|", color="0.4", markersize=11)}
+        style.legend(fig, mine | theirs | chance, columns=4)
+        style.note(fig, "local layer, filled: one seed; published layer, open: trained on the benchmark's own data")
+    return fig
+
+
+def _open(of: dict[str, str]) -> dict[str, str]:
+    return of | {"markerfacecolor": "white", "markeredgecolor": of["color"]}
