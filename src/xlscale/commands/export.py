@@ -134,8 +134,10 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
 
 
 def asked_of(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """As ``layout.asked``, with the texts of answers that are recorded by their place. Raises XlscaleError, as there and
-    for what is no place in the context."""
+    """As ``layout.asked``, with the texts of answers that are recorded by their place.
+
+    Raises XlscaleError as there, and for what is no place in the context.
+    """
     asked = layout.asked(card, rows, predictions)
     if card.family != "span_qa":
         return asked
