@@ -208,6 +208,10 @@ def test_a_cell_s_values_are_the_scorer_s(name, given, tmp_path):
     values = {code: score.value for code, score in task.scores(table).items()}
     assert len({*values.values()}) > 1
     read = export.rows_of.__wrapped__(name)
+    if card.family == "span_qa":  # what may not be passed on is recorded as a place
+        assert table["prediction"].str.fullmatch(r"\d+:\d+").all()
+        with pytest.raises(XlscaleError, match=f"{name}: prediction: expected the first and last character"):
+            export.asked_of(card, read, table.assign(prediction="9:99999"))
     if card.family == "tagging":
         assert table["cut"].sum() > 10
     agree(exported(tmp_path, card, read, table, export.asked_of), card, values)

@@ -301,8 +301,8 @@ def test_the_first_missing_file_is_named_before_anything_is_read(folder):
 def test_what_is_there_twice_in_a_long_list_is_found_at_once(tmp_path):
     """By looking at each once: a million of them, compared with one another, would take days."""
     many = [f"c{number}" for number in range(200_000)]
-    folder, name = folder_of("mewslix", tmp_path, predictions=json.dumps({"m1": [*many, many[-1]]}))
+    where, name = folder_of("mewslix", tmp_path, predictions=json.dumps({"m1": [*many, many[-1]]}))
     began = time.monotonic()
     with pytest.raises(XlscaleError, match="duplicate candidate 'c199999'"):
-        score_one("mewslix", folder, name)
+        score_one("mewslix", where, name)
     assert time.monotonic() - began < 5

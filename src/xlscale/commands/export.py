@@ -134,11 +134,17 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
 
 
 def asked_of(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """As ``layout.asked``, with the texts of answers that are recorded by their place."""
+    """As ``layout.asked``, with the texts of answers that are recorded by their place.
+
+    Raises XlscaleError as there, and for what is no place in the context.
+    """
     asked = layout.asked(card, rows, predictions)
     if card.family != "span_qa":
         return asked
-    return asked.assign(prediction=[*map(families.of(card).answer, asked["prediction"], asked["context"])])
+    try:
+        return asked.assign(prediction=[*map(families.of(card).answer, asked["prediction"], asked["context"])])
+    except ValueError as error:
+        raise XlscaleError(f"{card.name}: {error}") from None
 
 
 @cache
