@@ -435,6 +435,6 @@ def test_a_file_in_the_cache_is_held_against_its_pin(wiki, monkeypatch):
     remote.fetch(wiki)
     path = places.fetched(wiki.source.origins["website"]) / PATH
     path.write_text(path.read_text().replace("cat", "dog"))
-    with pytest.raises(XlscaleError, match=rf"{PATH}: sha256: expected [0-9a-f]{{14}}.*files\.tsv, got"):
+    with pytest.raises(XlscaleError, match=rf"{PATH}: sha256: expected [0-9a-f]{{4}}.*files\.tsv, got"):
         convert.make(wiki, remote.fetch(wiki))
     assert not catalogue.lock_path(wiki.name).exists()

@@ -59,6 +59,8 @@ READS: dict[str, list[Path]] = {
 CODE = {"record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
 LOCK = ROOT / "requirements.lock"
 PREPARATION = "08_preparation"
+# Notebooks that tell of studies of their own, whatever else is built, with the parameters that they get.
+APART: dict[str, dict[str, int]] = {PREPARATION: {"again": 0}, "07_xtreme_r": {}}
 OVERLAY = "scaling_overlay"
 
 
@@ -137,7 +139,7 @@ class Build:
     def made_from(self, step: str) -> str:
         """Hash of what the step depends on: its options, its code, and the content of what it reads."""
         options, reads = [self.study, self.source, self.cells if step == "agreement" else ""], READS[step]
-        if step in self.notebooks and step != PREPARATION:  # which tells of what is committed, whatever else is built
+        if step in self.notebooks and step not in APART:  # which tells of what is committed, whatever else is built
             reads = [self.record if path == RESULTS else path for path in reads]
         if step == "check":
             options.append(manifest.stated([RESULTS]))
@@ -201,8 +203,8 @@ def _execute(name: str, build: Build) -> Outcome:
 
     print(f"Notebook {name}", flush=True)
     parameters: dict[str, str | int] = {"out": str(build.out)}
-    if name == PREPARATION:
-        parameters |= {"again": 0}
+    if name in APART:
+        parameters |= APART[name]
     else:
         parameters["study"] = build.study
         if name != "00_data":
