@@ -59,8 +59,9 @@ READS: dict[str, list[Path]] = {
 CODE = {"record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
 LOCK = ROOT / "requirements.lock"
 PREPARATION = "08_preparation"
+XTREME_R, OF_XTREME_R = "07_xtreme_r", "xtreme_r_small"
 # Notebooks that tell of studies of their own, whatever else is built, with the parameters that they get.
-APART: dict[str, dict[str, int]] = {PREPARATION: {"again": 0}, "07_xtreme_r": {}}
+APART: dict[str, dict[str, int]] = {PREPARATION: {"again": 0}, XTREME_R: {}}
 OVERLAY = "scaling_overlay"
 
 
@@ -90,6 +91,7 @@ class Build:
         """The analysis notebooks that make the paper's numbers."""
         # What was prepared is not computed anew, so it is not in every record.
         left_out = set() if (RESULTS / "healing.csv").exists() else {PREPARATION}
+        left_out |= set() if (STUDIES / f"{OF_XTREME_R}.yaml").exists() else {XTREME_R}
         return [name for name in READS if name[0].isdigit() and name not in left_out]
 
     @property
