@@ -31,14 +31,20 @@ MODELS = sorted(STUDY["models"])
 
 
 @pytest.fixture(scope="module")
-def all_ran(elsewhere) -> dict[str, list[dict]]:
-    """What every cell left, by study."""
+def environment(elsewhere) -> dict[str, str]:
+    """Of processes that work on the small copies of the sources."""
     sys.path.insert(0, str(FIXTURES))
     import elsewhere as made
 
+    return os.environ | made.environment(elsewhere)
+
+
+@pytest.fixture(scope="module")
+def all_ran(environment) -> dict[str, list[dict]]:
+    """What every cell left, by study."""
     done = subprocess.run(
         [sys.executable, FIXTURES / "phases.py", STUDY["name"], TOKEN_MATCHED],
-        env=os.environ | made.environment(elsewhere),
+        env=environment,
         capture_output=True,
         text=True,
         timeout=540,
@@ -111,11 +117,7 @@ assert {name: verdict for name, verdict in store.check(folder).items() if verdic
 
 
 @pytest.mark.slow
-def test_what_is_recorded_follows_from_the_data_and_holds_no_text_of_them(all_ran, elsewhere, tmp_path):
-    sys.path.insert(0, str(FIXTURES))
-    import elsewhere as made
-
-    environment = os.environ | made.environment(elsewhere)
+def test_what_is_recorded_follows_from_the_data_and_holds_no_text_of_them(all_ran, environment, tmp_path):
     command = [sys.executable, "-c", RECORD, STUDY["name"], str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

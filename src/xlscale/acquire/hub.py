@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from glob import escape
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -92,9 +93,7 @@ def model_sizes(card: ModelCard) -> list[int | None] | None:
 def get(origin: Repository, needed: list[list[str]], more: list[list[str]] = (), kind: str = "dataset") -> str:
     """Download what is missing of ``needed``, sets of files as patterns of their paths, and, where the repository has
     it, of ``more``; the commit. Raises XlscaleError."""
-    origin, paths = _resolved(origin, needed, kind)
-    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching([*paths], patterns))
-    folder = places.fetched(origin)
+    origin, folder, wanted = _wanted(origin, needed, more, kind)
     with FileLock(places.listing_path(origin).with_suffix(".lock")):
         if missing := [path for path in wanted if not (folder / path).is_file()]:
             _download(origin, missing, kind)
@@ -106,12 +105,20 @@ def sizes(
 ) -> list[int | None] | None:
     """Bytes of the files that ``get`` would download; None where the hub cannot be asked, which ``get`` then says."""
     try:
-        origin, paths = _resolved(origin, needed, kind)
+        _, folder, wanted = _wanted(origin, needed, more, kind)
     except XlscaleError:
         return None
-    folder = places.fetched(origin)
-    wanted = dict.fromkeys(path for patterns in (*needed, *more) for path in places.matching([*paths], patterns))
-    return [paths[path] for path in wanted if not (folder / path).is_file()]
+    return [size for path, size in wanted.items() if not (folder / path).is_file()]
+
+
+def _wanted(
+    origin: Repository, needed: list[list[str]], more: list[list[str]], kind: str
+) -> tuple[Repository, Path, dict[str, int | None]]:
+    """The repository at the commit to be fetched, where its files go, and the paths that match with their bytes."""
+    origin, paths = _resolved(origin, needed, kind)
+    known = [*paths]
+    wanted = {path: paths[path] for patterns in (*needed, *more) for path in places.matching(known, patterns)}
+    return origin, places.fetched(origin), wanted
 
 
 def _resolved(origin: Repository, needed: list[list[str]], kind: str) -> tuple[Repository, dict[str, int | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -93,13 +92,12 @@ def _evaluated(phase: str, parameters: cells_.Parameters) -> bool:
     return phase == "target" and parameters.split == "test"
 
 
-def _systems(results: Iterable[Result]) -> dict[str, list[str]]:
+def _systems(results: list[Result]) -> dict[str, list[str]]:
     """Cell id -> the folders that its predictions belong into: that of its model, rung, condition and seed.
 
     What is not trained has no seed, and is the same beside every seed of the others. Raises XlscaleError for two cells
     of one folder and target.
     """
-    results = list(results)
     stems, seeds = {}, {}
     for result in results:
         values = result.parameters
@@ -152,7 +150,7 @@ def rows_of(name: str) -> pd.DataFrame:
     """What is read of the test split of a data set, see ``layout.FAMILIES``."""
     card = data_card(name)
     rows = load.splits(card)["test"]
-    wanted = ["language", "item", "group", "context", *layout.FAMILIES[card.family][2]]
+    wanted = ["language", "item", "group", *layout.FAMILIES[card.family][2]]
     return rows.select_columns([name for name in wanted if name in rows.column_names]).to_pandas()
 
 

@@ -58,10 +58,12 @@ READS: dict[str, list[Path]] = {
 # step -> the module that it calls; of the rest see ``Build.made_from``
 CODE = {"record": "xlscale.record.store", "paper": "xlscale.report.typeset"}
 LOCK = ROOT / "requirements.lock"
-PREPARATION = "08_preparation"
-XTREME_R, OF_XTREME_R = "07_xtreme_r", "xtreme_r_small"
-# Notebooks that tell of studies of their own, whatever else is built, with the parameters that they get.
-APART: dict[str, dict[str, int]] = {PREPARATION: {"again": 0}, XTREME_R: {}}
+# Notebooks that tell of studies of their own, whatever else is built: the file without which they are left out, since
+# nothing of it is computed anew, and the parameters that they get.
+APART: dict[str, tuple[Path, dict[str, int]]] = {
+    "08_preparation": (RESULTS / "healing.csv", {"again": 0}),
+    "07_xtreme_r": (STUDIES / "xtreme_r_small.yaml", {}),
+}
 OVERLAY = "scaling_overlay"
 
 
@@ -89,9 +91,7 @@ class Build:
     @property
     def notebooks(self) -> list[str]:
         """The analysis notebooks that make the paper's numbers."""
-        # What was prepared is not computed anew, so it is not in every record.
-        left_out = set() if (RESULTS / "healing.csv").exists() else {PREPARATION}
-        left_out |= set() if (STUDIES / f"{OF_XTREME_R}.yaml").exists() else {XTREME_R}
+        left_out = {name for name, (needed, _) in APART.items() if not needed.exists()}
         return [name for name in READS if name[0].isdigit() and name not in left_out]
 
     @property
@@ -206,7 +206,7 @@ def _execute(name: str, build: Build) -> Outcome:
     print(f"Notebook {name}", flush=True)
     parameters: dict[str, str | int] = {"out": str(build.out)}
     if name in APART:
-        parameters |= APART[name]
+        parameters |= APART[name][1]
     else:
         parameters["study"] = build.study
         if name != "00_data":

@@ -24,12 +24,11 @@ def table(name: str, follows_from: Any, make: Callable[[], pd.DataFrame], parts:
     function = make.func if isinstance(make, partial) else make
     code = fingerprint.of_modules([function.__module__, *parts])
     path = CACHE / "tables" / f"{name}-{digest([follows_from, code])[:16]}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # who asks while it is computed waits for it
-        if sealed(path):
-            return pd.read_parquet(path)
-        found = make()
-        with atomic(path) as temporary:
-            found.to_parquet(temporary, index=False)
-            seal(path, temporary)
-    return found
+    if not sealed(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # who asks while it is computed waits for it
+            if not sealed(path):
+                with atomic(path) as temporary:
+                    make().to_parquet(temporary, index=False)
+                    seal(path, temporary)
+    return pd.read_parquet(path)

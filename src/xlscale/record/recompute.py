@@ -205,14 +205,14 @@ def _asked(name: str, split: str, items: int | None) -> Asked | None:
         return None
     if items is not None:
         rows = rows.select(tasks.of(card).test_rows(rows, items))
-    located = card.family == "span_qa" and card.source is not None  # predictions are places in these
-    columns = rows.select_columns([*KEY, GOLD[card.family], *(["context"] if located else [])]).to_dict()
+    contexts = ["context"] if card.family == "span_qa" else []  # in which a prediction may be a place
+    columns = rows.select_columns([*KEY, GOLD[card.family], *contexts]).to_dict()
     languages, names = (np.array(columns[name], object) for name in KEY)
     # Of retrieval, the English rows are what is searched.
     kept = languages != "en" if card.family == "retrieval" else np.ones(len(rows), bool)
     true = [str(one) if card.family == "multiple_choice" else one for one in columns[GOLD[card.family]]]
     gold = np.empty(len(rows), object)
-    for i, one in enumerate(zip(true, columns["context"], strict=True) if located else true):
+    for i, one in enumerate(zip(true, columns["context"], strict=True) if contexts else true):
         gold[i] = one  # one by one: numpy would take lists of one length for a table
     return Asked(languages[kept], names[kept], gold[kept])
 
@@ -230,10 +230,10 @@ def _texts(column: pa.ChunkedArray) -> np.ndarray:
 def _right(task: Task, predicted: np.ndarray, gold: np.ndarray, languages: np.ndarray) -> dict[str, np.ndarray]:
     """The columns of SCORES that follow from predictions and what is right."""
     if task.card.family == "span_qa":
-        if task.card.source:
-            predicted = [task.answer(mine, context) for mine, (_, context) in zip(predicted, gold, strict=True)]
-            gold = [answers for answers, _ in gold]
-        both = [task._score(*one) for one in zip(predicted, gold, languages, strict=True)]
+        both = [
+            task._score(task.answer(mine, context), answers, language)
+            for mine, (answers, context), language in zip(predicted, gold, languages, strict=True)
+        ]
         return dict(zip(("correct", "f1"), np.array(both, np.float32).reshape(-1, 2).T, strict=True))
     if task.card.family != "tagging":
         return {"correct": (predicted == gold).astype(np.float32)}

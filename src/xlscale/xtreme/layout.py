@@ -18,12 +18,12 @@ from xlscale.xtreme import benchmark
 from xlscale.xtreme.benchmark import Task
 
 # family -> format, ending of its files, and the columns of the rows that are read besides language, item and group.
-# The text of retrieval is there to sort the candidates.
+# The text of retrieval is there to sort the candidates, the context of questions to look up what an answer is.
 FAMILIES: dict[str, tuple[str, str, list[str]]] = {
     "classification": ("labels", "tsv", ["label"]),
     "multiple_choice": ("json_labels", "jsonl", ["answer"]),
     "tagging": ("tags", "tsv", ["tags"]),
-    "span_qa": ("answers", "json", ["answers"]),
+    "span_qa": ("answers", "json", ["answers", "context"]),
     "retrieval": ("indices", "tsv", ["text", "pool"]),
     "mining": ("pairs", "tsv", ["pool"]),
     "ranking": ("ranking", "json", ["role", "relevant"]),

@@ -16,6 +16,9 @@ from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import FileSource, Lock, Repository, SplitSource
 from xlscale.core.files import XlscaleError, relative, sha256_file
 
+# A part and language, the place that it is read from, and the files: name in the lock -> path.
+Found = tuple[SplitSource, str, FileSource, dict[str, Path]]
+
 
 def files(card: DataCard) -> Iterator[tuple[str, Path]]:
     """Name in the lock and path of every file that a card's rows are made of, on this machine. Raises XlscaleError."""
@@ -23,10 +26,7 @@ def files(card: DataCard) -> Iterator[tuple[str, Path]]:
         yield from found.items()
 
 
-def _sets(
-    card: DataCard, origins: dict[str, Repository]
-) -> Iterator[tuple[SplitSource, str, FileSource, dict[str, Path]]]:
-    """Every part and language, the place that it is read from, and the files: name in the lock -> path."""
+def _sets(card: DataCard, origins: dict[str, Repository]) -> Iterator[Found]:
     for part in card.source.parts:
         for code, name in part.named().items():
             place, paths = places.first(origins, part, code)
@@ -44,8 +44,10 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
     or that is not as the lock, or the table of pins, says.
     """
     known, where = catalogue.lock(card.name), relative(catalogue.lock_path(card.name))
-    here = dict(sorted(files(card)))
-    if known and (names := _strange(card, known)):
+    origins = places.origins(card)
+    sets = [*_sets(card, origins)]
+    here = {name: path for *_, found in sets for name, path in found.items()}
+    if known and (names := _strange(sets, origins, known)):
         one = min(names)
         more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         said = f"{one} is here and not there" if one in here else f"{one} is there and not here"
@@ -53,7 +55,7 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
     pinned = {name: (pins.FILE, sha256) for name, sha256 in _pinned(card).items()}
     pinned |= {name: (where, sha256) for name, (_, sha256) in known.files.items()} if known else {}
     found: dict[str, tuple[int, str]] = {}
-    for key, path in tqdm(here.items(), desc=f"{card.name}: hashes", unit="file", mininterval=5, disable=None):
+    for key, path in tqdm(sorted(here.items()), desc=f"{card.name}: hashes", unit="file", mininterval=5, disable=None):
         found[key] = path.stat().st_size, sha256_file(path)
         if key in pinned and pinned[key][1] != found[key][1]:
             table, sha256 = pinned[key]
@@ -69,11 +71,11 @@ def elsewhere(card: DataCard) -> bool:
     return {name for name, _ in files(card)} != catalogue.locked(card.name).files.keys()
 
 
-def _strange(card: DataCard, lock: Lock) -> set[str]:
+def _strange(sets: list[Found], origins: dict[str, Repository], lock: Lock) -> set[str]:
     """Files that are here and not in the lock, or there and not here, and do not stand for each other: names."""
-    origins, strange = places.origins(card), set()
+    strange: set[str] = set()
     left = {*lock.files}
-    for part, code, place, found in _sets(card, origins):
+    for part, code, place, found in sets:
         locked = _locked(lock, origins, part, code, place)
         if locked:  # of this place
             strange |= locked ^ found.keys()

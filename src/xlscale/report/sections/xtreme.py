@@ -6,6 +6,7 @@ English out. One exploratory seed: nothing here has an interval.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from xlscale.cards import catalogue
 from xlscale.core.files import RESULTS
 from xlscale.core.format import percent, signed
 from xlscale.experiment import studies
-from xlscale.experiment.cells import NONE
+from xlscale.experiment.cells import NONE, Cell
 from xlscale.record import store
 from xlscale.report.labels import METRICS, label
 from xlscale.report.numbers import Numbers
@@ -29,17 +30,27 @@ BESIDE = {
 }
 
 
+@cache
+def _planned() -> list[Cell]:
+    return [cell for cell in studies.load(STUDY).cells() if cell.phase == "target"]
+
+
 def scores(folder: Path = RESULTS) -> pd.DataFrame:
     """A row per complete target cell of STUDY: target, task (whose variant it is, or itself), condition, layers, score
     (0 to 1). Empty where nothing is recorded."""
-    wanted = {cell.id for cell in studies.load(STUDY).cells() if cell.phase == "target"}
+    wanted = {cell.id for cell in _planned()}
     known = store.languages(folder)
     if known.empty:
         return pd.DataFrame(columns=["target", "condition", "layers", "score", "task"])
     own = known[known["cell"].isin(wanted)].groupby(["target", "condition", "layers"], sort=False)["value"].mean()
     found = own.rename("score").reset_index()
-    found["task"] = [catalogue.data_card(name).variant_of or name for name in found["target"]]
+    found["task"] = found["target"].map(_task)
     return found
+
+
+def _task(target: str) -> str:
+    """The benchmark's task that a target is, or is a variant of."""
+    return catalogue.data_card(target).variant_of or target
 
 
 def beside(published: pd.DataFrame) -> pd.DataFrame:
@@ -55,9 +66,8 @@ def beside(published: pd.DataFrame) -> pd.DataFrame:
 def add(numbers: Numbers, found: pd.DataFrame, others: pd.DataFrame) -> None:
     """Add the tables ``xtreme_r`` (scores without intermediate training, beside others'), ``xtreme_r_differs`` and
     ``xtreme_r_gains`` (of every condition at the largest rung), and how much is recorded."""
-    plan = [cell for cell in studies.load(STUDY).cells() if cell.phase == "target"]
     numbers.count("xtreme_r_cells", len(found))
-    numbers.count("xtreme_r_planned", len(plan))
+    numbers.count("xtreme_r_planned", len(_planned()))
     if found.empty:
         return
     rungs = sorted(found["layers"].unique())
@@ -66,7 +76,7 @@ def add(numbers: Numbers, found: pd.DataFrame, others: pd.DataFrame) -> None:
     cards = [catalogue.data_card(name) for name in studies.load(STUDY).targets if name in plain.index]
     rows, differs = [], []
     for card in cards:
-        task = card.variant_of or card.name
+        task = _task(card.name)
         own = [percent(plain.loc[card.name].get(rung)) for rung in rungs]
         shown = theirs.loc[task] if task in theirs.index else pd.Series(dtype=float)
         rows.append([card.title, METRICS[card.metric], *own, *(percent(shown.get(name)) for name in BESIDE.values())])
