@@ -12,7 +12,7 @@ too narrow, since fewer of the pooled runs are independent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,9 @@ from scipy import optimize, special, stats
 
 LEVEL = 0.95  # of every interval; 1 - LEVEL is the size of every test
 POWER = 0.8  # of the effects that are called detectable
-SCALES = ("accuracy", "logit")
+SCALES = ("accuracy", "logit", "log")
 NEAR_CHANCE = 0.05  # above chance, in proportion of the whole scale: what a run that learned nothing may score
-# Values are means of proportions; this keeps the logit of 0 and 1 finite.
+# Values are means of proportions; this keeps the logit of 0 and 1, and the log of 0, finite.
 LOGIT_CLIP = 1e-3
 
 
@@ -40,10 +40,13 @@ def deterministic(cells: pd.DataFrame) -> pd.Series:
 
 
 def transform(values: pd.Series, scale: str) -> pd.Series:
-    """``values`` (0..1) on a scale: "accuracy" as they are, "logit" as log odds, clipped at ``LOGIT_CLIP``."""
+    """``values`` (0..1) on a scale: "accuracy" as they are, "logit" as log odds, "log" as natural logarithms; both are
+    clipped at ``LOGIT_CLIP``."""
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
-    return values if scale == "accuracy" else special.logit(values.clip(LOGIT_CLIP, 1 - LOGIT_CLIP))
+    if scale == "accuracy":
+        return values
+    return np.log(values.clip(LOGIT_CLIP)) if scale == "log" else special.logit(values.clip(LOGIT_CLIP, 1 - LOGIT_CLIP))
 
 
 def means(cells: pd.DataFrame, by: list[str], scale: str = "accuracy") -> pd.DataFrame:
@@ -115,14 +118,24 @@ def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, lev
         return Estimate(value, 0.0, 0, value, value, nan, 0.0)
     own = strata.loc[leverage.index]
     if (own["df"] == 0).any():
-        return Estimate(value, nan, 0, nan, nan, nan, nan)
+        return without_interval(value)
     parts = leverage * own["variance"]
     se = float(parts.sum() ** 0.5)
     # Replicates that agree to the last digit leave no variance to test against or to compute df from.
     df = float(parts.sum() ** 2 / (parts**2 / own["df"]).sum()) if se > 0 else float(own["df"].sum())
-    half = stats.t.ppf((1 + level) / 2, df) * se
-    p = float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else nan
+    return with_interval(value, se, df, level)
+
+
+def with_interval(value: float, se: float, df: float, level: float = LEVEL) -> Estimate:
+    """A value with the t interval and test of its standard error; without a standard error above 0 there is no p."""
+    half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    p = float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else float("nan")
     return Estimate(value, se, df, value - half, value + half, p, detectable(df) * se)
+
+
+def without_interval(value: float) -> Estimate:
+    """A value whose variance cannot be estimated."""
+    return replace(MISSING, estimate=value)
 
 
 def detectable(df: float, level: float = LEVEL, power: float = POWER) -> float:
