@@ -1,5 +1,6 @@
 """The primary analysis: exact where an interval is known, unbiased and calibrated where records are simulated."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -8,9 +9,13 @@ import pytest
 import simulate
 import statsmodels.api as sm
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from xlscale.core.files import XlscaleError
+from xlscale.experiment import studies
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import simulation as sections
 from xlscale.stats import groups, primary, simulation
 
 SETS = {
@@ -149,11 +154,12 @@ SCENARIOS = {
     "sets differ little": {"spread": 0.5},
     "sets differ much": {"spread": 6.0},
     "runs of a seed alike": {"pairing": 0.5},
+    "all sets share their seeds": {"shared": True},
     "formats differ": {"formats": 3.0},
     "unequal noise": {"noise": (4.0, 2.0, 1.0)},
     "2% fail": {"failures": 0.02},
     "10% fail": {"failures": 0.1},
-    "skewed": {"skewed": True},
+    "noise is skewed": {"skewed": "runs"},
     "retrieval": {"trained": False, "targets": 3},
 }
 
@@ -173,9 +179,20 @@ def test_what_takes_runs_items_or_sets_as_independent_finds_what_is_not_there():
     assert simulation.rates(simulation.by_set, records, 0.0)["rejected"] > 0.09
     assert simulation.rates(simulation.by_run, records, 0.0)["rejected"] > 0.12
     assert simulation.rates(simulation.by_item, records, 0.0)["rejected"] > 0.25
-    few = simulation.Records(records.gains[:6], records.runs, records.x)
-    estimate, variance, _ = simulation.by_mixed_model(few)
-    assert estimate == pytest.approx(few.slopes.mean(axis=1), abs=1e-3) and (variance > 0).all()
+    assert simulation.rates(simulation.by_mixed_model, records, 0.0)["rejected"] > 0.07
+
+
+@pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
+def test_the_variance_of_the_mixed_model_is_that_of_its_reml_fit():
+    wide = simulation.Scenario(spread=6.0)
+    records = simulation.simulate(wide, layout(), 10**X, 0.0, 3, np.random.default_rng(7))
+    estimate, variance, _ = simulation.by_mixed_model(records)
+    sets = np.repeat(records.runs["set"].to_numpy(), len(X))
+    design = np.column_stack([np.ones(len(sets)), np.tile(records.x, len(records.runs))])
+    for index, gains in enumerate(records.gains):
+        fit = MixedLM(gains.ravel(), design, groups=sets, exog_re=design).fit(reml=True, method="powell")
+        assert estimate[index] == pytest.approx(fit.params[1], abs=1e-3)
+        assert variance[index] ** 0.5 == pytest.approx(fit.bse[1], rel=0.02)
 
 
 def test_least_squares_over_runs_is_that_of_statsmodels():
@@ -224,3 +241,39 @@ def test_two_models_or_two_rates_are_no_record_to_test(other, told):
     cells = pd.concat([record(lambda *_: 0.1), record(lambda *_: 0.1).assign(**other)])
     with pytest.raises(XlscaleError, match=told):
         primary.primary(cells)
+
+
+@pytest.fixture(scope="module")
+def rates() -> pd.DataFrame:
+    return simulation.error_rates(layout(), list(RUNGS.values()), 300, 1)
+
+
+def test_the_section_says_what_the_simulation_found(rates):
+    numbers = Numbers("10_design")
+    reach = sections._detectable(layout(), list(RUNGS.values()), 300, 1)
+    sections.add(numbers, rates, reach, 300)
+    own = rates[rates["analysis"] == "primary"]["rejected"]
+    assert numbers.numbers["error_rate_highest"]["value"] == own.max()
+    assert len(numbers.tables["error_rates"]["rows"]) == len(simulation.SCENARIOS)
+    slopes = reach.pivot(index="spread", columns=["family", "tests"], values="slope")
+    assert (slopes.diff().dropna() > 0).all(axis=None)  # the more sets differ, the less is found
+    assert (slopes[("trained", 2)] > slopes[("trained", 1)]).all()  # two tests find less than one
+
+
+@pytest.mark.parametrize(("rejected", "says"), [(0.05, "in all"), (0.08, "except in: as expected$")])
+def test_a_test_outside_the_band_is_named(rates, rejected, says):
+    own = rates[rates["analysis"] == "primary"].assign(rejected=0.05).set_index("scenario")
+    own.loc["as expected", "rejected"] = rejected
+    assert re.search(says, sections._verdict(own))
+
+
+def test_a_slope_that_is_called_detectable_is_found_as_often_as_said():
+    scenario, sizes = simulation.Scenario(), list(RUNGS.values())
+    found = simulation.detectable(scenario, layout(), sizes, 4000, 1)
+    records = simulation.simulate(scenario, layout(), np.array(sizes), found, 4000, np.random.default_rng(2))
+    assert simulation.rates(simulation.primary, records, found)["rejected"] == pytest.approx(groups.POWER, abs=0.03)
+
+
+def test_a_rung_that_was_never_recorded_has_no_size(tmp_path):
+    with pytest.raises(XlscaleError, match="expected a cell of e5_small_healed with 1 layers, got none"):
+        sections.sizes(studies.load("plateau"), tmp_path)

@@ -51,6 +51,7 @@ READS: dict[str, list[Path]] = {
     "06_published": PUBLISHED,
     "07_xtreme_r": PUBLISHED,
     "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
+    "10_design": RECORD,
     "record": [*CARDS, STUDIES],
     "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
     "agreement": RECORD,
@@ -63,6 +64,7 @@ LOCK = ROOT / "requirements.lock"
 APART: dict[str, tuple[Path, dict[str, int]]] = {
     "08_preparation": (RESULTS / "healing.csv", {"again": 0}),
     "07_xtreme_r": (STUDIES / "xtreme_r_small.yaml", {}),
+    "10_design": (STUDIES / "confirmatory_2.yaml", {}),
 }
 OVERLAY = "scaling_overlay"
 

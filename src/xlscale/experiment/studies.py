@@ -15,18 +15,24 @@ from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
-from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, lacking
+from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
-Rates = Annotated[list[Rate], Field(min_length=1), Distinct]
 MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
 PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
-    *("xtreme_r", "xtreme_r_small"),
+    *("dose", "plateau", "xtreme_r", "xtreme_r_small"),
 )
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
+
+
+def _by_rung(one: Any) -> Any:
+    """The type of a hyperparameter: one value for all rungs, or by number of layers; those of a list are tried one
+    after the other."""
+    values = one | Annotated[list[one], Field(min_length=1), Distinct]
+    return values | Annotated[dict[Count, values], Field(min_length=1)]
 
 
 class StudyRecipe(Recipe):
@@ -34,23 +40,24 @@ class StudyRecipe(Recipe):
 
     examples: Count | None = None
     epochs: Count | None = None
-    # One for all rungs, or by number of layers; a list is tried one after the other; "tuned" is what tuning chose.
-    learning_rate: (
-        Rate | Rates | Annotated[dict[Count, Rate | Rates], Field(min_length=1)] | Literal["tuned"] | None
-    ) = None
+    learning_rate: _by_rung(Rate) | Literal["tuned"] | None = None  # "tuned" is what tuning chose
+    steps: _by_rung(Count) | None = None
+    warmup: _by_rung(Share) = Recipe.model_fields["warmup"].default
     batch_size: Count | None = None
     max_length: Length
     test_items: Count
 
     def at(self, model: str, layers: int, phase: Role, where: str) -> list[dict[str, Any]]:
-        """The values for one rung, once per learning rate. Raises XlscaleError when the rung has no learning rate."""
-        rate = self.learning_rate
-        if rate == "tuned":
-            rate = tuned().get(phase, {}).get(model, {})
-        if isinstance(rate, dict) and layers not in rate:
-            raise XlscaleError(f"{where}: learning_rate: expected a value for {layers} layers, got {sorted(rate)}")
-        rates = rate[layers] if isinstance(rate, dict) else rate
-        return [self.model_dump() | {"learning_rate": r} for r in (rates if isinstance(rates, list) else [rates])]
+        """The values for one rung, once for all that is tried. Raises XlscaleError when the rung lacks a value."""
+        given = {"learning_rate": self.learning_rate, "steps": self.steps, "warmup": self.warmup}
+        if self.learning_rate == "tuned":
+            given["learning_rate"] = tuned().get(phase, {}).get(model, {})
+        for name, values in given.items():
+            if isinstance(values, dict) and layers not in values:
+                raise XlscaleError(f"{where}: {name}: expected a value for {layers} layers, got {sorted(values)}")
+        own = [values[layers] if isinstance(values, dict) else values for values in given.values()]
+        tried = product(*(values if isinstance(values, list) else [values] for values in own))
+        return [self.model_dump() | dict(zip(given, values, strict=True)) for values in tried]
 
 
 def reference(target: str, layers: int, where: str) -> StudyRecipe:

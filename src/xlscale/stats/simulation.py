@@ -7,15 +7,13 @@ targets of a family that the analyses start from. Everything is in points, slope
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLM
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
+from scipy import optimize, stats
 
 from xlscale.experiment.cells import NONE
 from xlscale.experiment.studies import Study
@@ -34,8 +32,9 @@ class Scenario:
     pairing: float = 0.0  # correlation of two runs that share a seed, at the same rung
     formats: float = 0.0  # between the slopes of formats, whose mean over sets is zero
     failures: float = 0.0  # share of target trainings that fail at the largest rung, baselines included
-    skewed: bool = False  # exponential instead of normal
+    skewed: Literal["", "runs", "sets"] = ""  # what is exponential instead of normal
     missing: float = 0.0  # share of runs without a value
+    shared: bool = False  # all sets have the same seeds, instead of those of the layout
     targets: int = 7
     trained: bool = True  # otherwise the baseline has no training, hence no noise
 
@@ -74,24 +73,28 @@ def simulate(
 ) -> Records:
     """Records of ``runs`` at rungs of these non-embedding parameters whose mean slope over sets is ``beta``."""
 
-    def draw(*shape: int) -> np.ndarray:
-        return 1 - rng.standard_exponential(shape) if scenario.skewed else rng.standard_normal(shape)
+    def draw(what: str, *shape: int) -> np.ndarray:
+        return 1 - rng.standard_exponential(shape) if scenario.skewed == what else rng.standard_normal(shape)
 
     def lost(*shape: int) -> np.ndarray:
         failed = rng.binomial(scenario.targets, scenario.failures, shape) / scenario.targets
         return np.arange(len(sizes)) // (len(sizes) - 1) * FAILED * failed[..., None]
 
+    if scenario.shared:
+        runs = runs.assign(seed=runs.groupby("set").cumcount())
     sets, set_of = np.unique(runs["set"], return_inverse=True)
     seeds, seed_of = np.unique(runs["seed"], return_inverse=True)
     x = np.log10(sizes) - np.log10(sizes).mean()
     noise = np.array(scenario.noise) / scenario.targets**0.5
-    slopes = beta + scenario.spread * draw(replications, len(sets)) + scenario.formats * _of_formats(runs)
-    shared = scenario.pairing**0.5 * draw(replications, len(seeds), len(x))
+    slopes = beta + scenario.spread * draw("sets", replications, len(sets)) + scenario.formats * _of_formats(runs)
+    shared = scenario.pairing**0.5 * draw("runs", replications, len(seeds), len(x))
     own = (1 - scenario.pairing) ** 0.5
-    values = (shared[:, seed_of] + own * draw(replications, len(runs), len(x))) * noise - lost(replications, len(runs))
+    values = (shared[:, seed_of] + own * draw("runs", replications, len(runs), len(x))) * noise - lost(
+        replications, len(runs)
+    )
     gains = slopes[:, set_of, None] * x + values
     if scenario.trained:
-        none = (shared + own * draw(replications, len(seeds), len(x))) * noise - lost(replications, len(seeds))
+        none = (shared + own * draw("runs", replications, len(seeds), len(x))) * noise - lost(replications, len(seeds))
         gains = gains - none[:, seed_of]
     gains[rng.random(gains.shape[:2]) < scenario.missing] = np.nan
     return Records(gains, runs, x)
@@ -143,24 +146,49 @@ def by_item(records: Records, items: int = 8000, value: float = 0.5) -> tuple[np
 
 
 def by_mixed_model(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A z test in a mixed model of gains with intercept and slope of each set as random effects (REML)."""
-    sets = np.repeat(records.runs["set"].to_numpy(), len(records.x))
-    design = np.column_stack([np.ones(len(sets)), np.tile(records.x, len(records.runs))])
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (ConvergenceWarning, UserWarning, RuntimeWarning))
-        for gains in records.gains:
-            fit = MixedLM(gains.ravel(), design, groups=sets, exog_re=design).fit(reml=True, method="lbfgs")
-            found.append((fit.params[1], fit.bse[1] ** 2, np.inf))
-    return tuple(np.array(values) for values in zip(*found, strict=True))
+    """A z test in a mixed model of gains with intercept and slope of each set as random effects.
+
+    Every set has as many runs as the others, so that the REML fit is known: the variance of a set's mean slope is that
+    between sets, or, where that is smaller, what the scatter of gains around the lines of the sets gives.
+    """
+    slopes, x = records.of_sets(), records.x
+    sets, set_of, count = np.unique(records.runs["set"], return_inverse=True, return_counts=True)
+    level = records.gains.mean(axis=2) @ Layout(records.runs).share.T
+    rest = records.gains - level[:, set_of, None] - slopes[:, set_of, None] * x
+    within = (rest**2).sum(axis=(1, 2)) / (rest[0].size - 2 * len(sets)) / (count[0] * (x**2).sum())
+    variance = np.maximum(slopes.var(axis=1, ddof=1), within) / len(sets)
+    return slopes.mean(axis=1), variance, np.full(len(slopes), np.inf)
 
 
 Analysis = Callable[[Records], tuple[np.ndarray, np.ndarray, np.ndarray]]
+ANALYSES: dict[str, Analysis] = {
+    "primary": primary,
+    "clustered by set": by_set,
+    "runs": by_run,
+    "items": by_item,
+    "mixed model": by_mixed_model,
+}
+SCENARIOS = {
+    "as expected": Scenario(),
+    "sets differ little": Scenario(spread=0.5),
+    "sets differ much": Scenario(spread=6.0),
+    "runs of a seed alike": Scenario(pairing=0.5),
+    "all sets share their seeds": Scenario(shared=True),
+    "formats differ": Scenario(formats=3.0),
+    "noise differs by rung": Scenario(noise=(4.0, 2.0, 1.0)),
+    "2% of runs fail": Scenario(failures=0.02),
+    "10% of runs fail": Scenario(failures=0.1),
+    "noise is skewed": Scenario(skewed="runs"),
+    "slopes of sets are skewed": Scenario(skewed="sets"),
+    "5% of runs missing": Scenario(missing=0.05),
+    "retrieval": Scenario(trained=False, targets=4),
+    "retrieval, sets differ little": Scenario(trained=False, targets=4, spread=0.5),
+}
 
 
 def rates(analysis: Analysis, records: Records, beta: float) -> dict[str, float]:
     """How often an analysis rejects that the slope is zero at 1 - groups.LEVEL, how often its interval holds ``beta``,
-    and the median half width of that, over records with a variance."""
+    and the median half width of that, over the records with a variance, which it counts."""
     estimate, variance, df = analysis(records)
     known = np.isfinite(variance) & (variance > 0)
     estimate, se, df = estimate[known], variance[known] ** 0.5, df[known]
@@ -171,3 +199,32 @@ def rates(analysis: Analysis, records: Records, beta: float) -> dict[str, float]
         "half_width": float(np.median(half)),
         "records": int(known.sum()),
     }
+
+
+def error_rates(runs: pd.DataFrame, sizes: list[int], replications: int, seed: int) -> pd.DataFrame:
+    """``rates`` of every analysis in every scenario where the true slope is zero: columns scenario, analysis, and
+    those of ``rates``. Only the primary analysis is given records with missing runs."""
+    rows = []
+    for index, (name, scenario) in enumerate(SCENARIOS.items()):
+        rng = np.random.default_rng([seed, index])
+        records = simulate(scenario, runs, np.array(sizes), 0.0, replications, rng)
+        for label, analysis in ANALYSES.items():
+            if scenario.missing and label != "primary":
+                continue
+            rows.append({"scenario": name, "analysis": label} | rates(analysis, records, 0.0))
+    return pd.DataFrame(rows)
+
+
+def detectable(
+    scenario: Scenario, runs: pd.DataFrame, sizes: list[int], replications: int, seed: int, level: float = groups.LEVEL
+) -> float:
+    """The smallest true slope that the primary analysis finds with groups.POWER at 1 - ``level``.
+
+    A true slope shifts the estimate and leaves its variance, so one set of records serves for all of them.
+    """
+    records = simulate(scenario, runs, np.array(sizes), 0.0, replications, np.random.default_rng(seed))
+    estimate, variance, df = primary(records)
+    reach = stats.t.ppf((1 + level) / 2, df) * variance**0.5
+    return float(
+        optimize.brentq(lambda beta: (np.abs(estimate + beta) > reach).mean() - groups.POWER, 0, 20 * np.median(reach))
+    )
