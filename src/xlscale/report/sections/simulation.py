@@ -19,6 +19,7 @@ from xlscale.report.numbers import Numbers
 from xlscale.stats import groups, simulation, slopes
 
 BAND = (0.03, 0.07)  # rates at which a test at 5% may reject a true null, to be called calibrated here
+_BAND = " to ".join(percent(end, 0) for end in BAND)
 SPREADS = (1.0, 2.0, 3.0)  # between the slopes of sets
 PRIMARY = "primary"
 NAMES = {
@@ -89,13 +90,13 @@ def add(numbers: Numbers, found: pd.DataFrame, reach: pd.DataFrame, replications
             numbers.add(f"error_rate_{slug(one)}_highest", highest, percent(highest), "%")
     numbers.count("simulation_replications", replications, "records per scenario")
     numbers.words("calibrated", _verdict(own))
+    numbers.words("calibrated_band", _BAND)
 
 
 def _verdict(own: pd.DataFrame) -> str:
     """What the rates of the primary test say of it, in a sentence."""
     inside = own["rejected"].between(*BAND)
-    band = f"{percent(BAND[0], 0)} to {percent(BAND[1], 0)}%"
     if inside.all():
-        return f"in all {len(own)} scenarios the primary test rejects a true null in {band} of the records"
+        return f"in all {len(own)} scenarios the primary test rejects a true null in {_BAND}% of the records"
     outside = ", ".join(own.index[~inside])
-    return f"the primary test rejects a true null in {band} of the records, except in: {outside}"
+    return f"the primary test rejects a true null in {_BAND}% of the records, except in: {outside}"
