@@ -68,17 +68,19 @@ def _over_targets(values: pd.DataFrame) -> pd.DataFrame:
     return values.T.groupby(level="layers").agg(lambda column: column.mean(skipna=False)).T
 
 
-def run_slopes(cells: pd.DataFrame, targets: list[str], scale: str = "accuracy") -> pd.DataFrame:
+def run_slopes(
+    cells: pd.DataFrame, targets: list[str], scale: str = "accuracy", fewest: int = FEWEST_RUNGS
+) -> pd.DataFrame:
     """Slope of each run's gain on log10 non-embedding parameters: a row per run with true labels that has all rungs.
 
-    Columns: set, type, format, seed, slope (unit of the scale per factor of ten). Fewer than ``FEWEST_RUNGS`` rungs
-    give no row.
+    Columns: set, type, format, seed, slope (unit of the scale per factor of ten). Fewer than ``fewest`` rungs give no
+    row.
     """
     columns = ["set", "type", "format", "seed", "slope"]
     gains = run_gains(cells, targets, scale)
     facts = cells[cells["phase"] == "target"].drop_duplicates("condition").set_index("condition")
     gains = gains.loc[[not facts.loc[name, "placebo"] for name in gains.index.get_level_values("condition")]].dropna()
-    if gains.empty or gains.shape[1] < FEWEST_RUNGS:
+    if gains.empty or gains.shape[1] < fewest:
         return pd.DataFrame(columns=columns)
     x = np.log10(sizes(cells)[gains.columns].to_numpy())
     centred = x - x.mean()
