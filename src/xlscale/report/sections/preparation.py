@@ -1,4 +1,5 @@
-"""What was settled before the confirmatory runs, for ``08_preparation.ipynb``: learning rates, and what sets teach."""
+"""What was settled before the confirmatory runs, for ``08_preparation.ipynb``: learning rates, steps, what sets teach,
+and whether training survives."""
 
 from __future__ import annotations
 
@@ -8,11 +9,12 @@ import pandas as pd
 
 from xlscale.cards import catalogue
 from xlscale.core.files import RESULTS, XlscaleError
-from xlscale.core.format import percent, rate
+from xlscale.core.format import listing, percent, rate, signed
 from xlscale.experiment import studies
 from xlscale.record import store, tuning
-from xlscale.report.labels import metric, title
+from xlscale.report.labels import label, metric, title
 from xlscale.report.numbers import Numbers
+from xlscale.stats import preparation
 
 SUITE = "suite"  # the study that trains the whole model on every intermediate set once
 
@@ -65,3 +67,61 @@ def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
         about = [title(row.set), row.type, row.family.replace("_", " "), metric(row.set)]
         rows.append([*about, percent(row.chance), percent(row.value)])
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
+
+
+def cells(study: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The recorded cells of a study; empty unless all of them are."""
+    wanted = [cell.id for cell in studies.load(study).cells()]
+    known = store.cells(folder)
+    own = known[known["cell"].isin(wanted)]
+    return own if len(own) == len(wanted) else own.iloc[:0]
+
+
+def add_plateau(numbers: Numbers, found: pd.DataFrame) -> None:
+    """Add the table ``plateau``: a row per rung and learning rate, a column per number of steps, the chosen one marked.
+    ``found`` is that of ``preparation.plateau``."""
+    steps = sorted(found["steps"].unique())
+    rows = []
+    for (layers, value), own in found.groupby(["layers", "learning_rate"]):
+        of_steps = own.set_index("steps")
+        marks = ["*" if of_steps["chosen"].get(step, False) else "" for step in steps]
+        scores = [percent(of_steps["score"].get(step), missing="failed") for step in steps]
+        rows.append([str(layers), rate(value), *(score + mark for score, mark in zip(scores, marks, strict=True))])
+    numbers.table("plateau", ["Layers", "Learning rate", *(f"{step:.0f} steps" for step in steps)], rows)
+    numbers.add("plateau_near", preparation.NEAR, percent(preparation.NEAR, 0), "percentage points")
+
+
+def add_dose(numbers: Numbers, found: pd.DataFrame, rungs: list[int]) -> None:
+    """Add the table ``dose`` (points above the placebo, by set and rung; admitted or not) and the list ``admitted``.
+    ``found`` is that of ``preparation.dose``, ``rungs`` are those that the rule is about."""
+    layers = sorted(found["layers"].unique())
+    chosen = preparation.admitted(found, rungs)
+    wide = found.pivot(index="set", columns="layers", values="taught")
+    order = sorted(wide.index, key=lambda name: (catalogue.data_card(name).family, name))
+    rows = []
+    for name in order:
+        card = catalogue.data_card(name)
+        taught = [signed(wide.loc[name].get(k)) for k in layers]
+        rows.append([title(name), card.type, card.family.replace("_", " "), *taught, "yes" if name in chosen else "no"])
+    heads = [f"{k} layers" for k in layers]
+    numbers.table("dose", ["Intermediate training", "Type", "Family", *heads, "Admitted"], rows)
+    numbers.words("admitted", listing(map(title, chosen)))
+    numbers.add("dose_least", preparation.TAUGHT, percent(preparation.TAUGHT, 0), "percentage points")
+
+
+def add_stability(numbers: Numbers, found: pd.DataFrame) -> None:
+    """Add the table ``stability``: a row per target and condition, by rung the mean, the lowest score and the number of
+    collapsed runs; and the list of rungs without any. ``found`` is that of ``preparation.stability``."""
+    layers = sorted(found["layers"].unique())
+    rows = []
+    for (target, condition), own in found.groupby(["target", "condition"]):
+        of_rung = own.set_index("layers")
+        texts = [
+            f"{percent(row['mean'])} ({percent(row['lowest'])}; {row['collapsed']:.0f} of {row['runs']:.0f})"
+            for row in (of_rung.loc[k] for k in layers)
+        ]
+        rows.append([title(target), label(condition), *texts])
+    numbers.table("stability", ["Target", "Intermediate training", *(f"{k} layers" for k in layers)], rows)
+    numbers.words("stable_rungs", listing(preparation.stable(found)))
+    numbers.count("stability_runs", found["runs"].sum(), "runs")
+    numbers.count("stability_collapsed", found["collapsed"].sum(), "runs")
