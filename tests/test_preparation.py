@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xlscale.record import store
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import preparation as sections
 from xlscale.stats import preparation
@@ -84,5 +85,5 @@ def test_the_sections_print_what_was_chosen():
 
 @pytest.mark.parametrize("study", ["plateau", "dose", "stability"])
 def test_nothing_is_said_before_all_is_recorded(study, tmp_path):
-    found = sections.cells(study, tmp_path)
+    found = store.recorded(study, tmp_path)
     assert found.empty and getattr(preparation, study)(found).empty

@@ -1,5 +1,6 @@
 """The primary analysis: exact where an interval is known, unbiased and calibrated where records are simulated."""
 
+import dataclasses
 import re
 from itertools import product
 
@@ -15,6 +16,7 @@ from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
 from xlscale.report.numbers import Numbers
+from xlscale.report.sections import primary as words
 from xlscale.report.sections import simulation as sections
 from xlscale.stats import groups, primary, simulation
 
@@ -277,3 +279,62 @@ def test_a_slope_that_is_called_detectable_is_found_as_often_as_said():
 def test_a_rung_that_was_never_recorded_has_no_size(tmp_path):
     with pytest.raises(XlscaleError, match="expected a cell of e5_small_healed with 1 layers, got none"):
         sections.sizes(studies.load("plateau"), tmp_path)
+
+
+def outcome(points: tuple[float, float], log: tuple[float, float], se: float = 0.01) -> pd.DataFrame:
+    """Rows of ``primary.primary`` for beta of one family: (estimate, p after Holm) on each scale."""
+    rows = [
+        {"scale": scale, "quantity": "beta", "family": "trained", "holm": holm}
+        | dataclasses.asdict(groups.with_interval(estimate, se, 6))
+        for scale, (estimate, holm) in zip(primary.SCALES, (points, log), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (outcome((0.1, 0.01), (0.2, 0.04)), "rises with size"),
+        (outcome((-0.1, 0.01), (-0.2, 0.04)), "falls with size"),
+        (outcome((-0.1, 0.01), (0.2, 0.04)), "depends on the scale, so that no direction is claimed"),
+        (outcome((-0.1, 0.01), (-0.2, 0.06)), "depends on the scale, so that no direction is claimed"),
+        (outcome((0.0, 0.9), (0.0, 0.9)), "does not change by as much as would matter"),
+        (outcome((0.0, 0.9), (0.0, 0.9), se=0.2), "is undecided"),
+        (outcome((0.0, float("nan")), (0.0, 0.9)).assign(p=[np.nan, 0.5]), "cannot be tested with these runs"),
+    ],
+)
+def test_a_direction_needs_both_scales_and_a_null_needs_equivalence(rows, says):
+    assert words.verdict(rows, {"accuracy": 0.05, "log": 0.05}) == says
+
+
+def test_the_section_prints_every_family_and_scale():
+    generator = np.random.default_rng(12)
+    cells = record(lambda name, target, layers, seed: -0.1 * X[list(RUNGS).index(layers)] + generator.normal(0, 0.01))
+    cells["value"] += 0.5  # so that no gain takes a value below zero
+    numbers = Numbers("05_significance")
+    words.add(numbers, primary.primary(cells), {})
+    assert len(numbers.tables["primary"]["rows"]) == 8
+    assert numbers.numbers["beta_trained_word"]["text"] == "falls with size"
+    estimate = numbers.numbers["beta_retrieval_accuracy"]
+    assert estimate["value"] == pytest.approx(-0.1, abs=0.02) and estimate["text"].startswith("\N{MINUS SIGN}")
+    shown = primary.mean_gains(cells, list(TRAINED))
+    assert shown["layers"].tolist() == list(RUNGS) and (shown["low"] < shown["estimate"]).all()
+    whole = primary.beta(primary.run_slopes(cells, list(TRAINED)))
+    assert np.polyfit(X, shown["estimate"], 1)[0] == pytest.approx(whole.estimate)
+
+
+def test_failures_are_counted_and_stay_in():
+    cells = record(lambda *_: 0.1)
+    cells.loc[cells["target"].isin(TRAINED), "english"] = 0.8
+    chosen = (cells["condition"] == "wikihow") & (cells["layers"] == 12) & (cells["target"] == "topic")
+    cells.loc[chosen, "english"] = [0.12, 0.8, 0.8]  # chance is 0.1
+    gone = (cells["condition"] == "none") & (cells["layers"] == 2) & (cells["target"] == "topic") & (cells["seed"] == 3)
+    cells.loc[gone, ["value", "english"]] = np.nan
+    cells.loc[gone, "status"] = "failed"
+    found = primary.failures(cells).set_index(["condition", "layers"])
+    assert found.loc[("wikihow", 12)].tolist() == [6, 0, 1]
+    assert found.loc[("none", 2)].tolist() == [18, 1, 0]
+    assert len(primary.run_slopes(cells, list(TRAINED))) < 21
+    numbers = Numbers("05_significance")
+    words.add_failures(numbers, found.reset_index())
+    assert numbers.numbers["failures_share"]["value"] == pytest.approx(2 / found["runs"].sum())

@@ -108,3 +108,11 @@ def test_the_mixed_model_gives_its_interval_or_says_why_not():
     assert "is estimated as zero: the primary analysis" in fallback["note"]
     plain = primary.beta(primary.run_slopes(flat, list(TRAINED)))
     assert [fallback["low"], fallback["high"]] == [plain.low, plain.high]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_latin"),
+    [("de", True), ("sr", False), ("sr_latn", True), ("zh_hant", False), ("pt_br", True), ("yue", False)],
+)
+def test_scripts_are_those_that_languages_are_written_in(code, is_latin):
+    assert sensitivity.latin(code) == is_latin

@@ -22,6 +22,7 @@ from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, relative
 from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
+from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE, Cell
 from xlscale.experiment.results import PREDICTIONS, RESULT, Result, altered, result_of
 from xlscale.metrics.predictions import SCORES
@@ -269,6 +270,15 @@ def _absent(cell: Cell) -> Result:
         reason="not in the record",
         fingerprint="0" * 64,
     )
+
+
+def recorded(study: str, folder: Path = RESULTS) -> pd.DataFrame:
+    """The cells of a study, as ``table`` has them, once every one of them is recorded, failed ones included; before
+    that, and where there is no such study, none."""
+    known = cells(folder)
+    wanted = [cell.id for cell in studies.load(study).cells()] if study in studies.names() else []
+    own = known[known["cell"].isin(wanted)]
+    return own if len(own) == len(wanted) else own.iloc[:0]
 
 
 def languages(folder: Path = RESULTS) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from scipy import stats
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
 from xlscale.experiment.cells import NONE
-from xlscale.stats import groups
+from xlscale.stats import agreement, groups
 from xlscale.stats.groups import Estimate
 from xlscale.stats.slopes import FEWEST_RUNGS, holm, sizes
 
@@ -25,6 +25,9 @@ from xlscale.stats.slopes import FEWEST_RUNGS, holm, sizes
 FAMILIES = ("trained", "retrieval")
 SCALES = ("accuracy", "log")  # a direction is claimed only where both agree
 TYPES = ("domain", "general")
+# Smallest effect of interest, by family and scale; none before the plan is committed.
+SMALLEST: dict[str, dict[str, float]] = {}
+COLUMNS = ["set", "type", "format", "seed", "slope"]
 NOTHING = 1e-9  # of a variance: what rounding leaves of zero
 
 
@@ -76,17 +79,31 @@ def run_slopes(
     Columns: set, type, format, seed, slope (unit of the scale per factor of ten). Fewer than ``fewest`` rungs give no
     row.
     """
-    columns = ["set", "type", "format", "seed", "slope"]
-    gains = run_gains(cells, targets, scale)
-    facts = cells[cells["phase"] == "target"].drop_duplicates("condition").set_index("condition")
-    gains = gains.loc[[not facts.loc[name, "placebo"] for name in gains.index.get_level_values("condition")]].dropna()
+    gains = _with_true_labels(cells, run_gains(cells, targets, scale)).dropna()
     if gains.empty or gains.shape[1] < fewest:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=COLUMNS)
     x = np.log10(sizes(cells)[gains.columns].to_numpy())
     centred = x - x.mean()
-    slopes = gains @ (centred / (centred**2).sum())
-    rows = [facts_of(name) | {"seed": seed, "slope": slope} for (name, seed), slope in slopes.items()]
-    return pd.DataFrame(rows, columns=columns)
+    return _runs(gains @ (centred / (centred**2).sum()))
+
+
+def mean_gains(cells: pd.DataFrame, targets: list[str], scale: str = "accuracy") -> pd.DataFrame:
+    """The mean gain over sets at each rung: layers and those of ``groups.Estimate``, the interval being that of
+    ``contrast``. For figures: the test is that of the slope."""
+    gains = _with_true_labels(cells, run_gains(cells, targets, scale))
+    rows = [{"layers": layers} | asdict(beta(_runs(gains[layers].dropna()))) for layers in gains.columns]
+    return pd.DataFrame(rows, columns=["layers", *asdict(groups.MISSING)])
+
+
+def _with_true_labels(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
+    placebo = cells[cells["phase"] == "target"].groupby("condition")["placebo"].first().astype(bool)
+    return gains[[not placebo[name] for name in gains.index.get_level_values("condition")]]
+
+
+def _runs(values: pd.Series) -> pd.DataFrame:
+    """A value per (condition, seed) as ``Layout`` and ``contrast`` take it: COLUMNS."""
+    rows = [facts_of(name) | {"seed": seed, "slope": value} for (name, seed), value in values.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def facts_of(name: str) -> dict[str, str]:
@@ -216,3 +233,16 @@ def primary(cells: pd.DataFrame, descriptive: tuple[str, ...] = ()) -> pd.DataFr
     tested = table[table["quantity"] == "beta"]
     adjusted = tested.groupby("scale")["p"].transform(holm)
     return table.assign(holm=adjusted.reindex(table.index))
+
+
+def failures(cells: pd.DataFrame) -> pd.DataFrame:
+    """Trained runs per condition and rung: condition, layers, runs, failed (no value), collapsed (learned nothing, see
+    ``agreement.collapsed``). They stay in the analysis as they are: what has a value counts with it."""
+    own = cells[(cells["phase"] == "target") & (cells["status"] != "missing")]
+    own = own[[family(target) == "trained" for target in own["target"]]]
+    failed = own["value"].isna()
+    own = own.assign(failed=failed, collapsed=agreement.collapsed(own) & ~failed)
+    found = own.groupby(["condition", "layers"]).agg(
+        runs=("failed", "size"), failed=("failed", "sum"), collapsed=("collapsed", "sum")
+    )
+    return found.reset_index()

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from babel.core import get_global
 from statsmodels.regression.mixed_linear_model import MixedLM
 
 from xlscale.cards.languages import ENGLISH
@@ -25,6 +26,16 @@ SAME_SOURCE = {
     "help_next": ("help_retrieval", "interface_tags"),
 }
 LEVELS = ("set", "target", "language")  # what a bootstrap samples
+
+
+def latin(code: str) -> bool:
+    """Whether a language, by its code in the data, is written in Latin script."""
+    language, *parts = code.split("_")
+    given = next((part for part in parts if len(part) == 4), None)
+    return (given or get_global("likely_subtags")[language].split("_")[1]).title() == "Latn"
+
+
+SCRIPTS = {"in Latin script": latin, "in other scripts": lambda code: not latin(code)}
 
 
 def of_languages(cells: pd.DataFrame, languages: pd.DataFrame, keep: Callable[[str], bool]) -> pd.DataFrame:

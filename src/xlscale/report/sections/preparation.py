@@ -69,14 +69,6 @@ def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
 
 
-def cells(study: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """The recorded cells of a study; empty unless all of them are."""
-    wanted = [cell.id for cell in studies.load(study).cells()]
-    known = store.cells(folder)
-    own = known[known["cell"].isin(wanted)]
-    return own if len(own) == len(wanted) else own.iloc[:0]
-
-
 def add_plateau(numbers: Numbers, found: pd.DataFrame) -> None:
     """Add the table ``plateau``: a row per rung and learning rate, a column per number of steps, the chosen one marked.
     ``found`` is that of ``preparation.plateau``."""
