@@ -65,14 +65,14 @@ def table():
     return pd.concat([cells, simulate.intermediate(cells, generator)], ignore_index=True)
 
 
-def run_here(name, folder, out, capsys):
+def run_here(name, folder, out, capsys, **values):
     """Execute a notebook's code cells in this process, with parameters; returns what it printed."""
     space = {}
     for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, space)
             if "parameters" in cell.metadata.get("tags", []):
-                space.update(record=str(folder), out=str(out), study="")
+                space.update({"record": str(folder), "out": str(out), "study": ""} | values)
     return capsys.readouterr().out
 
 
@@ -142,3 +142,40 @@ def test_notebook_is_a_table_of_contents(name):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert not any(word in cell.source for cell in code for word in ("def ", "class "))
+
+
+SIZES = {1: 1_972_608, 4: 7_296_000, 12: 21_491_712}
+
+
+def confirmed(cell, generator):
+    """A cell of the confirmatory study as it would be recorded: the gain of real sets falls with size, by 5 points per
+    factor of ten with training and by 20 without; placebos have none."""
+    of, codes = cell.parameters, ("en", "de", "fr", "ru", "ja")
+    value = 0.5 + generator.normal(0, 0.005)
+    if cell.phase == "target" and of.intermediate != "none" and not of.placebo:
+        falls = 0.05 if catalogue.data_card(of.target).trained else 0.2
+        value += 0.1 - falls * np.log10(SIZES[of.layers] / SIZES[1])
+    done = {code: results.Score(items=50, value=value) for code in (codes if cell.phase == "target" else ["en"])}
+    return results.Result(
+        id=cell.id, phase=cell.phase, parent=cell.parent.id if cell.parent else None, parameters=of.model_dump(),
+        reads=dict(cell.reads), status="complete", value=value, english=value, languages=done,
+        total_parameters=SIZES[of.layers] + 96_014_208, non_embedding_parameters=SIZES[of.layers],
+        seconds={"train": 1.0}, environment={"machine": "simulated"}, fingerprint=ZEROS, predictions_sha256=ZEROS,
+    )  # fmt: skip
+
+
+def test_the_primary_analysis_finds_what_was_simulated_and_shows_what_it_rests_on(tmp_path, capsys):
+    generator = np.random.default_rng(9)
+    plan = studies.load("confirmatory_2").cells()
+    store._write({cell.id: confirmed(cell, generator) for cell in plan}, tmp_path / "cells.parquet")
+    run_here("05_significance", tmp_path, tmp_path / "out", capsys, study="confirmatory_2", draws=200)
+    made = json.loads((tmp_path / "out" / "generated" / "05_significance.json").read_text(encoding="utf-8"))
+    numbers = made["numbers"]
+    for family, slope in (("trained", -0.05), ("retrieval", -0.2)):
+        assert numbers[f"beta_{family}_accuracy"]["value"] == pytest.approx(slope, abs=0.01)
+        assert numbers[f"beta_{family}_word"]["text"] == "falls with size"
+        left_out = made["tables"][f"left_out_{family}"]["rows"]
+        assert len(left_out) == 1 + 7 + {"trained": 6, "retrieval": 4}[family] + 3 + 2 + 1
+        assert len(made["tables"][f"models_{family}"]["rows"]) == 5
+    assert numbers["failures_share"]["value"] == 0 and "confirmatory_gains" in made["figures"]
+    assert numbers["beta_trained_targets"]["text"].count(",") == 4
