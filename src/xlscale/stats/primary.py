@@ -68,7 +68,7 @@ def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFra
 
 def _over_targets(values: pd.DataFrame) -> pd.DataFrame:
     """Mean over targets at each rung, NaN where one is missing."""
-    return values.T.groupby(level="layers").agg(lambda column: column.mean(skipna=False)).T
+    return values.T.groupby(level="layers").mean(skipna=False).T
 
 
 def run_slopes(
