@@ -24,6 +24,7 @@ from xlscale.cards.languages import canonical
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file
+from xlscale.core.strict import parse
 from xlscale.data import schema, words
 
 CHUNK = 10_000  # rows that are plain Python at a time
@@ -84,16 +85,16 @@ def _make(card: DataCard, commits: dict[str, str]) -> Lock:
     made = CACHE / "data" / f"{card.name}.parquet"
     with atomic(made) as temporary:
         schema.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
-        found = Lock(
-            card=card.name,
-            sha256=sha256_file(temporary),
-            splits=schema.counts(table),
-            labels=_labels(card, table),
-            dropped=len(dropped),
-            revisions={o.address: None for o in card.source.origins.values() if o.address} | commits,
-            files=seen,
-        )
-        found = _agreed(found)
+        values = {
+            "card": card.name,
+            "sha256": sha256_file(temporary),
+            "splits": schema.counts(table),
+            "labels": _labels(card, table),
+            "dropped": len(dropped),
+            "revisions": {o.address: None for o in card.source.origins.values() if o.address} | commits,
+            "files": seen,
+        }
+        found = _agreed(parse(Lock, values, card.name))
     made.replace(catalogue.data_card(card.name).path)
     return found
 
