@@ -40,6 +40,7 @@ from xlscale.metrics import predictions
         ("max_length", 100_000, "max_length: .*less than or equal to 512"),
         ("precision", "fp8", "precision: .*'auto', 'bf16' or 'float32'"),
         ("seed", -1, "seed: .*greater than or equal to 0"),
+        ("seed", 0, "seed: expected at least 1 where .* is trained on, 0 stands for no training"),
     ],
 )
 def test_bad_parameter_is_one_line_naming_the_field(target_values, field, value, message):
@@ -109,7 +110,7 @@ def test_what_is_not_used_does_not_count(target_values):
     udhr = target_values | {"target": "udhr", "intermediate": "none"}
     ids = {
         cells.make("target", udhr | changed).id
-        for changed in ({}, {"seed": 7}, {"epochs": 9}, {"intermediate_epochs": 4}, {"placebo": True})
+        for changed in ({}, {"seed": 0}, {"seed": 7}, {"epochs": 9}, {"intermediate_epochs": 4}, {"placebo": True})
     }
     assert len(ids) == 1
     assert cells.make("target", udhr).parent.phase == "pretrained"

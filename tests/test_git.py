@@ -155,6 +155,17 @@ def test_a_commit_or_a_path_that_is_not_there_is_one_line(origin, monkeypatch, t
         assert "\n" not in str(error.value) and there(asked) == {}
 
 
+@pytest.mark.parametrize("size", ["٦٠", "9" * 5000, "-1", "1_0", "1.5"])
+def test_a_broken_table_of_pins_is_one_line(origin, monkeypatch, tmp_path, size):
+    repinned(monkeypatch, tmp_path, "b.tsv", bytes=size)
+    with pytest.raises(XlscaleError, match=r"files\.tsv, line \d: bytes: ") as error:
+        pins.of(origin)
+    assert "\n" not in str(error.value)
+    (tmp_path / "files.tsv").write_text("")
+    with pytest.raises(XlscaleError, match=r"files\.tsv, line 1: expected the columns repository, commit"):
+        pins.of(origin)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
