@@ -156,7 +156,7 @@ def test_a_commit_or_a_path_that_is_not_there_is_one_line(origin, monkeypatch, t
 
 
 @pytest.mark.parametrize("size", ["٦٠", "9" * 5000, "-1", "1_0", "1.5"])
-def test_a_broken_table_of_pins_is_one_line(origin, monkeypatch, tmp_path, size):
+def test_sizes_of_pins_are_numbers_in_ascii_and_an_empty_table_is_one_line(origin, monkeypatch, tmp_path, size):
     repinned(monkeypatch, tmp_path, "b.tsv", bytes=size)
     with pytest.raises(XlscaleError, match=r"files\.tsv, line \d: bytes: ") as error:
         pins.of(origin)
