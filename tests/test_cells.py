@@ -252,6 +252,11 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
         study.matching([{"layers": 1}, {"layers": 3}])
     with pytest.raises(XlscaleError, match="expected a pattern that matches some cell"):
         study.matching([{"layers": True}])
+    for name, given in {"layers": [1, 3], "target": ["udhr", "udrh"], "seed": [11, 99]}.items():
+        with pytest.raises(XlscaleError, match=rf"pilot.yaml: .*'{name}': {given[-1]!r}.* that matches some cell"):
+            study.matching([{"phase": "target", name: given}])
+    with pytest.raises(XlscaleError, match="'layers': .*matches some cell"):
+        study.matching([{"layers": []}])
 
 
 def _defaults(phase) -> dict:

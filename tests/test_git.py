@@ -223,6 +223,16 @@ def test_nothing_of_a_repository_or_of_the_user_s_settings_is_run(origin, monkey
         shutil.copytree(work, tmp_path / "mirror" / NAME, dirs_exist_ok=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files to another user takes root")
+def test_a_clone_of_another_user_s_is_read(origin, monkeypatch, tmp_path):
+    shutil.copytree(tmp_path / "work", tmp_path / "mirror" / NAME)
+    for path in (tmp_path / "mirror" / NAME, *(tmp_path / "mirror" / NAME).rglob("*")):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv(git.GIT, str(tmp_path / "mirror"))
+    git.get(origin, ["b.tsv"])
+    assert there(origin).keys() == {"b.tsv"}
+
+
 def test_whether_a_repository_can_be_asked_is_one_line(origin, monkeypatch, tmp_path):
     assert git.unreachable(origin) == ""
     monkeypatch.setattr(git, "address", lambda origin: f"file://{tmp_path / 'none'}")

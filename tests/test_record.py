@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from seqeval.metrics import f1_score
 
@@ -489,3 +491,18 @@ def test_the_chosen_rates_are_held_where_they_are_committed(tmp_path, monkeypatc
     monkeypatch.setattr(tuning, "STUDIES", tmp_path)
     monkeypatch.setattr(tuning, "choose", lambda folder: {"target": {}})
     assert files.read_json(tuning.write())["rates"] == {"target": {}}
+
+
+@pytest.mark.parametrize("row", ["{", "[" * 5000, "9" * 5000, None, "5", '{"id": NaN}'])
+def test_a_row_of_the_record_that_is_no_result_is_one_line(tmp_path, row):
+    pq.write_table(pa.table({"result": pa.array([row], pa.string())}), tmp_path / "cells.parquet")
+    with pytest.raises(XlscaleError, match=r"cells\.parquet: ") as error:
+        store.results(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("content", ["5", "null", "{}", '"x"', "[5]"])
+def test_stamps_that_are_none_are_one_line(tmp_path, content):
+    (tmp_path / "fingerprints.json").write_text(content)
+    with pytest.raises(XlscaleError, match=r"fingerprints\.json: "):
+        canary.stamps(tmp_path)
