@@ -56,6 +56,7 @@ def refused(kind, values, message):
         ({"title": 3}, "title: .*string, got 3"),
         ({"title": "x" * 10**6 + "\n"} | {"name": "X" * 10**6}, "name: "),
         ({"builder": "../topic"}, "builder: "),
+        ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
 )
 def test_a_card_of_data_that_means_nothing(changes, message):
@@ -152,6 +153,25 @@ def test_the_name_of_a_card_is_no_path(name):
     for named in (catalogue.card, catalogue.data_card, catalogue.model_card, studies.load):
         with pytest.raises(XlscaleError, match="^unknown "):
             named(name)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_splits_are_those_that_the_parts_of_a_source_give(split):
+    for languages in (XNLI["splits"][split] | {"mt": 5}, dict(list(XNLI["splits"][split].items())[1:])):
+        wrong = XNLI | {"splits": XNLI["splits"] | {split: languages}, "languages": ["de"]}
+        refused(schema.DataCard, wrong, rf"splits: {split}: expected the languages of the source's parts, '\w+' is not")
+
+
+def test_a_card_lies_where_its_kind_does_and_no_other_has_its_name(checkout):
+    shutil.copy(ROOT / "data_manifest" / "builders" / "topic.py", checkout / "builders")
+    for folder, card in (("sources", TOPIC), ("data", XNLI)):
+        name = put(checkout, folder, card)
+        with pytest.raises(XlscaleError, match=rf"{name}\.yaml: source: expected in all cards of sources/, and in no"):
+            catalogue.data_card(name)
+    put(checkout, "data", TOPIC)  # beside the one in sources/
+    put(checkout, "sources", XNLI | {"name": "topic"})
+    with pytest.raises(XlscaleError, match="^topic: expected one card of this name, got data/topic.yaml and sources/"):
+        catalogue.data_card("topic")
 
 
 LOCK = {"card": "xnli", "sha256": "0" * 64, "revisions": {}, "files": {"a": [1, "0" * 64]}}
@@ -343,7 +363,7 @@ def test_a_study_that_means_nothing(tmp_path, monkeypatch, changes, message):
 def test_a_study_is_no_larger_than_it_can_be_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     monkeypatch.setattr(studies, "MOST", 100)
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(100)])), encoding="utf-8")
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(1, 101)])), encoding="utf-8")
     with pytest.raises(XlscaleError, match=r"studies/smoke\.yaml: expected at most 100 cells, got more"):
         studies.load("smoke").cells()
 

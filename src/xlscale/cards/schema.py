@@ -216,8 +216,24 @@ class DataCard(Strict):
         # Of a set that is yet to be built, nobody knows the splits.
         if self.splits and (self.role == "target") != ("test" in self.splits):
             raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
+        self._check_languages()
         self._check_columns()
         return self
+
+    def _check_languages(self) -> None:
+        """Raise ValueError where the test split lacks a language, or splits and languages are not those that the parts
+        of a source give."""
+        if unknown := {*self.languages} - self.splits.get("test", {}).keys() if self.splits else ():
+            raise ValueError(f"splits: test: expected all of languages, got none for {min(unknown)!r}")
+        given: dict[str, set[str]] = {}
+        for part in self.source.parts if self.source and self.splits else ():
+            given.setdefault(part.split, set()).update([part.language] if part.language else part.named())
+        for split in given.keys() | self.splits.keys() if given else ():
+            here, there = given.get(split, set()), self.splits.get(split, {}).keys()
+            if here != there and not any("{" in code for code in here):  # which is a record's own
+                raise ValueError(
+                    f"splits: {split}: expected the languages of the source's parts, {min(here ^ there)!r} is not"
+                )
 
     def _check_columns(self) -> None:
         """Raise ValueError where the columns of a source are not those of the family."""
