@@ -506,3 +506,29 @@ def test_stamps_that_are_none_are_one_line(tmp_path, content):
     (tmp_path / "fingerprints.json").write_text(content)
     with pytest.raises(XlscaleError, match=r"fingerprints\.json: "):
         canary.stamps(tmp_path)
+
+
+OTHER = {
+    "nulls": pa.nulls(3), "numbers": pa.array([7] * 3), "truths": pa.array([True] * 3), "bytes": pa.array([b"x"] * 3),
+    "lists": pa.array([["x"]] * 3), "dates": pa.array([0] * 3, pa.timestamp("s")),
+    "texts": pa.array(["x"] * 3), "objects": pa.array([{"a": 1}] * 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["language", "item", "prediction", "score", "correct"])
+def test_predictions_of_other_columns_are_one_line(tmp_path, column):
+    path, texts = tmp_path / "x.parquet", ["language", "item", "prediction"]
+    whole = dict.fromkeys(texts, OTHER["texts"]) | dict.fromkeys(["score", "correct"], pa.array([0.5] * 3))
+    pq.write_table(pa.table(whole), path)
+    assert recompute.read_predictions(path, texts, ["score", "correct"]).num_rows == 3
+    lost = {name: values for name, values in whole.items() if name != column}
+    for columns in (lost, *(whole | {column: other} for other in OTHER.values())):
+        if columns.get(column) is OTHER["numbers" if column not in texts else "texts"]:
+            continue
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(XlscaleError, match=rf"x\.parquet: column '{column}'") as error:
+            recompute.read_predictions(path, texts, ["score", "correct"])
+        assert "\n" not in str(error.value)
+    pq.write_table(pa.table([*whole.values(), whole[column]], names=[*whole, column]), path)
+    with pytest.raises(XlscaleError, match=rf"x\.parquet: column '{column}': expected once"):
+        recompute.read_predictions(path, texts, ["score", "correct"])
