@@ -239,6 +239,21 @@ def test_paths_of_a_card_lead_nowhere_else(field, path):
     refused(schema.DataCard, sourced(**{field: path}), f"{field}: expected the path of a file below a folder")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"files": "**/{language}.tsv"},
+        {"files": "{language}**"},
+        {"languages": {"de": "**"}},
+        {"files": None, "config": "**", "split": "test"},
+    ],
+)
+def test_a_pattern_stays_within_the_names_of_one_folder(mine, place):
+    card = parse(schema.DataCard, sourced(**place), "card")
+    with pytest.raises(XlscaleError, match=r"expected '\*' for a part of a name, got '\*\*'"):
+        list(inputs.files(card))
+
+
 def test_a_link_in_the_folder_leads_nowhere_else(mine):
     (mine / "t.tsv").symlink_to(mine.parent / "secret" / "s.tsv")
     (mine / "sub").symlink_to(mine.parent / "secret")

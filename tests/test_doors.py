@@ -60,7 +60,11 @@ def test_a_name_below_the_folder_is_taken(root, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0"]
+    "name",
+    [
+        *("../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0", "\ud800"),
+        *("a" * 256, "é" * 128, "a/" * 64 + "b"),
+    ],
 )
 def test_a_name_outside_the_folder_is_refused(root, name):
     with pytest.raises(XlscaleError, match="expected the path of a file below .*root, links resolved"):

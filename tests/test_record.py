@@ -289,6 +289,15 @@ def test_every_file_that_was_edited_is_named(tmp_path):
         assert len(done.stderr.splitlines()) <= 20
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "../" + "b/" * 3000 + "c", "\ud800", "a\0b", ""])
+@pytest.mark.parametrize("part", ["files", "coming"])
+def test_a_manifest_with_names_that_no_file_has_is_one_line(tmp_path, part, name):
+    (tmp_path / "manifest.json").write_text(json.dumps({part: {name: "0" * 64}}))
+    for ask in (manifest.check, manifest.state, lambda places: manifest.write(places[0], {})):
+        with pytest.raises(XlscaleError, match=r"manifest\.json: files: expected names of files and their sha256"):
+            ask([tmp_path])
+
+
 def test_a_changed_line_of_the_manifest_is_a_fault_and_so_is_a_missing_one(tmp_path):
     root = checkout(tmp_path)
     path = root / "results" / "manifest.json"
