@@ -233,6 +233,16 @@ def test_a_clone_of_another_user_s_is_read(origin, monkeypatch, tmp_path):
     assert there(origin).keys() == {"b.tsv"}
 
 
+def test_only_what_is_missing_is_announced(origin, monkeypatch):
+    """The labels of a set may lie in a repository of their own, and be all that is missing."""
+    monkeypatch.setattr(remote, "plan", lambda card: ([remote.Wanted(origin, ["b.tsv"], "")], {}))
+    card = catalogue.documented("xnli")
+    (line,) = remote.announced(card)
+    assert line.startswith("1 file, ") and ADDRESS in line
+    git.get(origin, ["b.tsv"])
+    assert remote.announced(card) == []
+
+
 def test_whether_a_repository_can_be_asked_is_one_line(origin, monkeypatch, tmp_path):
     assert git.unreachable(origin) == ""
     monkeypatch.setattr(git, "address", lambda origin: f"file://{tmp_path / 'none'}")

@@ -145,6 +145,8 @@ def test_every_wrong_line_is_said_and_many_are_counted(folder, tmp_path):
             for text in ("a\u202eb", "a\nb", "a\x1b[31mb", "a\x00b", "a\u2066b", "x" * 501, "a\u200bb", "a\u3164")
         ),
         ("table", "1\t2"),
+        ("model", "XLM-R  large"),
+        ("task", "cafe\u0301"),
         ("where_read", "page\r\n3"),
     ],
 )
