@@ -56,6 +56,10 @@ def refused(kind, values, message):
         ({"title": 3}, "title: .*string, got 3"),
         ({"title": "x" * 10**6 + "\n"} | {"name": "X" * 10**6}, "name: "),
         ({"builder": "../topic"}, "builder: "),
+        ({"labels": ["a", "b\nc"]}, r"labels: expected labels without line breaks .*, got 'b\\nc'"),
+        ({"labels": ["a", " b"]}, "labels: expected labels without line breaks .*, got ' b'"),
+        ({"family": "tagging", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
+        ({"family": "tagging", "tags": "plain", "labels": ["A", "O"]}, "labels: expected labels .*, got 'O'"),
         ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
 )
@@ -153,6 +157,13 @@ def test_the_name_of_a_card_is_no_path(name):
     for named in (catalogue.card, catalogue.data_card, catalogue.model_card, studies.load):
         with pytest.raises(XlscaleError, match="^unknown "):
             named(name)
+
+
+def test_bio_tags_of_a_source_have_types_that_the_card_lists():
+    """Those of the training split would be tags, B-X and O, and of these again the types."""
+    ccg = read_yaml(MANIFEST / "sources" / "ccg.yaml")
+    assert parse(schema.DataCard, ccg, "card").labels is None
+    refused(schema.DataCard, ccg | {"tags": "bio"}, "labels: expected the types of the spans")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

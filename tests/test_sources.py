@@ -642,12 +642,22 @@ def test_a_truncated_file_is_one_line(given, monkeypatch, tmp_path):
         convert.make(catalogue.data_card("hellaswag"))
 
 
-def test_labels_that_look_alike_are_one_line_and_never_locked(given, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("N\u200b", r"labels.*: expected text that shows all it holds, got U\+200B"),
+        ("N N", "labels: expected .*tags without any, and no plain tag 'O', .*, got 'N N'"),
+        ("O", "labels: expected .*, got 'O'"),
+    ],
+)
+def test_labels_that_cannot_be_told_from_others_are_one_line_and_never_locked(
+    given, monkeypatch, tmp_path, tag, message
+):
     shutil.copytree(os.environ["XLSCALE_CCG"], tmp_path / "ccg")
     monkeypatch.setenv("XLSCALE_CCG", str(tmp_path / "ccg"))
     path = tmp_path / "ccg" / "train.tsv"
-    path.write_text(path.read_text(encoding="utf-8").rstrip("\n") + "\u200b\n", encoding="utf-8")
-    with pytest.raises(XlscaleError, match=r"^ccg: labels.*: expected text that shows all it holds, got U\+200B"):
+    path.write_text(f"{path.read_text(encoding='utf-8')}\nword\t{tag}\n", encoding="utf-8")
+    with pytest.raises(XlscaleError, match=rf"^ccg: {message}"):
         convert.make(catalogue.data_card("ccg"))
     assert not catalogue.lock_path("ccg").exists()
 

@@ -49,6 +49,16 @@ VERSIONS = {
 }
 
 
+LABEL = "labels without line breaks and spaces around, tags without any, and no plain tag 'O', which stands for none"
+
+
+def is_label(family: str, tags: str, label: str) -> bool:
+    """Whether files and tables with a label per line, or tags with spaces between, keep a label apart from others."""
+    if family == "tagging":
+        return label.split() == [label] and not (tags == "plain" and label == "O")
+    return label.strip() == label and label.isprintable()
+
+
 def located(root: Path, file: str) -> Path:
     """The file of a card, below ``root``. Raises XlscaleError where links lead out of there."""
     folder, _, rest = file.partition("/")
@@ -195,6 +205,10 @@ class DataCard(Strict):
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
         if self.family in ("classification", "tagging") and not (self.labels or self.source):
             raise ValueError(f"labels: a {self.family} data set lists its classes")
+        if self.family == "tagging" and self.tags == "bio" and not self.labels:
+            raise ValueError("labels: expected the types of the spans; what the tags say themselves are tags: plain")
+        if odd := [label for label in self.labels or () if not is_label(self.family, self.tags, label)]:
+            raise ValueError(f"labels: expected {LABEL}, got {odd[0]!r}")
         if bool(self.variant_of) != bool(self.differs):
             raise ValueError("differs: expected of a variant, and of nothing else, how it differs")
         if self.source and (self.bundled or self.file or self.sha256 or self.builder or self.packages):
