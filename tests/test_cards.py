@@ -56,9 +56,15 @@ def refused(kind, values, message):
         ({"title": 3}, "title: .*string, got 3"),
         ({"title": "x" * 10**6 + "\n"} | {"name": "X" * 10**6}, "name: "),
         ({"builder": "../topic"}, "builder: "),
+        ({"metric": "span_f1"}, "metric: expected accuracy for family classification, got span_f1"),
+        ({"metric": "p_at_1"}, "metric: expected accuracy for family classification, got p_at_1"),
+        ({"family": "tagging", "metric": "token_accuracy"}, "metric: expected span_f1 for family tagging"),
+        ({"unanswerable": True}, "unanswerable: expected of family span_qa alone, got True"),
+        ({"normalisation": "mlqa"}, "normalisation: expected of family span_qa alone"),
+        ({"tags": "plain", "metric": "token_accuracy"}, "tags: expected of family tagging alone, got 'plain'"),
         ({"labels": ["a", "b\nc"]}, r"labels: expected labels without line breaks .*, got 'b\\nc'"),
         ({"labels": ["a", " b"]}, "labels: expected labels without line breaks .*, got ' b'"),
-        ({"family": "tagging", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
+        ({"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
         ({"family": "tagging", "tags": "plain", "labels": ["A", "O"]}, "labels: expected labels .*, got 'O'"),
         ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
@@ -157,6 +163,14 @@ def test_the_name_of_a_card_is_no_path(name):
     for named in (catalogue.card, catalogue.data_card, catalogue.model_card, studies.load):
         with pytest.raises(XlscaleError, match="^unknown "):
             named(name)
+
+
+@pytest.mark.parametrize("field", ["overlaps_targets", "translates"])
+def test_a_card_names_cards_that_there_are(checkout, field):
+    """Misspelt, a target whose data an intermediate set holds would be one that it does not hold."""
+    put(checkout, "sources", XNLI | {field: ["xnly"] if field == "overlaps_targets" else "xnly"})
+    with pytest.raises(XlscaleError, match=rf"xnli\.yaml: {field}: expected the name of a card, got 'xnly'"):
+        catalogue.data_card("xnli")
 
 
 def test_bio_tags_of_a_source_have_types_that_the_card_lists():

@@ -40,10 +40,21 @@ def _load(schema: type[Schema], folder: str, name: str) -> Schema:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
     if isinstance(card, DataCard) and (card.source is not None) != (folder == SOURCES):
         raise XlscaleError(f"{relative(path)}: source: expected in all cards of {SOURCES}/, and in no card of data/")
+    if isinstance(card, DataCard):
+        _check_named(card, relative(path))
     builder = getattr(card, "builder", None)
     if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
         raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
     return card
+
+
+def _check_named(card: DataCard, where: str) -> None:
+    """Raise XlscaleError where a card names a data set that there is not: of what overlaps, nobody would be told."""
+    known = {*names("data"), *names(SOURCES)}
+    named = {"overlaps_targets": card.overlaps_targets, "translates": [card.translates] if card.translates else []}
+    for field, values in named.items():
+        if lost := [name for name in values if name not in known]:
+            raise XlscaleError(f"{where}: {field}: expected the name of a card, got {lost[0]!r}")
 
 
 def _original(variant: Variant, where: str) -> DataCard:

@@ -35,6 +35,19 @@ GIVEN: dict[str, tuple[set[str], set[str]]] = {
     "tagging": ({"text", "tokens", "tags"}, set()),
     "text": ({"register", "text"}, set()),
 }
+# family -> the metric that its predictions give; of plain tags it is TOKENS.
+METRICS: dict[str, Metric] = {
+    "classification": "accuracy",
+    "multiple_choice": "accuracy",
+    "mining": "mining_f1",
+    "ranking": "map_at_20",
+    "retrieval": "p_at_1",
+    "span_qa": "f1",
+    "tagging": "span_f1",
+}
+TOKENS: Metric = "token_accuracy"
+# Fields that one family alone reads.
+OF_ONE = {"tags": "tagging", "normalisation": "span_qa", "unanswerable": "span_qa"}
 SHUFFLED = {"right": "answer", "wrong": "choices"}  # of multiple choice: dealt by ``acquire.external.convert``
 # What a client takes for a package of its registry: no path, no address, no option.
 PACKAGES = {
@@ -223,6 +236,12 @@ class DataCard(Strict):
             raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
         if self.task != (self.metric is not None) or self.task != (self.chance is not None):
             raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
+        metric = TOKENS if self.tags == "plain" else METRICS.get(self.family)
+        if self.metric not in (None, metric):
+            raise ValueError(f"metric: expected {metric} for family {self.family}, got {self.metric}")
+        for field, family in OF_ONE.items():
+            if self.family != family and getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field}: expected of family {family} alone, got {getattr(self, field)!r}")
         if (self.role == "target") != bool(self.languages):
             raise ValueError(
                 f"languages: expected those of the test split for a target, none else, got {self.languages}"
