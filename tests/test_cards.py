@@ -56,6 +56,17 @@ def refused(kind, values, message):
         ({"title": 3}, "title: .*string, got 3"),
         ({"title": "x" * 10**6 + "\n"} | {"name": "X" * 10**6}, "name: "),
         ({"builder": "../topic"}, "builder: "),
+        ({"metric": "span_f1"}, "metric: expected accuracy for family classification, got span_f1"),
+        ({"metric": "p_at_1"}, "metric: expected accuracy for family classification, got p_at_1"),
+        ({"family": "tagging", "metric": "token_accuracy"}, "metric: expected span_f1 for family tagging"),
+        ({"unanswerable": True}, "unanswerable: expected of family span_qa alone, got True"),
+        ({"normalisation": "mlqa"}, "normalisation: expected of family span_qa alone"),
+        ({"tags": "plain", "metric": "token_accuracy"}, "tags: expected of family tagging alone, got 'plain'"),
+        ({"labels": ["a", "b\nc"]}, r"labels: expected labels without line breaks .*, got 'b\\nc'"),
+        ({"labels": ["a", " b"]}, "labels: expected labels without line breaks .*, got ' b'"),
+        ({"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
+        ({"family": "tagging", "tags": "plain", "labels": ["A", "O"]}, "labels: expected labels .*, got 'O'"),
+        ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
 )
 def test_a_card_of_data_that_means_nothing(changes, message):
@@ -154,6 +165,40 @@ def test_the_name_of_a_card_is_no_path(name):
             named(name)
 
 
+@pytest.mark.parametrize("field", ["overlaps_targets", "translates"])
+def test_a_card_names_cards_that_there_are(checkout, field):
+    """Misspelt, a target whose data an intermediate set holds would be one that it does not hold."""
+    put(checkout, "sources", XNLI | {field: ["xnly"] if field == "overlaps_targets" else "xnly"})
+    with pytest.raises(XlscaleError, match=rf"xnli\.yaml: {field}: expected the name of a card, got 'xnly'"):
+        catalogue.data_card("xnli")
+
+
+def test_bio_tags_of_a_source_have_types_that_the_card_lists():
+    """Those of the training split would be tags, B-X and O, and of these again the types."""
+    ccg = read_yaml(MANIFEST / "sources" / "ccg.yaml")
+    assert parse(schema.DataCard, ccg, "card").labels is None
+    refused(schema.DataCard, ccg | {"tags": "bio"}, "labels: expected the types of the spans")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_splits_are_those_that_the_parts_of_a_source_give(split):
+    for languages in (XNLI["splits"][split] | {"mt": 5}, dict(list(XNLI["splits"][split].items())[1:])):
+        wrong = XNLI | {"splits": XNLI["splits"] | {split: languages}, "languages": ["de"]}
+        refused(schema.DataCard, wrong, rf"splits: {split}: expected the languages of the source's parts, '\w+' is not")
+
+
+def test_a_card_lies_where_its_kind_does_and_no_other_has_its_name(checkout):
+    shutil.copy(ROOT / "data_manifest" / "builders" / "topic.py", checkout / "builders")
+    for folder, card in (("sources", TOPIC), ("data", XNLI)):
+        name = put(checkout, folder, card)
+        with pytest.raises(XlscaleError, match=rf"{name}\.yaml: source: expected in all cards of sources/, and in no"):
+            catalogue.data_card(name)
+    put(checkout, "data", TOPIC)  # beside the one in sources/
+    put(checkout, "sources", XNLI | {"name": "topic"})
+    with pytest.raises(XlscaleError, match="^topic: expected one card of this name, got data/topic.yaml and sources/"):
+        catalogue.data_card("topic")
+
+
 LOCK = {"card": "xnli", "sha256": "0" * 64, "revisions": {}, "files": {"a": [1, "0" * 64]}}
 
 
@@ -217,6 +262,21 @@ def test_the_name_of_a_language_leads_nowhere_else(mine, name):
 @pytest.mark.parametrize("path", ["../secret/s.tsv", "/etc/passwd", "a/../../secret/s.tsv"])
 def test_paths_of_a_card_lead_nowhere_else(field, path):
     refused(schema.DataCard, sourced(**{field: path}), f"{field}: expected the path of a file below a folder")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"files": "**/{language}.tsv"},
+        {"files": "{language}**"},
+        {"languages": {"de": "**"}},
+        {"files": None, "config": "**", "split": "test"},
+    ],
+)
+def test_a_pattern_stays_within_the_names_of_one_folder(mine, place):
+    card = parse(schema.DataCard, sourced(**place), "card")
+    with pytest.raises(XlscaleError, match=r"expected '\*' for a part of a name, got '\*\*'"):
+        list(inputs.files(card))
 
 
 def test_a_link_in_the_folder_leads_nowhere_else(mine):
@@ -343,7 +403,7 @@ def test_a_study_that_means_nothing(tmp_path, monkeypatch, changes, message):
 def test_a_study_is_no_larger_than_it_can_be_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     monkeypatch.setattr(studies, "MOST", 100)
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(100)])), encoding="utf-8")
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study(seeds=[*range(1, 101)])), encoding="utf-8")
     with pytest.raises(XlscaleError, match=r"studies/smoke\.yaml: expected at most 100 cells, got more"):
         studies.load("smoke").cells()
 

@@ -40,6 +40,7 @@ from xlscale.metrics import predictions
         ("max_length", 100_000, "max_length: .*less than or equal to 512"),
         ("precision", "fp8", "precision: .*'auto', 'bf16' or 'float32'"),
         ("seed", -1, "seed: .*greater than or equal to 0"),
+        ("seed", 0, "seed: expected at least 1 where .* is trained on, 0 stands for no training"),
     ],
 )
 def test_bad_parameter_is_one_line_naming_the_field(target_values, field, value, message):
@@ -109,7 +110,7 @@ def test_what_is_not_used_does_not_count(target_values):
     udhr = target_values | {"target": "udhr", "intermediate": "none"}
     ids = {
         cells.make("target", udhr | changed).id
-        for changed in ({}, {"seed": 7}, {"epochs": 9}, {"intermediate_epochs": 4}, {"placebo": True})
+        for changed in ({}, {"seed": 0}, {"seed": 7}, {"epochs": 9}, {"intermediate_epochs": 4}, {"placebo": True})
     }
     assert len(ids) == 1
     assert cells.make("target", udhr).parent.phase == "pretrained"
@@ -251,6 +252,11 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
         study.matching([{"layers": 1}, {"layers": 3}])
     with pytest.raises(XlscaleError, match="expected a pattern that matches some cell"):
         study.matching([{"layers": True}])
+    for name, given in {"layers": [1, 3], "target": ["udhr", "udrh"], "seed": [11, 99]}.items():
+        with pytest.raises(XlscaleError, match=rf"pilot.yaml: .*'{name}': {given[-1]!r}.* that matches some cell"):
+            study.matching([{"phase": "target", name: given}])
+    with pytest.raises(XlscaleError, match="'layers': .*matches some cell"):
+        study.matching([{"layers": []}])
 
 
 def _defaults(phase) -> dict:

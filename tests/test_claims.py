@@ -167,6 +167,10 @@ def test_the_final_versions_numbers_would_decide(tmp_path):
             ("- {kind: phases}", "- {kind: phases, role: context}"),
             "three_phases: checks: expected at least one that decides",
         ),
+        (
+            (", expected: 0.087, tolerance: 0.0005}", "}"),
+            "multi_task_best: expected: expected one, at_least or at_most in a check that decides",
+        ),
     ],
 )
 def test_a_broken_file_of_claims_is_one_line(tmp_path, change, said):
@@ -182,6 +186,17 @@ def test_a_broken_file_of_claims_is_one_line(tmp_path, change, said):
 def test_an_unknown_column_is_named():
     with pytest.raises(XlscaleError, match="unknown column 'colour'"):
         claims.chosen(evidence(GAINS).scores, {"colour": "red"})
+    for given in ({"kind": "largest", "by": "colour", "name": "x"}, {"kind": "count", "by": "colour", "expected": 1},
+                  {"kind": "matches", "column": "colour", "pattern": "*"}):  # fmt: skip
+        with pytest.raises(XlscaleError, match="claims.yaml: by, column: unknown column 'colour'"):
+            claims.run(claims.Check(select={"training": "*"}, **given), evidence(GAINS))
+
+
+def test_of_equals_each_is_the_largest():
+    rows = pd.DataFrame({"training": list("abc"), "score": [0.1, 0.3, 0.3], "measure": "score"})
+    check = claims.Check(kind="largest", select={"training": "*"}, by="training", name="a")
+    found = [claims.run(check.model_copy(update={"name": name}), evidence(rows)) for name in "abc"]
+    assert [one.facts["rank"] for one in found] == [3, 1, 1] and [one.holds for one in found] == [False, True, True]
 
 
 def test_what_the_paper_prints_counts_every_claim(audited):

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xlscale.cards import sources
 from xlscale.core import files, strict
 from xlscale.core.files import XlscaleError
 from xlscale.report import markup
@@ -59,7 +60,11 @@ def test_a_name_below_the_folder_is_taken(root, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0"]
+    "name",
+    [
+        *("../secret", "/etc/passwd", "a/../../secret", "link/secret", "link", "", ".", "a/..", "a\0", "\ud800"),
+        *("a" * 256, "é" * 128, "a/" * 64 + "b"),
+    ],
 )
 def test_a_name_outside_the_folder_is_refused(root, name):
     with pytest.raises(XlscaleError, match="expected the path of a file below .*root, links resolved"):
@@ -153,7 +158,7 @@ TEXT = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029\ufeff\ufffe\uffff"), max_size=20
 )
 VALUES = st.recursive(
-    PLAIN | TEXT.filter(lambda text: not files.HIDDEN.search(text)),
+    PLAIN | TEXT.filter(lambda text: not strict.UNSEEN.search(text)),
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(string.ascii_lowercase, min_size=1), inner, max_size=4)
     ),
@@ -217,7 +222,7 @@ BOMB = "\n".join(["a: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 
         ("a: b\u202ec", "got U+202E"),
         ("? [a]\n: b", "unhashable key"),
         ("a: [", "line 1"),
-        ("a: \x01", "special characters are not allowed"),
+        ("a: \x01", "line 1: expected text that shows all it holds, got U+0001"),
         ("--- a\n--- b", "another document"),
     ],
 )
@@ -225,6 +230,36 @@ def test_yaml_that_means_two_things_or_hides_something_is_one_line(tmp_path, tex
     with pytest.raises(XlscaleError, match=rf"^\S*a\.yaml: not valid YAML \(.*{re.escape(message)}") as error:
         read(tmp_path, text)
     assert "\n" not in str(error.value)
+
+
+UNSEEN = "\u200b\ufeff\u2028\x85\u2029\u202e\u2066\u200c\u200e\u00ad\u2060\u00a0\u3000\u3164\ufe0f\u034f\U000e0041"
+
+
+@pytest.mark.parametrize("character", UNSEEN)
+@pytest.mark.parametrize(
+    "form", ["a: b\nc: x{}y", "a: b\n{}c: x", "a: b\n# x {}c: y", "a: b\nc: 'x{}'", 'a: b\nc: "{}"']
+)
+def test_nothing_in_yaml_is_unseen_in_names_texts_and_comments(tmp_path, form, character):
+    """A comment that a character ends which no editor takes for the end of a line would hold a key."""
+    with pytest.raises(XlscaleError, match=rf"a\.yaml: not valid YAML \(line 2: .*U\+{ord(character):04X}"):
+        read(tmp_path, form.format(character))
+    with pytest.raises(XlscaleError, match=rf"a\.yaml: not valid YAML \(line 2: .*U\+{ord(character):04X}"):
+        read(tmp_path, f'a: b\nc: "x\\U{ord(character):08x}"')
+
+
+@pytest.mark.parametrize("character", UNSEEN)
+def test_nothing_in_the_names_of_a_lock_is_unseen(character):
+    lock = {"card": "x", "sha256": "0" * 64, "labels": ["a", "b"], "revisions": {}, "files": {"a": (1, "0" * 64)}}
+    assert strict.parse(sources.Lock, lock, "x.json")
+    for changed in ({"labels": ["a", f"a{character}"]}, {"files": {f"a{character}": (1, "0" * 64)}}):
+        with pytest.raises(XlscaleError, match=rf"x\.json: .*U\+{ord(character):04X}") as error:
+            strict.parse(sources.Lock, lock | changed, "x.json")
+        assert str(error.value).isprintable()
+
+
+def test_letters_signs_and_spaces_of_any_script_are_seen(tmp_path):
+    text = "Größe naïve कि ไทย 한국어 日本語 العربية עברית 😀"
+    assert read(tmp_path, f"a: {text}\r\nb: 1\r\n") == {"a": text, "b": 1}
 
 
 def test_anchors_are_written_out(tmp_path):

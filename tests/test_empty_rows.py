@@ -59,7 +59,6 @@ BROKEN = [
     ("mining", {"pool": None}),
     ("span_qa", {"answers": None}),
 ]
-METRIC = {"span_qa": "f1", "tagging": "span_f1", "retrieval": "p_at_1", "mining": "mining_f1", "ranking": "map_at_20"}
 
 
 def card_of(family: str, **changes) -> schema.DataCard:
@@ -69,7 +68,7 @@ def card_of(family: str, **changes) -> schema.DataCard:
         "version": 1,
         "role": "target",
         "family": family,
-        "metric": METRIC.get(family, "accuracy"),
+        "metric": schema.TOKENS if changes.get("tags") == "plain" else schema.METRICS[family],
         "chance": 0.0,
         "labels": {"tagging": ["LOC"], "classification": ["yes", "no"]}.get(family),
         "languages": ["de"],

@@ -412,6 +412,7 @@ def test_records_of_every_family(tmp_path, monkeypatch, data):
     }  # fmt: skip
     family = data.draw(st.sampled_from(sorted(columns)))
     value = card_of("sources", "mnli") | {"family": family, "labels": ["X", "no", "yes"], "name": "fuzzed"}
+    value |= {"splits": {"train": {"en": None}}, "metric": schema.METRICS[family]}
     place = {"origin": "here", "files": "a.jsonl", "reader": "jsonl"}
     value["source"] = {
         "origins": {"here": {"kind": "folder", "variable": "XLSCALE_GIVEN", "schema_read": "here"}},

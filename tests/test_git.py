@@ -155,6 +155,17 @@ def test_a_commit_or_a_path_that_is_not_there_is_one_line(origin, monkeypatch, t
         assert "\n" not in str(error.value) and there(asked) == {}
 
 
+@pytest.mark.parametrize("size", ["٦٠", "9" * 5000, "-1", "1_0", "1.5"])
+def test_sizes_of_pins_are_numbers_in_ascii_and_an_empty_table_is_one_line(origin, monkeypatch, tmp_path, size):
+    repinned(monkeypatch, tmp_path, "b.tsv", bytes=size)
+    with pytest.raises(XlscaleError, match=r"files\.tsv, line \d: bytes: ") as error:
+        pins.of(origin)
+    assert "\n" not in str(error.value)
+    (tmp_path / "files.tsv").write_text("")
+    with pytest.raises(XlscaleError, match=r"files\.tsv, line 1: expected the columns repository, commit"):
+        pins.of(origin)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -210,6 +221,26 @@ def test_nothing_of_a_repository_or_of_the_user_s_settings_is_run(origin, monkey
         assert there(asked) == {"b.tsv": "$Id$\n"} and not touched.exists()
         shutil.rmtree(places.fetched(asked))
         shutil.copytree(work, tmp_path / "mirror" / NAME, dirs_exist_ok=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files to another user takes root")
+def test_a_clone_of_another_user_s_is_read(origin, monkeypatch, tmp_path):
+    shutil.copytree(tmp_path / "work", tmp_path / "mirror" / NAME)
+    for path in (tmp_path / "mirror" / NAME, *(tmp_path / "mirror" / NAME).rglob("*")):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv(git.GIT, str(tmp_path / "mirror"))
+    git.get(origin, ["b.tsv"])
+    assert there(origin).keys() == {"b.tsv"}
+
+
+def test_only_what_is_missing_is_announced(origin, monkeypatch):
+    """The labels of a set may lie in a repository of their own, and be all that is missing."""
+    monkeypatch.setattr(remote, "plan", lambda card: ([remote.Wanted(origin, ["b.tsv"], "")], {}))
+    card = catalogue.documented("xnli")
+    (line,) = remote.announced(card)
+    assert line.startswith("1 file, ") and ADDRESS in line
+    git.get(origin, ["b.tsv"])
+    assert remote.announced(card) == []
 
 
 def test_whether_a_repository_can_be_asked_is_one_line(origin, monkeypatch, tmp_path):

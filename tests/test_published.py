@@ -140,8 +140,13 @@ def test_every_wrong_line_is_said_and_many_are_counted(folder, tmp_path):
     [
         *(("value", text) for text in ("٦٠", "６０", "1_0", "1e400", "0x10", "9" * 400, "inf", "५")),
         *(("params", text) for text in ("٧B", "1" + "0" * 400 + "B", "7.٠B", "1e9", "9999999B", "0B")),
-        *(("model", text) for text in ("a\u202eb", "a\nb", "a\x1b[31mb", "a\x00b", "a\u2066b", "x" * 501, "a\u200bb")),
+        *(
+            ("model", text)
+            for text in ("a\u202eb", "a\nb", "a\x1b[31mb", "a\x00b", "a\u2066b", "x" * 501, "a\u200bb", "a\u3164")
+        ),
         ("table", "1\t2"),
+        ("model", "XLM-R  large"),
+        ("task", "cafe\u0301"),
         ("where_read", "page\r\n3"),
     ],
 )
@@ -362,6 +367,16 @@ def test_a_value_that_means_nothing_is_one_line(folder, name, column, text, expe
     table.loc[1, column] = text
     table.to_csv(folder / f"{name}.csv", index=False)
     with pytest.raises(XlscaleError, match=rf"{name}\.csv: line 3: {column}: expected {expected}, got '{text}'"):
+        tables.load(folder)
+
+
+@pytest.mark.parametrize(("name", "column"), [("regimes", "regime"), ("sources", "source_key"), ("models", "note")])
+@pytest.mark.parametrize("character", "\u200b\ufeff\u3164\u202e")
+def test_a_label_that_looks_like_another_is_one_line(folder, name, column, character):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    table.loc[1, column] += character
+    table.to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line 3: {column}: .*, got U\+{ord(character):04X}$"):
         tables.load(folder)
 
 

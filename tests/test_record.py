@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from seqeval.metrics import f1_score
 
@@ -287,6 +289,15 @@ def test_every_file_that_was_edited_is_named(tmp_path):
         assert len(done.stderr.splitlines()) <= 20
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "../" + "b/" * 3000 + "c", "\ud800", "a\0b", ""])
+@pytest.mark.parametrize("part", ["files", "coming"])
+def test_a_manifest_with_names_that_no_file_has_is_one_line(tmp_path, part, name):
+    (tmp_path / "manifest.json").write_text(json.dumps({part: {name: "0" * 64}}))
+    for ask in (manifest.check, manifest.state, lambda places: manifest.write(places[0], {})):
+        with pytest.raises(XlscaleError, match=r"manifest\.json: files: expected names of files and their sha256"):
+            ask([tmp_path])
+
+
 def test_a_changed_line_of_the_manifest_is_a_fault_and_so_is_a_missing_one(tmp_path):
     root = checkout(tmp_path)
     path = root / "results" / "manifest.json"
@@ -489,3 +500,44 @@ def test_the_chosen_rates_are_held_where_they_are_committed(tmp_path, monkeypatc
     monkeypatch.setattr(tuning, "STUDIES", tmp_path)
     monkeypatch.setattr(tuning, "choose", lambda folder: {"target": {}})
     assert files.read_json(tuning.write())["rates"] == {"target": {}}
+
+
+@pytest.mark.parametrize("row", ["{", "[" * 5000, "9" * 5000, None, "5", '{"id": NaN}'])
+def test_a_row_of_the_record_that_is_no_result_is_one_line(tmp_path, row):
+    pq.write_table(pa.table({"result": pa.array([row], pa.string())}), tmp_path / "cells.parquet")
+    with pytest.raises(XlscaleError, match=r"cells\.parquet: ") as error:
+        store.results(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("content", ["5", "null", "{}", '"x"', "[5]"])
+def test_stamps_that_are_none_are_one_line(tmp_path, content):
+    (tmp_path / "fingerprints.json").write_text(content)
+    with pytest.raises(XlscaleError, match=r"fingerprints\.json: "):
+        canary.stamps(tmp_path)
+
+
+OTHER = {
+    "nulls": pa.nulls(3), "numbers": pa.array([7] * 3), "truths": pa.array([True] * 3), "bytes": pa.array([b"x"] * 3),
+    "lists": pa.array([["x"]] * 3), "dates": pa.array([0] * 3, pa.timestamp("s")),
+    "texts": pa.array(["x"] * 3), "objects": pa.array([{"a": 1}] * 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["language", "item", "prediction", "score", "correct"])
+def test_predictions_of_other_columns_are_one_line(tmp_path, column):
+    path, texts = tmp_path / "x.parquet", ["language", "item", "prediction"]
+    whole = dict.fromkeys(texts, OTHER["texts"]) | dict.fromkeys(["score", "correct"], pa.array([0.5] * 3))
+    pq.write_table(pa.table(whole), path)
+    assert recompute.read_predictions(path, texts, ["score", "correct"]).num_rows == 3
+    lost = {name: values for name, values in whole.items() if name != column}
+    for columns in (lost, *(whole | {column: other} for other in OTHER.values())):
+        if columns.get(column) is OTHER["numbers" if column not in texts else "texts"]:
+            continue
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(XlscaleError, match=rf"x\.parquet: column '{column}'") as error:
+            recompute.read_predictions(path, texts, ["score", "correct"])
+        assert "\n" not in str(error.value)
+    pq.write_table(pa.table([*whole.values(), whole[column]], names=[*whole, column]), path)
+    with pytest.raises(XlscaleError, match=rf"x\.parquet: column '{column}': expected once"):
+        recompute.read_predictions(path, texts, ["score", "correct"])

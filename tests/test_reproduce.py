@@ -13,6 +13,7 @@ from xlscale.commands import steps, sweeps
 from xlscale.core import files, machine, manifest
 from xlscale.experiment import cells, results, studies
 from xlscale.record import canary, store
+from xlscale.report import verdicts
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,33 @@ def test_a_receipt_holds_until_what_a_step_read_or_left_has_changed(build, tmp_p
     assert not build.holds("paper")
     build.drop_stale()
     assert build.state() == {}
+
+
+@pytest.mark.parametrize(
+    ("held", "agrees", "said"),
+    [
+        ("all", True, "recomputed cells agree.**"),
+        ("none", True, "**This study has no record: nothing was compared.**"),
+        ("others", False, "**None of the recomputed cells is in the record: nothing was compared.**"),
+    ],
+)
+def test_where_nothing_was_compared_that_is_said_and_a_record_is_not_confirmed(
+    build, tmp_path, monkeypatch, held, agrees, said
+):
+    known = sweeps.recorded(studies.load("pilot"))
+    chosen = {cell.id for cell in build.chosen()}
+    recorded = {"all": known, "none": {}, "others": {name: known[name] for name in known.keys() - chosen}}[held]
+    monkeypatch.setattr(sweeps, "recorded", lambda plan: recorded)
+    monkeypatch.setattr(results, "result_of", lambda cell, runs: known[cell.id])
+    monkeypatch.setattr(
+        verdicts, "overlay", lambda *_: [(tmp_path / name).write_text("") for name in ("a.svg", "a.pdf")]
+    )
+    monkeypatch.setattr(steps, "OVERLAY", str(tmp_path / "a"))
+    files.write_json(build.receipt("check"), {"found": {"faults": []}})
+    steps.run("agreement", "pilot", "record", "stated")
+    assert build.says("agreement") == {"agrees": agrees}
+    text = (tmp_path / "reproduction" / "agreement.md").read_text()
+    assert said in text and "0 of 0" not in text
 
 
 def test_a_step_that_fails_says_so_in_one_line_and_leaves_no_receipt(build, tmp_path, monkeypatch):

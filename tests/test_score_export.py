@@ -311,6 +311,29 @@ def test_what_cannot_be_exported_is_one_line(recorded, tmp_path, monkeypatch, ca
     assert "predictions_sha256: expected 0000" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("known")
+def test_a_cell_of_other_items_is_told_and_the_export_of_the_others_is_whole(recorded, tmp_path, monkeypatch, capsys):
+    """The labels beside all of them are those of the first."""
+    other = next(name for name in recorded if name.startswith("target-e5_small-k1-none-topic-s12"))
+    whole = export._written
+
+    def written(result, path):
+        predicted, labels, task = whole(result, path)
+        if result.id == other:
+            labels = {name: text.partition("\n")[2] for name, text in labels.items()}
+        return predicted, labels, task
+
+    monkeypatch.setattr(export, "_written", written)
+    out = tmp_path / "with space"
+    assert not export.export(f"{TRAINED} {other}", str(out), "pilot")
+    said = capsys.readouterr().out
+    assert f"not exported: {other}: expected the test items of the other cells of this target, got others\n" in said
+    assert {path.name for path in out.iterdir()} == {"e5_small-k1-none-s11", "labels", "benchmark.yaml"}
+    assert f"LABELS='{out}/labels'" in said
+    about = benchmark.load(str(out / "benchmark.yaml"))
+    assert score_folders(about, out / "e5_small-k1-none-s11", out / "labels").tasks["topic"].languages
+
+
 def test_a_part_of_the_queries_says_how_many_candidates_there_are(tmp_path):
     """As of a cell with fewer test items: an index is of the whole pool, of which the files have fewer lines."""
     card = catalogue.documented("tatoeba")

@@ -269,6 +269,18 @@ def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, cap
         ({"file": "../{language}"}, "file"),
         ({"development": "dev-{language}.tsv"}, "development: expected for pairs"),
         ({"candidates": {"ar": 5}}, "candidates: expected for indices"),
+        ({"format": "indices", "labels": None, "candidates": {"ar": 0}}, "candidates.ar"),
+        (
+            {"format": "indices", "labels": None, "candidates": {"ka": 5}},
+            "candidates: expected some of the languages",
+        ),
+        ({"score": ["accuracy", "accuracy"]}, "score: expected each once, got 'accuracy' again"),
+        ({"metrics": ["accuracy", "accuracy"]}, "metrics: expected each once, got 'accuracy' again"),
+        ({"labels": ["x", "y", "x"]}, "labels: expected each once, got 'x' again"),
+        (
+            {"format": "ranking", "labels": None, "metrics": ["map@1٠"], "score": ["map@1٠"]},
+            "'map@1٠' cannot be computed",
+        ),
         ({"extra": 1}, "extra"),
     ],
 )

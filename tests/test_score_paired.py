@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 from test_score import FORMATS, TASKS, XTREME_R, made, scored  # noqa: F401 (a fixture)
 
@@ -137,6 +138,17 @@ def test_one_item_tells_nothing_of_others():
     (found, mean) = paired.compare({"x": (means(np.ones(1)), means(np.zeros(1)))}, parallel=False)
     assert (found["x"].difference, found["x"].low, found["x"].high, found["x"].tied) == (100, -100, 100, True)
     assert mean.tied
+
+
+@pytest.mark.parametrize("items", [2, 3, 5, 6, 40])
+def test_items_that_all_differ_alike_prove_no_more_than_their_number(items):
+    """By the exact tests: p is that of so many signs; a share of others that would mostly have shown is ruled out."""
+    found, mean = paired.compare({"x": (means(np.ones(items)), means(np.zeros(items)))}, parallel=False)
+    for one in (found["x"], mean):
+        assert one.difference == one.high == 100
+        assert one.p == pytest.approx(scipy.stats.binomtest(items, items).pvalue) and one.tied == (items < 6)
+        share = (100 - one.low) / 200  # of items that differ the other way
+        assert (1 - share) ** items == pytest.approx(0.05)
 
 
 def test_pairs_that_one_side_alone_mined_count_for_it():

@@ -1,6 +1,7 @@
 """From other people's files to rows: mappings, readers, places, locks, and what is said when one of them is broken."""
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -639,6 +640,26 @@ def test_a_truncated_file_is_one_line(given, monkeypatch, tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(XlscaleError, match=r"0000\.parquet: expected a whole Parquet file"):
         convert.make(catalogue.data_card("hellaswag"))
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("N\u200b", r"labels.*: expected text that shows all it holds, got U\+200B"),
+        ("N N", "labels: expected .*tags without any, and no plain tag 'O', .*, got 'N N'"),
+        ("O", "labels: expected .*, got 'O'"),
+    ],
+)
+def test_labels_that_cannot_be_told_from_others_are_one_line_and_never_locked(
+    given, monkeypatch, tmp_path, tag, message
+):
+    shutil.copytree(os.environ["XLSCALE_CCG"], tmp_path / "ccg")
+    monkeypatch.setenv("XLSCALE_CCG", str(tmp_path / "ccg"))
+    path = tmp_path / "ccg" / "train.tsv"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\nword\t{tag}\n", encoding="utf-8")
+    with pytest.raises(XlscaleError, match=rf"^ccg: {message}"):
+        convert.make(catalogue.data_card("ccg"))
+    assert not catalogue.lock_path("ccg").exists()
 
 
 def test_what_was_locked_is_checked_ever_after(given, monkeypatch, tmp_path):

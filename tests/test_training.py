@@ -69,6 +69,29 @@ def test_bf16_follows_float32_and_both_learn(e5, prepared):
     assert (table["prediction"] == other["prediction"]).mean() > 0.85
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_a_diverged_training_and_no_prediction(e5, prepared, value):
+    """The last step's weights have no loss after them; the largest of such logits would be the first class."""
+    task, _, _, encoded = prepared
+    encoder = ladder.load(e5, 1)
+    head = task.head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        head.weight[2, 0] = value
+    with pytest.raises(loop.Diverged, match="expected finite outputs"):
+        evaluate.run(Model(encoder, CPU("float32"), task, head), encoded)
+
+
+@pytest.mark.parametrize("counted", [{"batch_size": 16}, {"batch_size": None, "batch_tokens": 64}])
+def test_nothing_to_train_on_is_no_training(e5, prepared, counted):
+    task, train, *_ = prepared
+    encoder = ladder.load(e5, 1)
+    model = Model(encoder, CPU("float32"), task, task.head(encoder.config.hidden_size, torch.Generator()))
+    with pytest.raises(XlscaleError, match="examples, max_length: expected an input at least"):
+        loop.finetune(
+            model, train.of_rows(np.empty(0, np.int64)), recipe(epochs=1, **counted), np.random.default_rng(0)
+        )
+
+
 def test_auto_precision_follows_the_processor(monkeypatch):
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(machine, "native_bf16", lambda native=native: native)

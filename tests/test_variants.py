@@ -80,6 +80,16 @@ def test_a_faulty_variant_is_one_line(other, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("content", ["", "5", "[variant_of]", "variant_of"])
+def test_an_original_that_is_no_card_is_one_line(content, tmp_path, monkeypatch):
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "lareqa.yaml").write_text(content)
+    monkeypatch.setattr(catalogue, "MANIFEST", tmp_path)
+    variant = parse(Variant, _stated("lareqa_four"), "x.yaml")
+    with pytest.raises(XlscaleError, match=r"x.yaml: variant_of: expected "):
+        catalogue._original(variant, "x.yaml")
+
+
 @pytest.mark.parametrize("original", ["lareqa_four", "nothing", "topic"])
 def test_a_variant_is_one_of_another_card_of_sources(original):
     variant = parse(Variant, _stated("lareqa_four", variant_of=original), "x.yaml")

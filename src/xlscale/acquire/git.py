@@ -28,7 +28,11 @@ GIT = "XLSCALE_GIT"
 PROTOCOL = "https"  # by which git may ask for anything
 TIMEOUT, ANSWER = 3600, 15  # seconds, of a fetch and of a question
 # No hook, no file system monitor, no password asked for. What a partial clone lacks is fetched by ``_download`` alone.
-OPTIONS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.allow=never", "credential.helper=")
+# A clone may be another user's, as in a container: what a settings file of one's own says of that is not read here.
+OPTIONS = (
+    *("core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.allow=never", "credential.helper="),
+    "safe.directory=*",
+)
 STALLED = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")  # bytes a second, for so many seconds: given up
 ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",

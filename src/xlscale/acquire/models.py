@@ -18,6 +18,7 @@ from xlscale.cards.sources import Lock
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, digest, write_json
 from xlscale.core.seals import seal, sealed
+from xlscale.core.strict import parse
 from xlscale.models import hf, store
 
 
@@ -82,7 +83,7 @@ def download(card: ModelCard) -> Lock:
         for _ in hf.tensors_of(folder):  # once, before they are locked; what is locked stays as it is
             pass
         revisions = {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
-        lock = Lock(card=card.name, sha256=digest(files), revisions=revisions, files=files)
-        catalogue.write_lock(lock)
+        values = {"card": card.name, "sha256": digest(files), "revisions": revisions, "files": files}
+        catalogue.write_lock(parse(Lock, values, card.name))
     hf.checked(card)
     return catalogue.locked(card.name)

@@ -83,7 +83,8 @@ def announced(card: DataCard) -> list[str]:
             sizes, licences = [pin.bytes for pin in files], dict.fromkeys(pin.licence for pin in files)
         else:
             sizes, licences = hub.sizes(origin, patterns), [card.licence]
-        found.append(f"{sized(sizes)} from {origin.address}; licence: {', '.join(licences)}")
+        if sizes != []:  # of a set whose labels alone are missing, the rest may be here
+            found.append(f"{sized(sizes)} from {origin.address}; licence: {', '.join(licences)}")
     return found
 
 

@@ -38,16 +38,30 @@ def _load(schema: type[Schema], folder: str, name: str) -> Schema:
         card = parse(schema, values, relative(path))
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
+    if isinstance(card, DataCard) and (card.source is not None) != (folder == SOURCES):
+        raise XlscaleError(f"{relative(path)}: source: expected in all cards of {SOURCES}/, and in no card of data/")
+    if isinstance(card, DataCard):
+        _check_named(card, relative(path))
     builder = getattr(card, "builder", None)
     if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
         raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
     return card
 
 
+def _check_named(card: DataCard, where: str) -> None:
+    """Raise XlscaleError where a card names a data set that there is not: of what overlaps, nobody would be told."""
+    known = {*names("data"), *names(SOURCES)}
+    named = {"overlaps_targets": card.overlaps_targets, "translates": [card.translates] if card.translates else []}
+    for field, values in named.items():
+        if lost := [name for name in values if name not in known]:
+            raise XlscaleError(f"{where}: {field}: expected the name of a card, got {lost[0]!r}")
+
+
 def _original(variant: Variant, where: str) -> DataCard:
     """The card that a variant is one of. Raises XlscaleError where there is none, or it is a variant itself."""
     name = variant.variant_of
-    if name not in names(SOURCES) or "variant_of" in read_yaml(MANIFEST / SOURCES / f"{name}.yaml"):
+    known = read_yaml(MANIFEST / SOURCES / f"{name}.yaml") if name in names(SOURCES) else None
+    if not isinstance(known, dict) or "variant_of" in known:
         raise XlscaleError(f"{where}: variant_of: expected a card of {SOURCES} that is no variant itself, got {name!r}")
     return documented(name)
 
@@ -155,4 +169,6 @@ def model_card(name: str) -> ModelCard:
 @cache
 def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
+    if name in names(SOURCES) and name in names("data"):
+        raise XlscaleError(f"{name}: expected one card of this name, got data/{name}.yaml and {SOURCES}/{name}.yaml")
     return _pinned(name) if name in names(SOURCES) else _load(DataCard, "data", name)

@@ -5,6 +5,7 @@ Facts only: which file of which commit, its git blob, its sha256 and bytes where
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated
@@ -17,6 +18,7 @@ from xlscale.core.strict import Below, Sha256, Strict, Text, parse
 
 FILE = MANIFEST / "sources" / "files.tsv"
 COLUMNS = ["repository", "commit", "path", "blob", "sha256", "bytes", "licence"]
+_SIZE = re.compile("[0-9]{1,15}")
 
 
 class Pin(Strict):
@@ -41,7 +43,7 @@ def of(origin: Repository) -> Mapping[str, Pin]:
 @cache
 def _known() -> dict[tuple[str, str], dict[str, Pin]]:
     found: dict[tuple[str, str], dict[str, Pin]] = {}
-    head, *lines = read_text(FILE).splitlines()
+    head, *lines = read_text(FILE).splitlines() or [""]
     if head.split("\t") != COLUMNS:
         raise XlscaleError(f"{relative(FILE)}, line 1: expected the columns {', '.join(COLUMNS)}")
     for number, line in enumerate(lines, 2):
@@ -50,7 +52,7 @@ def _known() -> dict[tuple[str, str], dict[str, Pin]]:
             raise XlscaleError(f"{where}: expected {len(COLUMNS)} fields, got {len(fields)}")
         values = dict(zip(COLUMNS, (field or None for field in fields), strict=True))
         size = values["bytes"]
-        pin = parse(Pin, values | {"bytes": int(size) if size and size.isdecimal() else size}, where)
+        pin = parse(Pin, values | {"bytes": int(size) if size and _SIZE.fullmatch(size) else size}, where)
         known = found.setdefault((pin.repository, pin.commit), {})
         if pin.path in known:
             raise XlscaleError(f"{where}: path: expected each once, got {pin.path!r} again")

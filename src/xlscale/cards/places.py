@@ -107,12 +107,17 @@ def matching(paths: list[str], patterns: list[str]) -> list[str]:
 
 
 def patterns(place: FileSource, code: str, name: str) -> list[str]:
-    """Patterns of paths, below the repository or folder, in the order in which they are tried."""
+    """Patterns of paths, below the repository or folder, in the order in which they are tried. Raises XlscaleError for
+    "**": it would look through all folders below, or mean nothing."""
     if place.files is not None:
-        return [_filled(place.files, code, name)]
-    config = _filled(place.config, code, name)
-    layouts = [layout for layout in LAYOUTS if "{config}" in layout or config == ONLY]
-    return [layout.format(config=config, split=place.split) for layout in layouts]
+        found = [_filled(place.files, code, name)]
+    else:
+        config = _filled(place.config, code, name)
+        layouts = [layout for layout in LAYOUTS if "{config}" in layout or config == ONLY]
+        found = [layout.format(config=config, split=place.split) for layout in layouts]
+    if "**" in found[0]:
+        raise XlscaleError(f"{found[0]!r}: expected '*' for a part of a name, got '**'")
+    return found
 
 
 def _filled(text: str, code: str, name: str) -> str:

@@ -35,6 +35,19 @@ GIVEN: dict[str, tuple[set[str], set[str]]] = {
     "tagging": ({"text", "tokens", "tags"}, set()),
     "text": ({"register", "text"}, set()),
 }
+# family -> the metric that its predictions give; of plain tags it is TOKENS.
+METRICS: dict[str, Metric] = {
+    "classification": "accuracy",
+    "multiple_choice": "accuracy",
+    "mining": "mining_f1",
+    "ranking": "map_at_20",
+    "retrieval": "p_at_1",
+    "span_qa": "f1",
+    "tagging": "span_f1",
+}
+TOKENS: Metric = "token_accuracy"
+# Fields that one family alone reads.
+OF_ONE = {"tags": "tagging", "normalisation": "span_qa", "unanswerable": "span_qa"}
 SHUFFLED = {"right": "answer", "wrong": "choices"}  # of multiple choice: dealt by ``acquire.external.convert``
 # What a client takes for a package of its registry: no path, no address, no option.
 PACKAGES = {
@@ -47,6 +60,16 @@ VERSIONS = {
     "npm": r"[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]*)?",
     "apt": r"[0-9A-Za-z][0-9A-Za-z.+~:-]*",
 }
+
+
+LABEL = "labels without line breaks and spaces around, tags without any, and no plain tag 'O', which stands for none"
+
+
+def is_label(family: str, tags: str, label: str) -> bool:
+    """Whether files and tables with a label per line, or tags with spaces between, keep a label apart from others."""
+    if family == "tagging":
+        return label.split() == [label] and not (tags == "plain" and label == "O")
+    return label.strip() == label and label.isprintable()
 
 
 def located(root: Path, file: str) -> Path:
@@ -195,6 +218,10 @@ class DataCard(Strict):
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
         if self.family in ("classification", "tagging") and not (self.labels or self.source):
             raise ValueError(f"labels: a {self.family} data set lists its classes")
+        if self.family == "tagging" and self.tags == "bio" and not self.labels:
+            raise ValueError("labels: expected the types of the spans; what the tags say themselves are tags: plain")
+        if odd := [label for label in self.labels or () if not is_label(self.family, self.tags, label)]:
+            raise ValueError(f"labels: expected {LABEL}, got {odd[0]!r}")
         if bool(self.variant_of) != bool(self.differs):
             raise ValueError("differs: expected of a variant, and of nothing else, how it differs")
         if self.source and (self.bundled or self.file or self.sha256 or self.builder or self.packages):
@@ -209,6 +236,12 @@ class DataCard(Strict):
             raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
         if self.task != (self.metric is not None) or self.task != (self.chance is not None):
             raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
+        metric = TOKENS if self.tags == "plain" else METRICS.get(self.family)
+        if self.metric not in (None, metric):
+            raise ValueError(f"metric: expected {metric} for family {self.family}, got {self.metric}")
+        for field, family in OF_ONE.items():
+            if self.family != family and getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field}: expected of family {family} alone, got {getattr(self, field)!r}")
         if (self.role == "target") != bool(self.languages):
             raise ValueError(
                 f"languages: expected those of the test split for a target, none else, got {self.languages}"
@@ -216,8 +249,24 @@ class DataCard(Strict):
         # Of a set that is yet to be built, nobody knows the splits.
         if self.splits and (self.role == "target") != ("test" in self.splits):
             raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
+        self._check_languages()
         self._check_columns()
         return self
+
+    def _check_languages(self) -> None:
+        """Raise ValueError where the test split lacks a language, or splits and languages are not those that the parts
+        of a source give."""
+        if unknown := {*self.languages} - self.splits.get("test", {}).keys() if self.splits else ():
+            raise ValueError(f"splits: test: expected all of languages, got none for {min(unknown)!r}")
+        given: dict[str, set[str]] = {}
+        for part in self.source.parts if self.source and self.splits else ():
+            given.setdefault(part.split, set()).update([part.language] if part.language else part.named())
+        for split in given.keys() | self.splits.keys() if given else ():
+            here, there = given.get(split, set()), self.splits.get(split, {}).keys()
+            if here != there and not any("{" in code for code in here):  # which is a record's own
+                raise ValueError(
+                    f"splits: {split}: expected the languages of the source's parts, {min(here ^ there)!r} is not"
+                )
 
     def _check_columns(self) -> None:
         """Raise ValueError where the columns of a source are not those of the family."""

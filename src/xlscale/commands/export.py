@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -42,16 +43,18 @@ def export(cells: str, out: str, study: str) -> bool:
     systems = _systems([result for result, _ in chosen])
     for result, path in chosen:
         try:
-            written = _written(result, path, tasks)
+            predicted, labels, task = _written(result, path)
+            _check_labels(folder / LABELS, labels)
         except XlscaleError as error:
             left.append(f"not exported: {result.id}: {error}")
             continue
+        tasks[task.name] = task
+        for file, text in labels.items():
+            write_text(folder / LABELS / file, text)
         for name in systems[result.id]:
-            for file, text in written[0].items():
+            for file, text in predicted.items():
                 write_text(folder / name / file, text)
             print(f"{folder / name / result.parameters['target']}: value {percent(result.value)} of {relative(path)}")
-        for file, text in written[1].items():
-            _write_label(folder / LABELS / file, text, result)
     if tasks:
         _describe(folder, tasks, min(path.name for path in folder.iterdir() if path.name != LABELS))
     for line in left:
@@ -116,8 +119,8 @@ def _systems(results: list[Result]) -> dict[str, list[str]]:
     return found
 
 
-def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files, Files]:
-    """The files of a cell's predictions and of the labels; its task is put into ``tasks``."""
+def _written(result: Result, path: Path) -> tuple[Files, Files, Task]:
+    """The files of a cell's predictions and of the labels, and how they are scored."""
     card = data_card(result.parameters["target"])
     table = recompute.read_predictions(path, ["language", "item", "prediction"], SCORES)
     if (sha256 := digest(table)) != result.predictions_sha256:
@@ -127,8 +130,8 @@ def _written(result: Result, path: Path, tasks: dict[str, Task]) -> tuple[Files,
     asked = asked_of(card, rows, predictions)
     task = layout.described(card, asked, rows)
     files = {task.file.format(language=one): texts for one, texts in layout.files(card, asked, rows)}
-    tasks[card.name] = task
-    return tuple({f"{card.name}/{name}": texts[side] for name, texts in files.items()} for side in (0, 1))
+    predicted, labels = ({f"{card.name}/{name}": texts[side] for name, texts in files.items()} for side in (0, 1))
+    return predicted, labels, task
 
 
 def asked_of(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -154,15 +157,17 @@ def rows_of(name: str) -> pd.DataFrame:
     return rows.select_columns([name for name in wanted if name in rows.column_names]).to_pandas()
 
 
-def _write_label(path: Path, text: str, result: Result) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise XlscaleError(f"{result.id}: expected the test items of the other cells of this target, got others")
-    write_text(path, text)
+def _check_labels(folder: Path, labels: Files) -> None:
+    """Raise XlscaleError unless the labels are those that other cells have left in ``folder``."""
+    for name, text in labels.items():
+        if (folder / name).exists() and (folder / name).read_text(encoding="utf-8") != text:
+            raise XlscaleError("expected the test items of the other cells of this target, got others")
 
 
 def _describe(folder: Path, tasks: dict[str, Task], system: str) -> None:
     """Write how all this is scored, and say so, with ``system`` as the example."""
     about = Benchmark(name="export", title="the exported tasks", citation="none", tasks=list(tasks.values()))
     write_text(folder / DESCRIPTION, yaml.safe_dump(about.model_dump(), sort_keys=False, allow_unicode=True))
-    print(f"make score PREDICTIONS={folder / system} LABELS={folder / LABELS} BENCHMARK={folder / DESCRIPTION}")
+    given = {"PREDICTIONS": folder / system, "LABELS": folder / LABELS, "BENCHMARK": folder / DESCRIPTION}
+    print("make score", *(f"{name}={shlex.quote(str(path))}" for name, path in given.items()))
     print("The values are means over all languages but English; the scorer's averages are over all of them.")

@@ -192,7 +192,8 @@ def _check(build: Build) -> Outcome:
     checked = store.check(RESULTS)
     faults = [f"{cell}: {verdict}" for cell, verdict in checked.items() if verdict != "ok"]
     right = sum(verdict == "ok" for verdict in checked.values())
-    print(f"Record: {right} of {right + len(faults)} cells and files are right.", flush=True)
+    found = f"{right} of {len(checked)} cells and files are right" if checked else f"none in {relative(RESULTS)}"
+    print(f"Record: {found}.", flush=True)
     if build.source == "record":
         if faults:
             raise XlscaleError("\n".join(faults))
@@ -253,7 +254,10 @@ def _agreement(build: Build) -> Outcome:
     write_text(data, table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
     drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]
-    agrees = bool(table["agrees"].all()) and not build.says("check")["faults"]
+    # A study without a record has nothing to agree with, which is said; a record of which nothing was computed anew has
+    # not been confirmed.
+    compared = verdicts.compared_any(table) or not recorded
+    agrees = compared and bool(table["agrees"].all()) and not build.says("check")["faults"]
     return [text, data, *drawn], {"agrees": agrees}
 
 

@@ -6,7 +6,7 @@ import random
 
 from xlscale.commands import sweeps
 from xlscale.core import manifest
-from xlscale.core.files import RESULTS, RUNS, XlscaleError
+from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative
 from xlscale.experiment import studies
 
 
@@ -23,6 +23,8 @@ def verify(study: str, n: int, seed: int, jobs: int) -> bool:
     plan = studies.load(study)
     recorded = sweeps.recorded(plan)
     known = [cell for cell in plan.cells() if cell.id in recorded]
+    if not known:
+        raise XlscaleError(f"{relative(RESULTS)}: expected recorded cells of study {study}; make record STUDY={study}")
     if not 1 <= n <= len(known):
         raise XlscaleError(f"N={n}: expected 1 to {len(known)}, the number of recorded cells of {study}")
     mine = sweeps.recompute(random.Random(seed).sample(known, n), jobs, RUNS / "verify")

@@ -117,10 +117,19 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+LEVELS, BYTES = 64, 255  # of a path that a file gives, and of each name in it: what file systems take
+
+
 def inside(name: str) -> bool:
-    """Whether a name that a file gives is that of something below a folder: relative, without "..", not the folder."""
+    """Whether a name that a file gives is that of something below a folder: relative, without "..", not the folder, and
+    one that a file can have."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    try:
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    except UnicodeEncodeError:
+        return False
+    possible = 0 < longest <= BYTES and len(path.parts) <= LEVELS and "\0" not in name
+    return possible and not path.is_absolute() and ".." not in path.parts
 
 
 def below(root: Path, name: str) -> Path:
@@ -129,7 +138,8 @@ def below(root: Path, name: str) -> Path:
     path = Path(root) / name
     # Not Path.resolve, which raises for links that go round in a circle.
     if not inside(name) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise XlscaleError(f"{name!r}: expected the path of a file below {relative(root)}, links resolved")
+        said = one_line(repr(name), 100)
+        raise XlscaleError(f"{said}: expected the path of a file below {relative(root)}, links resolved")
     return path
 
 

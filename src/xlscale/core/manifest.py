@@ -16,7 +16,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import MANIFEST, PAPER, ROOT, XlscaleError, atomic, read_json, relative, sha256_file, write_json
+from xlscale.core.files import (
+    MANIFEST,
+    PAPER,
+    ROOT,
+    XlscaleError,
+    atomic,
+    inside,
+    read_json,
+    relative,
+    sha256_file,
+    write_json,
+)
 
 NAME = "manifest.json"
 RECORD = ROOT / "results"
@@ -134,10 +145,14 @@ def _stated(path: Path) -> dict[str, str]:
         return {}
     content: Any = read_json(path)
     parts = [content.get(part, {}) if isinstance(content, dict) else None for part in ("files", "coming")]
-    if not all(isinstance(part, dict) for part in parts):
+    if not all(isinstance(part, dict) and all(map(_possible, part)) for part in parts):
         raise XlscaleError(f"{relative(path)}: files: expected names of files and their sha256")
     files, coming = parts
     return files | {name: sha for name, sha in coming.items() if _is(_path(name, path), sha)}
+
+
+def _possible(name: str) -> bool:
+    return inside("/".join(part for part in name.split("/") if part != ".."))
 
 
 def _within(file: Path, places: list[Path]) -> bool:

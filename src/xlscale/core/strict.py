@@ -20,8 +20,29 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from xlscale.core.files import HIDDEN, XlscaleError, inside, one_line, read_text, relative
 
+# What nobody sees in a text, or takes for a plain space: controls and marks of direction, other spaces, separators of
+# lines, fillers, joiners, selectors of a variant, tags. With one of them a text looks like another one.
+UNSEEN = re.compile(
+    HIDDEN.pattern + r"|[\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028\u2029\u202f"
+    r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]"
+)
+
+
+def unseen(text: str) -> str:
+    """What is wrong with a text that holds something that nobody sees; nothing if it shows all."""
+    found = UNSEEN.search(text)
+    return f"expected text that shows all it holds, got U+{ord(found[0]):04X}" if found else ""
+
+
+def _shown(text: str) -> str:
+    if fault := unseen(text):
+        raise ValueError(fault)
+    return text
+
 
 def _below(name: str) -> str:
+    _shown(name)
     if not inside(name):
         raise ValueError(f"expected the path of a file below a folder, without '..', got {SHORT.repr(name)}")
     return name
@@ -35,7 +56,7 @@ def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_shown)]
 Below = Annotated[str, AfterValidator(_below)]  # a path in a folder; ``files.below`` opens it
 Distinct = AfterValidator(_distinct)  # of a list: no value twice
 
@@ -111,8 +132,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     value = loader.construct_scalar(node)
-    if hidden := HIDDEN.search(value):
-        raise _at(node, f"expected text that shows all it holds, got U+{ord(hidden[0]):04X}")
+    if fault := unseen(value):  # written as an escape
+        raise _at(node, fault)
     return value
 
 
@@ -154,8 +175,12 @@ _Loader.add_constructor(None, _unknown)
 def read_yaml(path: Path) -> object:
     """Parse YAML as ``_Loader`` says; raises XlscaleError naming the file, and the line of what is not YAML."""
     loader = None
+    text = read_text(path, YAML_LIMIT).replace("\r\n", "\n")
+    for number, line in enumerate(text.split("\n"), 1):
+        if fault := unseen(line):  # in a comment too, which to PyYAML alone some of these end
+            raise XlscaleError(f"{relative(path)}: not valid YAML (line {number}: {fault})")
     try:
-        loader = _Loader(read_text(path, YAML_LIMIT))
+        loader = _Loader(text)
         return loader.flat(loader.get_single_node())
     except RecursionError:
         raise XlscaleError(f"{relative(path)}: not valid YAML (nested too deep)") from None

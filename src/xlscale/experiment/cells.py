@@ -232,6 +232,8 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
     if missing := recipe.lacking(chosen.model_dump(), card.trained):
         raise XlscaleError(f"{where}: {', '.join(prefix + name for name in missing)}: expected a number, got nothing")
+    if card.trained and parameters.seed == 0:
+        raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
     rows = training_rows(name)

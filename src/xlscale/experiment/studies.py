@@ -214,8 +214,10 @@ class Study(Strict):
         for pattern in patterns:
             if unknown := set(pattern) - known:
                 raise XlscaleError(f"studies/{self.name}.yaml: {sorted(unknown)[0]}: expected one of {sorted(known)}")
-            if not any(_matches(facts, pattern) for _, facts in rows):
-                raise XlscaleError(f"studies/{self.name}.yaml: {pattern}: expected a pattern that matches some cell")
+            lists = [(name, value) for name, value in pattern.items() if isinstance(value, list)]
+            for one in [pattern, *(pattern | {name: each} for name, value in lists for each in value)]:
+                if not any(_matches(facts, one) for _, facts in rows):
+                    raise XlscaleError(f"studies/{self.name}.yaml: {one}: expected a pattern that matches some cell")
         return [cell for cell, facts in rows if any(_matches(facts, pattern) for pattern in patterns)]
 
 

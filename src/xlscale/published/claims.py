@@ -112,6 +112,10 @@ def load(path: Path = FILE) -> Claims:
             missing = [name for name in _NEEDS[check.kind] if getattr(check, name) in ("", None, {})]
             if missing:
                 raise XlscaleError(f"{where}: {claim.id}: {missing[0]}: expected one in a check of kind {check.kind!r}")
+            limits = {check.expected, check.at_least, check.at_most}
+            if check.role == "decides" and check.kind in _MEASURED and limits == {None}:
+                expected = "one, at_least or at_most in a check that decides, which else would always hold"
+                raise XlscaleError(f"{where}: {claim.id}: expected: expected {expected}")
     return found
 
 
@@ -125,6 +129,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "phases": (),
     "local_gains": (),
 }
+_MEASURED = ("value", "difference", "share")
 
 
 def chosen(scores: pd.DataFrame, select: Select) -> pd.DataFrame:
@@ -177,7 +182,7 @@ def _largest(check: Check, rows: pd.DataFrame, evidence: Evidence) -> Finding:
     means = rows.groupby(check.by)["score"].mean().sort_values(ascending=False)
     if check.name not in means:
         return NOTHING
-    rank = means.index.get_loc(check.name) + 1
+    rank = int((means > means[check.name]).sum()) + 1  # the first of equals is all of them
     facts = {"rank": rank, "of": len(means), "value": means[check.name], "unit": _unit(rows)}
     return Finding(rank == 1, facts | {"first": means.index[0], "first_value": means.iloc[0]})
 
@@ -220,6 +225,9 @@ _KINDS: dict[str, Callable[[Check, pd.DataFrame, Evidence], Finding]] = {
 
 def run(check: Check, evidence: Evidence) -> Finding:
     """What a check finds; nothing where no score is selected."""
+    for column in filter(None, (check.by, check.column)):
+        if column not in evidence.scores:
+            raise XlscaleError(f"claims.yaml: by, column: unknown column {column!r}")
     rows = evidence.scores if check.kind in LOCAL else chosen(evidence.scores, check.select)
     return NOTHING if rows.empty and check.kind not in LOCAL else _KINDS[check.kind](check, rows, evidence)
 

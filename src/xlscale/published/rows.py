@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import is_normalized
 
 from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
-from xlscale.core.strict import SHORT
+from xlscale.core.strict import SHORT, unseen
 from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -81,8 +82,12 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         if not row[name]:
             yield f"{name}: expected a text, got nothing"
     for name, text in row.items():
-        if not text.isprintable() or len(text) > LONGEST:
+        if fault := unseen(text):
+            yield f"{name}: {fault}"
+        elif not text.isprintable() or len(text) > LONGEST:
             yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
+        elif "  " in text or not is_normalized("NFC", text):  # which look like, and so would be, another's twice
+            yield f"{name}: expected single spaces and composed characters (NFC), got {SHORT.repr(text)}"
     if row["source_key"] and not _SOURCE.fullmatch(row["source_key"]):
         yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row['source_key'])}"
     if row["quality"] and row["quality"] not in QUALITIES:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative
-from xlscale.core.strict import SHORT
+from xlscale.core.strict import SHORT, unseen
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (
@@ -139,6 +139,10 @@ def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
         raise XlscaleError(f"{relative(path)}: not a readable CSV file ({' '.join(str(error).split())})") from None
     if tuple(table.columns) != header:
         raise XlscaleError(f"{relative(path)}: header: expected {','.join(header)}, got {','.join(table.columns)}")
+    for number, row in enumerate(table.itertuples(index=False), 2):
+        for column, value in zip(header, row, strict=True):
+            if fault := unseen(value):
+                raise XlscaleError(f"{relative(path)}: line {number}: {column}: {fault}")
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from xlscale.core import manifest
 from xlscale.core.files import RESULTS, Phase, XlscaleError, read_json, relative, write_json
-from xlscale.core.strict import Sha256, Strict, parse
+from xlscale.core.strict import SHORT, Sha256, Strict, parse
 from xlscale.experiment import cells
 from xlscale.experiment.results import Result
 
@@ -35,7 +35,9 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
     path = Path(folder) / FILE
     if not path.exists():
         return []
-    return [parse(Stamp, entry, relative(path)) for entry in read_json(path)]
+    if not isinstance(found := read_json(path), list):
+        raise XlscaleError(f"{relative(path)}: expected a list of stamps, got {SHORT.repr(found)}")
+    return [parse(Stamp, entry, relative(path)) for entry in found]
 
 
 def code(result: Result) -> str:

@@ -249,15 +249,32 @@ def _right(task: Task, predicted: np.ndarray, gold: np.ndarray, languages: np.nd
 def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Table:
     """Columns of one cell's predictions: ``names`` as dictionaries of strings, and those of ``scores`` that it has.
 
-    Raises XlscaleError with one line when the file is missing, is not whole, or lacks one of ``names`` or ``correct``.
+    Raises XlscaleError with one line when the file is missing, is not whole, lacks one of ``names``, ``correct`` or a
+    ``score`` that is asked for, or holds no texts or numbers there.
     """
     try:
+        types = _types(path, [*names, *scores], {*names, "correct", *({"score"} & {*scores})})
+        for name, kind in types.items():
+            expected, plain = "texts", kind.value_type if pa.types.is_dictionary(kind) else kind
+            right = pa.types.is_string(plain) or pa.types.is_large_string(plain)
+            if name not in names:
+                expected, right = "numbers", pa.types.is_floating(kind) or pa.types.is_integer(kind)
+            if not right:
+                raise XlscaleError(f"{relative(path)}: column {name!r}: expected {expected}, got {kind}")
         with pq.ParquetFile(path, read_dictionary=names) as file:
-            there = file.schema_arrow.names
-            if missing := sorted({*names, "correct"} - set(there)):
-                raise XlscaleError(f"{relative(path)}: column {missing[0]!r} is missing, expected in predictions")
-            return file.read([*names, *(name for name in scores if name in there)], use_threads=False)
+            return file.read([*types], use_threads=False)
     except FileNotFoundError:
         raise XlscaleError(f"{relative(path)}: not found, expected the predictions of a recorded cell") from None
     except (pa.ArrowException, OSError) as error:
         raise XlscaleError(f"{relative(path)}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+
+
+def _types(path: Path, wanted: list[str], needed: set[str]) -> dict[str, pa.DataType]:
+    """The types of the columns ``wanted`` that there are. Raises XlscaleError for one of ``needed`` that is missing, or
+    one that is there twice."""
+    columns = pq.read_schema(path)
+    if missing := sorted(needed - set(columns.names)):
+        raise XlscaleError(f"{relative(path)}: column {missing[0]!r} is missing, expected in predictions")
+    if twice := [name for name in wanted if columns.names.count(name) > 1]:
+        raise XlscaleError(f"{relative(path)}: column {twice[0]!r}: expected once")
+    return {name: columns.field(name).type for name in wanted if name in columns.names}

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core import manifest
-from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, relative
+from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, one_line, relative
 from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
@@ -68,12 +68,12 @@ def _all(folder: Path) -> dict[str, Result]:
     path = Path(folder) / CELLS
     if not path.exists():
         return {}
-    try:
-        rows = pq.read_table(path, columns=["result"]).column("result").to_pylist()
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        raise XlscaleError(f"{relative(path)}: not a readable record ({' '.join(str(error).split())})") from None
     where = relative(path)
-    parsed = sorted((parse(Result, json.loads(row), where) for row in rows), key=lambda result: result.id)
+    try:
+        rows = [json.loads(row) for row in pq.read_table(path, columns=["result"]).column("result").to_pylist()]
+    except (pa.ArrowException, KeyError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise XlscaleError(f"{where}: not a readable record ({one_line(error)})") from None
+    parsed = sorted((parse(Result, row, where) for row in rows), key=lambda result: result.id)
     found = {result.id: result for result in parsed}
     if len(found) < len(parsed):
         twice = next(one.id for one, other in pairwise(parsed) if one.id == other.id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xlscale.core.files import Phase
+from xlscale.core.files import RESULTS, Phase, relative
 from xlscale.core.format import percent
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
@@ -34,13 +34,27 @@ def markdown(
     for row in compared.itertuples():
         values = " | ".join(percent(value, 2) for value in (row.recorded, row.yours, row.tolerance))
         lines.append(f"| {row.cell} | {values} | {row.verdict} |")
-    held = compared[compared["verdict"] != agreement.ABSENT]
-    lines += ["", f"**{int(held['agrees'].sum())} of {len(held)} recomputed cells agree.** {agreement.EXPLANATION}"]
-    if absent := len(compared) - len(held):
-        lines.append(f"{absent} of the recomputed cells are not in the record: nothing is claimed about them.")
+    lines += ["", *_said(compared, recorded)]
     for phase in sorted(changed):
         lines.append(f"The code of phase {phase} has changed since the record: `make canary` tells what that means.")
     return "\n".join(lines) + "\n"
+
+
+def compared_any(compared: pd.DataFrame) -> bool:
+    """Whether any cell of ``table`` is in the record: of none, nothing is confirmed."""
+    return bool((compared["verdict"] != agreement.ABSENT).any())
+
+
+def _said(compared: pd.DataFrame, recorded: dict[str, Result]) -> list[str]:
+    if not recorded:
+        return [f"**This study has no record: nothing was compared.** `make record` makes one in {relative(RESULTS)}."]
+    if not compared_any(compared):
+        return ["**None of the recomputed cells is in the record: nothing was compared.**"]
+    held = compared[compared["verdict"] != agreement.ABSENT]
+    said = [f"**{int(held['agrees'].sum())} of {len(held)} recomputed cells agree.** {agreement.EXPLANATION}"]
+    if absent := len(compared) - len(held):
+        said.append(f"{absent} of the recomputed cells are not in the record: nothing is claimed about them.")
+    return said
 
 
 def _machines(results: dict[str, Result]) -> str:

@@ -112,9 +112,12 @@ def finetune(
 
     ``objective`` is the recipe's unless one is handed in that had to be made first. The encoder stays in evaluation
     mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
-    when the loss is not finite or exceeds DIVERGED, XlscaleError for a warm-up that does not end before the training.
+    when the loss is not finite or exceeds DIVERGED, XlscaleError for a warm-up that does not end before the training,
+    and where there is nothing to train on, since no input holds its row's answer.
     """
     log, order = TrainingLog(), batches(encoded, recipe, generator)
+    if not order:
+        raise XlscaleError("examples, max_length: expected an input at least that holds its answer, got none")
     if recipe.warmup_steps is not None and recipe.warmup_steps >= len(order):
         raise XlscaleError(
             f"warmup_steps: expected fewer than the {len(order)} of this training, got {recipe.warmup_steps}"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language
 from xlscale.core.files import MANIFEST, XlscaleError, relative
-from xlscale.core.strict import Name, Strict, parse, read_yaml
+from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
 
 # What can be computed from the files of each format; all are percentages.
 METRICS = {
@@ -23,7 +23,7 @@ METRICS = {
     "tags": r"f1|precision|recall|accuracy",
     "answers": r"(mlqa_)?(exact_match|f1)",
     "pairs": r"f1|precision|recall",
-    "ranking": r"map@[1-9]\d*",
+    "ranking": r"map@[1-9][0-9]{0,5}",
 }
 
 
@@ -36,11 +36,13 @@ class Task(Strict):
     format: Literal["labels", "json_labels", "indices", "tags", "answers", "pairs", "ranking"]
     file: str = Field(pattern=r"^[^/{}]*\{language\}[^/{}]*$")
     development: str | None = Field(default=None, pattern=r"^[^/{}]*\{language\}[^/{}]*$")  # pairs: sets the threshold
-    labels: list[str] | None = None  # every label that may occur
-    metrics: list[str] = Field(min_length=1)  # what is shown
-    score: list[str] = Field(min_length=1)  # the metrics whose mean is the task's score
+    labels: Annotated[list[Text], Distinct] | None = None  # every label that may occur
+    metrics: Annotated[list[str], Field(min_length=1), Distinct]  # what is shown
+    score: Annotated[list[str], Field(min_length=1), Distinct]  # the metrics whose mean is the task's score
     languages: list[Language] = Field(min_length=1)
-    candidates: dict[Language, int] = {}  # indices: how many there are, where it is not one per line
+    candidates: dict[
+        Language, Annotated[int, Field(ge=1)]
+    ] = {}  # indices: how many there are, where it is not one per line
     parallel: bool = False  # what has one id, or where there are none one line, is the same item in every language
 
     @model_validator(mode="after")
@@ -58,6 +60,8 @@ class Task(Strict):
             raise ValueError("development: expected for pairs, and for nothing else")
         if self.candidates and self.format != "indices":
             raise ValueError("candidates: expected for indices, and for nothing else")
+        if unknown := self.candidates.keys() - set(self.languages):
+            raise ValueError(f"candidates: expected some of the languages, got {min(unknown)!r}")
         return self
 
 

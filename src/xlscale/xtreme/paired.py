@@ -4,7 +4,8 @@ Intervals are from a paired bootstrap, the one way for all metrics: what is draw
 predicted for them, and the scores are those of the drawn items together, so that F1 is that of the corpus. Items that
 are parallel are drawn together in all languages: the same item in several languages is one cluster (Field and Welsh
 2007), since whoever fails on it in one language tends to fail in another. Elsewhere each language is drawn by itself.
-An interval is the difference plus and minus t times the standard deviation over the draws.
+An interval is the difference plus and minus t times the standard deviation over the draws. No p is smaller than the
+signs of so many differences can have it; where all items differ alike the interval is what their number leaves open.
 """
 
 from __future__ import annotations
@@ -146,12 +147,18 @@ def _drawn(
 
 def _difference(items: int, scores: Sequence[float], drawn: np.ndarray, free: int) -> Difference:
     a, b = map(float, scores)
-    spread = float(drawn.std(ddof=1))
+    found, spread = a - b, float(drawn.std(ddof=1))
     if free < 1:  # a single item says nothing about others
-        return Difference(items, a, b, a - b, -100.0, 100.0, 1.0)
+        return Difference(items, a, b, found, -100.0, 100.0, 1.0)
+    least = 2.0**-free  # of so many independent items, the smallest p that the signs of their differences can have
+    if found and not spread:
+        # All items differ alike, so that none says how others vary; the share of these is known to be small.
+        others = 1 - (1 - LEVEL) ** (1 / (free + 1))
+        low, high = found - others * (found + 100), found + others * (100 - found)
+        return Difference(items, a, b, found, low, high, least)
     half = float(stats.t.ppf((1 + LEVEL) / 2, free)) * spread
-    p = float(2 * stats.t.sf(abs(a - b) / spread, free)) if spread else float(a == b)
-    return Difference(items, a, b, a - b, a - b - half, a - b + half, p)
+    p = float(2 * stats.t.sf(abs(found) / spread, free)) if spread else 1.0
+    return Difference(items, a, b, found, found - half, found + half, max(p, least))
 
 
 def table(found: Sequence[Comparison], both: tuple[Path, Path]) -> str:

@@ -21,9 +21,10 @@ from xlscale.acquire.datasets import current
 from xlscale.acquire.external import bucc, columns, conllu, inputs, lareqa, mewslix, readers, tatoeba
 from xlscale.cards import catalogue, places
 from xlscale.cards.languages import canonical
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import LABEL, DataCard, is_label
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file
+from xlscale.core.strict import parse
 from xlscale.data import schema, words
 
 CHUNK = 10_000  # rows that are plain Python at a time
@@ -84,16 +85,16 @@ def _make(card: DataCard, commits: dict[str, str]) -> Lock:
     made = CACHE / "data" / f"{card.name}.parquet"
     with atomic(made) as temporary:
         schema.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
-        found = Lock(
-            card=card.name,
-            sha256=sha256_file(temporary),
-            splits=schema.counts(table),
-            labels=_labels(card, table),
-            dropped=len(dropped),
-            revisions={o.address: None for o in card.source.origins.values() if o.address} | commits,
-            files=seen,
-        )
-        found = _agreed(found)
+        values = {
+            "card": card.name,
+            "sha256": sha256_file(temporary),
+            "splits": schema.counts(table),
+            "labels": _labels(card, table),
+            "dropped": len(dropped),
+            "revisions": {o.address: None for o in card.source.origins.values() if o.address} | commits,
+            "files": seen,
+        }
+        found = _agreed(parse(Lock, values, card.name))
     made.replace(catalogue.data_card(card.name).path)
     return found
 
@@ -309,4 +310,7 @@ def _labels(card: DataCard, table: pa.Table) -> list[str] | None:
         return None
     column = table.filter(pc.equal(table["split"], "train"))["label" if card.family == "classification" else "tags"]
     values = pc.list_flatten(column) if card.family == "tagging" else column
-    return sorted(pc.unique(values).to_pylist())
+    found = sorted(pc.unique(values).to_pylist())
+    if odd := [label for label in found if not is_label(card.family, card.tags, label)]:
+        raise XlscaleError(f"{card.name}: labels: expected {LABEL}, got {odd[0]!r}")
+    return found
