@@ -48,7 +48,7 @@ def gains(cells: pd.DataFrame, targets: dict[str, list[str]]) -> Figure:
         grey = {"color": "0.6", "markersize": 4, "linestyle": "-", "linewidth": 0.7}
         legend = {title(name): style.handle(marker=of["marker"], **grey) for name, of in markers.items()}
         legend |= {"mean over sets": style.handle(marker="o", color="black", linestyle="-", markersize=5)}
-        style.legend(fig, legend, columns=4)
+        style.legend(fig, legend, columns=3)
         style.note(
             fig, f"local layer: lines are sets (means over seeds and targets), bars {share(groups.LEVEL)} intervals"
         )
