@@ -6,6 +6,7 @@ from xlscale.cards import catalogue
 from xlscale.core.files import ROOT, sha256_file
 from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
+from xlscale.record import store
 
 PATH = ROOT / "paper" / "preregistration.md"
 # What was done otherwise goes into paper/deviations.md.
@@ -37,7 +38,12 @@ def test_the_study_is_the_one_it_describes():
     assert more == {1001, 1002, 1003}
 
 
-def test_its_seeds_are_used_by_nothing_else():
+def test_its_seeds_are_used_by_no_other_study_than_the_one_that_takes_its_place():
     for name in studies.names():
-        if name != "confirmatory":
+        if name not in ("confirmatory", "confirmatory_2"):
             assert not set(SEEDS) & set(studies.load(name).seeds), name
+
+
+def test_no_cell_with_these_seeds_is_recorded_before_the_second_plan_is_there():
+    if not (ROOT / "paper" / "preregistration_2.md").exists():
+        assert not set(SEEDS) & set(store.cells()["seed"])

@@ -1,5 +1,6 @@
-"""Statistics of a record: ``groups`` (means, seed variance, contrasts), ``slopes`` (and gains, and gamma),
-``agreement``.
+"""Statistics of a record: ``groups`` (means, seed variance, contrasts), ``slopes`` (and gains, and gamma), ``agreement``
+(tolerances), ``preparation`` (what is settled before the confirmatory study), ``primary`` (its tests), ``sensitivity``
+(what their answer rests on), ``simulation`` (records with a known truth, to prove them on).
 
-Nothing here reads files: every function takes the DataFrame of ``store.cells`` and returns numbers or DataFrames.
+Nothing here reads results: every function takes the DataFrames of ``record.store`` and returns numbers or DataFrames.
 """
