@@ -19,7 +19,7 @@ from xlscale.core.format import share
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.report.figures import style
 from xlscale.report.labels import label, layers, metric, title
-from xlscale.stats import groups
+from xlscale.stats import fits, groups
 from xlscale.stats.slopes import conditions, gains, rungs_of, sizes, targets
 
 LAYER = "local layer"
@@ -95,6 +95,28 @@ def _coordinates(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.Series, pd
     names = conditions(cells)
     shift = rows["condition"].map({name: 1.025 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)})
     return rows["non_embedding_parameters"] * shift.astype(float), 100 * rows["value"]
+
+
+def offsets(cells: pd.DataFrame) -> Figure:
+    """How well a power law with each offset fits the errors without intermediate training: a line per target."""
+    own = groups.completed(cells)
+    own = own[own["condition"] == NONE]
+    with style.look():
+        fig, (ax,) = style.panels(1, 1, 2.4)
+        names = [name for name in targets(cells) if own.loc[own["target"] == name, "layers"].nunique() > 2]
+        for name, dashes in zip(names, ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 2, 1, 2))), strict=False):
+            means = own[own["target"] == name].groupby("non_embedding_parameters")["value"].mean()
+            errors = 1 - means.to_numpy()
+            found = fits.profile(means.index.to_numpy(), errors, fits.offsets(errors))
+            ax.plot(100 * found["offset"], 100 * found["rms"], color="black", linestyle=dashes, label=title(name))
+        ax.axhline(fits.OPEN, color="0.6", linewidth=0.8)
+        ax.set_xlabel("offset: error that no size removes (points)")
+        ax.set_ylabel("misses the rungs by (points)")
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False)
+        sns.despine(ax=ax)
+        style.note(fig, f"{LAYER}: the best power law for every offset, without intermediate training")
+    return fig
 
 
 def gain(cells: pd.DataFrame) -> Figure:

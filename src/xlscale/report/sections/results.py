@@ -15,7 +15,7 @@ from xlscale.core.format import DASH, MISSING, interval, percent, probability, s
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.report.labels import POINTS, direction, key, label, layers, metric, title
 from xlscale.report.numbers import Numbers
-from xlscale.stats import agreement, groups, slopes
+from xlscale.stats import agreement, fits, groups, slopes
 
 PER_TEN = "percentage points per factor of ten in non-embedding parameters"
 INTERVAL = f"{share(groups.LEVEL)} interval"
@@ -73,6 +73,31 @@ def add_results(numbers: Numbers, cells: pd.DataFrame) -> None:
             for k in rungs:
                 mean = means["mean"].get((condition, k), float("nan"))
                 numbers.add(f"{target}_{key(condition)}_k{k}", mean, percent(mean), "%")
+
+
+def add_fits(numbers: Numbers, found: pd.DataFrame) -> None:
+    """Add the table ``fits``: a line and a power law with an offset through the rungs, as description.
+
+    ``found`` is that of ``fits.by_target``.
+    """
+    rows = [
+        [title(row.target), str(row.rungs), signed(row.slope), percent(row.line_rms), percent(row.offset),
+         f"{row.exponent:.2f}", percent(row.rms), str(row.optima), "none" if pd.isna(row.lowest) else f"{percent(row.lowest)} to {percent(row.highest)}"]
+        for row in found.itertuples()
+    ]  # fmt: skip
+    header = [
+        "Target",
+        "Rungs",
+        "Slope",
+        "Misses",
+        "Offset",
+        "Exponent",
+        "Misses",
+        "Optima",
+        "Offsets that fit as well",
+    ]
+    numbers.table("fits", header, rows)
+    numbers.add("fits_open", fits.OPEN, f"{fits.OPEN:g}", POINTS)
 
 
 def add_gains(numbers: Numbers, cells: pd.DataFrame) -> None:
