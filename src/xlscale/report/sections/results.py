@@ -80,22 +80,12 @@ def add_fits(numbers: Numbers, found: pd.DataFrame) -> None:
 
     ``found`` is that of ``fits.by_target``.
     """
-    rows = [
-        [title(row.target), str(row.rungs), signed(row.slope), percent(row.line_rms), percent(row.offset),
-         f"{row.exponent:.2f}", percent(row.rms), str(row.optima), "none" if pd.isna(row.lowest) else f"{percent(row.lowest)} to {percent(row.highest)}"]
-        for row in found.itertuples()
-    ]  # fmt: skip
-    header = [
-        "Target",
-        "Rungs",
-        "Slope",
-        "Misses",
-        "Offset",
-        "Exponent",
-        "Misses",
-        "Optima",
-        "Offsets that fit as well",
-    ]
+    rows = []
+    for row in found.itertuples():
+        curve = [percent(row.offset), f"{row.exponent:.2f}", percent(row.rms), str(row.optima)]
+        within = "none" if pd.isna(row.lowest) else f"{percent(row.lowest)} to {percent(row.highest)}"
+        rows.append([title(row.target), str(row.rungs), signed(row.slope), percent(row.line_rms), *curve, within])
+    header = ["Target", "Rungs", "Slope", "Misses", "Offset", "Exponent", "Misses", "Optima", "Offsets that fit"]
     numbers.table("fits", header, rows)
     numbers.add("fits_open", fits.OPEN, f"{fits.OPEN:g}", POINTS)
 
