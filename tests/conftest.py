@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # as a cell computes; before any library reads it
+
 import io
 import lzma
-import os
 import shutil
 import subprocess
 import sys

@@ -35,7 +35,8 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
     path = Path(folder) / FILE
     if not path.exists():
         return []
-    return [parse(Stamp, entry, relative(path)) for entry in read_json(path)]
+    where = relative(path)
+    return [parse(Stamp, entry, where) for entry in read_json(path)]
 
 
 def code(result: Result) -> str:
