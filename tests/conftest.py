@@ -34,10 +34,25 @@ from xlscale.record import store
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+# Files of tests that take minutes, the longest first.
+LONGEST = (
+    "reproduce",
+    "runner",
+    "fork_server",
+    "fuzz",
+    "xtreme_r",
+    "committed_paper",
+    "record",
+    "training",
+    "speedups",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no core waits long for the last one."""
+    """The longest files first, then those with slow tests, so that no core waits long for the last one."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    place = {f"test_{name}": len(LONGEST) - number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (-place.get(item.path.stem, 0), -slow[item.path]))
 
 
 def xlscale(*arguments: str, runs: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
