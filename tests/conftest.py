@@ -27,11 +27,13 @@ from xlscale.acquire.ensure import ensure
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT, XlscaleError
+from xlscale.engine import processes as processes_
 from xlscale.experiment import cells, studies
 from xlscale.experiment.recipe import NEEDED, Recipe
 from xlscale.record import store
 
 FIXTURES = Path(__file__).parent / "fixtures"
+processes_.without_grammars()
 
 
 # Files of tests that take minutes, the longest first.
