@@ -14,6 +14,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -239,25 +240,41 @@ def acquired() -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory, worker_id) -> Path:
-    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does.
-
-    Made once, however many processes share the tests.
-    """
+def once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that gives the folder of this name, made by ``make(folder)`` once, however many processes share the
+    tests."""
     own = tmp_path_factory.getbasetemp()
-    runs = (own if worker_id == "master" else own.parent) / "smoke"
-    with FileLock(f"{runs}.lock"):
-        done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return runs
+    base = own if worker_id == "master" else own.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = base / f"{name}.made"
+        with FileLock(base / f"{name}.lock"):
+            if not made.exists():
+                make(base / name)
+                made.touch()
+        return base / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory) -> Path:
+def smoke_runs(once) -> Path:
+    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does."""
+
+    def sweep(runs: Path) -> None:
+        done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return once("smoke", sweep)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(once) -> Path:
     """A checkout beside small copies of all sources and two tiny models: see tests/fixtures/elsewhere.py."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    subprocess.run([sys.executable, FIXTURES / "elsewhere.py", folder], check=True, capture_output=True, timeout=300)
-    return folder
+    command = [sys.executable, FIXTURES / "elsewhere.py"]
+    return once(
+        "elsewhere", lambda folder: subprocess.run([*command, folder], check=True, capture_output=True, timeout=300)
+    )
 
 
 @pytest.fixture
