@@ -56,12 +56,14 @@ def test_two_sizes_are_too_few():
 def test_every_target_is_described_from_its_means_without_intermediate_training():
     truth = simulate.effects(0.2)
     cells = simulate.cells(np.random.default_rng(3), sd=0.0, truth=truth)
-    found = fits.by_target(cells).set_index("target")
+    profiles = fits.profiles(cells)
+    found = fits.by_target(cells, profiles).set_index("target")
     assert set(found.index) == {"topic", "udhr"} and (found["rungs"] == 4).all()
     assert found["slope"].to_numpy() == pytest.approx(0.2) and (found["line_rms"] < 1e-9).all()
     assert (found["lowest"] == 0).all()  # four rungs of a straight line say nothing of an offset
-    assert fits.by_target(cells[cells["layers"] < 4]).empty
+    short = cells[cells["layers"] < 4]
+    assert fits.by_target(short, fits.profiles(short)).empty
     numbers = Numbers("04_scaling")
     results.add_fits(numbers, found.reset_index())
     assert numbers.tables["fits"]["rows"][0][2] == "+20.0"
-    assert ladder.offsets(cells).axes[0].lines
+    assert ladder.offsets(profiles).axes[0].lines

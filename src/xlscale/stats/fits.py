@@ -15,8 +15,10 @@ from scipy import optimize
 
 from xlscale.experiment.cells import NONE
 from xlscale.stats import groups
+from xlscale.stats.slopes import FEWEST_RUNGS
 
 STARTS = 200
+OFFSETS = 41  # that are profiled
 SAME = 1e-4  # relative: two optima that differ by less are one
 OPEN = 1.0  # points of error, root mean square: offsets whose best curve misses the rungs by less fit as well
 _LARGEST = 3.0  # exponents of the search, per factor of e
@@ -40,7 +42,7 @@ def power_laws(
     than three sizes.
     """
     relative, y = _relative(sizes), np.asarray(errors, dtype=float)
-    if len(set(relative)) < 3:
+    if len(set(relative)) < FEWEST_RUNGS:
         raise ValueError(f"sizes: expected at least three, got {len(set(relative))}")
     upper = np.array([1.0, 1.0, _LARGEST])
     found: list[tuple[np.ndarray, float]] = []
@@ -97,30 +99,33 @@ def _relative(sizes: Sequence[float]) -> np.ndarray:
     return sizes / sizes.min()
 
 
-def by_target(cells: pd.DataFrame) -> pd.DataFrame:
-    """The fits to the errors (1 - value) of every target without intermediate training, means over runs at each rung,
-    where there are three rungs.
+def errors(cells: pd.DataFrame) -> dict[str, pd.Series]:
+    """Target -> mean error (1 - value) over runs without intermediate training, by non-embedding parameters; of targets
+    with at least three rungs."""
+    own = groups.completed(cells)
+    means = own[own["condition"] == NONE].groupby(["target", "non_embedding_parameters"])["value"].mean()
+    found = {target: 1 - part.droplevel("target") for target, part in means.groupby("target")}
+    return {target: part for target, part in found.items() if len(part) >= FEWEST_RUNGS}
+
+
+def profiles(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Target -> ``profile`` of its ``errors``, over offsets from none to the smallest error."""
+    found = errors(cells)
+    return {target: profile(own.index, own, np.linspace(0, own.min(), OFFSETS)) for target, own in found.items()}
+
+
+def by_target(cells: pd.DataFrame, found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A line and power laws through the ``errors`` of every target; ``found`` are its ``profiles``.
 
     Columns: target, rungs, slope and line_rms (of ``line``, of the value), offset, exponent and rms of the best power
     law, optima (how many were found), lowest and highest (of ``left_open``). Starts are seeded, and the same for all.
     """
-    own = groups.completed(cells)
-    own = own[own["condition"] == NONE]
     rows = []
-    for target, part in own.groupby("target"):
-        means = part.groupby("non_embedding_parameters")["value"].mean()
-        if len(means) < 3:
-            continue
-        sizes, errors = means.index.to_numpy(dtype=float), 1 - means.to_numpy()
-        straight, found = line(sizes, means), power_laws(sizes, errors, np.random.default_rng(1))
-        lowest, highest = left_open(profile(sizes, errors, offsets(errors)))
-        best = found.iloc[0][["offset", "exponent", "rms"]].to_dict()
-        about = {"target": target, "rungs": len(means), "slope": straight["slope"], "line_rms": straight["rms"]}
-        rows.append(about | best | {"optima": len(found), "lowest": lowest, "highest": highest})
+    for target, own in errors(cells).items():
+        straight, curves = line(own.index, 1 - own), power_laws(own.index, own, np.random.default_rng(1))
+        lowest, highest = left_open(found[target])
+        best = curves.iloc[0][["offset", "exponent", "rms"]].to_dict()
+        about = {"target": target, "rungs": len(own), "slope": straight["slope"], "line_rms": straight["rms"]}
+        rows.append(about | best | {"optima": len(curves), "lowest": lowest, "highest": highest})
     columns = ["target", "rungs", "slope", "line_rms", "offset", "exponent", "rms", "optima", "lowest", "highest"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def offsets(errors: np.ndarray) -> np.ndarray:
-    """The offsets to profile: from none to the smallest error."""
-    return np.linspace(0, float(errors.min()), 41)

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogFormatter, NullLocator
 
 from xlscale.core.files import PAPER, atomic
 
@@ -120,6 +120,14 @@ def markers(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {
         name: {"marker": SHAPES[i % len(SHAPES)], "color": colours[i % len(colours)]} for i, name in enumerate(names)
     }
+
+
+def sizes(ax: Axes, parameters: Sequence[float]) -> None:
+    """Make the horizontal axis one of sizes, on a log scale, with these and no others as ticks, in millions."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(parameters))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{value / 1e6:.1f}" for value in parameters]))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def handle(**style) -> Line2D:
