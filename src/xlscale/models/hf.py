@@ -31,6 +31,8 @@ NEEDED = (CONFIG, "tokenizer.json")
 # All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
 # that is not locked.
 PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
+# What the weights of a part that reads are called inside a model that also sees: as if they were alone.
+ALONE = {r"^(model\.)?language_model\.(model\.)?": ""}
 
 
 def folder(card: ModelCard) -> Path:
@@ -191,6 +193,7 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
             state_dict=tensors,
             dtype=torch.float32,
             attn_implementation="eager",
+            key_mapping=ALONE,
             output_loading_info=True,
             **_bare(kind),
         )
