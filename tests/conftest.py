@@ -283,7 +283,9 @@ def layout(layouts, tmp_path, monkeypatch) -> Callable[..., schema.ModelCard]:
         source = {"kind": "hub", "repository": f"{made.OWNER}/{name}", "schema_read": "tests"}
         values = {"name": re.sub(r"\W", "_", name), "title": name, "reader": "hf", "rungs": [1, 2], "prefix": ""}
         values |= dict.fromkeys(("licence", "origin", "trained_on"), "ours") | {"source": source}
-        found = parse(schema.ModelCard, values | made.READ.get(name, {}) | fields, "card")
+        found = parse(
+            schema.ModelCard, values | (made.CAUSAL if made.LAYOUTS[name][3] is not None else {}) | fields, "card"
+        )
         fetch(found)
         return found
 

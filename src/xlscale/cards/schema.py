@@ -136,6 +136,11 @@ class ModelCard(Strict):
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
     separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
+    end: str | None = None  # special token that closes every input; None: what the tokenizer itself puts there
+    # Whether a token's state follows from all tokens or from those before it, and what stands for a text, the mean of
+    # its tokens' states or that of the last one: see ``tasks.base``.
+    attention: Literal["bidirectional", "causal"] = "bidirectional"
+    pooling: Literal["mean", "last"] = "mean"
     licence: str
     origin: str
     trained_on: str
@@ -148,6 +153,10 @@ class ModelCard(Strict):
             raise ValueError("package, member, member_sha256: a model has all of them, or a source")
         if self.source and self.source.kind == "git":
             raise ValueError("source: kind: expected hub or folder for a model, got 'git'")
+        if self.attention == "causal" and self.source is None:
+            raise ValueError("attention: expected bidirectional of a packaged model, got 'causal'")
+        if self.attention == "causal" and self.end is None:
+            raise ValueError("end: expected the token that closes an input, where attention is causal, got None")
         if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
             raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
         return self

@@ -19,6 +19,7 @@ from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
+from xlscale.models import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,11 +176,26 @@ def _empty(path: Path, card: ModelCard, layers: int) -> PreTrainedModel:
 
     config = _config(path, card, layers)
     with _read(path), torch.device("meta"):
-        return AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
+        model = AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
+    _check_attention(model, card)
+    return model
+
+
+def _check_attention(model: PreTrainedModel, card: ModelCard) -> None:
+    """Raise XlscaleError where the card does not say how the model attends; not all classes tell."""
+    told = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
+    if told and any(told) != (card.attention == "causal"):
+        expected = "causal" if any(told) else "bidirectional"
+        raise XlscaleError(
+            f"card {card.name}: attention: expected {expected}, as that of {type(model).__name__}, got {card.attention}"
+        )
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
-    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError."""
+    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError.
+
+    Of a causal model, the configuration's ``bos_token_id`` is what the tokenizer puts before a text, None for nothing.
+    """
     import torch
 
     path = checked(card)
@@ -199,6 +215,9 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
         )
     if missing := report["missing_keys"]:
         raise XlscaleError(f"{path}: {min(missing)}: missing among the weights of float type ({len(missing)} tensors)")
+    _check_attention(model, card)
+    if card.attention == "causal":
+        model.config.bos_token_id = pairs.begin(_tokenizer(path))
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer(card).pad_token_id
     return model.eval()
