@@ -123,3 +123,17 @@ def test_the_command_that_a_message_advises_gets_a_model(layout, tmp_path, monke
     assert data.fetch(re.findall(r"; run `make data-fetch CARD=(\w+)`", str(error.value)))
     assert f"{card.name}: 6 files as in " in capsys.readouterr().out
     assert ladder.load(card, 1) is not None
+
+
+def test_a_model_s_own_configuration_is_what_its_card_says(layout):
+    numbers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    stated = {"model_type": "gemma3", "config": {"text_config": numbers, "vision_config": {"hidden_size": 9}}}
+    assert layout(SEEING, architecture=stated | {"read": "tests"})
+    stated["config"]["text_config"] = numbers | {"num_attention_heads": 4}
+    catalogue.lock_path("gemma_3").unlink()
+    catalogue.clear_caches()
+    with pytest.raises(
+        XlscaleError, match=r"config\.json: num_attention_heads: expected 4 as in the model's card, got 2"
+    ):
+        layout(SEEING, architecture=stated | {"read": "tests"})
+    assert catalogue.lock("gemma_3") is None  # known before weights are downloaded

@@ -114,8 +114,11 @@ def checked(card: ModelCard) -> Path:
 def examine(path: Path, card: ModelCard) -> None:
     """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
     takes no weights, so it can be known before they are downloaded."""
-    last = max(_tokenizer(path).get_vocab().values())
-    if last >= (rows := len(_empty(path, card, max(card.rungs)).get_input_embeddings().weight)):
+    last, model = max(_tokenizer(path).get_vocab().values()), _empty(path, card, max(card.rungs))
+    for field, stated in card.architecture.reads.items() if card.architecture else ():
+        if field != "num_hidden_layers" and (found := getattr(model.config, field, None)) != stated:
+            raise XlscaleError(f"{path / CONFIG}: {field}: expected {stated} as in the model's card, got {found}")
+    if last >= (rows := len(model.get_input_embeddings().weight)):
         raise XlscaleError(f"{path / 'tokenizer.json'}: expected ids below {rows}, the embeddings' rows, got {last}")
 
 
@@ -150,18 +153,22 @@ def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     with _read(path):
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        config = config.get_text_config()  # of a model that also sees, the part that reads
-        if config.is_encoder_decoder:
-            raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
-        if config.num_hidden_layers < max(card.rungs):
-            expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
-            raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
-        config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
-        config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
-        config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
+        return _cut(AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False), card, layers)
+
+
+def _cut(config: PreTrainedConfig, card: ModelCard, layers: int) -> PreTrainedConfig:
+    """A model's configuration as that of its rung with ``layers`` layers."""
+    config = config.get_text_config()  # of a model that also sees, the part that reads
+    if config.is_encoder_decoder:
+        raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
+    if config.num_hidden_layers < max(card.rungs):
+        expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
+        raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
+    config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
     return config
 
 
@@ -171,11 +178,24 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 
 
 def _empty(path: Path, card: ModelCard, layers: int) -> PreTrainedModel:
+    config = _config(path, card, layers)
+    with _read(path):
+        return _shapes(config, card)
+
+
+def described(card: ModelCard, layers: int) -> PreTrainedModel:
+    """The rung as ``empty`` makes it, by what the card says of its architecture, before anything of it is here."""
+    from transformers import AutoConfig
+
+    stated = card.architecture
+    return _shapes(_cut(AutoConfig.for_model(stated.model_type, **stated.config), card, layers), card)
+
+
+def _shapes(config: PreTrainedConfig, card: ModelCard) -> PreTrainedModel:
     import torch
     from transformers import AutoModel
 
-    config = _config(path, card, layers)
-    with _read(path), torch.device("meta"):
+    with torch.device("meta"):
         model = AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
     _check_attention(model, card)
     return model
