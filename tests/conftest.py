@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # as a cell computes; before any library re
 
 import io
 import lzma
+import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,11 @@ import pytest
 from filelock import FileLock
 
 from xlscale.acquire import hub
-from xlscale.acquire.ensure import ensure
+from xlscale.acquire.ensure import ensure, fetch
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT, XlscaleError
+from xlscale.core.strict import parse
 from xlscale.engine import processes as processes_
 from xlscale.experiment import cells, studies
 from xlscale.experiment.recipe import NEEDED, Recipe
@@ -292,6 +294,39 @@ def given(elsewhere, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(places, "FETCHED", tmp_path / "cache" / "hub")
     catalogue.clear_caches()
     yield elsewhere / "given"
+    catalogue.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def layouts(tmp_path_factory) -> Path:
+    """Where the tiny models lie that ``layout`` makes."""
+    return tmp_path_factory.mktemp("layouts")
+
+
+@pytest.fixture
+def layout(layouts, tmp_path, monkeypatch) -> Callable[..., schema.ModelCard]:
+    """``layout(name, **fields)``: the card of a tiny model in the hub's layout, see tests/fixtures/models.py, which is
+    here and locked."""
+    monkeypatch.syspath_prepend(FIXTURES)
+    import models as made
+
+    monkeypatch.setenv(places.HUB, str(layouts))
+    monkeypatch.setattr(catalogue, "LOCKS", tmp_path / "locks")
+
+    def card(name: str, **fields) -> schema.ModelCard:
+        if not (layouts / made.OWNER / name).exists():
+            made.layout(layouts, name)
+        source = {"kind": "hub", "repository": f"{made.OWNER}/{name}", "schema_read": "tests"}
+        values = {"name": re.sub(r"\W", "_", name), "title": name, "reader": "hf", "rungs": [1, 2], "prefix": ""}
+        values |= dict.fromkeys(("licence", "origin", "trained_on"), "ours") | {"source": source}
+        found = parse(
+            schema.ModelCard, values | (made.CAUSAL if made.LAYOUTS[name][3] is not None else {}) | fields, "card"
+        )
+        fetch(found)
+        return found
+
+    catalogue.clear_caches()
+    yield card
     catalogue.clear_caches()
 
 

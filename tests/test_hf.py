@@ -39,6 +39,7 @@ def card(request, given, monkeypatch) -> ModelCard:
         "trained_on": "",
         "source": {"kind": "hub", "repository": f"xlscale-fixtures/{request.param}", "schema_read": "tests"},
     }
+    values |= {"attention": "causal", "end": "<end>"} if "decoder" in request.param else {}
     made = parse(ModelCard, values, "card")
     ensure.fetch(made)
     return made
@@ -414,6 +415,7 @@ def test_encoders_need_no_pooler(card, own, kind):
     config.architectures = None
     model = AutoModel.from_config(config)
     kept = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler")}
+    card = card.model_copy(update={"attention": "bidirectional"})  # of the folder that was a decoder's, too
     config.save_pretrained(own)
     save_file({key: value.contiguous() for key, value in kept.items()}, own / "model.safetensors")
     unlock(card)

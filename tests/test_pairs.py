@@ -68,7 +68,7 @@ def test_what_marks_no_border_is_refused_in_one_line_without_a_separator(kind):
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_the_separator_stands_between_and_nowhere_else(kind):
-    plain, made = decoder(PLAIN[kind]), pairs.separated(decoder(PLAIN[kind]), "<end>", "card")
+    plain, made = decoder(PLAIN[kind]), pairs.marked(decoder(PLAIN[kind]), "card", "<end>")
     starts = [0] if plain("a")["input_ids"][0] == 0 else []
     ends = [1] if plain("a")["input_ids"][-1] == 1 else []
     for first, second in [*ALIKE, ("", "book"), ("cat", "")]:
@@ -83,7 +83,7 @@ def test_the_separator_stands_between_and_nowhere_else(kind):
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_offsets_stay_those_of_the_tokenizer(kind):
-    plain, made = decoder(PLAIN[kind]), pairs.separated(decoder(PLAIN[kind]), "<end>", "card")
+    plain, made = decoder(PLAIN[kind]), pairs.marked(decoder(PLAIN[kind]), "card", "<end>")
     text = "cat house  water"
     assert made(text, return_offsets_mapping=True) == plain(text, return_offsets_mapping=True)
     found = pairs.encode(made, ["cat"], [text], return_offsets_mapping=True)
@@ -97,7 +97,7 @@ PIECES = st.lists(
     st.sampled_from(["cat", " house", "wa", "ter", " ", "<end>", "<s>", "<en", "d>", "水", "e\u0301", "\n"])
 )
 TEXT = PIECES.map("".join) | st.text(max_size=8)
-SEPARATED = pairs.separated(decoder(), "<end>", "card")
+SEPARATED = pairs.marked(decoder(), "card", "<end>")
 
 
 @settings(max_examples=400, deadline=None)
@@ -133,9 +133,9 @@ def test_a_separator_is_one_of_the_special_tokens():
         with pytest.raises(
             XlscaleError, match=re.escape(f"card x: separator: expected one of <s>, <end>, got {separator!r}")
         ):
-            pairs.separated(decoder(), separator, "card x")
+            pairs.marked(decoder(), "card x", separator)
     with pytest.raises(XlscaleError, match="puts the token that begins an input between"):
-        pairs.encode(pairs.separated(decoder(PLAIN["begins"]), "<s>", "card"), ["a"], ["b"])
+        pairs.encode(pairs.marked(decoder(PLAIN["begins"]), "card", "<s>"), ["a"], ["b"])
 
 
 CHOICES = [{"text": "cat house", "choices": ["water book", "book"], "answer": 0}]
@@ -170,6 +170,7 @@ def test_windows_point_at_the_context_behind_the_separator():
 def tiny(given) -> ModelCard:
     source = {"kind": "hub", "repository": "xlscale-fixtures/tiny-decoder", "schema_read": "tests"}
     names = {"name": "tiny_decoder", "title": "tiny", "reader": "hf", "rungs": [1], "prefix": "", "source": source}
+    names |= {"attention": "causal", "end": "<end>"}
     made = parse(ModelCard, names | dict.fromkeys(("licence", "origin", "trained_on"), ""), "card")
     ensure.fetch(made)
     return made
@@ -207,6 +208,6 @@ def test_a_text_that_spells_the_mark_between_two_texts_is_refused(e5):
         ):
             pairs.encode(own, [first], [second])
     pairs.encode(own, ["<pad> [SEP] <mask>"], ["< /s>"])  # these mark nothing, and "<end>" not where it is text:
-    split = pairs.separated(decoder(), "<end>", "x")
+    split = pairs.marked(decoder(), "x", "<end>")
     one, other = (pairs.encode(split, *pair)["input_ids"] for pair in ((["a<end>b"], ["c"]), (["a"], ["b<end>c"])))
     assert one != other

@@ -22,6 +22,7 @@ Reader = Literal[*PARTS["reader"]]
 Family = Literal[*PARTS["task"], "text", "lexicon"]  # the last two: data without a task
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
 Layers = Annotated[int, Field(ge=1)]
+Numbers = int | float | bool
 # family -> what the columns of a source give, see ``data.schema``: the needed ones, and others. ``item`` and ``group``
 # may be given too.
 GIVEN: dict[str, tuple[set[str], set[str]]] = {
@@ -122,6 +123,40 @@ class Healing(Strict):
     rungs: dict[int, HealedRung]
 
 
+class Architecture(Strict):
+    """The fields of a model's configuration that its size follows from, as transformers calls them.
+
+    ``unverified``: those of them that nobody has read; when the model is fetched, all are compared with its own.
+    """
+
+    model_type: str
+    config: dict[str, Numbers | dict[str, Numbers]]
+    read: Text  # where
+    unverified: Annotated[list[str], Distinct] = []
+
+    @property
+    def reads(self) -> dict[str, Numbers]:
+        """The fields of the part that reads, of a model that also sees."""
+        return self.config.get("text_config", self.config)
+
+
+class Parameters(Strict):
+    """Numbers of parameters: all that were published, as a number or with the digits that were; those that are trained
+    here, without a head of its own and without what sees; and of these, those outside the word embeddings."""
+
+    published: Rows | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?[MB]$")]
+    read: Text  # where
+    trained: Rows
+    non_embedding: Rows
+
+    def agrees(self, counted: int) -> bool:
+        """Whether a number of parameters is the published one, in all digits that were published."""
+        if isinstance(self.published, int):
+            return counted == self.published
+        digits = len(self.published[:-1].partition(".")[2])
+        return self.published[:-1] == f"{counted / {'M': 1e6, 'B': 1e9}[self.published[-1]]:.{digits}f}"
+
+
 class ModelCard(Strict):
     """A public pretrained model and the ladder of rungs that is cut from it."""
 
@@ -136,6 +171,13 @@ class ModelCard(Strict):
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: str  # what the model expects before a text
     separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
+    end: str | None = None  # special token that closes every input; None: what the tokenizer itself puts there
+    # Whether a token's state follows from all tokens or from those before it, and what stands for a text, the mean of
+    # its tokens' states or that of the last one: see ``tasks.base``.
+    attention: Literal["bidirectional", "causal"] = "bidirectional"
+    pooling: Literal["mean", "last"] = "mean"
+    architecture: Architecture | None = None  # of the whole model
+    parameters: Parameters | None = None
     licence: str
     origin: str
     trained_on: str
@@ -148,6 +190,10 @@ class ModelCard(Strict):
             raise ValueError("package, member, member_sha256: a model has all of them, or a source")
         if self.source and self.source.kind == "git":
             raise ValueError("source: kind: expected hub or folder for a model, got 'git'")
+        if self.attention == "causal" and self.source is None:
+            raise ValueError("attention: expected bidirectional of a packaged model, got 'causal'")
+        if self.attention == "causal" and self.end is None:
+            raise ValueError("end: expected the token that closes an input, where attention is causal, got None")
         if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
             raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
         return self

@@ -63,7 +63,7 @@ class OpenCell:
     @cached_property
     def task(self) -> Task:
         """The task that this phase learns and is evaluated on."""
-        return tasks.of(self.data)
+        return tasks.of(self.data, self.model_card)
 
     @cached_property
     def rows(self) -> DatasetDict:
@@ -124,7 +124,7 @@ class OpenCell:
         """
         head, logs = None, []
         for stage, card in enumerate(self.training_sets()):
-            task = self.task if card is self.data else tasks.of(card)
+            task = self.task if card is self.data else tasks.of(card, self.model_card)
             if stage == 0:
                 _method(self.recipe).prepare(encoder, self.recipe)
                 head = self._head(task, encoder)

@@ -274,7 +274,10 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         card = model_card(parameters.model)
         rung = card.healed_rung(parameters.layers)
         healed = [("healed", rung.sha256)] if rung else []
-        texts = [("prefix", card.prefix), ("separator", card.separator)]
+        texts = [("prefix", card.prefix), ("separator", card.separator), ("end", card.end)]
+        # At their defaults they are not part of an identity, as those of data.
+        read = {"attention": card.attention, "pooling": card.pooling}
+        texts += [(name, value) for name, value in read.items() if value != type(card).model_fields[name].default]
         tokens = [(name, digest(text)) for name, text in texts if text is not None]
         return [(card.name, card.member_sha256), *healed, *tokens, _data_read(PROBE)]
     name = getattr(parameters, phase)

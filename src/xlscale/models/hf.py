@@ -19,6 +19,7 @@ from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
+from xlscale.models import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,8 @@ NEEDED = (CONFIG, "tokenizer.json")
 # All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
 # that is not locked.
 PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
+# What the weights of a part that reads are called inside a model that also sees: as if they were alone.
+ALONE = {r"^(model\.)?language_model\.(model\.)?": ""}
 
 
 def folder(card: ModelCard) -> Path:
@@ -111,8 +114,11 @@ def checked(card: ModelCard) -> Path:
 def examine(path: Path, card: ModelCard) -> None:
     """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
     takes no weights, so it can be known before they are downloaded."""
-    last = max(_tokenizer(path).get_vocab().values())
-    if last >= (rows := len(_empty(path, card, max(card.rungs)).get_input_embeddings().weight)):
+    last, model = max(_tokenizer(path).get_vocab().values()), _empty(path, card, max(card.rungs))
+    for field, stated in card.architecture.reads.items() if card.architecture else ():
+        if field != "num_hidden_layers" and (found := getattr(model.config, field, None)) != stated:
+            raise XlscaleError(f"{path / CONFIG}: {field}: expected {stated} as in the model's card, got {found}")
+    if last >= (rows := len(model.get_input_embeddings().weight)):
         raise XlscaleError(f"{path / 'tokenizer.json'}: expected ids below {rows}, the embeddings' rows, got {last}")
 
 
@@ -147,18 +153,22 @@ def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     with _read(path):
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        config = config.get_text_config()  # of a model that also sees, the part that reads
-        if config.is_encoder_decoder:
-            raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
-        if config.num_hidden_layers < max(card.rungs):
-            expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
-            raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
-        config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
-        config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
-        config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
+        return _cut(AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False), card, layers)
+
+
+def _cut(config: PreTrainedConfig, card: ModelCard, layers: int) -> PreTrainedConfig:
+    """A model's configuration as that of its rung with ``layers`` layers."""
+    config = config.get_text_config()  # of a model that also sees, the part that reads
+    if config.is_encoder_decoder:
+        raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
+    if config.num_hidden_layers < max(card.rungs):
+        expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
+        raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    config.use_cache, config.return_dict, config.chunk_size_feed_forward = False, True, 0
+    config.transformers_weights = None  # the name of a file: weights are those that ``load`` hands over
     return config
 
 
@@ -168,16 +178,44 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 
 
 def _empty(path: Path, card: ModelCard, layers: int) -> PreTrainedModel:
+    config = _config(path, card, layers)
+    with _read(path):
+        return _shapes(config, card)
+
+
+def described(card: ModelCard, layers: int) -> PreTrainedModel:
+    """The rung as ``empty`` makes it, by what the card says of its architecture, before anything of it is here."""
+    from transformers import AutoConfig
+
+    stated = card.architecture
+    return _shapes(_cut(AutoConfig.for_model(stated.model_type, **stated.config), card, layers), card)
+
+
+def _shapes(config: PreTrainedConfig, card: ModelCard) -> PreTrainedModel:
     import torch
     from transformers import AutoModel
 
-    config = _config(path, card, layers)
-    with _read(path), torch.device("meta"):
-        return AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
+    _check_attention(model, card)
+    return model
+
+
+def _check_attention(model: PreTrainedModel, card: ModelCard) -> None:
+    """Raise XlscaleError where the card does not say how the model attends; not all classes tell."""
+    told = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
+    if told and any(told) != (card.attention == "causal"):
+        expected = "causal" if any(told) else "bidirectional"
+        raise XlscaleError(
+            f"card {card.name}: attention: expected {expected}, as that of {type(model).__name__}, got {card.attention}"
+        )
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
-    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError."""
+    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError.
+
+    Of a causal model, the configuration's ``bos_token_id`` is what the tokenizer puts before a text, None for nothing.
+    """
     import torch
 
     path = checked(card)
@@ -191,11 +229,15 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
             state_dict=tensors,
             dtype=torch.float32,
             attn_implementation="eager",
+            key_mapping=ALONE,
             output_loading_info=True,
             **_bare(kind),
         )
     if missing := report["missing_keys"]:
         raise XlscaleError(f"{path}: {min(missing)}: missing among the weights of float type ({len(missing)} tensors)")
+    _check_attention(model, card)
+    if card.attention == "causal":
+        model.config.bos_token_id = pairs.begin(_tokenizer(path))
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer(card).pad_token_id
     return model.eval()

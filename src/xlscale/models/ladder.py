@@ -22,13 +22,16 @@ MODEL = "model."  # what names in a checkpoint begin with
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
-    """The model's fast tokenizer. It adds the model's special tokens, ``card.separator`` among them, but not
-    ``card.prefix``, and cuts at the model's positions only when asked to (``truncation=True``). Does not import torch.
+    """The model's fast tokenizer. It adds the model's special tokens, ``card.separator`` and ``card.end`` among them,
+    but not ``card.prefix``, and cuts at the model's positions only when asked to (``truncation=True``). Does not import
+    torch.
 
-    Raises XlscaleError for a separator that is no special token.
+    Raises XlscaleError for a separator or an end that is no special token.
     """
     found = registry.get("reader", card.reader).tokenizer(card) if card.source else _converted(card)
-    return pairs.separated(found, card.separator, f"card {card.name}") if card.separator is not None else found
+    if card.separator is None and card.end is None:
+        return found
+    return pairs.marked(found, f"card {card.name}", card.separator, card.end)
 
 
 def _converted(card: ModelCard) -> PreTrainedTokenizerFast:

@@ -1,7 +1,8 @@
 """Pairs of texts as token ids: what stands between the two, so that different pairs never have the same ids.
 
 Encoders have a token of their own for it (``[SEP]``, ``</s>``). Many decoders put nothing there, or begin the second
-text like a new input; for those the card states a ``separator``, which is part of the model's identity.
+text like a new input, and nothing behind a text; for those the card states a ``separator`` and an ``end``, which are
+part of the model's identity.
 """
 
 from __future__ import annotations
@@ -56,22 +57,31 @@ def _spelled(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     return [name for one, name in names.items() if one in tokenizer(name, add_special_tokens=False)["input_ids"]]
 
 
-def separated(tokenizer: PreTrainedTokenizerFast, separator: str, where: str) -> PreTrainedTokenizerFast:
-    """The tokenizer with the special token ``separator`` between the two texts of a pair, and there alone.
+def marked(
+    tokenizer: PreTrainedTokenizerFast, where: str, separator: str | None = None, end: str | None = None
+) -> PreTrainedTokenizerFast:
+    """The tokenizer with the special token ``separator`` between the two texts of a pair, and ``end`` behind a text or
+    a pair, once; what is None stays as it was.
 
-    Changed in place: a pair begins as it did and ends as it did, single texts get what they got, and where a text
-    spells a special token, that is text. Raises XlscaleError, naming ``where``, for what is no special token.
+    Changed in place: all else that a text or a pair got it still gets, and where a text spells a special token, that is
+    text. Raises XlscaleError, naming ``where``, for what is no special token.
     """
     from tokenizers import processors
 
     known = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    if separator not in known:
-        expected = ", ".join(known[:8]) or "none, the tokenizer has no special token"
-        raise XlscaleError(f"{where}: separator: expected one of {expected}, got {separator[:40]!r}")
-    before, _, after = _added(tokenizer)
-    (start, end) = _added(tokenizer, pair=False)
-    ids = {"before": before, "between": [tokenizer.convert_tokens_to_ids(separator)], "after": after}
-    ids = {name: found for name, found in (ids | {"start": start, "end": end}).items() if found}
+    for field, token in (("separator", separator), ("end", end)):
+        if token is not None and token not in known:
+            expected = ", ".join(known[:8]) or "none, the tokenizer has no special token"
+            raise XlscaleError(f"{where}: {field}: expected one of {expected}, got {token[:40]!r}")
+    before, between, after = _added(tokenizer)
+    start, close = _added(tokenizer, pair=False)
+    if separator is not None:
+        between = [tokenizer.convert_tokens_to_ids(separator)]
+    if end is not None:
+        last = [tokenizer.convert_tokens_to_ids(end)]
+        after, close = (ids if ids[-1:] == last else ids + last for ids in (after, close))
+    ids = {"before": before, "between": between, "after": after, "start": start, "end": close}
+    ids = {name: found for name, found in ids.items() if found}
     template = processors.TemplateProcessing(
         single=[name for name in ("start", "$A", "end") if name in ids or name == "$A"],
         pair=[name for name in ("before", "$A", "between", "$B:1", "after") if name in ids or name[0] == "$"],
@@ -87,6 +97,11 @@ def separated(tokenizer: PreTrainedTokenizerFast, separator: str, where: str) ->
     backend.post_processor = processors.Sequence([*kept, template])
     tokenizer.split_special_tokens = True
     return tokenizer
+
+
+def begin(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The id that the tokenizer puts before a text; None where it puts nothing there."""
+    return next(iter(_added(tokenizer, pair=False)[0]), None)
 
 
 def _added(tokenizer: PreTrainedTokenizerFast, pair: bool = True) -> list[list[int]]:

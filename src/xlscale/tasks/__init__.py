@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.core import registry
 
 if TYPE_CHECKING:
     from xlscale.tasks.base import Task
 
 
-def of(card: DataCard) -> Task:
-    """The task that a data card describes; raises XlscaleError for a card whose family is none of a task."""
-    return registry.get("task", card.family)(card)
+def of(card: DataCard, model: ModelCard | None = None) -> Task:
+    """The task that a data card describes, as ``model`` reads it, by default as an encoder does. Raises XlscaleError
+    for a card whose family is none of a task."""
+    return registry.get("task", card.family)(card, model)

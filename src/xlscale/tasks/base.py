@@ -18,7 +18,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
 from xlscale.metrics.predictions import by_language
@@ -27,10 +27,16 @@ SLICE = 256  # rows that are tokenised at a time: the tokenizer's offsets of a w
 
 
 class Task(ABC):
-    """A task as a data card describes it. By default it compares sentence vectors: no head, nothing to train."""
+    """A task as a data card describes it. By default it compares sentence vectors: no head, nothing to train.
 
-    def __init__(self, card: DataCard):
+    ``causal``: a token's state follows from the tokens before it alone, so that what is asked about a text is read
+    where the text has been read; ``pooling``: what stands for a text. Both are the model card's, None being an encoder.
+    """
+
+    def __init__(self, card: DataCard, model: ModelCard | None = None):
         self.card = card
+        self.causal = model is not None and model.attention == "causal"
+        self.pooling = "mean" if model is None else model.pooling
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices int64, ascending, of at most ``items`` test rows per language, and of all that these need."""
@@ -45,8 +51,15 @@ class Task(ABC):
         return Encoded.of(ids)
 
     def outputs(self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Sentence vectors float32 (batch, width) of unit length, from the encoder's output (batch, tokens, width)."""
-        return nn.functional.normalize(mean_pool(hidden, mask), dim=-1)
+        """Sentence vectors float32 (batch, width) of unit length, from the encoder's output (batch, tokens, width).
+
+        ``mask`` bool (batch, tokens): the tokens that stand for the text; not padding, which is on the right.
+        """
+        return nn.functional.normalize(self.pooled(hidden, mask), dim=-1)
+
+    def pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What stands for each text, float32 (batch, width): the mean over ``mask``, or the state of its last token."""
+        return last_of(hidden, mask) if self.pooling == "last" else mean_pool(hidden, mask)
 
     @abstractmethod
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
@@ -99,6 +112,12 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean of ``hidden`` (batch, tokens, width) where ``mask`` (batch, tokens) is True, in float32."""
     weights = mask.unsqueeze(-1).to(torch.float32)
     return (hidden.to(torch.float32) * weights).sum(1) / weights.sum(1)
+
+
+def last_of(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``hidden`` (batch, tokens, width) at the last token where ``mask`` (batch, tokens) is True, in float32."""
+    last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
+    return hidden[torch.arange(len(hidden), device=mask.device), last].to(torch.float32)
 
 
 def best_share(logits: np.ndarray) -> np.ndarray:

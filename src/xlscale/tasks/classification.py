@@ -1,4 +1,4 @@
-"""Sentence classification: mean-pooled encoder output, linear head, cross-entropy; accuracy and macro-F1."""
+"""Sentence classification: pooled encoder output, linear head, cross-entropy; accuracy and macro-F1."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.classification import macro_f1
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.models import pairs
-from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
+from xlscale.tasks.base import TrainedTask, best_share, frame, slices
 
 
 class Classification(TrainedTask):
     """A classification task. The classes and their order are those of the card."""
 
-    def __init__(self, card: DataCard):
-        super().__init__(card)
+    def __init__(self, card: DataCard, model: ModelCard | None = None):
+        super().__init__(card, model)
         self.classes = {label: i for i, label in enumerate(card.labels)}
         self.head_size = len(self.classes)
 
@@ -47,7 +47,7 @@ class Classification(TrainedTask):
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (batch, classes) from the encoder's output (batch, tokens, width)."""
-        return head(mean_pool(hidden, mask)).to(torch.float32)
+        return head(self.pooled(hidden, mask)).to(torch.float32)
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy over the batch."""

@@ -18,7 +18,7 @@ from torch import nn
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.models import pairs
-from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
+from xlscale.tasks.base import TrainedTask, best_share, frame, slices
 
 SPARE = 8  # tokens that a long text leaves to the choices in any case
 
@@ -57,8 +57,8 @@ class MultipleChoice(TrainedTask):
         return replace(encoded, targets=encoded.targets | {"answer": np.repeat(dealt, sizes)})
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """A logit per input, float32 (batch,), from the encoder's output (batch, tokens, width), mean-pooled."""
-        return head(mean_pool(hidden, mask)).squeeze(-1).to(torch.float32)
+        """A logit per input, float32 (batch,), from the encoder's output (batch, tokens, width), pooled."""
+        return head(self.pooled(hidden, mask)).squeeze(-1).to(torch.float32)
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean over the batch's rows of the cross-entropy over their choices, which stand one after another."""

@@ -23,7 +23,7 @@ from xlscale.tasks.base import TrainedTask, frame, slices
 LONGEST_ANSWER = 30  # tokens, as in the SQuAD baseline of BERT (Devlin et al. 2019)
 QUESTION_TOKENS = 48  # a longer question is cut, so that every window has room for context
 NO_SPAN = -1
-NULL = 0  # the input's first token, which stands for "no answer"
+NULL = 0  # the input's first token, which stands for "no answer"; of a causal model it is the one that closes the input
 
 
 class SpanQA(TrainedTask):
@@ -35,8 +35,8 @@ class SpanQA(TrainedTask):
         """All windows of all rows, half overlapping. ``prefix`` marks single texts and is not put before a pair.
 
         Targets ``start`` and ``end`` int64 (windows,): token indices of the first gold answer, NO_SPAN where it is not
-        wholly inside the window, NULL where the question has none. ``spans``: the character range in the context of
-        each token, NO_SPAN outside it.
+        wholly inside the window, the place of "no answer" where the question has none. ``spans``: the character range
+        in the context of each token, NO_SPAN outside it.
         """
         ids, owners, ranges, ends = [], [], [], []
         for first, part in slices(rows):
@@ -55,7 +55,7 @@ class SpanQA(TrainedTask):
                 spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
                 ids.append(windows["input_ids"][i])
                 ranges.append(spans)
-                ends.append(_target(spans, part["answers"][row], part["answer_starts"][row]))
+                ends.append(_target(spans, part["answers"][row], part["answer_starts"][row], self._null(len(spans))))
                 owners.append(first + row)
         start, end = np.array(ends, np.int64).reshape(-1, 2).T
         return Encoded.of(ids, owners, {"start": start, "end": end}, ranges)
@@ -78,13 +78,21 @@ class SpanQA(TrainedTask):
         length = np.minimum(end - start, room - 1)
         # Relative to where the context begins, wrapped into the room that this window has.
         moved = first + (start - first[order]) % (room - length)
-        none = start == NULL  # no context begins there
-        targets = {"start": np.where(none, NULL, moved), "end": np.where(none, NULL, moved + length)}
+        null = np.broadcast_to(self._null(encoded.lengths), len(encoded))
+        none = start == null[order]  # no context is there
+        targets = {"start": np.where(none, null, moved), "end": np.where(none, null, moved + length)}
         return replace(encoded, targets=targets)
+
+    def _null(self, length):
+        """Which token of an input of ``length`` tokens stands for "no answer"; ``length`` may be an array. A causal
+        model's first token has seen neither question nor context, the one that closes the input has seen both."""
+        return length - 1 if self.causal else NULL
 
     def outputs(self, head: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 (batch, tokens, 2), -inf at padding."""
-        return head(hidden).to(torch.float32).masked_fill(~mask.unsqueeze(-1), float("-inf"))
+        padding = ~mask
+        padding[:, 0] = False  # which the first token never is, also where it does not stand for the text
+        return head(hidden).to(torch.float32).masked_fill(padding.unsqueeze(-1), float("-inf"))
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean of the cross-entropies of start and end over the tokens of the window (Devlin et al. 2019, 4.2)."""
@@ -102,7 +110,7 @@ class SpanQA(TrainedTask):
         none: dict[int, float] = {}
         for i, (row, logits) in enumerate(zip(encoded.row, outputs, strict=True)):
             found = _best_span(encoded.spans_of(i), logits)
-            none[row] = min(none.get(row, np.inf), float(logits[NULL].sum()))
+            none[row] = min(none.get(row, np.inf), float(logits[self._null(len(logits))].sum()))
             if row not in best or found[0] > best[row][0]:
                 best[row] = found
         table = frame(rows, ["language", "item", "group", "context", "answers"])
@@ -155,9 +163,9 @@ def _cut(questions: list[str], tokenizer) -> list[str]:
     return [q if len(o) <= most else q[: o[most - 1][1]] for q, o in zip(questions, offsets, strict=True)]
 
 
-def _target(spans: np.ndarray, answers: list[str], starts: list[int]) -> tuple[int, int]:
-    """First and last token of the first answer; NULL twice for a question without one (Devlin et al. 2019, 4.3)."""
-    return _token_span(spans, starts[0], starts[0] + len(answers[0])) if answers else (NULL, NULL)
+def _target(spans: np.ndarray, answers: list[str], starts: list[int], null: int) -> tuple[int, int]:
+    """First and last token of the first answer; ``null`` twice for a question without one (Devlin et al. 2019, 4.3)."""
+    return _token_span(spans, starts[0], starts[0] + len(answers[0])) if answers else (null, null)
 
 
 def _token_span(spans: np.ndarray, begin: int, stop: int) -> tuple[int, int]:

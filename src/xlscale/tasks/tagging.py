@@ -5,6 +5,9 @@ pretraining. A word's tag is that of the subword that holds its first character.
 of several words, the first of them is trained and predicted, and the others continue it; so a span that ends inside a
 subword cannot be found. A word of which the tokenizer leaves nothing, such as a zero-width space, becomes the unknown
 token, as in XTREME.
+
+A causal model has not read a word before its last subword, so there a word's tag is read, and of several words that end
+in one subword the first is trained and predicted. A word without a subword has no position.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.data import words
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics import spans
@@ -39,8 +42,8 @@ class Tagging(TrainedTask):
     """A tagging task. The types of spans are those of the card; every type has a tag B- and a tag I-. Where the card's
     tags are plain, its labels are the tags themselves, one per word, and O is none of them."""
 
-    def __init__(self, card: DataCard):
-        super().__init__(card)
+    def __init__(self, card: DataCard, model: ModelCard | None = None):
+        super().__init__(card, model)
         self.plain = card.tags == "plain"
         bio = [words.OUTSIDE, *(f"{position}-{kind}" for kind in card.labels for position in "BI")]
         self.tags = card.labels if self.plain else bio
@@ -50,8 +53,9 @@ class Tagging(TrainedTask):
         """Token ids of ``prefix + text`` cut to ``max_length`` tokens.
 
         Targets, int16 (inputs, words of the longest row): ``position``, where the subword with a word's first character
-        is in the input, ABSENT for a word that did not fit and beyond the row's words; ``tag``, the number of the
-        gold tag in ``self.tags``, IGNORED where there is no position or the word before has the same.
+        is in the input, or its last one of a causal model, ABSENT for a word that did not fit and beyond the row's
+        words; ``tag``, the number of the gold tag in ``self.tags``, IGNORED where there is no position or the word
+        before has the same.
         """
         number = {tag: i for i, tag in enumerate(self.tags)}
         width = max((len(tags) for tags in rows["tags"]), default=0)
@@ -71,10 +75,14 @@ class Tagging(TrainedTask):
             columns = zip(part["text"], part["tokens"], part["tags"], found["offset_mapping"], strict=True)
             for i, (text, tokens, gold, offsets) in enumerate(columns, first):
                 begins = [len(prefix) + start for start in words.starts(text, tokens)]
-                position = _positions(np.array(offsets), begins)
-                whole = len(ids[i]) < max_length
-                if lost := [w for w in _without(np.array(offsets), begins, position, whole) if silent(tokens[w])]:
-                    ids[i], position = _marked(ids[i], position, lost, tokenizer.unk_token_id, closing, max_length)
+                if self.causal:
+                    ends = [begin + len(token) for begin, token in zip(begins, tokens, strict=True)]
+                    position = _last_positions(np.array(offsets), begins, ends)
+                else:
+                    position = _positions(np.array(offsets), begins)
+                    whole = len(ids[i]) < max_length
+                    if lost := [w for w in _without(np.array(offsets), begins, position, whole) if silent(tokens[w])]:
+                        ids[i], position = _marked(ids[i], position, lost, tokenizer.unk_token_id, closing, max_length)
                 positions[i, : len(position)] = position
                 own = (position != ABSENT) & (np.diff(position, prepend=ABSENT) != 0)
                 tags[i, : len(position)] = np.where(own, [number.get(tag, IGNORED) for tag in gold], IGNORED)
@@ -102,9 +110,13 @@ class Tagging(TrainedTask):
         """Logits float32 (batch, tokens, tags), of each token's difference from the mean of its input, normalised.
 
         An encoder trained for sentence similarity gives all tokens of a sentence nearly the same vector. A linear head
-        on that finds no tag within hundreds of steps; on what is left without the common part, it does.
+        on that finds no tag within hundreds of steps; on what is left without the common part, it does. Of a causal
+        model the states themselves: the mean would tell a token what comes after it.
         """
-        own = hidden.to(torch.float32) - mean_pool(hidden, mask).unsqueeze(1)
+        if self.causal:
+            own = hidden.to(torch.float32)
+        else:
+            own = hidden.to(torch.float32) - mean_pool(hidden, mask).unsqueeze(1)
         return head(nn.functional.layer_norm(own, own.shape[-1:]))
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -180,6 +192,17 @@ def _positions(offsets: np.ndarray, begins: Sequence[int]) -> np.ndarray:
     ends = np.maximum.accumulate(offsets[:, 1])
     found = np.searchsorted(ends, begins, side="right")
     return np.where(found < len(ends), found, ABSENT).astype(np.int16)
+
+
+def _last_positions(offsets: np.ndarray, begins: Sequence[int], ends: Sequence[int]) -> np.ndarray:
+    """For each word, from its first character to its last + 1, the last subword that holds some of its last character;
+    ABSENT where that did not fit, or none holds any of the word. ``offsets`` as in ``_positions``."""
+    starts = np.where(offsets[:, 1] > 0, offsets[:, 0], np.inf)  # special tokens begin behind all characters, or
+    starts = np.minimum.accumulate(starts[::-1])[::-1]  # with the text that they stand before
+    stops = np.maximum.accumulate(offsets[:, 1])
+    found = np.searchsorted(starts, ends, side="left") - 1
+    here = (stops[found] > begins) & (stops[-1] >= ends)
+    return np.where(here, found, ABSENT).astype(np.int16)
 
 
 def _without(offsets: np.ndarray, begins: Sequence[int], position: np.ndarray, whole: bool) -> np.ndarray:

@@ -27,4 +27,13 @@ class Model:
 
     def outputs(self, batch: Batch) -> torch.Tensor:
         """What the task's head makes of a batch; its shape is the task family's, see its ``outputs``."""
-        return self.task.outputs(self.head, self.hidden_states(batch), batch.mask)
+        return self.task.outputs(self.head, self.hidden_states(batch), self._read(batch))
+
+    def _read(self, batch: Batch) -> torch.Tensor:
+        """Bool (batch, tokens): the tokens that stand for the text. Of a causal model, the one that begins every input
+        is none of them: it has seen nothing of the text."""
+        if not self.task.causal or self.encoder.config.bos_token_id is None:
+            return batch.mask
+        read = batch.mask.clone()
+        read[:, 0] = False
+        return read

@@ -49,6 +49,7 @@ def _encoded(task: Task, rows: Dataset, how: tuple[str, ModelCard, int], index: 
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
     parts = [registry.module("task", card.family), registry.module("reader", model.reader), ladder.__name__]
     identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, model.separator, max_length]
+    identity += [model.end, model.attention]
     identity.append(fingerprint.of_modules(parts))
     if index is not None:
         identity.append(hashlib.sha256(np.ascontiguousarray(index, np.int64)).hexdigest())

@@ -39,10 +39,11 @@ class MasterWeights:
             elif isinstance(module, nn.LayerNorm):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
                 self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
-        # Decoders have other norms, which compute in float32 by themselves, and what lies between layers is of the type
-        # that the embeddings give.
+        # Decoders have other norms, which compute in float32 by themselves. What lies between layers is of the type
+        # that the embeddings give, of all kinds together; there is not a norm behind those of every encoder.
         norms = [module for module in self.encoder.modules() if type(module).__name__.endswith("RMSNorm")]
-        for module in [*norms, self.encoder.get_input_embeddings()] if norms else []:
+        embeddings = getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings() if norms else None)
+        for module in [*norms, *([] if embeddings is None else [embeddings])]:
             self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
         for parameter, master in self.rounded:
             parameter.data = master.to(self.dtype)
