@@ -26,6 +26,8 @@ PARTS: dict[Kind, dict[str, str]] = {
     "objective": {
         "supervised": "xlscale.training.objectives.supervised:Supervised",
         "distillation": "xlscale.training.objectives.distillation:Distillation",
+        "adversarial": "xlscale.training.objectives.adversarial:Adversarial",
+        "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full"},
     "backend": {"cpu": "xlscale.training.backends.cpu:CPU"},

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 
 from xlscale.data.batches import Batch
+from xlscale.experiment.recipe import Recipe
 from xlscale.training.model import Model
 
 
 class Objective(ABC):
     """What a training minimises, batch by batch."""
+
+    def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
+        """Make ready for a training of ``model`` by ``recipe``. All that an objective draws follows from ``generator``.
+        Raises XlscaleError for a recipe that does not fit the model."""
+        self.recipe = recipe
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
