@@ -27,6 +27,7 @@ PARTS: dict[Kind, dict[str, str]] = {
         "supervised": "xlscale.training.objectives.supervised:Supervised",
         "distillation": "xlscale.training.objectives.distillation:Distillation",
         "adversarial": "xlscale.training.objectives.adversarial:Adversarial",
+        "augmentation": "xlscale.training.objectives.augmentation:Augmentation",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full"},

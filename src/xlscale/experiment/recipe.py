@@ -26,7 +26,10 @@ Length = Annotated[int, Field(ge=16, le=512)]  # tokens
 ONLY = {
     "adversarial": ("norm", "radius", "ascent_steps", "ascent_size"),
     "smoothing": ("sigma",),
+    "augmentation": ("copies", "synonyms"),
 }
+# Objective -> the families of tasks that it can train, where these are not all.
+FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": ()}
 
 
 class Recipe(Strict):
@@ -55,6 +58,8 @@ class Recipe(Strict):
     ascent_steps: Count = 3
     ascent_size: Annotated[Size, Field(gt=0)] | None = None  # of a step; None: all of them together cross the ball
     sigma: Size = 0.025  # of the objective smoothing: standard deviation of the noise on every entry of an embedding
+    copies: Annotated[int, Field(ge=1, le=1000)] = 3  # of the objective augmentation: of every training row
+    synonyms: Name = "synonyms"  # of the same: a card of family lexicon
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Recipe:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from xlscale.data.batches import Batch
 from xlscale.experiment.recipe import Recipe
@@ -14,6 +15,10 @@ from xlscale.training.model import Model
 
 class Objective(ABC):
     """What a training minimises, batch by batch."""
+
+    def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
+        """What is trained on instead of ``rows``, those of a training split that were sampled: by default they."""
+        return rows
 
     def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
         """Make ready for a training of ``model`` by ``recipe``. All that an objective draws follows from ``generator``.
