@@ -150,7 +150,7 @@ def test_synonyms_are_those_of_the_sense_that_is_tagged_most_often(tmp_path):
     files = {builder.FOLDER + name: "".join(f"{line}\n" for line in one) for name, one in lines.items()}
     found = builder.build(data_card("synonyms"), [archive(tmp_path / "wn.tgz", files)])
     assert [(row["source"], row["text"], row["item"]) for row in found] == [
-        ("bank", "lender", "bank/lender"), ("fast", "quick", "fast/quick"),
+        ("bank", "lender", "word:bank/lender"), ("fast", "quick", "word:fast/quick"),
     ]  # fmt: skip
     del files[builder.FOLDER + "data.adj"]
     with pytest.raises(XlscaleError, match=r"wn\.tgz: expected a file package/dict/data\.adj, found none"):

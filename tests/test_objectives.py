@@ -42,7 +42,7 @@ def _one_thread():
 class Double(CPU):
     """A backend that leaves hidden states in float64."""
 
-    def hidden_states(self, encoder, batch):
+    def hidden_states(self, encoder, batch, layer=None):
         return encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from data_manifest.builders.exclusions import from_all_tasks
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
 from xlscale.data.schema import Row
+from xlscale.data.similarity import normal
 
 FOLDER = "package/dict/"
 # Type of synset in a sense key, as in senseidx(5WN) -> the file; 5, an adjective satellite, stands with adjectives.
@@ -25,10 +27,12 @@ SENSE = re.compile(r"(\S+)%([1-5]):\S+ (\d{8}) (\d+) (\d+)")  # senseidx(5WN): l
 
 
 def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
-    """Rows of the bundle: source = the word = group, text = a synonym of its most frequent sense, in WordNet's order.
+    """Rows of the bundle: source = a word, text = a synonym of its most frequent sense, in WordNet's order.
 
-    Raises XlscaleError when the package lacks a file.
+    Left out are words that are, by themselves, a text or choice that a task tests or tunes on. Raises XlscaleError when
+    the package lacks a file.
     """
+    tested = {normal(text) for text in from_all_tasks("train", ("target", "intermediate", "unlabelled")).texts}
     with tarfile.open(files[0]) as package:
         lines = {name: _lines(package, name, files[0]) for name in ("index.sense", *FILES.values())}
     synsets = {name: _synsets(lines[name]) for name in FILES.values()}
@@ -36,9 +40,9 @@ def build(card: DataCard, files: Sequence[Path]) -> list[Row]:
     for word, (kind, offset) in sorted(_most_frequent(lines["index.sense"]).items()):
         others = dict.fromkeys(other for other in synsets[FILES[kind]][offset] if _is_word(other) and other != word)
         for other in [*others][:MOST]:
-            names = {"item": f"{word}/{other}", "group": word, "source": word, "text": other}
-            rows.append({"split": "train", "language": "en", **names})
-    return rows
+            names = {"item": f"word:{word}/{other}", "group": f"word:{word}"}
+            rows.append({"split": "train", "language": "en", **names, "source": word, "text": other})
+    return [row for row in rows if tested.isdisjoint([row["source"], row["text"]])]
 
 
 def _lines(package: tarfile.TarFile, name: str, path: Path) -> list[str]:

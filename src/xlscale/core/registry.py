@@ -28,6 +28,7 @@ PARTS: dict[Kind, dict[str, str]] = {
         "distillation": "xlscale.training.objectives.distillation:Distillation",
         "adversarial": "xlscale.training.objectives.adversarial:Adversarial",
         "augmentation": "xlscale.training.objectives.augmentation:Augmentation",
+        "lexical": "xlscale.training.objectives.lexical:Lexical",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full"},
