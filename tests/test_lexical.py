@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_the_formula_and_its_gradient_that_of_finite_differe
             hidden = model.encoder(pairs.ids, pairs.mask, output_hidden_states=True).hidden_states[layer]
         return by_the_formula(hidden.numpy(), pairs, 1.9, pooling)
 
-    loss = begun(model, layer=layer, margin=1.9, pooling=pooling).loss(model, pairs)
+    loss = begun(model, word_layer=layer, margin=1.9, pooling=pooling).loss(model, pairs)
     loss.backward()
     assert loss.item() == pytest.approx(wanted(), rel=1e-12)
     checked = 0
@@ -113,8 +113,8 @@ def _part(batch: Batch, index: list[int]) -> Batch:
 
 
 def test_a_layer_that_the_rung_lacks_is_one_line(model):
-    with pytest.raises(XlscaleError, match="^layer: expected at most 3, the layers of this rung, got 4$"):
-        begun(model, layer=4)
+    with pytest.raises(XlscaleError, match="^word_layer: expected at most 3, the layers of this rung, got 4$"):
+        begun(model, word_layer=4)
     with pytest.raises(ValueError, match="margin: expected with objective lexical alone, got 0.1"):
         recipe(margin=0.1)
 
@@ -195,7 +195,7 @@ def test_the_loss_falls_and_pairs_come_together(e5, swahili, pooling):
         return float((cosine.diagonal() - np.where(name[:, None] == name, -1, cosine).max(1)).mean())
 
     before = apart()
-    chosen = recipe(objective="lexical", layer=1, pooling=pooling, epochs=8, batch_size=16, learning_rate=2e-3)
+    chosen = recipe(objective="lexical", word_layer=1, pooling=pooling, epochs=8, batch_size=16, learning_rate=2e-3)
     losses = loop.finetune(model, encoded, chosen, np.random.default_rng(2)).losses
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     assert apart() > before + 0.1

@@ -27,7 +27,7 @@ ONLY = {
     "adversarial": ("norm", "radius", "ascent_steps", "ascent_size"),
     "smoothing": ("sigma",),
     "augmentation": ("copies", "synonyms"),
-    "lexical": ("layer", "margin", "pooling"),
+    "lexical": ("word_layer", "margin", "pooling"),
 }
 # Objective -> the families of tasks that it can train, where these are not all.
 FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": (), "lexical": ()}
@@ -62,7 +62,7 @@ class Recipe(Strict):
     copies: Annotated[int, Field(ge=1, le=1000)] = 3  # of the objective augmentation: of every training row
     synonyms: Name = "synonyms"  # of the same: a card of family lexicon
     # Of the objective lexical: the layer in which the words of a pair come together, and what of an input is pooled.
-    layer: Count = 2
+    word_layer: Count = 2
     margin: Annotated[float, Field(ge=0, le=2)] = 0.4
     pooling: Literal["all", "words"] = "all"
 

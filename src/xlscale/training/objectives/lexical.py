@@ -39,15 +39,15 @@ class Lexical(Objective):
     """Pairs in place of a task's inputs: those of ``pairs``, English name first. It needs no head."""
 
     def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
-        """Take ``layer``, ``margin`` and ``pooling`` from the recipe. Raises XlscaleError for a layer that the encoder
-        does not have."""
+        """Take ``word_layer``, ``margin`` and ``pooling`` from the recipe. Raises XlscaleError for a layer that the
+        encoder does not have."""
         super().begin(model, recipe, generator)
-        if recipe.layer > (most := model.encoder.config.num_hidden_layers):
-            raise XlscaleError(f"layer: expected at most {most}, the layers of this rung, got {recipe.layer}")
+        if recipe.word_layer > (most := model.encoder.config.num_hidden_layers):
+            raise XlscaleError(f"word_layer: expected at most {most}, the layers of this rung, got {recipe.word_layer}")
 
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The mean triplet loss of the pairs of a batch, float32 (); a pair without a negative has none."""
-        found = vectors(model, batch, self.recipe.layer, self.recipe.pooling)
+        found = vectors(model, batch, self.recipe.word_layer, self.recipe.pooling)
         cosine, name = found[1::2] @ found[::2].T, batch.targets["name"][::2]
         hardest = cosine.masked_fill(name[:, None] == name, -torch.inf).amax(1)
         return (self.recipe.margin + hardest - cosine.diagonal()).clamp_min(0).mean()
