@@ -26,6 +26,10 @@ PARTS: dict[Kind, dict[str, str]] = {
     "objective": {
         "supervised": "xlscale.training.objectives.supervised:Supervised",
         "distillation": "xlscale.training.objectives.distillation:Distillation",
+        "adversarial": "xlscale.training.objectives.adversarial:Adversarial",
+        "augmentation": "xlscale.training.objectives.augmentation:Augmentation",
+        "lexical": "xlscale.training.objectives.lexical:Lexical",
+        "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full"},
     "backend": {"cpu": "xlscale.training.backends.cpu:CPU"},

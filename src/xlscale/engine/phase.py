@@ -38,8 +38,9 @@ from xlscale.training import evaluate, loop, token_cache
 from xlscale.training.loop import TrainingLog
 from xlscale.training.methods.base import Method
 from xlscale.training.model import Model
+from xlscale.training.objectives.base import Objective
 
-STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens"]
+STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens", "rows"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 
 
@@ -128,11 +129,12 @@ class OpenCell:
             if stage == 0:
                 _method(self.recipe).prepare(encoder, self.recipe)
                 head = self._head(task, encoder)
+                objective = registry.get("objective", self.recipe.objective)()
             with self.timed("tokenise"):
-                inputs = self._inputs(task, self.rows if card is self.data else load.splits(card), stage)
+                inputs = self._inputs(task, self.rows if card is self.data else load.splits(card), stage, objective)
             with self.timed("train"):
                 model = Model(encoder, self.backend, task, head)
-                logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage)))
+                logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage), objective))
         if self.cell.phase == "intermediate":
             _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
         return head, TrainingLog.merged(logs)
@@ -141,11 +143,15 @@ class OpenCell:
         seed = int(self.generator("head").integers(2**62))
         return task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
 
-    def _inputs(self, task: Task, rows: DatasetDict, stage: int) -> Encoded:
+    def _inputs(self, task: Task, rows: DatasetDict, stage: int, objective: Objective) -> Encoded:
         """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
         recipe = self.recipe
         chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
-        inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
+        sampled = rows["train"].select(chosen)
+        if (made := objective.rows(sampled, recipe, self.generator("rows", stage))) is sampled:
+            inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
+        else:
+            inputs = task.encode(made, ladder.tokenizer(self.model_card), self.model_card.prefix, recipe.max_length)
         inputs = task.training_inputs(inputs, self.generator("windows", stage))
         inputs = loop.to_budget(inputs, recipe.tokens, self.generator("tokens", stage))
         shuffled = self.cell.phase == "intermediate" and self.parameters.placebo

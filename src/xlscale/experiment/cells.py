@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import create_model, model_validator
 
 from xlscale.cards.catalogue import data_card, model_card
+from xlscale.cards.schema import DataCard
 from xlscale.core import fingerprint, registry
 from xlscale.core.files import RUNS, Phase, XlscaleError, digest
 from xlscale.core.strict import Name, Strict, parse
@@ -23,6 +24,7 @@ from xlscale.experiment.recipe import Count, Recipe, Seed
 Role = Literal["intermediate", "target"]  # of a data set that is trained on
 PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
 NONE = "none"
+AUGMENTATION = "augmentation"  # the objective that reads a lexicon, too
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 
@@ -236,6 +238,7 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
         raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
+    _check_objective(chosen, [card, *map(data_card, card.stages)], where, prefix)
     rows = training_rows(name)
     if chosen.examples is not None and rows is not None and chosen.examples > rows:
         raise XlscaleError(
@@ -244,6 +247,22 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     if card.family == "span_qa" and chosen.max_length < SHORTEST_WINDOW:
         expected = f"at least {SHORTEST_WINDOW} for span QA"
         raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
+
+
+def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: str) -> None:
+    """Check that the objective can train the families of the data sets, and what it reads beside them."""
+    for card in cards:
+        if card.trained and card.family not in recipe.FAMILIES.get(chosen.objective, (card.family,)):
+            raise XlscaleError(
+                f"{where}: {prefix}objective: expected one for {card.name} of family {card.family}, "
+                f"got {chosen.objective!r}, which takes {', '.join(recipe.FAMILIES[chosen.objective]) or 'no task'}"
+            )
+    if chosen.objective == AUGMENTATION:
+        known = _named(where, f"{prefix}synonyms", data_card, chosen.synonyms)
+        if known.family != "lexicon" or not known.bundled or "en" not in known.splits.get("train", {}):
+            raise XlscaleError(
+                f"{where}: {prefix}synonyms: expected a bundled lexicon with English rows, got {chosen.synonyms!r}"
+            )
 
 
 def training_rows(name: str) -> int | None:
@@ -281,7 +300,9 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         tokens = [(name, digest(text)) for name, text in texts if text is not None]
         return [(card.name, card.member_sha256), *healed, *tokens, _data_read(PROBE)]
     name = getattr(parameters, phase)
-    return [_data_read(one) for one in (name, *_stages(phase, name))]
+    augmented = getattr(parameters, f"{PREFIX[phase]}objective") == AUGMENTATION
+    words = [getattr(parameters, f"{PREFIX[phase]}synonyms")] if augmented else []
+    return [_data_read(one) for one in (name, *_stages(phase, name), *words)]
 
 
 def _stages(phase: Phase, name: str) -> list[str]:

@@ -18,7 +18,19 @@ Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Size = Annotated[float, Field(ge=0, le=10**6)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
+
+
+# Objective -> the fields that it alone reads: elsewhere they would make another cell of the same training.
+ONLY = {
+    "adversarial": ("norm", "radius", "ascent_steps", "ascent_size"),
+    "smoothing": ("sigma",),
+    "augmentation": ("copies", "synonyms"),
+    "lexical": ("word_layer", "margin", "pooling"),
+}
+# Objective -> the families of tasks that it can train, where these are not all.
+FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": (), "lexical": ()}
 
 
 class Recipe(Strict):
@@ -41,12 +53,32 @@ class Recipe(Strict):
     objective: Name = "supervised"  # of ``training.objectives``
     method: Name = "full"  # of ``training.methods``
     frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
+    # Of the objective adversarial: the ball around every word embedding, and the search in it.
+    norm: Literal["l2", "linf"] = "l2"
+    radius: Size = 0.1
+    ascent_steps: Count = 3
+    ascent_size: Annotated[Size, Field(gt=0)] | None = None  # of a step; None: all of them together cross the ball
+    sigma: Size = 0.025  # of the objective smoothing: standard deviation of the noise on every entry of an embedding
+    copies: Annotated[int, Field(ge=1, le=1000)] = 3  # of the objective augmentation: of every training row
+    synonyms: Name = "synonyms"  # of the same: a card of family lexicon
+    # Of the objective lexical: the layer in which the words of a pair come together, and what of an input is pooled.
+    word_layer: Count = 2
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.4
+    pooling: Literal["all", "words"] = "all"
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Recipe:
         for one, other in (("epochs", "steps"), ("batch_size", "batch_tokens")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"{other}: expected nothing beside {one}, got {getattr(self, other)}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_the_objective(self) -> Recipe:
+        for objective, names in ONLY.items():
+            for name in names if self.objective != objective else ():
+                if (value := getattr(self, name)) != Recipe.model_fields[name].default:
+                    raise ValueError(f"{name}: expected with objective {objective} alone, got {value!r}")
         return self
 
 

@@ -110,7 +110,8 @@ def finetune(
 ) -> TrainingLog:
     """Train ``model`` in place on ``encoded`` by ``recipe``, in the order that ``generator`` draws.
 
-    ``objective`` is the recipe's unless one is handed in that had to be made first. The encoder stays in evaluation
+    ``objective`` is the recipe's unless one is handed in that had to be made first; what it draws comes from
+    ``generator`` after the order, which is so the same for every objective. The encoder stays in evaluation
     mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
     when the loss is not finite or exceeds DIVERGED, XlscaleError for a warm-up that does not end before the training,
     and where there is nothing to train on, since no input holds its row's answer.
@@ -123,6 +124,7 @@ def finetune(
             f"warmup_steps: expected fewer than the {len(order)} of this training, got {recipe.warmup_steps}"
         )
     objective = objective or registry.get("objective", recipe.objective)()
+    objective.begin(model, recipe, generator)
     warmup = recipe.warmup if recipe.warmup_steps is None else recipe.warmup_steps
     with model.backend.working(model.encoder) as weights:
         parameters = [*weights.parameters, *(model.head.parameters() if model.head is not None else ())]

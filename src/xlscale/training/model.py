@@ -21,9 +21,9 @@ class Model:
     task: Task | None = None
     head: nn.Module | None = None
 
-    def hidden_states(self, batch: Batch) -> torch.Tensor:
-        """The encoder's last hidden states: float32 (batch, tokens, width)."""
-        return self.backend.hidden_states(self.encoder, batch)
+    def hidden_states(self, batch: Batch, layer: int | None = None) -> torch.Tensor:
+        """The encoder's last hidden states, or those of a layer: float32 (batch, tokens, width)."""
+        return self.backend.hidden_states(self.encoder, batch, layer)
 
     def outputs(self, batch: Batch) -> torch.Tensor:
         """What the task's head makes of a batch; its shape is the task family's, see its ``outputs``."""

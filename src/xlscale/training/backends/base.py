@@ -46,5 +46,6 @@ class Backend(ABC):
         """A context in which ``encoder`` computes in the working precision; after it, it is float32 as before."""
 
     @abstractmethod
-    def hidden_states(self, encoder: nn.Module, batch: Batch) -> torch.Tensor:
-        """The encoder's last hidden states for a batch: float32 (batch, tokens, width)."""
+    def hidden_states(self, encoder: nn.Module, batch: Batch, layer: int | None = None) -> torch.Tensor:
+        """The encoder's last hidden states for a batch, or what comes out of ``layer`` (0: what goes into the first):
+        float32 (batch, tokens, width)."""

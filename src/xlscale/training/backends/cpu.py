@@ -84,7 +84,10 @@ class CPU(Backend):
         """See ``MasterWeights``."""
         return MasterWeights(encoder, self.dtype)
 
-    def hidden_states(self, encoder: nn.Module, batch: Batch) -> torch.Tensor:
-        """The encoder's last hidden states for a batch: float32 (batch, tokens, width)."""
+    def hidden_states(self, encoder: nn.Module, batch: Batch, layer: int | None = None) -> torch.Tensor:
+        """The encoder's last hidden states for a batch, or those of a layer: float32 (batch, tokens, width)."""
         mask = None if batch.mask.all() else batch.mask  # nothing is padded in most batches
-        return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()
+        if layer is None:
+            return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()
+        found = encoder(input_ids=batch.ids, attention_mask=mask, output_hidden_states=True)
+        return found.hidden_states[layer].float()

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
+from datasets import Dataset
 
 from xlscale.data.batches import Batch
+from xlscale.experiment.recipe import Recipe
 from xlscale.training.model import Model
 
 
 class Objective(ABC):
     """What a training minimises, batch by batch."""
+
+    def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
+        """What is trained on instead of ``rows``, those of a training split that were sampled: by default they."""
+        return rows
+
+    def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
+        """Make ready for a training of ``model`` by ``recipe``. All that an objective draws follows from ``generator``.
+        Raises XlscaleError for a recipe that does not fit the model."""
+        self.recipe = recipe
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
