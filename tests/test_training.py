@@ -138,7 +138,7 @@ def test_word_embeddings_are_frozen_and_the_rest_moves(e5, prepared):
 def test_word_embeddings_that_train_are_in_the_checkpoint(e5, prepared, tmp_path):
     before, encoder = ladder.load(e5, 1), ladder.load(e5, 1)
     chosen, method = recipe(epochs=1, learning_rate=1e-3, batch_size=16, frozen="nothing"), Full()
-    method.prepare(encoder, chosen)
+    method.prepare(encoder, chosen, torch.Generator())
     head = prepared[0].head(encoder.config.hidden_size, torch.Generator().manual_seed(0))
     train = prepared[1].of_rows(np.arange(32))  # few steps: every one moves 250,000 vectors
     loop.finetune(Model(encoder, CPU("float32"), prepared[0], head), train, chosen, np.random.default_rng(0))
@@ -146,7 +146,7 @@ def test_word_embeddings_that_train_are_in_the_checkpoint(e5, prepared, tmp_path
     moved = (words != before.get_input_embeddings().weight).any(1)
     assert 10 < moved.sum() <= len(set(train.ids.tolist()))  # those of the texts
     method.save(encoder, tmp_path / "checkpoint.safetensors")
-    again = method.load(e5, 1, tmp_path / "checkpoint.safetensors")
+    again = method.load(e5, 1, chosen, tmp_path / "checkpoint.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
     assert not again.get_input_embeddings().weight.requires_grad
     assert torch.equal(before.get_input_embeddings().weight, ladder.load(e5, 1).get_input_embeddings().weight)

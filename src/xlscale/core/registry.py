@@ -31,7 +31,7 @@ PARTS: dict[Kind, dict[str, str]] = {
         "lexical": "xlscale.training.objectives.lexical:Lexical",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
-    "method": {"full": "xlscale.training.methods.full:Full"},
+    "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},
     "backend": {"cpu": "xlscale.training.backends.cpu:CPU"},
     "reader": {"e5_wheel": "xlscale.models.e5_wheel", "hf": "xlscale.models.hf"},
 }

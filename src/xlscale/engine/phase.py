@@ -40,7 +40,7 @@ from xlscale.training.methods.base import Method
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 
-STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens", "rows"]
+STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens", "rows", "adapters"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 
 
@@ -109,8 +109,8 @@ class OpenCell:
                 return ladder.load(self.model_card, self.parameters.layers)
         folder = runner.ensure(parent)
         with self.timed("load"):
-            method = _method(parent.parameters.recipe("intermediate"))
-            return method.load(self.model_card, self.parameters.layers, folder / CHECKPOINT)
+            recipe = parent.parameters.recipe("intermediate")
+            return _method(recipe).load(self.model_card, self.parameters.layers, recipe, folder / CHECKPOINT)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -127,7 +127,7 @@ class OpenCell:
         for stage, card in enumerate(self.training_sets()):
             task = self.task if card is self.data else tasks.of(card, self.model_card)
             if stage == 0:
-                _method(self.recipe).prepare(encoder, self.recipe)
+                _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
                 head = self._head(task, encoder)
                 objective = registry.get("objective", self.recipe.objective)()
             with self.timed("tokenise"):
@@ -140,8 +140,11 @@ class OpenCell:
         return head, TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
-        seed = int(self.generator("head").integers(2**62))
-        return task.head(encoder.config.hidden_size, torch.Generator().manual_seed(seed))
+        return task.head(encoder.config.hidden_size, self._drawn("head"))
+
+    def _drawn(self, stream: str) -> torch.Generator:
+        """A generator of torch's, for the purpose ``stream``."""
+        return torch.Generator().manual_seed(int(self.generator(stream).integers(2**62)))
 
     def _inputs(self, task: Task, rows: DatasetDict, stage: int, objective: Objective) -> Encoded:
         """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
@@ -190,7 +193,8 @@ class OpenCell:
             non_embedding_parameters=non_embedding,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             train_tokens=log.tokens if log else 0,
-            train_flops=3.0 * log.tokens * ladder.flops_per_token(encoder, log.mean_length) if log else 0.0,
+            trainable_parameters=ladder.trainable(encoder) if log else 0,
+            train_flops=self._train_flops(encoder, log) if log else 0.0,
             losses=[round(x, 5) for x in log.losses] if log else [],
             peak_memory_gb=round(machine.peak_memory_gb(), 3),
             environment=machine.environment(self.backend.dtype) | {"backend": cells.BACKEND},
@@ -200,6 +204,9 @@ class OpenCell:
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
         write_json(self.folder / runner.PENDING, result.model_dump())
         return result
+
+    def _train_flops(self, encoder: nn.Module, log: TrainingLog) -> float:
+        return _method(self.recipe).passes * log.tokens * ladder.flops_per_token(encoder, log.mean_length)
 
 
 def _method(recipe: Recipe) -> Method:

@@ -221,6 +221,7 @@ def _check(phase: Phase, parameters: Parameters, where: str) -> None:
         _check_training(parameters, "intermediate", where)
     if phase == "target":
         _check_training(parameters, "target", where)
+        _check_method(parameters, where)
         if parameters.split not in (splits := data_card(parameters.target).splits):
             raise XlscaleError(f"{where}: split: expected one of {', '.join(splits)} for {parameters.target}, got dev")
 
@@ -247,6 +248,16 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     if card.family == "span_qa" and chosen.max_length < SHORTEST_WINDOW:
         expected = f"at least {SHORTEST_WINDOW} for span QA"
         raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
+
+
+def _check_method(parameters: TargetParameters, where: str) -> None:
+    """Check that target training goes on with the adapters of intermediate training, which are never merged."""
+    before, after = parameters.recipe("intermediate"), parameters.recipe("target")
+    if before.method == Recipe.model_fields["method"].default or not data_card(parameters.target).trained:
+        return
+    for name in ("method", *recipe.ADAPTER):
+        if (expected := getattr(before, name)) != (got := getattr(after, name)):
+            raise XlscaleError(f"{where}: {name}: expected {expected}, as in intermediate training, got {got}")
 
 
 def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: str) -> None:

@@ -20,14 +20,17 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[float, Field(ge=0, le=10**6)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
+Part = Literal["objective", "method"]
+ADAPTER = ("rank", "alpha", "adapted")  # the fields that a training and the one that goes on from it have in common
 
-
-# Objective -> the fields that it alone reads: elsewhere they would make another cell of the same training.
-ONLY = {
-    "adversarial": ("norm", "radius", "ascent_steps", "ascent_size"),
-    "smoothing": ("sigma",),
-    "augmentation": ("copies", "synonyms"),
-    "lexical": ("word_layer", "margin", "pooling"),
+# Objective or method -> the fields that it alone reads: elsewhere they would make another cell of the same training.
+ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
+    ("objective", "adversarial"): ("norm", "radius", "ascent_steps", "ascent_size"),
+    ("objective", "smoothing"): ("sigma",),
+    ("objective", "augmentation"): ("copies", "synonyms"),
+    ("objective", "lexical"): ("word_layer", "margin", "pooling"),
+    ("method", "full"): ("frozen",),
+    ("method", "lora"): ADAPTER,
 }
 # Objective -> the families of tasks that it can train, where these are not all.
 FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": (), "lexical": ()}
@@ -65,6 +68,11 @@ class Recipe(Strict):
     word_layer: Count = 2
     margin: Annotated[float, Field(ge=0, le=2)] = 0.4
     pooling: Literal["all", "words"] = "all"
+    # Of the method lora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank), and the
+    # matrices that have one.
+    rank: Count = 8
+    alpha: Annotated[Size, Field(gt=0)] = 16.0
+    adapted: Literal["query_value", "linear"] = "query_value"
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Recipe:
@@ -74,11 +82,11 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
-    def _of_the_objective(self) -> Recipe:
-        for objective, names in ONLY.items():
-            for name in names if self.objective != objective else ():
+    def _of_the_parts(self) -> Recipe:
+        for (kind, part), names in ONLY.items():
+            for name in names if getattr(self, kind) != part else ():
                 if (value := getattr(self, name)) != Recipe.model_fields[name].default:
-                    raise ValueError(f"{name}: expected with objective {objective} alone, got {value!r}")
+                    raise ValueError(f"{name}: expected with {kind} {part} alone, got {value!r}")
         return self
 
 

@@ -41,6 +41,7 @@ class Result(Strict):
     languages: dict[str, Score] = {}
     total_parameters: int | None = None
     non_embedding_parameters: int | None = None
+    trainable_parameters: int | None = None  # of the encoder; None in results from before these were counted
     seconds: dict[str, float] = {}  # wall time per stage
     train_tokens: int = 0
     train_flops: float = 0.0

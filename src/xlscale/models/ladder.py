@@ -6,6 +6,7 @@ of the full model. Depth reduction by dropping top layers: Sajjad et al. 2020 (a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from xlscale.core.files import XlscaleError, atomic, relative, verify
 from xlscale.models import healed, pairs, store
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; who only tokenises does not need them
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 MODEL = "model."  # what names in a checkpoint begin with
+ADAPTER = ".lora_"  # in the names of parameters that are no pretrained model's
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
@@ -112,12 +114,8 @@ def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None) -> PreTr
     word = model.get_input_embeddings().weight.requires_grad_(False)
     if checkpoint:
         trained = _names(checkpoint)
-        wanted = {
-            name: parameter.shape
-            for name, parameter in model.named_parameters()
-            if parameter is not word or MODEL + name in trained
-        }
-        model.load_state_dict(_read(checkpoint, wanted, MODEL, whole=True), strict=False)
+        named = model.named_parameters()
+        restore(model, [name for name, one in named if one is not word or MODEL + name in trained], checkpoint)
     return model.eval()
 
 
@@ -168,26 +166,49 @@ def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
 
     Equal tensors give equal bytes. Raises XlscaleError when the disk is full.
     """
-    from safetensors.torch import save
-
     word = model.get_input_embeddings().weight
     kept = {
-        MODEL + name: parameter.detach()
-        for name, parameter in model.named_parameters()
-        if parameter is not word or word.requires_grad
+        name: parameter for name, parameter in model.named_parameters() if parameter is not word or word.requires_grad
     }
+    save(kept, path)
+
+
+def save(parameters: Mapping[str, Tensor], path: Path) -> None:
+    """Write parameters as ``model.<name>``, otherwise as ``save_checkpoint`` does."""
+    from safetensors.torch import save
+
+    kept = {MODEL + name: parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
     with atomic(path) as temporary:
-        temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in kept.items()}))
+        temporary.write_bytes(save(kept))
+
+
+def restore(model: PreTrainedModel, names: Iterable[str], path: Path) -> None:
+    """Copy what ``save`` wrote into the parameters of ``model`` that are called ``names``.
+
+    Raises XlscaleError when the file is missing or broken, or holds others.
+    """
+    wanted = {name: model.get_parameter(name).shape for name in names}
+    model.load_state_dict(_read(path, wanted, MODEL, whole=True), strict=False)
+
+
+def adapters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that were added to a pretrained model, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if ADAPTER in name}
 
 
 def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
-    """Numbers of parameters: (total, non-embedding).
+    """Numbers of parameters: (total, non-embedding), adapters not among them.
 
     Non-embedding is everything but the word-embedding matrix; position and token-type embeddings (0.2 million here)
     are counted, unlike in Kaplan et al. 2020, because they are trained like the rest.
     """
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for name, parameter in model.named_parameters() if ADAPTER not in name)
     return total, total - model.get_input_embeddings().weight.numel()
+
+
+def trainable(model: nn.Module) -> int:
+    """Number of parameters that require gradients."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def longest_input(model: PreTrainedModel) -> int:
@@ -203,11 +224,15 @@ def flops_per_token(model: PreTrainedModel, mean_length: float) -> float:
 
     2 N + 4 layers * hidden * mean_length, where N counts the weights of matrix products (no biases, norms or
     embeddings): Kaplan et al. 2020 (arXiv:2001.08361), section 2.1 and table 1, with both products of attention counted
-    and no causal mask, as in Hoffmann et al. 2022 (arXiv:2203.15556), appendix F. A training step costs three times as
-    much (backward = 2 forward). A task's head is not in it.
+    and no causal mask, as in Hoffmann et al. 2022 (arXiv:2203.15556), appendix F. What a training step costs in such
+    passes is the method's to say. A task's head is not in it, nor are adapters.
     """
     from torch import nn
 
-    products = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    products = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ADAPTER not in name
+    )
     config = model.config
     return 2.0 * products + 4.0 * config.num_hidden_layers * config.hidden_size * mean_length

@@ -62,9 +62,8 @@ class MasterWeights:
 
     def masters_to_model(self) -> None:
         """Round the masters' values into the parameters."""
-        if self.rounded:
-            parameters, masters = zip(*self.rounded, strict=True)
-            torch._foreach_copy_([parameter.data for parameter in parameters], list(masters))
+        if trained := [(parameter.data, master) for parameter, master in self.rounded if parameter.requires_grad]:
+            torch._foreach_copy_(*map(list, zip(*trained, strict=True)))
 
     def __exit__(self, *_: object) -> None:
         for hook in self.hooks:

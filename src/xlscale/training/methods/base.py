@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from xlscale.cards.schema import ModelCard
@@ -15,16 +16,23 @@ from xlscale.experiment.recipe import Recipe
 
 
 class Method(ABC):
-    """How an encoder is trained. A task's head trains whole, whatever the method."""
+    """How an encoder is trained. A task's head trains whole, whatever the method.
+
+    ``passes``: what a training step costs, in forward passes: Kaplan et al. 2020 (arXiv:2001.08361), section 2.1.
+    """
+
+    passes: float
 
     @abstractmethod
-    def prepare(self, encoder: nn.Module, recipe: Recipe) -> None:
-        """Make ``encoder`` ready for training in place: what trains requires gradients, all else does not."""
+    def prepare(self, encoder: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+        """Make ``encoder`` ready for training in place: what trains requires gradients, all else does not. New
+        parameters are drawn from ``generator``."""
 
     @abstractmethod
     def save(self, encoder: nn.Module, path: Path) -> None:
         """Write what was trained as safetensors, atomically. Equal tensors give equal bytes."""
 
     @abstractmethod
-    def load(self, card: ModelCard, layers: int, path: Path) -> nn.Module:
-        """The rung with ``layers`` layers with what ``save`` wrote. Raises XlscaleError for another file."""
+    def load(self, card: ModelCard, layers: int, recipe: Recipe, path: Path) -> nn.Module:
+        """The rung with ``layers`` layers with what ``save`` wrote after a training by ``recipe``. Raises XlscaleError
+        for another file."""

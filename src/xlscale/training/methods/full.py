@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from xlscale.cards.schema import ModelCard
@@ -15,7 +16,9 @@ from xlscale.training.methods.base import Method
 class Full(Method):
     """All weights train; the word embeddings stay as pretrained unless the recipe says otherwise."""
 
-    def prepare(self, encoder: nn.Module, recipe: Recipe) -> None:
+    passes = 3.0  # forward, and gradients of both what a layer reads and its weights
+
+    def prepare(self, encoder: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
         """Set which parameters require gradients."""
         words = encoder.get_input_embeddings()
         if recipe.frozen == "nothing" and not words.weight.requires_grad:
@@ -25,6 +28,6 @@ class Full(Method):
         """Write the encoder, see ``models.ladder.save_checkpoint``."""
         ladder.save_checkpoint(encoder, path)
 
-    def load(self, card: ModelCard, layers: int, path: Path) -> nn.Module:
+    def load(self, card: ModelCard, layers: int, recipe: Recipe, path: Path) -> nn.Module:
         """Read the encoder, see ``models.ladder.load``."""
         return ladder.load(card, layers, path)
