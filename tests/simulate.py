@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 
 RUNGS = {1: 1_972_608, 2: 3_747_072, 4: 7_296_000, 12: 21_491_712}  # layers -> non-embedding parameters, as the pilot
 SETS = {"squad_wiki": "general", "squad_amazon": "domain"}

@@ -19,7 +19,7 @@ from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 
 Reader = Literal[*PARTS["reader"]]
-Family = Literal[*PARTS["task"], "text", "lexicon"]  # the last two: data without a task
+Family = Literal[*PARTS["task"], "text"]  # the last: data without a task
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
 Layers = Annotated[int, Field(ge=1)]
 Numbers = int | float | bool
@@ -39,6 +39,7 @@ GIVEN: dict[str, tuple[set[str], set[str]]] = {
 # family -> the metric that its predictions give; of plain tags it is TOKENS.
 METRICS: dict[str, Metric] = {
     "classification": "accuracy",
+    "lexicon": "p_at_1",
     "multiple_choice": "accuracy",
     "mining": "mining_f1",
     "ranking": "map_at_20",
@@ -280,8 +281,8 @@ class DataCard(Strict):
             raise ValueError("bundled: a data set that is not bundled has a builder and packages")
         if (self.role in ("unlabelled", "lexicon")) != (self.family in ("text", "lexicon")):
             raise ValueError(f"family: a data set of role {self.role!r} cannot be of family {self.family!r}")
-        if self.task != (self.metric is not None) or self.task != (self.chance is not None):
-            raise ValueError("metric, chance: a task states both, unlabelled text and lexicons neither")
+        if (self.metric is None) != (self.chance is None) or self.task != (self.metric is not None):
+            raise ValueError("metric, chance: a task states both, unlabelled text neither, a lexicon both or neither")
         metric = TOKENS if self.tags == "plain" else METRICS.get(self.family)
         if self.metric not in (None, metric):
             raise ValueError(f"metric: expected {metric} for family {self.family}, got {self.metric}")
@@ -328,8 +329,9 @@ class DataCard(Strict):
 
     @property
     def task(self) -> bool:
-        """Whether it is a task: something to be learnt from labels or asked, unlike unlabelled text and lexicons."""
-        return self.role in ("target", "intermediate")
+        """Whether it is a task: something to be learnt or asked, unlike unlabelled text and lexicons without a
+        metric."""
+        return self.role in ("target", "intermediate") or (self.role == "lexicon" and self.metric is not None)
 
     @property
     def trained(self) -> bool:

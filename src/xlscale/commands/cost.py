@@ -25,7 +25,8 @@ def of(card: schema.DataCard) -> schema.Cost:
     """
     model = catalogue.model_card(MODEL)
     layers = max(model.rungs)
-    task, rows, encoder = tasks.of(card), load.splits(card), ladder.empty(model, layers)
+    task, encoder = tasks.of(card), ladder.empty(model, layers)
+    rows = task.splits(load.splits(card))
     counts, operations = {}, {}
     for split in rows:
         inputs = token_cache.encoded(task, rows, split, model, LENGTH)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -14,10 +16,11 @@ from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.commands.steps import Build
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative, write_text
-from xlscale.core.format import percent
+from xlscale.core.format import percent, slug
 from xlscale.data import load
 from xlscale.engine import runner
 from xlscale.experiment import cells as cells_
+from xlscale.experiment.conditions import SHUFFLED, condition
 from xlscale.experiment.results import PREDICTIONS, Result, result_of
 from xlscale.metrics.predictions import SCORES, digest
 from xlscale.record import recompute, store
@@ -104,8 +107,7 @@ def _systems(results: list[Result]) -> dict[str, list[str]]:
     stems, seeds = {}, {}
     for result in results:
         values = result.parameters
-        shuffled = ["shuffled"] if values["placebo"] else []
-        stem = stems[result.id] = "-".join([values["model"], f"k{values['layers']}", values["intermediate"], *shuffled])
+        stem = stems[result.id] = "-".join([values["model"], f"k{values['layers']}", *_trained(values)])
         seeds.setdefault(stem, set()).add(values["seed"])
     found, taken = {}, {}
     for result in results:
@@ -117,6 +119,12 @@ def _systems(results: list[Result]) -> dict[str, list[str]]:
             if (other := taken.setdefault(key, result.id)) != result.id:
                 raise XlscaleError(f"CELLS: {' of '.join(key[::-1])}: expected one cell, got {other} and {result.id}")
     return found
+
+
+def _trained(values: Mapping[str, Any]) -> list[str]:
+    """The condition of a cell's parameters as parts of a file's name: "squad_wiki", "shuffled"."""
+    name, *how = condition(values).removesuffix(SHUFFLED).split(", ")
+    return [name, *map(slug, how), *(["shuffled"] if values["placebo"] else [])]
 
 
 def _written(result: Result, path: Path) -> tuple[Files, Files, Task]:

@@ -16,6 +16,7 @@ Kind = Literal["task", "objective", "method", "backend", "reader"]
 PARTS: dict[Kind, dict[str, str]] = {
     "task": {
         "classification": "xlscale.tasks.classification:Classification",
+        "lexicon": "xlscale.tasks.lexicon:Lexicon",
         "mining": "xlscale.tasks.mining:Mining",
         "multiple_choice": "xlscale.tasks.multiple_choice:MultipleChoice",
         "ranking": "xlscale.tasks.ranking:Ranking",

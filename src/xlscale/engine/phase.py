@@ -69,7 +69,7 @@ class OpenCell:
     @cached_property
     def rows(self) -> DatasetDict:
         """The splits of this phase's data set."""
-        return load.splits(self.data)
+        return self.task.splits(load.splits(self.data))
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -173,7 +173,18 @@ class OpenCell:
         with self.timed("evaluate"):
             outputs = evaluate.run(Model(encoder, self.backend, self.task, head), encoded)
             predictions = self.task.predictions(rows, encoded, outputs)
-        return predictions, self.task.scores(predictions)
+            scores = self.task.scores(predictions)
+            if self.cell.phase == "intermediate":
+                self._measure(scores, rows["language"], encoder, encoded)
+        return predictions, scores
+
+    def _measure(self, scores: dict[str, Score], languages: list[str], encoder: nn.Module, encoded: Encoded) -> None:
+        """Add to ``scores`` what the objective measures beside them of the rows, which are in ``languages``."""
+        objective = registry.get("objective", self.recipe.objective)()
+        start, end = (lambda: Model(self._encoder(), self.backend)), Model(encoder, self.backend)
+        if measured := objective.measured(start, end, encoded, self.recipe):
+            for language, means in pd.DataFrame(measured).groupby(np.array(languages)).mean().iterrows():
+                scores[language].others.update(means.round(5).to_dict())
 
     def finish(
         self, encoder: nn.Module, predictions: pd.DataFrame, languages: dict[str, Score], log: TrainingLog | None = None

@@ -18,15 +18,13 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import fingerprint, registry
 from xlscale.core.files import RUNS, Phase, XlscaleError, digest
 from xlscale.core.strict import Name, Strict, parse
-from xlscale.experiment import recipe
+from xlscale.experiment import conditions, recipe
+from xlscale.experiment.conditions import NONE, PREFIX, Role
 from xlscale.experiment.recipe import Count, Recipe, Seed
 
-Role = Literal["intermediate", "target"]  # of a data set that is trained on
-PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
-NONE = "none"
+LEXICON, LEXICAL = "lexicon", "lexical"  # a role, and the objective that is trained on data of it
 AUGMENTATION = "augmentation"  # the objective that reads a lexicon, too
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
-SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 
 PROBE = "udhr"  # the data set that phase 1 is evaluated on
 BACKEND = "cpu"  # what computes here; no part of an identity
@@ -120,8 +118,8 @@ class Cell:
 
     @property
     def condition(self) -> str:
-        """The intermediate training as a label: 'none', '<set>' or '<set>, shuffled labels'."""
-        return condition(self.parameters.model_dump())
+        """See ``conditions.condition``."""
+        return conditions.condition(self.parameters.model_dump())
 
     def code(self) -> str:
         """Fingerprint of the present code behind this cell."""
@@ -157,11 +155,6 @@ def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -
 def code(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -> str:
     """Fingerprint of the present code behind a cell with these parameters. Raises as ``parts`` does."""
     return fingerprint.of_phase(phase, parts(phase, parameters, backend))
-
-
-def condition(parameters: dict[str, Any]) -> str:
-    """The intermediate training of a cell's parameters as a label: 'none', '<set>' or '<set>, shuffled labels'."""
-    return parameters.get("intermediate", NONE) + (SHUFFLED if parameters.get("placebo") else "")
 
 
 def make(
@@ -231,7 +224,7 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     name, prefix = getattr(parameters, role), PREFIX[role]
     chosen = recipe.of(parameters.model_dump(), prefix, where)
     card = _named(where, role, data_card, name)
-    if card.role != role:
+    if card.role not in (role, LEXICON) or not card.task or (role == "target" and card.role != role):
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
     if missing := recipe.lacking(chosen.model_dump(), card.trained):
         raise XlscaleError(f"{where}: {', '.join(prefix + name for name in missing)}: expected a number, got nothing")
@@ -240,6 +233,9 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
     _check_objective(chosen, [card, *map(data_card, card.stages)], where, prefix)
+    if chosen.objective == LEXICAL and chosen.word_layer > parameters.layers:
+        expected = f"at most {parameters.layers}, the layers of this rung"
+        raise XlscaleError(f"{where}: {prefix}word_layer: expected {expected}, got {chosen.word_layer}")
     rows = training_rows(name)
     if chosen.examples is not None and rows is not None and chosen.examples > rows:
         raise XlscaleError(
@@ -267,6 +263,10 @@ def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: 
             raise XlscaleError(
                 f"{where}: {prefix}objective: expected one for {card.name} of family {card.family}, "
                 f"got {chosen.objective!r}, which takes {', '.join(recipe.FAMILIES[chosen.objective]) or 'no task'}"
+            )
+        if card.trained and chosen.objective not in (known := recipe.OBJECTIVES.get(card.family, (chosen.objective,))):
+            raise XlscaleError(
+                f"{where}: {prefix}objective: expected {', '.join(known)} for {card.name}, got {chosen.objective!r}"
             )
     if chosen.objective == AUGMENTATION:
         known = _named(where, f"{prefix}synonyms", data_card, chosen.synonyms)

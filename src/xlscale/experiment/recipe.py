@@ -8,7 +8,7 @@ its default it is no part of a cell's identity, so cells from before keep theirs
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,13 @@ ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
     ("method", "lora"): ADAPTER,
 }
 # Objective -> the families of tasks that it can train, where these are not all.
-FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": (), "lexical": ()}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "augmentation": ("classification",),
+    "distillation": (),
+    "lexical": ("lexicon",),
+}
+# Family -> the objectives that can train it, where these are not all.
+OBJECTIVES: dict[str, tuple[str, ...]] = {"lexicon": ("lexical",)}
 
 
 class Recipe(Strict):
@@ -99,6 +105,19 @@ def lacking(values: Mapping[str, Any], trained: bool) -> list[str]:
     either = {"epochs": "steps", "batch_size": "batch_tokens"}
     needed = [name for name in NEEDED if trained or name not in TRAINING]
     return [name for name in needed if values.get(name) is None and values.get(either.get(name, name)) is None]
+
+
+def said(values: Mapping[str, Any], prefix: str) -> list[str]:
+    """Objective and method of the recipe whose flat fields begin with ``prefix``, each with what it alone reads, as far
+    as they are not the defaults: what a condition is called after. Rates, sizes and lengths are no part of it."""
+    defaults, found = {name: field.default for name, field in Recipe.model_fields.items()}, []
+    for kind in get_args(Part):
+        part = values.get(prefix + kind, defaults[kind])
+        own = {name: values.get(prefix + name, defaults[name]) for name in ONLY.get((kind, part), ())}
+        other = " and ".join(f"{name} {value}" for name, value in own.items() if value != defaults[name])
+        if other or part != defaults[kind]:
+            found.append(f"{part} with {other}" if other else part)
+    return found
 
 
 def flattened(prefix: str) -> dict[str, tuple[Any, Any]]:

@@ -43,13 +43,14 @@ class StudyRecipe(Recipe):
     learning_rate: _by_rung(Rate) | Literal["tuned"] | None = None  # "tuned" is what tuning chose
     steps: _by_rung(Count) | None = None
     warmup: _by_rung(Share) = Recipe.model_fields["warmup"].default
+    word_layer: _by_rung(Count) = Recipe.model_fields["word_layer"].default
     batch_size: Count | None = None
     max_length: Length
     test_items: Count
 
     def at(self, model: str, layers: int, phase: Role, where: str) -> list[dict[str, Any]]:
         """The values for one rung, once for all that is tried. Raises XlscaleError when the rung lacks a value."""
-        given = {"learning_rate": self.learning_rate, "steps": self.steps, "warmup": self.warmup}
+        given = {name: getattr(self, name) for name in ("learning_rate", "steps", "warmup", "word_layer")}
         if self.learning_rate == "tuned":
             given["learning_rate"] = tuned().get(phase, {}).get(model, {})
         for name, values in given.items():
@@ -80,6 +81,15 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
     }
     stated = {name: value for name, value in stated.items() if value is not None}
     return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")
+
+
+class Arm(Strict):
+    """Further conditions of a study: sets that are trained on by other recipes than its own, or targets that are. What
+    is left out is as the study has it. A condition is called after what differs, see ``experiment.conditions``."""
+
+    intermediate: Annotated[list[Name], Field(min_length=1), Distinct]
+    recipe: dict[Name, Any] = {}  # fields of the intermediate recipe
+    target: dict[Name, Any] = {}  # fields of the recipes of all targets
 
 
 class Tuned(Strict):
@@ -126,7 +136,8 @@ class Study(Strict):
         dict[Name, Annotated[list[Count], Field(min_length=1), Distinct]], Field(min_length=1)
     ]  # model -> rungs
     intermediate: Annotated[list[Name], Field(min_length=1), Distinct]  # 'none' is the control
-    placebo: bool = False  # every intermediate set also with shuffled labels
+    arms: dict[Name, Arm] = {}  # beside the sets of ``intermediate``, each with what differs in it
+    placebo: bool = False  # every intermediate set also with shuffled labels, those of the arms among them
     targets: Annotated[list[Name], Distinct]  # none: phase 2 is the last
     split: Literal["test", "dev"] = "test"  # of the targets
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
@@ -161,15 +172,15 @@ class Study(Strict):
         self.check_recipes()
         recipes = cache(self.recipes)  # the same for all seeds and conditions
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
-        for (model, layers), (condition, placebo), seed in product(rungs, self._conditions(), self.seeds):
+        for (model, layers), (condition, placebo, arm), seed in product(rungs, self._conditions(), self.seeds):
             values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
             values["precision"] = self.precision
-            for recipe in recipes("intermediate", condition, model, layers, where):
+            for recipe in recipes("intermediate", condition, model, layers, where, arm):
                 second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
                 last = [("intermediate", second)] if condition != NONE and not self.targets else []
                 for target in self.targets:
                     third = second | {"target": target, "split": self.split}
-                    last += [("target", third | own) for own in recipes("target", target, model, layers, where)]
+                    last += [("target", third | own) for own in recipes("target", target, model, layers, where, arm)]
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
@@ -181,15 +192,28 @@ class Study(Strict):
         return sorted(found.values(), key=lambda cell: order.index(cell.phase))
 
     def check_recipes(self) -> None:
-        """Raise XlscaleError unless every target has a recipe, and every recipe is that of some card."""
+        """Raise XlscaleError unless every target has a recipe, every recipe is that of some card, and every arm's is
+        one."""
         where = f"studies/{self.name}.yaml: target_recipes"
         if missing := [target for target in self.targets if target not in self.target_recipes]:
             raise XlscaleError(f"{where}: expected an entry for the target {missing[0]!r}")
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
             raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
+        stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
+        for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
+            self._of_arm(arm, role, given, f"studies/{self.name}.yaml")
 
-    def recipes(self, role: Role, name: str, model: str, layers: int, where: str) -> list[dict[str, Any]]:
+    def _of_arm(self, arm: str | None, role: Role, given: StudyRecipe, where: str) -> StudyRecipe:
+        """A recipe as it is in an arm. Raises XlscaleError naming the arm's field."""
+        field = "recipe" if role == "intermediate" else "target"
+        if arm is None or not (changes := getattr(self.arms[arm], field)):
+            return given
+        return parse(StudyRecipe, given.model_dump(exclude_unset=True) | changes, f"{where}: arms.{arm}.{field}")
+
+    def recipes(
+        self, role: Role, name: str, model: str, layers: int, where: str, arm: str | None = None
+    ) -> list[dict[str, Any]]:
         """The recipe of the training on a data set at one rung, once per learning rate; ``role`` as in ``PREFIX``.
 
         Raises XlscaleError when the study has none for the target or the rung.
@@ -198,11 +222,16 @@ class Study(Strict):
         if given is None:
             raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {name!r}")
         recipe = reference(name, layers, where) if given == "reference" else given
-        return recipe.at(model, layers, role, where)
+        return self._of_arm(arm, role, recipe, where).at(model, layers, role, where)
 
-    def _conditions(self) -> list[tuple[str, bool]]:
-        true = [(name, False) for name in self.intermediate]
-        return true + [(name, True) for name in self.intermediate if self.placebo and name != NONE]
+    def sets(self) -> list[tuple[str, str | None]]:
+        """Every intermediate set with the arm that it is in, None for the study's own; those come first."""
+        found = [(name, None) for name in self.intermediate]
+        return found + [(name, arm) for arm, own in self.arms.items() for name in own.intermediate]
+
+    def _conditions(self) -> list[tuple[str, bool, str | None]]:
+        true = [(name, False, arm) for name, arm in self.sets()]
+        return true + [(name, True, arm) for name, arm in self.sets() if self.placebo and name != NONE]
 
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
@@ -276,7 +305,7 @@ def holding(cell_id: str) -> set[str]:
 def data_sets(study: str = "") -> list[str]:
     """Names of the data sets that the published studies read, and ``study`` if it is named; sorted."""
     plans = [*published(), *([load(study)] if study else [])]
-    return sorted({name for plan in plans for name in (*plan.intermediate, *plan.targets)} - {NONE})
+    return sorted({name for plan in plans for name in (*dict(plan.sets()), *plan.targets)} - {NONE})
 
 
 def workplace(name: str) -> dict[str, str]:
@@ -302,7 +331,9 @@ def completed(values: dict[str, Any], study: str) -> dict[str, Any]:
             continue  # told where the parameters are checked
         given = {field: values.get(prefix + field) for field in Recipe.model_fields}
         if name != NONE and (fields := lacking(given, trained)):
-            known = load(study).recipes(role, name, values["model"], values["layers"], f"studies/{study}.yaml")[0]
+            plan, rung = load(study), (values["model"], values["layers"])
+            arm = next((arm for one, arm in plan.sets() if (role, one) == ("intermediate", name)), None)
+            known = plan.recipes(role, name, *rung, f"studies/{study}.yaml", arm)[0]
             values |= {prefix + field: known[field] for field in fields}
     return values
 

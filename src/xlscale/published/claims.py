@@ -17,7 +17,7 @@ import pandas as pd
 
 from xlscale.core.files import PAPER, XlscaleError, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
-from xlscale.experiment.cells import SHUFFLED
+from xlscale.experiment.conditions import SHUFFLED
 
 FILE = PAPER / "claims.yaml"
 SUPPORTED = "supported by published numbers"

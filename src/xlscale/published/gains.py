@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.experiment.cells import SHUFFLED
+from xlscale.experiment.conditions import SHUFFLED
 from xlscale.published import scores as sc
 from xlscale.published.tables import UNKNOWN_ORDER
 

@@ -37,6 +37,7 @@ KEY = ["language", "item"]
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
 GOLD = {  # family -> the column that tells what is right; of the others, which are never bundled, it is not one
     "classification": "label",
+    "lexicon": "source",
     "multiple_choice": "answer",
     "retrieval": "group",
     "span_qa": "answers",
@@ -219,7 +220,8 @@ def _asked(name: str, split: str, items: int | None) -> Asked | None:
 
 @cache
 def _splits(name: str) -> DatasetDict:
-    return load.splits(data_card(name))
+    card = data_card(name)
+    return tasks.of(card).splits(load.splits(card))
 
 
 def _texts(column: pa.ChunkedArray) -> np.ndarray:

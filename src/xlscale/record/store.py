@@ -22,7 +22,7 @@ from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, one_line, re
 from xlscale.core.format import MISSING
 from xlscale.core.strict import parse
 from xlscale.experiment import cells as cells_
-from xlscale.experiment import studies
+from xlscale.experiment import conditions, studies
 from xlscale.experiment.cells import NONE, Cell
 from xlscale.experiment.results import PREDICTIONS, RESULT, Result, altered, result_of
 from xlscale.metrics.predictions import SCORES
@@ -202,7 +202,7 @@ def describe(result: Result) -> dict[str, object]:
         "intermediate": intermediate,
         "intermediate_type": card.type if card else NONE,
         "placebo": bool(values.get("placebo", False)),
-        "condition": cells_.condition(values),
+        "condition": conditions.condition(values),
         "target": values.get("target"),
         "overlaps": bool(card) and values.get("target") in card.overlaps_targets,
         "seed": values.get("seed", 0),

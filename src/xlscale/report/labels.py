@@ -6,7 +6,7 @@ import pandas as pd
 
 from xlscale.cards import catalogue
 from xlscale.core.format import listing, slug
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 
 METRICS = {
     "accuracy": "accuracy",
@@ -34,12 +34,12 @@ def metric(name: str) -> str:
 
 
 def label(condition: str, overlaps: bool = False) -> str:
-    """A condition for a legend: the data set's title and type, whether its labels were shuffled, and OVERLAPS if so."""
-    if condition == NONE:
-        return "no intermediate training"
-    name = condition.removesuffix(SHUFFLED)
-    kind = f" ({catalogue.data_card(name).type})" if name in catalogue.names("data") else ""
-    return title(name) + kind + (SHUFFLED if condition.endswith(SHUFFLED) else "") + (OVERLAPS if overlaps else "")
+    """A condition for a legend: the data set's title, its type where it has one, what is not plain about the training,
+    whether labels were shuffled, and OVERLAPS if so."""
+    name, *parts = condition.split(", ")
+    kind = catalogue.data_card(name).type if name in catalogue.names("data") else None
+    shown = "no intermediate training" if name == NONE else title(name) + (f" ({kind})" if kind else "")
+    return ", ".join([shown, *parts]) + (OVERLAPS if overlaps else "")
 
 
 def key(condition: str) -> str:

@@ -17,7 +17,7 @@ from scipy import stats
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
 from xlscale.core.format import MISSING
-from xlscale.experiment.cells import NONE
+from xlscale.experiment.conditions import NONE, plain
 from xlscale.stats import agreement, groups
 from xlscale.stats.groups import Estimate
 from xlscale.stats.slopes import FEWEST_RUNGS, holm, sizes, slope_weights
@@ -38,7 +38,7 @@ def family(target: str) -> str:
 
 
 def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFrame:
-    """Gain of each run with true labels over none with the same seed, mean over ``targets``: a row per (condition,
+    """Gain of each run of plain training with true labels over none with the same seed, mean over ``targets``: a row per (condition,
     seed), a column per rung (layers), NaN where a run or the one that it is compared with is missing or failed.
 
     On "accuracy" a gain is the mean difference (0..1); on "log" it is the log of the ratio of the two means over
@@ -46,7 +46,7 @@ def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFra
     of several models, or several for one run.
     """
     done = groups.completed(cells)
-    done = done[done["target"].isin(targets) & ~done["placebo"].astype(bool)]
+    done = done[done["target"].isin(targets) & done["condition"].map(plain).astype(bool)]
     if done["model"].nunique() > 1:
         raise XlscaleError("cells of several models: expected one ladder; select a model first")
     keys = ["condition", "seed", "layers", "target"]

@@ -15,7 +15,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from xlscale.core.files import XlscaleError
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED, plain, untreated
 from xlscale.stats import groups
 
 KEYS = ["condition", "layers"]
@@ -54,10 +54,12 @@ def conditions(cells: pd.DataFrame) -> list[str]:
 
 
 def baseline_of(condition: str, baseline: str) -> str | None:
-    """The condition that ``condition`` is compared with: "none", or "shuffled" for its own shuffled control."""
-    if condition == NONE or (baseline == "shuffled" and condition.endswith(SHUFFLED)):
-        return None
-    return NONE if baseline == NONE else condition + SHUFFLED
+    """The condition that ``condition`` is compared with: "none" (see ``conditions.untreated``), or "shuffled" for its
+    own shuffled control."""
+    if baseline == NONE:
+        return untreated(condition)
+    trained = condition.split(", ")[0] != NONE
+    return condition + SHUFFLED if trained and not condition.endswith(SHUFFLED) else None
 
 
 def slope_weights(sizes: pd.Series) -> pd.Series:
@@ -156,7 +158,8 @@ def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
 def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") -> pd.DataFrame:
     """A row per target: gamma, the slope of the gain with domain data minus that with general data.
 
-    Sets of one type are averaged with equal weight, without those that contain the target's own data. Over "none" the
+    Sets of one type are averaged with equal weight, without those that contain the target's own data; trained on in
+    another way than plainly, a set does not count. Over "none" the
     baseline cancels out; over "shuffled" each set is taken relative to its own control. Columns: target, domain,
     general (lists of sets), rungs, note, Estimate's, which are NaN where one type is missing.
     """
@@ -164,7 +167,7 @@ def gamma(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
         own = groups.completed(cells, target)
-        real = own[~own["placebo"].astype(bool)]
+        real = own[own["condition"].map(plain).astype(bool)]
         doubled = real["overlaps"].astype(bool)
         left_out, real = sorted(real.loc[doubled, "condition"].unique()), real[~doubled]
         sets = {kind: sorted(real.loc[real["intermediate_type"] == kind, "condition"].unique()) for kind in _TYPES}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch import nn
 from tqdm import tqdm
 
@@ -37,6 +37,10 @@ class Task(ABC):
         self.card = card
         self.causal = model is not None and model.attention == "causal"
         self.pooling = "mean" if model is None else model.pooling
+
+    def splits(self, rows: DatasetDict) -> DatasetDict:
+        """What is trained on and evaluated, of the splits of the data set's file: by default they."""
+        return rows
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices int64, ascending, of at most ``items`` test rows per language, and of all that these need."""

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from xlscale.cards import catalogue
 from xlscale.core.format import share
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.report.figures import style
 from xlscale.report.labels import label, layers, metric, title
 from xlscale.stats import fits, groups

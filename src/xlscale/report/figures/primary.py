@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from xlscale.core.format import share
-from xlscale.experiment.cells import NONE
+from xlscale.experiment.conditions import NONE, plain
 from xlscale.report.figures import style
 from xlscale.report.labels import title
 from xlscale.report.sections.primary import HOW
@@ -21,7 +21,7 @@ def gains(cells: pd.DataFrame, targets: dict[str, list[str]]) -> Figure:
     """A panel per family (rows) and scale (columns): the mean gain of each set (grey, a marker each) and over sets
     (black) at every rung, with the interval of the primary analysis. ``targets``: family -> its targets."""
     x = sizes(cells)
-    markers = style.markers(sorted({*cells.loc[~cells["placebo"].astype(bool), "condition"]} - {NONE}))
+    markers = style.markers(sorted({*filter(plain, cells["condition"])} - {NONE}))
     grey = {"color": "0.6", "markersize": 4, "linewidth": 0.7}
     with style.look():
         fig, axes = style.panels(len(targets), len(primary.SCALES), 0.9 + 2.0 * len(targets), sharex=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from xlscale.core.format import interval, listing, percent, signed
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.report.labels import POINTS, direction, key, label, layers, title
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections.results import doubled, means_table

@@ -13,7 +13,7 @@ import pandas as pd
 
 from xlscale.cards import catalogue
 from xlscale.core.format import MISSING, listing, millions, percent, rate, share
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.experiment.studies import Study
 from xlscale.report.labels import label, layers, metric, title
 from xlscale.report.numbers import Numbers

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from xlscale.core.format import DASH, MISSING, interval, percent, probability, share, signed
-from xlscale.experiment.cells import NONE, SHUFFLED
+from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.report.labels import POINTS, direction, key, label, layers, metric, title
 from xlscale.report.numbers import Numbers
 from xlscale.stats import agreement, fits, groups, slopes

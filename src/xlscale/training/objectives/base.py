@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from xlscale.data.batches import Batch
+from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
 from xlscale.training.model import Model
 
@@ -28,3 +29,13 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a float32 scalar with a gradient to what trains, in nats where it is a likelihood."""
+
+    def measured(
+        self, start: Callable[[], Model], model: Model, encoded: Encoded, recipe: Recipe
+    ) -> dict[str, np.ndarray]:
+        """Numbers of every evaluated row, float (rows,), that are recorded beside the task's scores as means over the
+        rows of a language; by default none.
+
+        ``model`` was trained by ``recipe``; ``start`` gives it as it was before, and ``encoded`` are the inputs.
+        """
+        return {}

@@ -1,0 +1,41 @@
+"""What cells are compared by: their condition, as a label that follows from their parameters alone.
+
+Belongs here: how conditions are called and which is the baseline of which. A record knows cells, not studies, so what a
+study calls its arms is no part of a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from xlscale.experiment import recipe
+
+Role = Literal["intermediate", "target"]  # of a data set that is trained on
+PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
+NONE = "none"
+SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
+OF_TARGET = " target training"  # what ends a part of a condition that is about target training
+
+
+def condition(parameters: Mapping[str, Any]) -> str:
+    """What a cell's parameters are compared by, as a label: 'none' or '<set>', what is not plain about the intermediate
+    training and then about the target training, and whether labels were shuffled: 'none, adversarial target training',
+    'lexicon, lexical with word_layer 4, lora, shuffled labels'. Cells of one label differ in rates, sizes and seeds."""
+    parts = [parameters.get("intermediate", NONE), *recipe.said(parameters, PREFIX["intermediate"])]
+    parts += [part + OF_TARGET for part in recipe.said(parameters, PREFIX["target"])]
+    return ", ".join(parts) + (SHUFFLED if parameters.get("placebo") else "")
+
+
+def plain(label: str) -> bool:
+    """Whether a condition is none, or a set, and all training is plain."""
+    return ", " not in label
+
+
+def untreated(label: str) -> str | None:
+    """The condition that the gain of another one is over: the same target training without intermediate training, or,
+    where there is none before it, plain target training; None for that."""
+    first, *parts = label.removesuffix(SHUFFLED).split(", ")
+    if first == NONE:
+        return NONE if parts else None
+    return ", ".join([NONE, *(part for part in parts if part.endswith(OF_TARGET))])
