@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import recipe
+from datasets import Dataset
 from test_objectives import drawn, slope
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from xlscale import tasks
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
 from xlscale.data import load
-from xlscale.data.batches import Batch, collate
+from xlscale.data.batches import Batch, Encoded, collate
 from xlscale.models import ladder
-from xlscale.training import evaluate, loop
+from xlscale.tasks import lexicon
+from xlscale.training import loop
 from xlscale.training.backends.cpu import CPU
 from xlscale.training.model import Model
 from xlscale.training.objectives import lexical
@@ -107,6 +110,10 @@ def test_a_pair_that_is_right_by_the_margin_or_has_no_negative_costs_nothing(mod
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.encoder.parameters())
 
 
+def _pairs(rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
+    return tasks.of(data_card("lexicon")).encode(rows, tokenizer, prefix, max_length)
+
+
 def _part(batch: Batch, index: list[int]) -> Batch:
     targets = {name: values[index] for name, values in batch.targets.items()}
     return Batch(batch.ids[index], batch.mask[index], np.array(index), targets)
@@ -127,7 +134,7 @@ def swahili():
 
 def test_every_pair_is_two_inputs_with_the_place_of_its_word(e5, swahili):
     tokenizer, few = ladder.tokenizer(e5), swahili.select(range(40))
-    encoded = lexical.pairs(few, tokenizer, e5.prefix, 16)
+    encoded = _pairs(few, tokenizer, e5.prefix, 16)
     words = [word for pair in zip(few["source"], few["text"], strict=True) for word in pair]
     for i, word in enumerate(words):
         ids = encoded.ids_of(i)
@@ -144,15 +151,15 @@ def test_every_pair_is_two_inputs_with_the_place_of_its_word(e5, swahili):
 
 
 def test_equal_english_names_are_one_name(e5, swahili):
-    encoded = lexical.pairs(swahili.select([3, 5, 3]), ladder.tokenizer(e5), e5.prefix, 16)
+    encoded = _pairs(swahili.select([3, 5, 3]), ladder.tokenizer(e5), e5.prefix, 16)
     assert encoded.targets["name"].tolist() == [0, 0, 1, 1, 0, 0]
     with pytest.raises(XlscaleError, match=r"^'query: .*': expected a word of which 3 tokens hold something"):
-        lexical.pairs(swahili, ladder.tokenizer(e5), e5.prefix, 3)
+        _pairs(swahili, ladder.tokenizer(e5), e5.prefix, 3)
 
 
 def test_trained_and_control_pairs_share_no_english_name_in_any_language():
     rows = load.splits(data_card("lexicon"))["train"]
-    trained, control = lexical.apart(rows)
+    trained, control = lexicon.apart(rows)
     assert len(trained) + len(control) == len(rows) and 0.07 < len(control) / len(rows) < 0.13
     names = [{name.casefold() for name in part["source"]} for part in (trained, control)]
     assert not names[0] & names[1]
@@ -160,7 +167,7 @@ def test_trained_and_control_pairs_share_no_english_name_in_any_language():
 
 
 def test_the_last_layer_is_the_last_hidden_state(e5, swahili):
-    encoded = lexical.pairs(swahili.select(range(4)), ladder.tokenizer(e5), e5.prefix, 16)
+    encoded = _pairs(swahili.select(range(4)), ladder.tokenizer(e5), e5.prefix, 16)
     model, batch = Model(ladder.load(e5, 2), CPU("float32")), collate(encoded, np.arange(8), 1)
     with torch.no_grad():
         layers = [model.hidden_states(batch, layer) for layer in (0, 1, 2)]
@@ -172,25 +179,24 @@ def test_the_last_layer_is_the_last_hidden_state(e5, swahili):
 
 def test_what_every_input_begins_with_makes_words_alike(e5, swahili):
     """Why the choice of what is pooled has to be said: nothing was trained here."""
-    encoded = lexical.pairs(swahili, ladder.tokenizer(e5), e5.prefix, 16)
+    encoded = _pairs(swahili, ladder.tokenizer(e5), e5.prefix, 16)
     model = Model(ladder.load(e5, 1), CPU("float32"))
-    found = {pooling: lexical.similarity(model, encoded, 1, pooling).mean() for pooling in ("all", "words")}
-    assert found["all"] > found["words"] + 0.02
-    vectors = np.stack(evaluate.run(lexical.WordVectors(model.encoder, model.backend, layer=1), encoded))
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    of_all, of_words = lexical.word_vectors(model, encoded, 1)
+    cosine = [(found[::2] * found[1::2]).sum(1).mean() for found in (of_all, of_words)]
+    assert cosine[0] > cosine[1] + 0.02
+    for found in (of_all, of_words):
+        assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["all", "words"])
 def test_the_loss_falls_and_pairs_come_together(e5, swahili, pooling):
-    trained, _ = lexical.apart(swahili)
-    encoded = lexical.pairs(trained.select(range(32)), ladder.tokenizer(e5), e5.prefix, 16)
+    trained, _ = lexicon.apart(swahili)
+    encoded = _pairs(trained.select(range(32)), ladder.tokenizer(e5), e5.prefix, 16)
     model = Model(ladder.load(e5, 2), CPU("float32"))
 
     def apart() -> float:
         """How much nearer a word is to its own English name than to the nearest other, at most once a name."""
-        found = np.stack(
-            evaluate.run(lexical.WordVectors(model.encoder, model.backend, None, None, 1, pooling), encoded)
-        )
+        found = lexical.word_vectors(model, encoded, 1)[lexical.POOLINGS.index(pooling)]
         cosine, name = found[1::2] @ found[::2].T, encoded.targets["name"][::2]
         return float((cosine.diagonal() - np.where(name[:, None] == name, -1, cosine).max(1)).mean())
 

@@ -1,7 +1,8 @@
-"""What cells are compared by: their condition, as a label that follows from their parameters alone.
+"""What cells are compared by: their condition, as a label.
 
-Belongs here: how conditions are called and which is the baseline of which. A record knows cells, not studies, so what a
-study calls its arms is no part of a label.
+Belongs here: how conditions are called and which is the baseline of which. A record knows cells, not studies: there a
+label follows from parameters alone, and says whatever is not plain training. In a study, what is plain is what it
+states, and what differs is an arm and called by its name.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def condition(parameters: Mapping[str, Any]) -> str:
     parts = [parameters.get("intermediate", NONE), *recipe.said(parameters, PREFIX["intermediate"])]
     parts += [part + OF_TARGET for part in recipe.said(parameters, PREFIX["target"])]
     return ", ".join(parts) + (SHUFFLED if parameters.get("placebo") else "")
+
+
+def named(name: str, arm: str | None, placebo: bool) -> str:
+    """A condition as a study calls it: 'none', '<set>' or '<set>, <arm>', and whether labels were shuffled."""
+    return ", ".join([name, *([arm] if arm else [])]) + (SHUFFLED if placebo else "")
 
 
 def plain(label: str) -> bool:

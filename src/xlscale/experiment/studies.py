@@ -13,9 +13,10 @@ from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
-from xlscale.experiment import cells
+from xlscale.experiment import cells, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
 from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
+from xlscale.experiment.tuning import Tuned, Tuning
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
@@ -85,45 +86,11 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
 
 class Arm(Strict):
     """Further conditions of a study: sets that are trained on by other recipes than its own, or targets that are. What
-    is left out is as the study has it. A condition is called after what differs, see ``experiment.conditions``."""
+    is left out is as the study has it."""
 
     intermediate: Annotated[list[Name], Field(min_length=1), Distinct]
     recipe: dict[Name, Any] = {}  # fields of the intermediate recipe
     target: dict[Name, Any] = {}  # fields of the recipes of all targets
-
-
-class Tuned(Strict):
-    """What ``tuned.json`` holds: the studies that were tried, and the rates that they chose, by model and layers."""
-
-    studies: dict[Role, Name] = Field(default={}, alias="from")
-    rates: dict[Role, dict[Name, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], Rate]]]
-
-
-class Tuning(Strict):
-    """How the learning rates were chosen: what was tried, with one seed, and how it scored in development (0 to 1).
-
-    ``tried`` and ``scores`` go by phase ("intermediate", "target") and number of layers, and have one shape.
-    """
-
-    seed: Seed
-    intermediate: Name  # the set that the rates of all intermediate sets were tried on
-    target: Name
-    examples: dict[int, int]  # by number of layers
-    tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
-    scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
-    note: str = ""  # what the choice rests on besides these scores; printed in the paper
-
-    @model_validator(mode="after")
-    def _same_shape(self) -> Tuning:
-        shapes = [
-            {phase: {k: len(values) for k, values in rungs.items()} for phase, rungs in table.items()}
-            for table in (self.tried, self.scores)
-        ]
-        if shapes[0] != shapes[1]:
-            raise ValueError("scores: expected one score for each value tried")
-        if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
-            raise ValueError("examples: expected a number for each rung tried")
-        return self
 
 
 class Study(Strict):
@@ -162,34 +129,43 @@ class Study(Strict):
 
         Raises XlscaleError with one line for a faulty study.
         """
-        return list(self._expanded)
+        return list(self._expanded[0])
+
+    def conditions(self) -> dict[str, str]:
+        """Cell id -> what its condition is called here: trained as the study states it, a set is called '<set>', in an
+        arm '<set>, <arm>'. What several arms share, such as a target that is not trained, is that of the first."""
+        return dict(self._expanded[1])
 
     @cached_property
-    def _expanded(self) -> list[Cell]:
+    def _expanded(self) -> tuple[list[Cell], dict[str, str]]:
         found: dict[str, Cell] = {}
+        called: dict[str, str] = {}
         made: dict[cells.Parameters, Cell] = {}
         where = f"studies/{self.name}.yaml"
         self.check_recipes()
         recipes = cache(self.recipes)  # the same for all seeds and conditions
         rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
-        for (model, layers), (condition, placebo, arm), seed in product(rungs, self._conditions(), self.seeds):
-            values = {"model": model, "layers": layers, "intermediate": condition, "placebo": placebo, "seed": seed}
+        for (model, layers), (name, placebo, arm), seed in product(rungs, self._conditions(), self.seeds):
+            values = {"model": model, "layers": layers, "intermediate": name, "placebo": placebo, "seed": seed}
             values["precision"] = self.precision
-            for recipe in recipes("intermediate", condition, model, layers, where, arm):
-                second = values | {PREFIX["intermediate"] + name: value for name, value in recipe.items()}
-                last = [("intermediate", second)] if condition != NONE and not self.targets else []
+            for recipe in recipes("intermediate", name, model, layers, where, arm):
+                second = values | {PREFIX["intermediate"] + field: value for field, value in recipe.items()}
+                last = [("intermediate", second)] if name != NONE and not self.targets else []
                 for target in self.targets:
                     third = second | {"target": target, "split": self.split}
                     last += [("target", third | own) for own in recipes("target", target, model, layers, where, arm)]
                 for phase, given in last:
                     for cell in cells.make(phase, given, where, made).lineage():
                         found.setdefault(cell.id, cell)
+                        condition = NONE if cell.phase == "pretrained" else conditions.named(name, arm, placebo)
+                        called.setdefault(cell.id, condition)
                     if len(found) > MOST:
                         raise XlscaleError(f"{where}: expected at most {MOST:,} cells, got more")
         if self.only:
             found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
-        return sorted(found.values(), key=lambda cell: order.index(cell.phase))
+        chosen = sorted(found.values(), key=lambda cell: order.index(cell.phase))
+        return chosen, {cell.id: called[cell.id] for cell in chosen}
 
     def check_recipes(self) -> None:
         """Raise XlscaleError unless every target has a recipe, every recipe is that of some card, and every arm's is
@@ -235,7 +211,7 @@ class Study(Strict):
 
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
-        return self._matching(self._expanded, patterns)
+        return self._matching(self._expanded[0], patterns)
 
     def _matching(self, among: Iterable[Cell], patterns: list[dict[str, Any]]) -> list[Cell]:
         known = {"phase", *cells.TargetParameters.model_fields}

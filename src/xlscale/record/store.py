@@ -274,10 +274,15 @@ def _absent(cell: Cell) -> Result:
 
 def recorded(known: pd.DataFrame, study: str) -> pd.DataFrame:
     """The rows of ``known`` (as ``table`` gives them) of a study, once every cell of it is there, failed ones included;
-    before that, and where there is no such study, none."""
-    wanted = [cell.id for cell in studies.load(study).cells()] if study in studies.names() else []
+    before that, and where there is no such study, none. Conditions are called as the study does."""
+    wanted = studies.load(study).conditions() if study in studies.names() else {}
     own = known[known["cell"].isin(wanted)]
-    return own if len(own) == len(wanted) else own.iloc[:0]
+    return named(own, wanted) if len(own) == len(wanted) else own.iloc[:0]
+
+
+def named(known: pd.DataFrame, conditions: dict[str, str]) -> pd.DataFrame:
+    """Rows of cells with the names that a study gives their conditions, by cell id."""
+    return known.assign(condition=known["cell"].map(conditions))
 
 
 def languages(folder: Path = RESULTS) -> pd.DataFrame:

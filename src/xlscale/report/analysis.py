@@ -28,13 +28,14 @@ class Analysis:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The study's cells as ``store.cells`` has them, unrecorded ones with status "missing"; without a study, all
-        cells of the record.
+        """The study's cells as ``store.cells`` has them, unrecorded ones with status "missing", conditions as the
+        study calls them; without a study, all cells of the record.
 
         Raises XlscaleError with one line when no cell of the target phase is complete.
         """
         cells = store.cells(self.record)
-        cells = store.with_missing(cells, self.study.cells()) if self.study else cells
+        if self.study:
+            cells = store.named(store.with_missing(cells, self.study.cells()), self.study.conditions())
         if cells.empty or groups.completed(cells).empty:
             where = relative(self.record)
             raise XlscaleError(
@@ -46,7 +47,8 @@ class Analysis:
     def languages(self) -> pd.DataFrame:
         """Values per language of these cells, as ``store.languages`` has them."""
         languages = store.languages(self.record)
-        return languages[languages["cell"].isin(self.cells["cell"])]
+        languages = languages[languages["cell"].isin(self.cells["cell"])]
+        return store.named(languages, self.study.conditions()) if self.study else languages
 
     def finish(self) -> pd.DataFrame:
         """Write numbers and figures, say where and whether they agree with the paper, and return the comparison."""

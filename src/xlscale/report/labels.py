@@ -39,7 +39,7 @@ def label(condition: str, overlaps: bool = False) -> str:
     name, *parts = condition.split(", ")
     kind = catalogue.data_card(name).type if name in catalogue.names("data") else None
     shown = "no intermediate training" if name == NONE else title(name) + (f" ({kind})" if kind else "")
-    return ", ".join([shown, *parts]) + (OVERLAPS if overlaps else "")
+    return ", ".join([shown, *(part.replace("_", " ") for part in parts)]) + (OVERLAPS if overlaps else "")
 
 
 def key(condition: str) -> str:

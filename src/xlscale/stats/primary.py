@@ -38,8 +38,9 @@ def family(target: str) -> str:
 
 
 def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFrame:
-    """Gain of each run of plain training with true labels over none with the same seed, mean over ``targets``: a row per (condition,
-    seed), a column per rung (layers), NaN where a run or the one that it is compared with is missing or failed.
+    """Gain of each run of plain training with true labels over none with the same seed, mean over ``targets``: a row
+    per (condition, seed), a column per rung (layers), NaN where a run or the one that it is compared with is missing or
+    failed.
 
     On "accuracy" a gain is the mean difference (0..1); on "log" it is the log of the ratio of the two means over
     targets. What has no training at all was run once and is the baseline of every seed. Raises XlscaleError for cells

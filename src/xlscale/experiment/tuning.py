@@ -1,0 +1,45 @@
+"""How the learning rates of studies were chosen: what a study states about it, and what ``tuned.json`` holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from xlscale.core.strict import Name, Strict
+from xlscale.experiment.conditions import Role
+from xlscale.experiment.recipe import Rate, Seed
+
+
+class Tuned(Strict):
+    """What ``tuned.json`` holds: the studies that were tried, and the rates that they chose, by model and layers."""
+
+    studies: dict[Role, Name] = Field(default={}, alias="from")
+    rates: dict[Role, dict[Name, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], Rate]]]
+
+
+class Tuning(Strict):
+    """How the learning rates were chosen: what was tried, with one seed, and how it scored in development (0 to 1).
+
+    ``tried`` and ``scores`` go by phase ("intermediate", "target") and number of layers, and have one shape.
+    """
+
+    seed: Seed
+    intermediate: Name  # the set that the rates of all intermediate sets were tried on
+    target: Name
+    examples: dict[int, int]  # by number of layers
+    tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    note: str = ""  # what the choice rests on besides these scores; printed in the paper
+
+    @model_validator(mode="after")
+    def _same_shape(self) -> Tuning:
+        shapes = [
+            {phase: {k: len(values) for k, values in rungs.items()} for phase, rungs in table.items()}
+            for table in (self.tried, self.scores)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError("scores: expected one score for each value tried")
+        if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
+            raise ValueError("examples: expected a number for each rung tried")
+        return self
