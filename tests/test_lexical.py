@@ -14,6 +14,7 @@ from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
 from xlscale.data import load
 from xlscale.data.batches import Batch, Encoded, collate
+from xlscale.metrics.lexicon import POOLINGS
 from xlscale.models import ladder
 from xlscale.tasks import lexicon
 from xlscale.training import loop
@@ -196,7 +197,7 @@ def test_the_loss_falls_and_pairs_come_together(e5, swahili, pooling):
 
     def apart() -> float:
         """How much nearer a word is to its own English name than to the nearest other, at most once a name."""
-        found = lexical.word_vectors(model, encoded, 1)[lexical.POOLINGS.index(pooling)]
+        found = lexical.word_vectors(model, encoded, 1)[POOLINGS.index(pooling)]
         cosine, name = found[1::2] @ found[::2].T, encoded.targets["name"][::2]
         return float((cosine.diagonal() - np.where(name[:, None] == name, -1, cosine).max(1)).mean())
 

@@ -11,6 +11,7 @@ from xlscale.data import load
 from xlscale.data.batches import collate
 from xlscale.engine import phase, runner
 from xlscale.experiment import cells
+from xlscale.metrics import lexicon
 from xlscale.metrics.predictions import by_language
 from xlscale.models import ladder
 from xlscale.record.recompute import Check
@@ -106,8 +107,8 @@ def test_what_is_measured_is_a_cosine_that_of_another_pair_and_whether_a_name_is
     encoded = task.encode(rows, ladder.tokenizer(e5), e5.prefix, 16)
     (all_tokens, words), languages = _numbers(ladder.load(e5, 2), encoded, 2), [[0, 1, 2], [3, 4]]
     for vectors in (all_tokens, words):
-        found = lexical.compare(vectors, encoded.targets["language"][::2])
-        assert tuple(found) == lexical.MEASURES
+        found = lexicon.compare(vectors, encoded.targets["language"][::2])
+        assert tuple(found) == lexicon.MEASURES
         for pairs in languages:
             for place, pair in enumerate(pairs):
                 word, before = vectors[2 * pair + 1], pairs[place - 1]
@@ -147,12 +148,12 @@ def test_what_a_result_says_of_words_is_before_and_after_by_layer_and_pooling(tr
     encoded = task.encode(rows, ladder.tokenizer(e5), e5.prefix, 16)
     swahili = np.array(rows["language"]) == "sw"
     said = result.languages["sw"].others
-    assert said.keys() == {"cosine", *lexical.NAMES} and len(lexical.NAMES) == 24
+    assert said.keys() == {"cosine", *lexicon.NAMES} and len(lexicon.NAMES) == 24
     for when, one in (("before", ladder.load(e5, 2)), ("after", encoder)):
         for layer, number in (("trained", 1), ("last", 2)):
             for pooling, vectors in zip(("all", "words"), _numbers(one, encoded, number), strict=True):
                 cosine = (vectors[::2] * vectors[1::2]).sum(1)[swahili].mean()
-                assert said[lexical.measure("cosine", layer, pooling, when)] == pytest.approx(cosine, abs=1e-4)
+                assert said[lexicon.measure("cosine", layer, pooling, when)] == pytest.approx(cosine, abs=1e-4)
     # What the task itself scores is the last layer, pooled as for retrieval.
     assert said["p_at_1_last_all_after"] == pytest.approx(result.languages["sw"].value, abs=1e-4)
     assert said["cosine_last_all_after"] == pytest.approx(said["cosine"], abs=1e-4)
@@ -161,7 +162,7 @@ def test_what_a_result_says_of_words_is_before_and_after_by_layer_and_pooling(tr
 def _apart(languages: dict, when: str) -> tuple[float, float]:
     """Mean cosine of pairs, and by how much that of unrelated words is less, in the trained layer."""
     cosine, unrelated = (
-        np.mean([score.others[lexical.measure(what, "trained", "all", when)] for score in languages.values()])
+        np.mean([score.others[lexicon.measure(what, "trained", "all", when)] for score in languages.values()])
         for what in ("cosine", "unrelated")
     )
     return cosine, cosine - unrelated

@@ -52,6 +52,7 @@ READS: dict[str, list[Path]] = {
     "07_xtreme_r": PUBLISHED,
     "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
     "10_design": RECORD,
+    "11_methods": RECORD,
     "record": [*CARDS, STUDIES],
     "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
     "agreement": RECORD,
@@ -65,6 +66,7 @@ APART: dict[str, tuple[Path, dict[str, int]]] = {
     "08_preparation": (RESULTS / "healing.csv", {"again": 0}),
     "07_xtreme_r": (STUDIES / "xtreme_r_small.yaml", {}),
     "10_design": (STUDIES / "confirmatory_2.yaml", {}),
+    "11_methods": (STUDIES / "lexical.yaml", {}),
 }
 OVERLAY = "scaling_overlay"
 

@@ -20,8 +20,8 @@ from torch import nn
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Encoded
 from xlscale.data.schema import sampled
+from xlscale.metrics.lexicon import nearest_name
 from xlscale.metrics.predictions import COLUMNS
-from xlscale.metrics.retrieval import top_k
 from xlscale.tasks.base import Task, frame
 
 CONTROL, SEED = 0.1, "lexical 1"  # the share of English names that is kept apart
@@ -89,9 +89,3 @@ def apart(rows: Dataset) -> tuple[Dataset, Dataset]:
     """The rows of a lexicon to train on, and the control: every English name is on one side, in all languages."""
     control = np.array([sampled(name.casefold(), SEED, CONTROL) for name in rows["source"]], bool)
     return rows.select(np.flatnonzero(~control)), rows.select(np.flatnonzero(control))
-
-
-def nearest_name(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """For each of ``pairs``, the index among them of the English name that is nearest to its word, by cosine.
-    ``vectors`` float32 (2 * all pairs, width) are of unit length, names before words."""
-    return top_k(vectors[2 * pairs + 1], vectors[2 * pairs], 1)[0][:, 0]

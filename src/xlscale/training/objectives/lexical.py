@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -27,16 +25,10 @@ from torch import nn
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
-from xlscale.tasks.lexicon import nearest_name
+from xlscale.metrics.lexicon import LAYERS, POOLINGS, WHEN, Pooling, compare, measure
 from xlscale.training import evaluate
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
-
-Pooling = Literal["all", "words"]
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-LAYERS = ("trained", "last")
-WHEN = ("before", "after")
-MEASURES = ("cosine", "unrelated", "p_at_1")
 
 
 class Lexical(Objective):
@@ -60,7 +52,7 @@ class Lexical(Objective):
     def measured(
         self, start: Callable[[], Model], model: Model, encoded: Encoded, recipe: Recipe
     ) -> dict[str, np.ndarray]:
-        """MEASURES of every pair, float (pairs,), by names that ``measure`` gives."""
+        """``metrics.lexicon.MEASURES`` of every pair, float (pairs,), by names that ``measure`` gives."""
         found = {}
         for when, one in zip(WHEN, (start(), model), strict=True):
             for layer, number in zip(LAYERS, (recipe.word_layer, one.encoder.config.num_hidden_layers), strict=True):
@@ -68,15 +60,6 @@ class Lexical(Objective):
                     compared = compare(own, encoded.targets["language"][::2])
                     found |= {measure(name, layer, pooling, when): values for name, values in compared.items()}
         return found
-
-
-def measure(what: str, layer: str, pooling: str, when: str) -> str:
-    """What a number is called in a result: one of MEASURES, in one of LAYERS, pooled by one of POOLINGS, before or
-    after training."""
-    return f"{what}_{layer}_{pooling}_{when}"
-
-
-NAMES = [measure(*one) for one in product(MEASURES, LAYERS, POOLINGS, WHEN)]
 
 
 @dataclass
@@ -106,18 +89,3 @@ def word_vectors(model: Model, encoded: Encoded, layer: int) -> list[np.ndarray]
     """Unit vectors float32 (inputs, width) in a layer (0: what goes into the first one), by each of POOLINGS."""
     found = evaluate.run(WordVectors(model.encoder, model.backend, layer=layer), encoded)
     return np.split(np.stack(found), len(POOLINGS), axis=1)
-
-
-def compare(vectors: np.ndarray, language: np.ndarray) -> dict[str, np.ndarray]:
-    """MEASURES of every pair, float (pairs,): the cosine of its two words; that of the word and the English name of the
-    next pair of its ``language``; and whether no English name of the language is nearer than its own.
-
-    ``vectors`` float32 (2 * pairs, width) are of unit length, names before words.
-    """
-    other, right = np.empty(len(language), np.int64), np.empty(len(language))
-    for one in np.unique(language):
-        pairs = np.flatnonzero(language == one)
-        other[pairs] = np.roll(pairs, 1)
-        right[pairs] = nearest_name(vectors, pairs) == np.arange(len(pairs))
-    names, words = vectors[::2], vectors[1::2]
-    return dict(zip(MEASURES, ((words * names).sum(1), (words * names[other]).sum(1), right), strict=True))
