@@ -88,7 +88,8 @@ def test_the_paper_prints_what_a_reading_makes_of_a_training_and_what_targets_ga
 def test_figures_have_a_panel_per_rung_and_measure_and_one_per_target(record):
     own = methods.recorded(record)
     drawn = figures.words(methods.gains(methods.words(own, record)))
-    assert [ax.get_title() for ax in drawn.axes][::3] == ["cosine of a pair, 4 layers", "cosine of a pair, 12 layers"]
+    assert [ax.get_ylabel() for ax in drawn.axes][::3] == ["4 layers", "12 layers"]
+    assert [ax.get_title() for ax in drawn.axes[:3]] == [*figures._PANELS.values()]
     marks = [line for line in drawn.axes[0].lines if line.get_linestyle() == "None"]
     looks = [(line.get_marker(), line.get_markerfacecolor()) for line in marks]
     first = {look: round(float(marks[looks.index(look)].get_xdata()[0]), 1) for look in looks}

@@ -39,7 +39,10 @@ def words(gained: pd.DataFrame) -> Figure:
                 rows = own[(own["layer"] == reading[0]) & (own["pooling"] == reading[1])].set_index("condition")
                 _estimates(ax, rows, names, 0.18 * (place - 1.5), look)
             _frame(ax, names)
-            ax.set_title(f"{_PANELS[measure]}, {layers} layers")
+            if measure == "cosine":
+                ax.set_ylabel(f"{layers} layers")
+        for ax, heading in zip(axes, _PANELS.values(), strict=False):
+            ax.set_title(heading)
         for ax in axes[-len(_PANELS) :]:
             ax.set_xlabel("gain (percentage points)")
         style.legend(fig, {text: style.handle(**_INK | look) for text, look in _READINGS.values()}, columns=2)

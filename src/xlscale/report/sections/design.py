@@ -15,7 +15,7 @@ from xlscale.cards import catalogue
 from xlscale.core.format import MISSING, listing, millions, percent, rate, share
 from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.experiment.studies import Study
-from xlscale.report.labels import label, layers, metric, title
+from xlscale.report.labels import key, label, layers, metric, title
 from xlscale.report.numbers import Numbers
 from xlscale.stats import groups
 from xlscale.stats.slopes import conditions, rungs_of, sizes, targets
@@ -46,11 +46,11 @@ def add_design(numbers: Numbers, cells: pd.DataFrame, languages: pd.DataFrame) -
     names = targets(cells)
     sets = [name for name in conditions(cells) if name != NONE and not name.endswith(SHUFFLED)]
     numbers.add("targets", " ".join(names), listing(map(title, names)))
-    numbers.add("sets", " ".join(sets), listing(map(label, sets)))
+    numbers.add("sets", " ".join(map(key, sets)), listing(map(label, sets)))
     _add_ladder(numbers, cells, names)
     _add_cost(numbers, cells)
     for name in sets:
-        numbers.add(f"{name}_title", label(name), label(name))
+        numbers.add(f"{key(name)}_title", label(name), label(name))
     recipes = _recipes(cells, names)
     for name, recipe in recipes.items():
         _add_recipe(numbers, name, recipe)
@@ -58,8 +58,8 @@ def add_design(numbers: Numbers, cells: pd.DataFrame, languages: pd.DataFrame) -
             _add_target(numbers, name, languages[languages["target"] == name])
     trend = _trend(recipe["learning_rate"] for recipe in recipes.values())
     numbers.add("rates", trend, _TRENDS[trend])
-    for key, value in {"level": groups.LEVEL, "power": groups.POWER, "alpha": 1 - groups.LEVEL}.items():
-        numbers.add(key, round(value, 6), share(round(value, 6)))
+    for name, value in {"level": groups.LEVEL, "power": groups.POWER, "alpha": 1 - groups.LEVEL}.items():
+        numbers.add(name, round(value, 6), share(round(value, 6)))
 
 
 def _add_ladder(numbers: Numbers, cells: pd.DataFrame, names: list[str]) -> None:
@@ -155,8 +155,8 @@ def add_tuning(numbers: Numbers, study: Study | None) -> None:
             tried = ", ".join(f"{rate(value)} ({percent(score)})" for value, score in scores.items())
             rows.append([title(name), str(k), f"{tuning.examples[k]:,}", tried, rate(used)])
     numbers.table("tuning", ["Data set", "Layers", "Examples", "Tried (score)", "Used"], rows)
-    for key, value in {"choices": len(rows), "single": single, "not_best": len(rows) - best, "most": most}.items():
-        numbers.count(f"tuning_{key}", value)
+    for name, value in {"choices": len(rows), "single": single, "not_best": len(rows) - best, "most": most}.items():
+        numbers.count(f"tuning_{name}", value)
     numbers.add("tuning_seed", tuning.seed if tuning else None, str(tuning.seed) if tuning else "not recorded")
     numbers.words("tuning_note", tuning.note if tuning else "")
     for phase in ("intermediate", "target"):
