@@ -10,10 +10,11 @@ from xlscale.experiment import studies
 from xlscale.experiment.results import Score
 from xlscale.metrics.lexicon import NAMES
 from xlscale.record import store
+from xlscale.report.analysis import open_analysis
 from xlscale.report.figures import methods as figures
 from xlscale.report.labels import title
 from xlscale.report.numbers import Numbers
-from xlscale.report.sections import methods
+from xlscale.report.sections import design, methods
 from xlscale.stats import slopes
 
 PLAN = studies.load(methods.STUDY)
@@ -118,6 +119,16 @@ def test_the_notebook_shows_a_record_and_says_where_there_is_none(record, tmp_pa
     (line,) = [line for line in printed.splitlines() if "lexical" in line]
     assert line.startswith("The study lexical is not recorded: `make record STUDY=lexical` runs its 158 cells")
     assert not (tmp_path / "empty" / "figures").exists()
+
+
+def test_an_analysis_of_the_study_calls_conditions_as_it_does(record, tmp_path):
+    analysis = open_analysis("04_scaling", str(record), str(tmp_path), methods.STUDY)
+    assert {*analysis.cells["condition"]} == {*CALLED.values()} >= {*analysis.languages["condition"]}
+    assert {*store.cells(record)["condition"]}.isdisjoint({*CALLED.values()} - {"none"})
+    design.add_design(analysis.numbers, analysis.cells, analysis.languages)
+    sets = analysis.numbers.numbers["sets"]["value"].split()
+    assert sets == [f"lexicon_{layer}_{pooling}" for layer in ("early", "late") for pooling in ("all", "words")]
+    assert analysis.numbers.numbers["lexicon_late_all_title"]["text"] == "Lexicon of symbol names, late all"
 
 
 def test_a_part_of_a_study_is_not_shown_as_the_whole(record, tmp_path):
