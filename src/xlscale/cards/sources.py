@@ -38,7 +38,7 @@ class Repository(Strict):
     revision: Revision | None = None
     status: Literal["verified", "unverified"] = "unverified"
     variable: Annotated[str, Field(pattern=r"^XLSCALE_[A-Z]+$")] | None = None
-    schema_read: str
+    schema_read: str = ""
     how: str = ""  # to come by the folder
     compared: str = ""  # of what is verified: when, and what with what
 
