@@ -27,6 +27,11 @@ TOPIC = read_yaml(MANIFEST / "data" / "topic.yaml")
 XNLI = read_yaml(MANIFEST / "sources" / "xnli.yaml")
 
 
+SEARCHED = {"family": "retrieval", "metric": "p_at_1", "labels": None}
+CHOSEN = {"family": "multiple_choice", "labels": None}
+PLAIN = {"family": "tagging", "tags": "plain", "metric": "token_accuracy"}
+
+
 def refused(kind, values, message):
     with pytest.raises(XlscaleError, match=rf"^card: .*{message}") as error:
         parse(kind, values, "card")
@@ -64,8 +69,27 @@ def refused(kind, values, message):
         ({"tags": "plain", "metric": "token_accuracy"}, "tags: expected of family tagging alone, got 'plain'"),
         ({"labels": ["a", "b\nc"]}, r"labels: expected labels without line breaks .*, got 'b\\nc'"),
         ({"labels": ["a", " b"]}, "labels: expected labels without line breaks .*, got ' b'"),
-        ({"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
+        (
+            {"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"], "chance": 0.0},
+            "labels: expected labels .*, got 'b c'",
+        ),
         ({"family": "tagging", "tags": "plain", "labels": ["A", "O"]}, "labels: expected labels .*, got 'O'"),
+        ({"chance": 0.0}, "chance: expected 0.1 for family classification, got 0.0"),
+        ({"chance": 0.25}, "chance: expected 0.1 for family classification, got 0.25"),
+        (
+            {"family": "multiple_choice", "labels": None, "chance": 0.0},
+            "chance: expected more than 0 to 0.5 for family mult",
+        ),
+        (
+            {"family": "multiple_choice", "labels": None, "chance": 0.6},
+            "chance: expected more than 0 to 0.5 for family mult",
+        ),
+        (SEARCHED | {"chance": 0.0}, "chance: expected more than 0 to 1 for family retrieval, got 0.0"),
+        ({"family": "tagging", "metric": "span_f1"}, "chance: expected 0 for family tagging, got 0.1"),
+        (
+            {"family": "tagging", "tags": "plain", "metric": "token_accuracy", "chance": 0.2},
+            "chance: expected 0 to 0.1",
+        ),
         ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
 )
@@ -313,7 +337,8 @@ def parquet(checkout, rows, **changes):
     path = checkout / "bundled" / "mine.parquet"
     bundles.write(table, path)
     fields = {"name": "mine", "builder": None, "packages": [], "file": "bundled/mine.parquet", "cost": None}
-    fields |= {"languages": ["de"], "labels": ["a", "b"], "sha256": sha256_file(path), "splits": bundles.counts(table)}
+    fields |= {"languages": ["de"], "labels": ["a", "b"], "sha256": sha256_file(path), "chance": 0.5}
+    fields |= {"splits": bundles.counts(table)}
     return parse(schema.DataCard, TOPIC | fields | changes, "card")
 
 
@@ -344,7 +369,7 @@ def test_a_bundle_that_is_a_link_to_elsewhere_is_refused(checkout, tmp_path):
 def test_data_in_the_samples_are_text(checkout):
     evil = "<script>alert(1)</script>"
     rows = [row | {"text": f"{evil} {row['item']}", "label": evil} for row in ROWS]
-    card = parquet(checkout, rows, labels=[evil], title=evil)
+    card = parquet(checkout, rows, labels=[evil], chance=1.0, title=evil)
     shown = samples.samples(card, 2).data + samples.provenance([card]).data
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 2 + 2 + 2
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import CHANCE
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -69,7 +70,7 @@ def card_of(family: str, **changes) -> schema.DataCard:
         "role": "target",
         "family": family,
         "metric": schema.TOKENS if changes.get("tags") == "plain" else schema.METRICS[family],
-        "chance": 0.0,
+        "chance": CHANCE[family],
         "labels": {"tagging": ["LOC"], "classification": ["yes", "no"]}.get(family),
         "languages": ["de"],
         "splits": {"test": {"de": 3}},
@@ -122,6 +123,17 @@ def loaded(tmp_path):
 @pytest.mark.parametrize("family", [family for family in WHOLE if family != "retrieval"])
 def test_whole_rows_are_taken(converted, loaded, family):
     assert len(converted(family, [WHOLE[family]] * 3)) == len(loaded(family, [WHOLE[family]] * 3)) == 3
+
+
+def test_chance_is_that_of_the_choices_that_rows_have(converted, loaded):
+    """Of rows with two and with four choices it is 3/8 on average."""
+    two, four = WHOLE["multiple_choice"], WHOLE["multiple_choice"] | {"choices": ["sat", "ran", "fell", "slept"]}
+    for make in (converted, loaded):
+        assert len(make("multiple_choice", [two, four], chance=0.375)) == 2
+        for records, chance, expected in (([two, four], 0.5, 0.375), ([four, four], 0.5, 0.25), ([two], 0.25, 0.5)):
+            message = f"card mine: chance: expected {expected}, that of one of a row's choices on average, got {chance}"
+            with pytest.raises(XlscaleError, match=f"^{message}$"):
+                make("multiple_choice", records, chance=chance)
 
 
 @pytest.mark.parametrize(("family", "change"), BROKEN, ids=lambda value: ascii(value))

@@ -6,14 +6,13 @@ a data set of an existing family means adding a card and a file, no code.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, Languages
-from xlscale.cards.sources import Reference, Repository, Rows, Source, Split
+from xlscale.cards.sources import Package, Reference, Repository, Rows, Source, Split
 from xlscale.core.files import CACHE, MANIFEST, below
 from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
@@ -47,20 +46,10 @@ METRICS: dict[str, Metric] = {
     "tagging": "span_f1",
 }
 TOKENS: Metric = "token_accuracy"
+LEAST, NEAR = 1e-9, 0.02  # a level of chance that is more than none; what may be rounded of one, as a share of it
 # Fields that one family alone reads.
 OF_ONE = {"tags": "tagging", "normalisation": "span_qa", "unanswerable": "span_qa"}
 SHUFFLED = {"right": "answer", "wrong": "choices"}  # of multiple choice: dealt by ``acquire.external.convert``
-# What a client takes for a package of its registry: no path, no address, no option.
-PACKAGES = {
-    "pip": r"[A-Za-z0-9][A-Za-z0-9._-]*",
-    "npm": r"(@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*",
-    "apt": r"[a-z0-9][a-z0-9+.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*",  # with slashes: an index of a release
-}
-VERSIONS = {
-    "pip": r"[0-9A-Za-z][0-9A-Za-z.!+_-]*",
-    "npm": r"[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]*)?",
-    "apt": r"[0-9A-Za-z][0-9A-Za-z.+~:-]*",
-}
 
 
 LABEL = "labels without line breaks and spaces around, tags without any, and no plain tag 'O', which stands for none"
@@ -79,24 +68,6 @@ def located(root: Path, file: str) -> Path:
     if folder == "bundled":  # which may be a link itself, in a checkout that shares its bundles with another
         return below(root / folder, rest)
     return Path(file) if Path(file).is_absolute() else below(root, file)  # absolute: never what a card says, see Below
-
-
-class Package(Strict):
-    """A pinned package that files were read from."""
-
-    client: Literal["pip", "npm", "apt"]
-    name: str
-    version: str
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+~%-]*$")]
-    sha256: Sha256
-    licence: str
-
-    @model_validator(mode="after")
-    def _of_the_registry(self) -> Package:
-        for field, known in (("name", PACKAGES), ("version", VERSIONS)):
-            if not re.fullmatch(known[self.client], getattr(self, field), re.ASCII):
-                raise ValueError(f"{field}: expected that of a package of {self.client}'s registry")
-        return self
 
 
 class HealedRung(Strict):
@@ -295,9 +266,20 @@ class DataCard(Strict):
         # Of a set that is yet to be built, nobody knows the splits.
         if self.splits and (self.role == "target") != ("test" in self.splits):
             raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
+        self._check_chance()
         self._check_languages()
         self._check_columns()
         return self
+
+    def _check_chance(self) -> None:
+        """Raise ValueError where chance is not what guessing gives; answers, spans and pairs are not found by it."""
+        share = 1 / len(self.labels) if self.labels else 0.5
+        guessed = {"classification": (share if self.labels else LEAST, share), "multiple_choice": (LEAST, 0.5)}
+        guessed |= {"retrieval": (LEAST, 1.0), "tagging": (0.0, share if self.tags == "plain" else 0.0)}
+        low, high = guessed.get(self.family, (0.0, 0.0))
+        if self.task and not low * (1 - NEAR) <= self.chance <= high * (1 + NEAR):
+            expected = f"{high:.4g}" if low == high else f"{'more than ' * bool(low)}0 to {high:.4g}"
+            raise ValueError(f"chance: expected {expected} for family {self.family}, got {self.chance}")
 
     def _check_languages(self) -> None:
         """Raise ValueError where the test split lacks a language, or splits and languages are not those that the parts

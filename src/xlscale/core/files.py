@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -237,18 +237,27 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken, has a key twice, or NaN."""
     text = read_text(Path(path))
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise XlscaleError(f"{relative(path)}: not valid JSON ({error})") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class Repeated(ValueError):
+    """A key is twice in an object: of two values one would count without a word."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for ``object_pairs_hook``. Raises Repeated naming a key that it has twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"key {twice!r}: expected once")
+        raise Repeated(f"key {twice(name for name, _ in pairs)!r}: expected once")
     return found
+
+
+def twice(values: Iterable[str]) -> str:
+    """The first value that was there before. Raises StopIteration where there is none."""
+    seen: set[str] = set()
+    return next(value for value in values if value in seen or seen.add(value))
 
 
 def _no_number(text: str) -> None:
