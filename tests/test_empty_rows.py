@@ -126,11 +126,15 @@ def test_whole_rows_are_taken(converted, loaded, family):
 
 
 def test_chance_is_that_of_the_choices_that_rows_have(converted, loaded):
-    """Of rows with two and with four choices it is 3/8 on average."""
+    """With two, two and four choices a guess is right in 5 of 12 rows."""
     two, four = WHOLE["multiple_choice"], WHOLE["multiple_choice"] | {"choices": ["sat", "ran", "fell", "slept"]}
     for make in (converted, loaded):
-        assert len(make("multiple_choice", [two, four], chance=0.375)) == 2
-        for records, chance, expected in (([two, four], 0.5, 0.375), ([four, four], 0.5, 0.25), ([two], 0.25, 0.5)):
+        assert len(make("multiple_choice", [two, four, two], chance=5 / 12)) == 3
+        for records, chance, expected in (
+            ([two, two, four], 0.5, 0.4167),
+            ([four] * 3, 0.5, 0.25),
+            ([two] * 3, 0.3, 0.5),
+        ):
             message = f"card mine: chance: expected {expected}, that of one of a row's choices on average, got {chance}"
             with pytest.raises(XlscaleError, match=f"^{message}$"):
                 make("multiple_choice", records, chance=chance)
