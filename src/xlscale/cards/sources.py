@@ -18,7 +18,7 @@ from xlscale.core.strict import SHORT, Below, Distinct, Name, Sha256, Strict, Te
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Split = Literal["train", "dev", "test"]
 Value = str | int | float | bool | None
-Rows = Annotated[int, Field(ge=1)]
+Rows = Annotated[int, Field(ge=1, le=10**15)]
 # Of ``acquire.external.columns``, with what each goes together.
 SHAPES = [{"of", "map"}, {"join"}, {"sentence", "of"}, {"constant"}]
 OPERATIONS = set().union(*SHAPES)
@@ -147,6 +147,12 @@ class SplitSource(Strict):
         fixed = [self.language] if self.language and "{" not in self.language else []
         for code in [*once([*self.languages]), *fixed]:
             checked(code)
+        # Otherwise the same rows count as several languages.
+        once([*self.named().values()])
+        for place in self.places if len(self.languages) > 1 else ():
+            told = [place.files, place.config, place.labels, *place.where.values()]
+            if not any(isinstance(one, str) and "{" in one for one in told):
+                raise ValueError("languages: expected files, config or where to hold {language} or {code}")
         return self
 
     def named(self) -> dict[str, str]:

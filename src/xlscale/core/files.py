@@ -243,14 +243,18 @@ def read_json(path: Path) -> Any:
 
 
 class Repeated(ValueError):
-    """A key is twice in an object: of two values one would count without a word."""
+    """A ``key`` is twice in an object: of two values one would count without a word."""
+
+    def __init__(self, key: str):
+        super().__init__(f"key {key!r}: expected once")
+        self.key = key
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, for ``object_pairs_hook``. Raises Repeated naming a key that it has twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Repeated(f"key {twice(name for name, _ in pairs)!r}: expected once")
+        raise Repeated(twice(name for name, _ in pairs))
     return found
 
 

@@ -69,6 +69,8 @@ OPTIONAL = {"classification": [pa.field("second", pa.string())], "retrieval": [p
 READ = {"text", "second", "source", "question", "context", "choices", "answers"}
 VISIBLE = r"[^\s\pZ\pC]"
 LISTS = {"choices", "tokens", "tags"}  # that are never empty
+# An item as files hold it, one in a line or with tabs between, those of a ranking with spaces between.
+IDENTIFIER, RANKED = r"^[^\x00-\x1f\x7f]+$", r"^[^\s\x00-\x1f\x7f]+$"
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -121,6 +123,9 @@ def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
         if pa.types.is_string(values.type):
             # The text of a tagging set is its tokens.
             pattern = VISIBLE if name in READ and family != "tagging" else "(?s)."
+            if name == "item":
+                pattern = RANKED if family == "ranking" else IDENTIFIER
+                expected = "an id without control characters" + (" and spaces" if family == "ranking" else "")
             values = pc.if_else(pc.match_substring_regex(values, pattern), values, None)
         for row in np.concatenate([lacking, owner[np.flatnonzero(pc.is_null(values))]])[:1]:
             got = repr(rows[name][row].as_py())

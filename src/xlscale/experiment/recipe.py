@@ -16,7 +16,7 @@ from xlscale.core.strict import Name, Strict, parse
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, ge=1e-12, lt=1)]  # far from where float32 rounds it to none
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[float, Field(ge=0, le=10**6)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
@@ -47,9 +47,9 @@ class Recipe(Strict):
     steps: Count | None = None  # instead of epochs
     batch_tokens: Count | None = None  # of the rows of a batch together, instead of batch_size
     warmup: Share = 0.1  # share of the steps
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # instead of warmup
+    warmup_steps: Annotated[int, Field(ge=0, le=10**12)] | None = None  # instead of warmup
     weight_decay: Share = 0.0  # AdamW's, decoupled
-    clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient
+    clip: Annotated[float, Field(gt=0, ge=1e-6, le=10**9)] = 1.0  # largest norm of the gradient
     objective: Name = "supervised"  # of ``training.objectives``
     method: Name = "full"  # of ``training.methods``
     frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
@@ -71,6 +71,8 @@ class Recipe(Strict):
         for one, other in (("epochs", "steps"), ("batch_size", "batch_tokens")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"{other}: expected nothing beside {one}, got {getattr(self, other)}")
+        if self.warmup_steps is not None and self.warmup != Recipe.model_fields["warmup"].default:
+            raise ValueError(f"warmup: expected nothing beside warmup_steps, got {self.warmup}")
         return self
 
     @model_validator(mode="after")

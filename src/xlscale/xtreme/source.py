@@ -94,7 +94,7 @@ class Source:
         except json.JSONDecodeError as error:
             raise self.fault(f"not valid JSON ({error.msg})", (line or 1) + error.lineno - 1) from None
         except Repeated as error:
-            raise self.fault(f"not valid JSON ({error})", line) from None
+            raise self.fault(f"expected the key {shortened(error.key)} once in an object", line) from None
         except ValueError:
             raise self.fault("not valid JSON (a number of thousands of digits)", line) from None
         except RecursionError:

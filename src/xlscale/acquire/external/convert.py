@@ -253,14 +253,14 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
     """A row in the family's own terms. Raises XlscaleError where it cannot be one."""
     for name in ("item", "group"):
         row[name] = columns.filled(f"{{{name}}}", row)
-    for name in schema.LISTS & row.keys():
+    for name in (schema.LISTS | {"relevant"}) & row.keys():  # of a text, Arrow would take the characters
         if not isinstance(row[name], list):
             raise XlscaleError(f"{name}: expected a list, got {one_line(repr(row[name]), 60)}")
     if card.family == "multiple_choice":
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
-        if not re.fullmatch("[0-9]{1,9}", str(row["answer"])):
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", str(row["answer"])):
             raise XlscaleError(f"answer: expected the index of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
