@@ -79,7 +79,7 @@ def refused(kind, values, message):
         ({"title": " "}, "title: expected a text that is not empty"),
         ({"version": 0}, "version: "),
         ({"splits": {}}, "splits: expected the numbers of rows of a set without a source, got {}"),
-        ({"splits": TOPIC["splits"] | {"train": {}}}, r"splits\.train: .*at least 1"),
+        ({"splits": TOPIC["splits"] | {"train": {}}}, "splits: train: expected a language at least"),
         ({"splits": TOPIC["splits"] | {"train": {"en": None}}}, "splits: expected the numbers of rows"),
         ({"splits": TOPIC["splits"] | {"train": {"en": 10**400}}}, r"splits\.train\.en: .*less than or equal"),
         ({"cost": TOPIC["cost"] | {"tokens": {"train": -1}}}, r"cost\.tokens\.train: "),
@@ -119,7 +119,7 @@ def architecture(card: dict, **changes) -> dict:
     [
         (architecture(EUROBERT, config={}), r"architecture\.config: "),
         (
-            architecture(EUROBERT, config={"num_hidden_layers": 12}),
+            architecture(EUROBERT, config={"num_hidden_layers": 12}, unverified=[]),
             "rungs: expected at most 12, the layers in .*, got 26",
         ),
         (
@@ -132,7 +132,7 @@ def architecture(card: dict, **changes) -> dict:
             EUROBERT | {"parameters": EUROBERT["parameters"] | {"non_embedding": 10**12}},
             "non_embedding: expected at most",
         ),
-        (EUROBERT | {"parameters": EUROBERT["parameters"] | {"published": 10**400}}, r"parameters\.published\.int: "),
+        (EUROBERT | {"parameters": EUROBERT["parameters"] | {"published": 10**400}}, r"parameters\.published\."),
         (EUROBERT | {"prefix": "x" * 201}, "prefix: .*at most 200"),
         (EUROBERT | {"title": ""}, "title: "),
         (E5 | {"rungs": [1, 10**400]}, r"rungs\.1: .*less than or equal"),

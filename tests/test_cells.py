@@ -25,7 +25,11 @@ from xlscale.metrics import predictions
         ("learning_rat", 1e-4, "learning_rat: Extra inputs"),
         ("learning_rate", "2e-5", "learning_rate: .*got '2e-5'"),
         ("learning_rate", 0.0, "learning_rate: .*greater than 0"),
+        ("learning_rate", 1e-320, "learning_rate: expected at least 1e-12, which float32 does not round to none"),
         ("learning_rate", None, "learning_rate: expected a number"),
+        ("clip", 1e-320, "clip: expected at least 1e-12"),
+        ("clip", 1e300, "clip: .*less than or equal to 1000000000"),
+        ("warmup_steps", 10**400, "warmup_steps: .*less than or equal to 1000000000000"),
         ("epochs", 1.5, "epochs: .*integer"),
         ("epochs", True, "epochs: .*integer"),
         ("layers", 3, r"layers: expected one of \[1, 2, 4, 8, 12\]"),
@@ -296,6 +300,13 @@ def test_what_is_given_stays_and_a_steps_recipe_needs_no_epochs():
     assert (found["learning_rate"], found["examples"]) == (0.01, 800)
     with pytest.raises(XlscaleError, match="target_recipes: expected an entry for the target 'symbol_group'"):
         studies.completed(values | {"target": "symbol_group"}, "pilot")
+
+
+def test_a_share_beside_a_number_of_warm_up_steps_would_count_for_nothing(target_values):
+    values = target_values | {"warmup_steps": 3}
+    assert cells.make("target", values).parameters.warmup_steps == 3
+    with pytest.raises(XlscaleError, match=r"^parameters: warmup: expected nothing beside warmup_steps, got 0\.2"):
+        cells.make("target", values | {"warmup": 0.2})
 
 
 def test_all_that_is_missing_is_named_at_once(target_values):

@@ -49,6 +49,8 @@ class Double(CPU):
 class Mean:
     """A task whose outputs and loss are in whatever type the hidden states are."""
 
+    causal = False
+
     def outputs(self, head, hidden, mask):
         return head((hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
 

@@ -225,7 +225,7 @@ class DataCard(Strict):
     unanswerable: bool = False  # span_qa: some questions have no answer in their context
     languages: Languages  # of the test split, English left out for zero-shot targets
     # split -> language -> rows; None: nobody has read how many
-    splits: dict[Split, Annotated[dict[Language, Rows | None], Field(min_length=1)]]
+    splits: dict[Split, dict[Language, Rows | None]]
     file: Below | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
     bundled: bool = True  # False: built on this machine from the packages, see ``acquire.datasets``
     sha256: Sha256 | None = None
@@ -316,6 +316,8 @@ class DataCard(Strict):
                 raise ValueError(
                     f"splits: {split}: expected the languages of the source's parts, {min(here ^ there)!r} is not"
                 )
+        if empty := [split for split, rows in self.splits.items() if not rows]:
+            raise ValueError(f"splits: {empty[0]}: expected a language at least")
 
     def _check_columns(self) -> None:
         """Raise ValueError where the columns of a source are not those of the family."""

@@ -33,7 +33,7 @@ class Variant(Strict):
     differs: Text  # from the original, in a sentence or two, for whoever compares scores
     version: Rows = 1
     languages: Languages
-    splits: dict[Split, Annotated[dict[Language, Rows | None], Field(min_length=1)]]
+    splits: dict[Split, dict[Language, Rows | None]]
     stages: Annotated[list[Name], Distinct] | None = None  # None: the original's
     recipe: Reference | None = None  # likewise
     licence: str | None = None  # likewise

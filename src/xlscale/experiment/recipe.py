@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from xlscale.core.strict import Name, Strict, parse
 
+LEAST = 1e-12  # far from where float32 rounds a rate to none
+
+
+def _felt(number: float) -> float:
+    if number < LEAST:
+        raise ValueError(f"expected at least {LEAST}, which float32 does not round to none")
+    return number
+
+
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Rate = Annotated[float, Field(gt=0, ge=1e-12, lt=1)]  # far from where float32 rounds it to none
+Rate = Annotated[float, Field(gt=0, lt=1), AfterValidator(_felt)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[float, Field(ge=0, le=10**6)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
@@ -49,7 +58,7 @@ class Recipe(Strict):
     warmup: Share = 0.1  # share of the steps
     warmup_steps: Annotated[int, Field(ge=0, le=10**12)] | None = None  # instead of warmup
     weight_decay: Share = 0.0  # AdamW's, decoupled
-    clip: Annotated[float, Field(gt=0, ge=1e-6, le=10**9)] = 1.0  # largest norm of the gradient
+    clip: Annotated[float, Field(gt=0, le=10**9), AfterValidator(_felt)] = 1.0  # largest norm of the gradient
     objective: Name = "supervised"  # of ``training.objectives``
     method: Name = "full"  # of ``training.methods``
     frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
