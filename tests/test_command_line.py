@@ -67,6 +67,13 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
     assert line in done.stderr
 
 
+def test_an_empty_name_of_a_study_is_none_and_told_before_any_work():
+    """As `make paper STUDY=` hands it over: the check of the record alone would take a quarter of a minute."""
+    done = _run("-m", "xlscale", "step", "check", "--study", "")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("xlscale: unknown study '': expected one of ")
+
+
 VARIABLES = re.search(r"^VARIABLES := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
 
 

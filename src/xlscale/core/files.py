@@ -193,15 +193,21 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise XlscaleError(f"{relative(path)}: expected a plain file")
-        with open(path, "rb") as file:
-            content = file.read(min(about.st_size, limit) + 1)
+        with open(path, "rb", opener=_at_once) as file:
+            content = file.read(min(about.st_size, limit) + 1) or b""  # None where it is to be waited for
             if len(content) > about.st_size:  # it grows, or states no size, as files of /proc do
-                content += file.read(limit + 1 - len(content))
+                content += file.read(limit + 1 - len(content)) or b""
     except FileNotFoundError:
         raise XlscaleError(f"{relative(path)}: not found") from None
     except OSError as error:
         raise XlscaleError(f"{relative(path)}: could not be read ({error.strerror or error})") from None
     return within(content, limit, path)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file that is not waited for: some of /proc look plain and never end, and what was plain may be a pipe by
+    now."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def within(content: bytes, limit: int, path: Path) -> bytes:
