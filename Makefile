@@ -5,18 +5,26 @@ PYTHON3 ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-NAMED_STUDY := $(filter-out undefined,$(firstword $(origin STUDY)))# not empty where a study was named
-STUDY ?= pilot
-MODEL ?= e5_small_healed
-CELLS ?= stated
-SOURCE ?= record
-N ?= 3
-SEED ?= 1
-BENCHMARK ?= xtreme-r
+VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS
+
+# What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
+# things. Where the environment has one of these names, that is said, and `make -e` lets it count.
+IN_SHELL := $(strip $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name))))
+SAID := $(findstring e,$(firstword -$(MAKEFLAGS)))$(filter-out 0,$(MAKELEVEL))# below another make, it has exported them
+$(if $(SAID),,$(if $(IN_SHELL),$(warning $(IN_SHELL): ignored in the environment, expected on the command line, as in \
+  `make plan STUDY=pilot`)))
+STUDY := pilot
+NAMED_STUDY := $(filter-out file,$(firstword $(origin STUDY)))# not empty where a study was named
+MODEL := e5_small_healed
+CELLS := stated
+SOURCE := record
+N := 3
+SEED := 1
+BENCHMARK := xtreme-r
+$(foreach name,JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS,$(eval $(name) :=))
 
 # A value reaches a command as it was given, through the environment: no line below has one in its text, and none is
 # expanded by make. A variable that no target knows is an error, since it would change nothing.
-VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(firstword $(filter-out $(VARIABLES) PYTHON3 PY,$(GIVEN)))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no target knows this variable, expected one of $(VARIABLES)))

@@ -39,6 +39,8 @@ FIXTURES = Path(__file__).parent / "fixtures"
 processes_.without_grammars()
 
 
+# Family -> the level of chance of a card with two classes, choices or candidates.
+CHANCE = dict.fromkeys(schema.GIVEN, 0.0) | dict.fromkeys(("classification", "multiple_choice", "retrieval"), 0.5)
 # Files of tests that take minutes, the longest first.
 LONGEST = (
     "reproduce",

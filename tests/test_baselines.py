@@ -2,6 +2,7 @@
 
 import shutil
 
+import conftest
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,7 @@ def planted(folder, family, rows, labels=None):
         {"split": split, "language": language, "item": f"{i}", "group": f"{i}"} | fields
         for i, (split, language, fields) in enumerate(rows)
     ]
+    among = {"classification": labels, "multiple_choice": rows[0].get("choices")}.get(family)
     table = schema.table(family, rows)
     path = folder / "planted.parquet"
     schema.write(table, path)
@@ -35,7 +37,7 @@ def planted(folder, family, rows, labels=None):
         role="target",
         family=family,
         metric=METRICS[family],
-        chance=0,
+        chance=1 / len(among) if among else conftest.CHANCE[family],
         labels=labels,
         languages=sorted({row["language"] for row in rows if row["split"] == "test"} - {"en"}),
         splits=schema.counts(table),

@@ -12,7 +12,7 @@ import yaml
 
 from xlscale.acquire.external import inputs
 from xlscale.cards import catalogue, places, schema
-from xlscale.cards.sources import Repository
+from xlscale.cards.sources import Repository, SplitSource
 from xlscale.core.files import MANIFEST, ROOT, XlscaleError, sha256_file
 from xlscale.core.strict import parse, read_yaml
 from xlscale.data import load
@@ -25,6 +25,11 @@ E5 = read_yaml(MANIFEST / "models" / "e5_small_healed.yaml")
 XLM = read_yaml(MANIFEST / "models" / "xlm_r_base.yaml")
 TOPIC = read_yaml(MANIFEST / "data" / "topic.yaml")
 XNLI = read_yaml(MANIFEST / "sources" / "xnli.yaml")
+
+
+SEARCHED = {"family": "retrieval", "metric": "p_at_1", "labels": None}
+CHOSEN = {"family": "multiple_choice", "labels": None}
+PLAIN = {"family": "tagging", "tags": "plain", "metric": "token_accuracy"}
 
 
 def refused(kind, values, message):
@@ -64,13 +69,105 @@ def refused(kind, values, message):
         ({"tags": "plain", "metric": "token_accuracy"}, "tags: expected of family tagging alone, got 'plain'"),
         ({"labels": ["a", "b\nc"]}, r"labels: expected labels without line breaks .*, got 'b\\nc'"),
         ({"labels": ["a", " b"]}, "labels: expected labels without line breaks .*, got ' b'"),
-        ({"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"]}, "labels: expected labels .*, got 'b c'"),
+        (
+            {"family": "tagging", "metric": "span_f1", "labels": ["a", "b c"], "chance": 0.0},
+            "labels: expected labels .*, got 'b c'",
+        ),
         ({"family": "tagging", "tags": "plain", "labels": ["A", "O"]}, "labels: expected labels .*, got 'O'"),
+        ({"labels": []}, "labels: "),
+        ({"title": ""}, "title: "),
+        ({"title": " "}, "title: expected a text that is not empty"),
+        ({"version": 0}, "version: "),
+        ({"splits": {}}, "splits: expected the numbers of rows of a set without a source, got {}"),
+        ({"splits": TOPIC["splits"] | {"train": {}}}, "splits: train: expected a language at least"),
+        ({"splits": TOPIC["splits"] | {"train": {"en": None}}}, "splits: expected the numbers of rows"),
+        ({"splits": TOPIC["splits"] | {"train": {"en": 10**400}}}, r"splits\.train\.en: .*less than or equal"),
+        ({"cost": TOPIC["cost"] | {"tokens": {"train": -1}}}, r"cost\.tokens\.train: "),
+        ({"chance": 0.0}, "chance: expected 0.1 for family classification, got 0.0"),
+        ({"chance": 0.25}, "chance: expected 0.1 for family classification, got 0.25"),
+        (
+            {"family": "multiple_choice", "labels": None, "chance": 0.0},
+            "chance: expected more than 0 to 0.5 for family mult",
+        ),
+        (
+            {"family": "multiple_choice", "labels": None, "chance": 0.6},
+            "chance: expected more than 0 to 0.5 for family mult",
+        ),
+        (SEARCHED | {"chance": 0.0}, "chance: expected more than 0 to 1 for family retrieval, got 0.0"),
+        ({"family": "tagging", "metric": "span_f1"}, "chance: expected 0 for family tagging, got 0.1"),
+        (
+            {"family": "tagging", "tags": "plain", "metric": "token_accuracy", "chance": 0.2},
+            "chance: expected 0 to 0.1",
+        ),
         ({"languages": [*TOPIC["languages"], "mt"]}, "splits: test: expected all of languages, got none for 'mt'"),
     ],
 )
 def test_a_card_of_data_that_means_nothing(changes, message):
     refused(schema.DataCard, TOPIC | changes, message)
+
+
+EUROBERT = read_yaml(MANIFEST / "models" / "eurobert_610m.yaml")
+GEMMA = read_yaml(MANIFEST / "models" / "gemma3_4b.yaml")
+
+
+def architecture(card: dict, **changes) -> dict:
+    return card | {"architecture": card["architecture"] | changes}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (architecture(EUROBERT, config={}), r"architecture\.config: "),
+        (
+            architecture(EUROBERT, config={"num_hidden_layers": 12}, unverified=[]),
+            "rungs: expected at most 12, the layers in .*, got 26",
+        ),
+        (
+            architecture(EUROBERT, config={"hidden_size": {"en": 3}}),
+            "config: hidden_size: expected fields below a name",
+        ),
+        (architecture(GEMMA, config={"text_config": 3}), "config: text_config: expected fields below a name"),
+        (architecture(EUROBERT, unverified=["vocabulary"]), "unverified: expected fields of config, got 'vocabulary'"),
+        (
+            EUROBERT | {"parameters": EUROBERT["parameters"] | {"non_embedding": 10**12}},
+            "non_embedding: expected at most",
+        ),
+        (EUROBERT | {"parameters": EUROBERT["parameters"] | {"published": 10**400}}, r"parameters\.published\."),
+        (EUROBERT | {"prefix": "x" * 201}, "prefix: .*at most 200"),
+        (EUROBERT | {"title": ""}, "title: "),
+        (E5 | {"rungs": [1, 10**400]}, r"rungs\.1: .*less than or equal"),
+        (E5 | {"healed": E5["healed"] | {"seed": -1}}, r"healed\.seed: "),
+        (E5 | {"healed": E5["healed"] | {"batch_size": 0}}, r"healed\.batch_size: "),
+    ],
+)
+def test_a_card_of_a_model_that_means_nothing(values, message):
+    refused(schema.ModelCard, values, message)
+
+
+@pytest.mark.parametrize(
+    ("languages", "place", "message"),
+    [
+        ({"de": "x", "fr": "x"}, {}, "expected each language once, 'x' is there twice"),
+        (
+            ["de", "fr"],
+            {"files": "test.tsv"},
+            "languages: expected files, config or where to hold {language} or {code}",
+        ),
+        (
+            ["de", "fr"],
+            {"where": {"lang": ["de", "fr"]}, "files": "test.tsv"},
+            "languages: expected files, config or where",
+        ),
+    ],
+)
+def test_no_rows_count_as_those_of_two_languages(languages, place, message):
+    refused(schema.DataCard, sourced(languages=languages, **place), message)
+
+
+def test_the_rows_of_two_languages_are_told_apart_by_a_field():
+    place = {"files": "test.tsv", "where": {"lang": "{@language}"}}
+    values = sourced(languages={"de": "deu"}, **place)["source"]["parts"][0]
+    parse(SplitSource, values | {"languages": {"de": "deu", "fr": "fra"}}, "card")
 
 
 @pytest.mark.parametrize("rungs", [[], [0], [-1, 2], [2, 2], [1.0], ["1"], [True], None, 3])
@@ -313,7 +410,8 @@ def parquet(checkout, rows, **changes):
     path = checkout / "bundled" / "mine.parquet"
     bundles.write(table, path)
     fields = {"name": "mine", "builder": None, "packages": [], "file": "bundled/mine.parquet", "cost": None}
-    fields |= {"languages": ["de"], "labels": ["a", "b"], "sha256": sha256_file(path), "splits": bundles.counts(table)}
+    fields |= {"languages": ["de"], "labels": ["a", "b"], "sha256": sha256_file(path), "chance": 0.5}
+    fields |= {"splits": bundles.counts(table)}
     return parse(schema.DataCard, TOPIC | fields | changes, "card")
 
 
@@ -344,7 +442,7 @@ def test_a_bundle_that_is_a_link_to_elsewhere_is_refused(checkout, tmp_path):
 def test_data_in_the_samples_are_text(checkout):
     evil = "<script>alert(1)</script>"
     rows = [row | {"text": f"{evil} {row['item']}", "label": evil} for row in ROWS]
-    card = parquet(checkout, rows, labels=[evil], title=evil)
+    card = parquet(checkout, rows, labels=[evil], chance=1.0, title=evil)
     shown = samples.samples(card, 2).data + samples.provenance([card]).data
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 2 + 2 + 2
 

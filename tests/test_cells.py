@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from xlscale.cards import catalogue
+from xlscale.commands import canary
 from xlscale.core import files
 from xlscale.core.files import NOTEBOOK, XlscaleError
 from xlscale.experiment import cells, results, studies
@@ -24,7 +25,11 @@ from xlscale.metrics import predictions
         ("learning_rat", 1e-4, "learning_rat: Extra inputs"),
         ("learning_rate", "2e-5", "learning_rate: .*got '2e-5'"),
         ("learning_rate", 0.0, "learning_rate: .*greater than 0"),
+        ("learning_rate", 1e-320, "learning_rate: expected at least 1e-12, which float32 does not round to none"),
         ("learning_rate", None, "learning_rate: expected a number"),
+        ("clip", 1e-320, "clip: expected at least 1e-12"),
+        ("clip", 1e300, "clip: .*less than or equal to 1000000000"),
+        ("warmup_steps", 10**400, "warmup_steps: .*less than or equal to 1000000000000"),
         ("epochs", 1.5, "epochs: .*integer"),
         ("epochs", True, "epochs: .*integer"),
         ("layers", 3, r"layers: expected one of \[1, 2, 4, 8, 12\]"),
@@ -297,6 +302,13 @@ def test_what_is_given_stays_and_a_steps_recipe_needs_no_epochs():
         studies.completed(values | {"target": "symbol_group"}, "pilot")
 
 
+def test_a_share_beside_a_number_of_warm_up_steps_would_count_for_nothing(target_values):
+    values = target_values | {"warmup_steps": 3}
+    assert cells.make("target", values).parameters.warmup_steps == 3
+    with pytest.raises(XlscaleError, match=r"^parameters: warmup: expected nothing beside warmup_steps, got 0\.2"):
+        cells.make("target", values | {"warmup": 0.2})
+
+
 def test_all_that_is_missing_is_named_at_once(target_values):
     values = target_values | {"epochs": None, "learning_rate": None}
     with pytest.raises(XlscaleError, match="^parameters: epochs, learning_rate: expected a number, got nothing$"):
@@ -328,6 +340,33 @@ def test_data_sets_of_a_study_of_ones_own_are_not_the_papers(own_study):
     assert "squad" in studies.data_sets(own_study)
     assert studies.data_sets() == sorted({*studies.data_sets(own_study)} - ({"squad"} - {*studies.data_sets()}))
     assert own_study not in [study.name for study in studies.published()]
+
+
+BROKEN = {"empty": "", "tab": "name:\t[", "field": "name: aa\n", "bytes": b"\xff\xfe", "card": None}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_study_stops_only_who_asks_for_it(kind, tmp_path, monkeypatch):
+    text = (files.STUDIES / "smoke.yaml").read_text(encoding="utf-8")
+    unknown = text.replace("name: smoke", "name: aa").replace("published: true\n", "").replace("topic", "no_such_card")
+    content = BROKEN[kind] if BROKEN[kind] is not None else unknown
+    (tmp_path / "aa.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "._smoke.yaml").write_bytes(b"\0\5\x16\7")  # as some systems leave beside a file
+    (tmp_path / "smoke.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    assert studies.names() == ["aa", "smoke"]
+    cells_ = studies.load("smoke").cells()
+    assert studies.find(cells_[-1].id) == cells_[-1]
+    assert studies.holding(cells_[0].id) == {cell.id for cell in cells_}
+    assert canary.stated(None) == canary.stated("smoke") != []
+    with pytest.raises(XlscaleError, match="studies/aa.yaml|aa.yaml: ") as asked:
+        studies.load("aa").cells()
+    assert "\n" not in str(asked.value)
+    with pytest.raises(XlscaleError) as caught:
+        studies.find("target-x")
+    said, why = str(caught.value).splitlines()
+    assert said == "ID=target-x: expected the id of a cell of one of the studies aa, smoke"
+    assert why.startswith(f"not read: {str(asked.value)[:60]}")
 
 
 def test_the_tolerance_of_a_cell_is_that_of_the_study_that_holds_it():

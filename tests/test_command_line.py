@@ -67,6 +67,13 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
     assert line in done.stderr
 
 
+def test_an_empty_name_of_a_study_is_none_and_told_before_any_work():
+    """As `make paper STUDY=` hands it over: the check of the record alone would take a quarter of a minute."""
+    done = _run("-m", "xlscale", "step", "check", "--study", "")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("xlscale: unknown study '': expected one of ")
+
+
 VARIABLES = re.search(r"^VARIABLES := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
 
 
@@ -157,7 +164,7 @@ def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, 
     for value in HOSTILE[first % 3 :: 3]:
         others = [one for one in needed if not one.startswith(f"{variable}=")]
         assert argument.format(value) in told(target, *others, f"{variable}={value}")
-    assert argument.format(HOSTILE[2]) in told(target, *others, **{variable: HOSTILE[2]})
+    assert argument.format(HOSTILE[2]) in told("-e", target, *others, **{variable: HOSTILE[2]})
 
 
 def test_cards_are_words_and_no_patterns(told):
@@ -189,7 +196,26 @@ def test_make_says_which_variable_is_missing():
 def test_the_canary_is_of_all_studies_unless_one_is_named():
     assert "--study" not in _make("-n", "canary")
     assert "--study=" in _make("-n", "canary", "STUDY=pilot")
-    assert "--study=" in _make("-n", "canary", STUDY="pilot")
+    assert "--study=" not in _make("-n", "canary", STUDY="pilot")
+
+
+@pytest.mark.parametrize(("target", "variable", "argument"), REACHES)
+def test_what_the_environment_has_of_that_name_is_told_and_does_not_count(told, target, variable, argument):
+    """Shells have N, SEED or OUT for other things; whoever wants them to count says -e, as of any makefile."""
+    needed, mine = (
+        {name: f"{name}=x" for name in ("PREDICTIONS", "LABELS", "OUT", "ID", "FILE")},
+        {variable: "of a shell"},
+    )
+    assert argument.format("of a shell") not in told(target, *needed.values(), **mine)
+    needed.pop(variable, None)
+    assert argument.format("of a shell") in told("-e", target, *needed.values(), **mine)
+
+
+def test_a_variable_of_the_environment_is_told_once():
+    said = _make("-n", "plan", STUDY="$(error x)", N="`touch y`", SEED="1")
+    assert said.count("STUDY N SEED: ignored in the environment, expected on the command line") == 1
+    assert "ignored" not in _make("-n", "-e", "plan", STUDY="x")
+    assert "ignored" not in _make("-n", "plan", MAKELEVEL="1", STUDY="x")  # which the make above has exported
 
 
 def test_make_help_lists_every_target():

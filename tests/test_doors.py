@@ -102,6 +102,18 @@ def test_a_file_is_read_only_if_it_is_one_and_no_longer_than_it_may_be(tmp_path)
     assert files.read_bytes(Path("/proc/self/status")).startswith(b"Name:")
 
 
+def test_what_looks_like_a_plain_file_is_not_waited_for(tmp_path, monkeypatch):
+    """As some of /proc do, and a pipe that took a file's place after it was looked at."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files.stat, "S_ISREG", lambda mode: True)
+    assert files.read_bytes(tmp_path / "pipe") == b""
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)  # there will be more, some day
+    try:
+        assert files.read_bytes(tmp_path / "pipe") == b""
+    finally:
+        os.close(writer)
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])
 def test_what_is_no_plain_file_is_not_written_over(tmp_path, kind):
     path, other = tmp_path / "out.json", tmp_path / "other"

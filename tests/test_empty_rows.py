@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import CHANCE
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -69,7 +70,7 @@ def card_of(family: str, **changes) -> schema.DataCard:
         "role": "target",
         "family": family,
         "metric": schema.TOKENS if changes.get("tags") == "plain" else schema.METRICS[family],
-        "chance": 0.0,
+        "chance": CHANCE[family],
         "labels": {"tagging": ["LOC"], "classification": ["yes", "no"]}.get(family),
         "languages": ["de"],
         "splits": {"test": {"de": 3}},
@@ -87,8 +88,8 @@ def converted(tmp_path, monkeypatch):
     def rows(family: str, records: list[dict], columns: dict | None = None, **changes) -> pa.Table:
         text = "".join(json.dumps(one) + "\n" for one in records)
         (tmp_path / "mine.jsonl").write_text(text, encoding="utf-8")
-        names = columns or {name: name for name in WHOLE[family]}
-        names = {name: {"constant": []} if name == "relevant" else spec for name, spec in names.items()}
+        usual = {name: {"constant": []} if name == "relevant" else name for name in WHOLE[family]}
+        names = columns or usual
         part = {
             "split": "test",
             "languages": ["de"],
@@ -122,6 +123,43 @@ def loaded(tmp_path):
 @pytest.mark.parametrize("family", [family for family in WHOLE if family != "retrieval"])
 def test_whole_rows_are_taken(converted, loaded, family):
     assert len(converted(family, [WHOLE[family]] * 3)) == len(loaded(family, [WHOLE[family]] * 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("family", "item"), [("mining", "a\tb"), ("mining", "a\nb"), ("ranking", "a b"), ("span_qa", "\0")]
+)
+def test_an_item_is_an_id_that_files_hold(converted, family, item):
+    """Predictions are written one in a line, with tabs between, those of a ranking with spaces between."""
+    records = [WHOLE[family] | {"id": one} for one in ("a", item)]
+    columns = {name: name for name in [*WHOLE[family]]} | {"item": "id"}
+    with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 2: item: expected an id without control characters"):
+        converted(family, records, columns)
+    assert len(converted(family, [WHOLE[family] | {"id": one} for one in ("a", "b-é猫#1")], columns)) == 2
+
+
+@pytest.mark.parametrize("relevant", ["Q12", 3, {"a": 1}])
+def test_what_is_relevant_is_a_list_and_no_text_of_which_each_character_counts(converted, relevant):
+    columns = {name: name for name in WHOLE["ranking"]}
+    with pytest.raises(XlscaleError, match=r"mine\.jsonl, record 1: relevant: expected a list, got "):
+        converted("ranking", [WHOLE["ranking"] | {"relevant": relevant}], columns)
+    assert converted("ranking", [WHOLE["ranking"] | {"relevant": ["Q12"]}], columns)["relevant"].to_pylist() == [
+        ["Q12"]
+    ]
+
+
+def test_chance_is_that_of_the_choices_that_rows_have(converted, loaded):
+    """With two, two and four choices a guess is right in 5 of 12 rows."""
+    two, four = WHOLE["multiple_choice"], WHOLE["multiple_choice"] | {"choices": ["sat", "ran", "fell", "slept"]}
+    for make in (converted, loaded):
+        assert len(make("multiple_choice", [two, four, two], chance=5 / 12)) == 3
+        for records, chance, expected in (
+            ([two, two, four], 0.5, 0.4167),
+            ([four] * 3, 0.5, 0.25),
+            ([two] * 3, 0.3, 0.5),
+        ):
+            message = f"card mine: chance: expected {expected}, that of one of a row's choices on average, got {chance}"
+            with pytest.raises(XlscaleError, match=f"^{message}$"):
+                make("multiple_choice", records, chance=chance)
 
 
 @pytest.mark.parametrize(("family", "change"), BROKEN, ids=lambda value: ascii(value))
@@ -242,7 +280,7 @@ def test_a_query_that_no_candidate_answers_is_refused_before_anything_is_trained
 
 def test_a_ranking_s_second_text_is_that_of_pairs(converted):
     others = [{"text": "a cat", "role": role, "second": None} for role in ("query", "candidate")]
-    names = {name: name for name in WHOLE["ranking"]} | {"relevant": ["x"], "group": {"constant": "x"}}
+    names = {name: name for name in WHOLE["ranking"]} | {"relevant": {"constant": ["x"]}, "group": {"constant": "x"}}
     assert len(converted("ranking", [*others, WHOLE["ranking"]], names)) == 3
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write
+from conftest import CHANCE, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -413,6 +413,7 @@ def test_records_of_every_family(tmp_path, monkeypatch, data):
     family = data.draw(st.sampled_from(sorted(columns)))
     value = card_of("sources", "mnli") | {"family": family, "labels": ["X", "no", "yes"], "name": "fuzzed"}
     value |= {"splits": {"train": {"en": None}}, "metric": schema.METRICS[family]}
+    value |= {"chance": 1 / 3 if family == "classification" else CHANCE[family]}
     place = {"origin": "here", "files": "a.jsonl", "reader": "jsonl"}
     value["source"] = {
         "origins": {"here": {"kind": "folder", "variable": "XLSCALE_GIVEN", "schema_read": "here"}},

@@ -430,3 +430,19 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(card, own, tmp_path):
     (own / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(XlscaleError, match=r"tokenizer\.json': expected the path of a file below "):
         ladder.tokenizer(card)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mpt", "xglm", "gpt2", "bert", "roberta", "deberta-v2"])
+def test_how_a_model_attends_is_seen_where_its_class_does_not_tell(kind):
+    """A decoder's card that says nothing is that of an encoder: a mean over states of which the first saw nothing."""
+    sizes = {"vocab_size": 20, "hidden_size": 16, "d_model": 16, "num_hidden_layers": 2, "num_layers": 2, "n_layers": 2}
+    sizes |= {"num_attention_heads": 2, "attention_heads": 2, "n_heads": 2, "ffn_dim": 16, "intermediate_size": 16}
+    torch.manual_seed(1)
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **sizes), attn_implementation="eager").eval()
+    causal = kind in ("bloom", "mpt", "xglm", "gpt2")
+    card, words = catalogue.model_card("xlm_r_base"), ["bidirectional", "causal"]
+    hf._check_attention(model, card.model_copy(update={"attention": words[causal]}))
+    with pytest.raises(
+        XlscaleError, match=rf"attention: expected {words[causal]}, as that of .*, got {words[not causal]}$"
+    ):
+        hf._check_attention(model, card.model_copy(update={"attention": words[not causal]}))

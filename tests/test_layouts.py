@@ -125,15 +125,19 @@ def test_the_command_that_a_message_advises_gets_a_model(layout, tmp_path, monke
     assert ladder.load(card, 1) is not None
 
 
-def test_a_model_s_own_configuration_is_what_its_card_says(layout):
+@pytest.mark.parametrize(
+    ("field", "stated", "found"),
+    [("num_attention_heads", 4, 2), ("num_hidden_layers", 3, 2), ("model_type", "qwen2", "gemma3")],
+)
+def test_a_model_s_own_configuration_is_what_its_card_says(layout, field, stated, found):
     numbers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    stated = {"model_type": "gemma3", "config": {"text_config": numbers, "vision_config": {"hidden_size": 9}}}
-    assert layout(SEEING, architecture=stated | {"read": "tests"})
-    stated["config"]["text_config"] = numbers | {"num_attention_heads": 4}
+    values = {"model_type": "gemma3", "config": {"text_config": numbers, "vision_config": {"hidden_size": 9}}}
+    assert layout(SEEING, architecture=values | {"read": "tests"})
+    (values if field == "model_type" else values["config"]["text_config"])[field] = stated
     catalogue.lock_path("gemma_3").unlink()
     catalogue.clear_caches()
     with pytest.raises(
-        XlscaleError, match=r"config\.json: num_attention_heads: expected 4 as in the model's card, got 2"
+        XlscaleError, match=rf"config\.json: {field}: expected {stated} as in the model's card, got {found}"
     ):
-        layout(SEEING, architecture=stated | {"read": "tests"})
+        layout(SEEING, architecture=values | {"read": "tests"})
     assert catalogue.lock("gemma_3") is None  # known before weights are downloaded

@@ -407,6 +407,29 @@ def test_what_was_changed_in_a_run_is_left_out_and_lines_are_few(small, tmp_path
     assert lines[0] == f"left out: {chosen[0].id}: result.json is not as the cell left it"
 
 
+def test_complete_cells_are_taken_beside_broken_ones(small, tmp_path):
+    """Whatever is wrong with one cell of many: it is named, and no other one is lost."""
+    runs, results = tmp_path / "runs", [r for r in RECORDED.values() if r.status == "complete"][:8]
+    chosen = [run_folder(runs, result) for result in results]
+    one, other, third, fourth = (runs / cell.id for cell in chosen[:4])
+    (one / "result.json").write_text("{")
+    (other / "result.json").write_bytes((runs / chosen[7].id / "result.json").read_bytes())
+    files.write_json(third / "result.json", files.read_json(third / "result.json") | {"value": 0.5})
+    (fourth / "predictions.parquet").write_bytes(b"PAR1")
+    for folder in (one, other, third, fourth):
+        seal(folder / "result.json")
+        seal(folder / "predictions.parquet")
+    before = store.results(small)
+    with pytest.raises(XlscaleError) as caught:
+        store.add(chosen, small, runs)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[:2] for line in lines[:-1]] == [["left out", cell.id] for cell in chosen[:4]]
+    new = [cell.id for cell in chosen[4:] if cell.id not in before]
+    assert new and lines[-1].startswith(f"(others: {len(new)} were new or changed in ")
+    assert store.results(small).keys() == before.keys() | {*new}
+    assert set(store.check(small).values()) == {"ok"}
+
+
 # Each begins with what is imported before six processes are forked.
 ADD = """
 from xlscale.core import files

@@ -38,18 +38,18 @@ def _load(schema: type[Schema], folder: str, name: str) -> Schema:
         card = parse(schema, values, relative(path))
     if card.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {card.name!r}")
-    if isinstance(card, DataCard) and (card.source is not None) != (folder == SOURCES):
-        raise XlscaleError(f"{relative(path)}: source: expected in all cards of {SOURCES}/, and in no card of data/")
     if isinstance(card, DataCard):
-        _check_named(card, relative(path))
-    builder = getattr(card, "builder", None)
-    if builder and BUILDERS.is_dir() and not (BUILDERS / f"{builder}.py").is_file():
-        raise XlscaleError(f"{relative(path)}: builder: expected a module of {relative(BUILDERS)}, got {builder!r}")
+        _check_data(card, folder, relative(path))
     return card
 
 
-def _check_named(card: DataCard, where: str) -> None:
-    """Raise XlscaleError where a card names a data set that there is not: of what overlaps, nobody would be told."""
+def _check_data(card: DataCard, folder: str, where: str) -> None:
+    """Raise XlscaleError where a card lies in another folder than such cards do, or names a builder or a data set that
+    there is not: of what overlaps, nobody would be told."""
+    if (card.source is not None) != (folder == SOURCES):
+        raise XlscaleError(f"{where}: source: expected in all cards of {SOURCES}/, and in no card of data/")
+    if card.builder and BUILDERS.is_dir() and not (BUILDERS / f"{card.builder}.py").is_file():
+        raise XlscaleError(f"{where}: builder: expected a module of {relative(BUILDERS)}, got {card.builder!r}")
     known = {*names("data"), *names(SOURCES)}
     named = {"overlaps_targets": card.overlaps_targets, "translates": [card.translates] if card.translates else []}
     for field, values in named.items():
@@ -122,7 +122,7 @@ def clear_caches() -> None:
 
 def names(folder: Literal["data", "models", "sources"]) -> list[str]:
     """Names of all cards of a kind, sorted: "data" is in this repository or built from packages, "sources" is not."""
-    return sorted(path.stem for path in (MANIFEST / folder).glob("*.yaml"))
+    return sorted(path.stem for path in (MANIFEST / folder).glob("[!.]*.yaml"))
 
 
 def locked(name: str) -> Lock:

@@ -6,14 +6,13 @@ a data set of an existing family means adding a card and a file, no code.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, Languages
-from xlscale.cards.sources import Reference, Repository, Rows, Source, Split
+from xlscale.cards.sources import Package, Reference, Repository, Rows, Source, Split
 from xlscale.core.files import CACHE, MANIFEST, below
 from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
@@ -21,7 +20,7 @@ from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 Reader = Literal[*PARTS["reader"]]
 Family = Literal[*PARTS["task"], "text"]  # the last: data without a task
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
-Layers = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=10_000)]
 Numbers = int | float | bool
 # family -> what the columns of a source give, see ``data.schema``: the needed ones, and others. ``item`` and ``group``
 # may be given too.
@@ -48,20 +47,10 @@ METRICS: dict[str, Metric] = {
     "tagging": "span_f1",
 }
 TOKENS: Metric = "token_accuracy"
+LEAST, NEAR = 1e-9, 0.02  # a level of chance that is more than none; what may be rounded of one, as a share of it
 # Fields that one family alone reads.
 OF_ONE = {"tags": "tagging", "normalisation": "span_qa", "unanswerable": "span_qa"}
 SHUFFLED = {"right": "answer", "wrong": "choices"}  # of multiple choice: dealt by ``acquire.external.convert``
-# What a client takes for a package of its registry: no path, no address, no option.
-PACKAGES = {
-    "pip": r"[A-Za-z0-9][A-Za-z0-9._-]*",
-    "npm": r"(@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*",
-    "apt": r"[a-z0-9][a-z0-9+.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*",  # with slashes: an index of a release
-}
-VERSIONS = {
-    "pip": r"[0-9A-Za-z][0-9A-Za-z.!+_-]*",
-    "npm": r"[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]*)?",
-    "apt": r"[0-9A-Za-z][0-9A-Za-z.+~:-]*",
-}
 
 
 LABEL = "labels without line breaks and spaces around, tags without any, and no plain tag 'O', which stands for none"
@@ -82,29 +71,11 @@ def located(root: Path, file: str) -> Path:
     return Path(file) if Path(file).is_absolute() else below(root, file)  # absolute: never what a card says, see Below
 
 
-class Package(Strict):
-    """A pinned package that files were read from."""
-
-    client: Literal["pip", "npm", "apt"]
-    name: str
-    version: str
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+~%-]*$")]
-    sha256: Sha256
-    licence: str
-
-    @model_validator(mode="after")
-    def _of_the_registry(self) -> Package:
-        for field, known in (("name", PACKAGES), ("version", VERSIONS)):
-            if not re.fullmatch(known[self.client], getattr(self, field), re.ASCII):
-                raise ValueError(f"{field}: expected that of a package of {self.client}'s registry")
-        return self
-
-
 class HealedRung(Strict):
     """How a cut rung was distilled to the whole model, and what has to be added to it: see ``training.healing``."""
 
-    epochs: int
-    learning_rate: float
+    epochs: Rows
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
     file: Below  # relative to data_manifest/
     sha256: Sha256
 
@@ -118,9 +89,9 @@ class Healing(Strict):
     """The recipe by which the rungs of a ladder were distilled to the whole model."""
 
     text: Name  # card of the unlabelled text
-    batch_size: int
-    max_length: int
-    seed: int
+    batch_size: Rows
+    max_length: Rows
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     rungs: dict[int, HealedRung]
 
 
@@ -131,9 +102,18 @@ class Architecture(Strict):
     """
 
     model_type: str
-    config: dict[str, Numbers | dict[str, Numbers]]
+    config: Annotated[dict[str, Numbers | dict[str, Numbers]], Field(min_length=1)]
     read: Text  # where
     unverified: Annotated[list[str], Distinct] = []
+
+    @model_validator(mode="after")
+    def _known(self) -> Architecture:
+        for name, value in self.config.items():
+            if name.endswith("_config") != isinstance(value, dict):
+                raise ValueError(f"config: {name}: expected fields below a name that ends in _config, else a number")
+        if unknown := {*self.unverified} - {*self.config, *self.reads}:
+            raise ValueError(f"unverified: expected fields of config, got {min(unknown)!r}")
+        return self
 
     @property
     def reads(self) -> dict[str, Numbers]:
@@ -150,6 +130,12 @@ class Parameters(Strict):
     trained: Rows
     non_embedding: Rows
 
+    @model_validator(mode="after")
+    def _part(self) -> Parameters:
+        if self.non_embedding > self.trained:
+            raise ValueError(f"non_embedding: expected at most {self.trained}, those trained, got {self.non_embedding}")
+        return self
+
     def agrees(self, counted: int) -> bool:
         """Whether a number of parameters is the published one, in all digits that were published."""
         if isinstance(self.published, int):
@@ -162,7 +148,7 @@ class ModelCard(Strict):
     """A public pretrained model and the ladder of rungs that is cut from it."""
 
     name: Name
-    title: str
+    title: Text
     reader: Reader  # turns the weights into a config, tensors and a tokenizer
     package: Package | None = None
     member: str | None = None  # path of the weights inside the package
@@ -170,7 +156,7 @@ class ModelCard(Strict):
     source: Repository | None = None  # a folder in the transformers layout, instead of a package
     rungs: Annotated[list[Layers], Field(min_length=1), Distinct]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
-    prefix: str  # what the model expects before a text
+    prefix: Annotated[str, Field(max_length=200)]  # what the model expects before a text, which has to leave it room
     separator: str | None = None  # special token between two texts; None: what the tokenizer itself puts there
     end: str | None = None  # special token that closes every input; None: what the tokenizer itself puts there
     # Whether a token's state follows from all tokens or from those before it, and what stands for a text, the mean of
@@ -197,6 +183,9 @@ class ModelCard(Strict):
             raise ValueError("end: expected the token that closes an input, where attention is causal, got None")
         if self.healed and (unknown := self.healed.rungs.keys() - {*self.rungs}):
             raise ValueError(f"healed: rungs: expected some of {self.rungs}, got {min(unknown)}")
+        most = self.architecture.reads.get("num_hidden_layers") if self.architecture else None
+        if most is not None and max(self.rungs) > most:
+            raise ValueError(f"rungs: expected at most {most}, the layers in architecture, got {max(self.rungs)}")
         return self
 
     def healed_rung(self, layers: int) -> HealedRung | None:
@@ -211,8 +200,8 @@ class Cost(Strict):
     model: Name
     layers: Layers
     max_length: Rows  # tokens of an input, at most
-    tokens: dict[Split, int]
-    tflop: dict[Split, float]
+    tokens: dict[Split, Rows]
+    tflop: dict[Split, Annotated[float, Field(gt=0)]]
 
 
 class DataCard(Strict):
@@ -223,20 +212,21 @@ class DataCard(Strict):
     """
 
     name: Name
-    title: str
-    version: int
+    title: Text
+    version: Rows
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
     family: Family
     type: Literal["general", "domain"] | None = None  # of intermediate data
     metric: Metric | None = None  # of tasks
     chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
     # Classification: the classes, in the order of their ids; tagging: types of spans.
-    labels: Annotated[list[Text], Distinct] | None = None
+    labels: Annotated[list[Text], Field(min_length=1), Distinct] | None = None
     tags: Literal["bio", "plain"] = "bio"  # tagging: spans of types, or a label per word
     normalisation: Literal["squad", "mlqa"] = "squad"  # span_qa: of answers, in exact match and F1
     unanswerable: bool = False  # span_qa: some questions have no answer in their context
     languages: Languages  # of the test split, English left out for zero-shot targets
-    splits: dict[Split, dict[Language, Rows | None]]  # split -> language -> rows; None: nobody has read how many
+    # split -> language -> rows; None: nobody has read how many
+    splits: dict[Split, dict[Language, Rows | None]]
     file: Below | None = None  # relative to data_manifest/, or to data/ in the cache where it is not bundled
     bundled: bool = True  # False: built on this machine from the packages, see ``acquire.datasets``
     sha256: Sha256 | None = None
@@ -293,12 +283,26 @@ class DataCard(Strict):
             raise ValueError(
                 f"languages: expected those of the test split for a target, none else, got {self.languages}"
             )
+        if not self.source and (not self.splits or any(None in rows.values() for rows in self.splits.values())):
+            raise ValueError(f"splits: expected the numbers of rows of a set without a source, got {self.splits}")
         # Of a set that is yet to be built, nobody knows the splits.
         if self.splits and (self.role == "target") != ("test" in self.splits):
             raise ValueError(f"splits: expected test for a target, and for nothing else, got {', '.join(self.splits)}")
+        self._check_chance()
         self._check_languages()
         self._check_columns()
         return self
+
+    def _check_chance(self) -> None:
+        """Raise ValueError where chance is not what guessing gives; answers, spans and pairs are not found by it."""
+        share = 1 / len(self.labels) if self.labels else 0.5
+        guessed = {"classification": (share if self.labels else LEAST, share), "multiple_choice": (LEAST, 0.5)}
+        guessed |= dict.fromkeys(("retrieval", "lexicon"), (LEAST, 1.0))
+        guessed |= {"tagging": (0.0, share if self.tags == "plain" else 0.0)}
+        low, high = guessed.get(self.family, (0.0, 0.0))
+        if self.task and not low * (1 - NEAR) <= self.chance <= high * (1 + NEAR):
+            expected = f"{high:.4g}" if low == high else f"{'more than ' * bool(low)}0 to {high:.4g}"
+            raise ValueError(f"chance: expected {expected} for family {self.family}, got {self.chance}")
 
     def _check_languages(self) -> None:
         """Raise ValueError where the test split lacks a language, or splits and languages are not those that the parts
@@ -314,6 +318,8 @@ class DataCard(Strict):
                 raise ValueError(
                     f"splits: {split}: expected the languages of the source's parts, {min(here ^ there)!r} is not"
                 )
+        if empty := [split for split, rows in self.splits.items() if not rows]:
+            raise ValueError(f"splits: {empty[0]}: expected a language at least")
 
     def _check_columns(self) -> None:
         """Raise ValueError where the columns of a source are not those of the family."""

@@ -7,6 +7,7 @@ language or a split stands in the card, as data; what a family calls it stands i
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -17,10 +18,40 @@ from xlscale.core.strict import SHORT, Below, Distinct, Name, Sha256, Strict, Te
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Split = Literal["train", "dev", "test"]
 Value = str | int | float | bool | None
-Rows = Annotated[int, Field(ge=1)]
+Rows = Annotated[int, Field(ge=1, le=10**15)]
 # Of ``acquire.external.columns``, with what each goes together.
 SHAPES = [{"of", "map"}, {"join"}, {"sentence", "of"}, {"constant"}]
 OPERATIONS = set().union(*SHAPES)
+
+# What a client takes for a package of its registry: no path, no address, no option.
+PACKAGES = {
+    "pip": r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    "npm": r"(@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*",
+    "apt": r"[a-z0-9][a-z0-9+.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*",  # with slashes: an index of a release
+}
+VERSIONS = {
+    "pip": r"[0-9A-Za-z][0-9A-Za-z.!+_-]*",
+    "npm": r"[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]*)?",
+    "apt": r"[0-9A-Za-z][0-9A-Za-z.+~:-]*",
+}
+
+
+class Package(Strict):
+    """A pinned package that files were read from."""
+
+    client: Literal["pip", "npm", "apt"]
+    name: str
+    version: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+~%-]*$")]
+    sha256: Sha256
+    licence: str
+
+    @model_validator(mode="after")
+    def _of_the_registry(self) -> Package:
+        for field, known in (("name", PACKAGES), ("version", VERSIONS)):
+            if not re.fullmatch(known[self.client], getattr(self, field), re.ASCII):
+                raise ValueError(f"{field}: expected that of a package of {self.client}'s registry")
+        return self
 
 
 class Repository(Strict):
@@ -38,7 +69,7 @@ class Repository(Strict):
     revision: Revision | None = None
     status: Literal["verified", "unverified"] = "unverified"
     variable: Annotated[str, Field(pattern=r"^XLSCALE_[A-Z]+$")] | None = None
-    schema_read: str
+    schema_read: str = ""
     how: str = ""  # to come by the folder
     compared: str = ""  # of what is verified: when, and what with what
 
@@ -116,6 +147,12 @@ class SplitSource(Strict):
         fixed = [self.language] if self.language and "{" not in self.language else []
         for code in [*once([*self.languages]), *fixed]:
             checked(code)
+        # Otherwise the same rows count as several languages.
+        once([*self.named().values()])
+        for place in self.places if len(self.languages) > 1 else ():
+            told = [place.files, place.config, place.labels, *place.where.values()]
+            if not any(isinstance(one, str) and "{" in one for one in told):
+                raise ValueError("languages: expected files, config or where to hold {language} or {code}")
         return self
 
     def named(self) -> dict[str, str]:

@@ -29,9 +29,9 @@ class Variant(Strict):
 
     name: Name
     variant_of: Name
-    title: str
+    title: Text
     differs: Text  # from the original, in a sentence or two, for whoever compares scores
-    version: int = 1
+    version: Rows = 1
     languages: Languages
     splits: dict[Split, dict[Language, Rows | None]]
     stages: Annotated[list[Name], Distinct] | None = None  # None: the original's

@@ -50,8 +50,8 @@ def run(study: str | None, jobs: int, against: str | None = None) -> bool:
 
 
 def stated(study: str | None) -> list[Cell]:
-    """The canary cells of a study, or of all."""
-    plans = [studies.load(name) for name in ([study] if study else studies.names())]
+    """The canary cells of a study, or of all whose record is the published one."""
+    plans = [studies.load(study)] if study else studies.published()
     return [cell for plan in plans if plan.canary for cell in plan.matching(plan.canary)]
 
 

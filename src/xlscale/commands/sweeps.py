@@ -26,7 +26,8 @@ def sweep(study: str, jobs: int) -> None:
 
 
 def record(study: str, jobs: int) -> None:
-    """Run a study and take all its complete cells into the record, also when some crash or the run is interrupted."""
+    """Run a study and take all its complete cells into the record, also when some crash or the run is interrupted.
+    Raises XlscaleError for those that crash or are broken."""
     try:
         sweep(study, jobs)
     finally:

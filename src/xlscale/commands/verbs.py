@@ -256,7 +256,7 @@ def _texts(does: str, example: str) -> dict[str, Any]:
 
 
 def _call(verb: Verb, **options: Any) -> bool:
-    if options.get("study"):
+    if options.get("study") is not None:
         _go_to(options["study"])
     if JOBS in verb.options and options["jobs"] is None:
         options["jobs"] = _default_jobs()

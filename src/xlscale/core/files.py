@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -193,15 +193,21 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise XlscaleError(f"{relative(path)}: expected a plain file")
-        with open(path, "rb") as file:
-            content = file.read(min(about.st_size, limit) + 1)
+        with open(path, "rb", opener=_at_once) as file:
+            content = file.read(min(about.st_size, limit) + 1) or b""  # None where it is to be waited for
             if len(content) > about.st_size:  # it grows, or states no size, as files of /proc do
-                content += file.read(limit + 1 - len(content))
+                content += file.read(limit + 1 - len(content)) or b""
     except FileNotFoundError:
         raise XlscaleError(f"{relative(path)}: not found") from None
     except OSError as error:
         raise XlscaleError(f"{relative(path)}: could not be read ({error.strerror or error})") from None
     return within(content, limit, path)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file that is not waited for: some of /proc look plain and never end, and what was plain may be a pipe by
+    now."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def within(content: bytes, limit: int, path: Path) -> bytes:
@@ -237,18 +243,31 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken, has a key twice, or NaN."""
     text = read_text(Path(path))
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise XlscaleError(f"{relative(path)}: not valid JSON ({error})") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class Repeated(ValueError):
+    """A ``key`` is twice in an object: of two values one would count without a word."""
+
+    def __init__(self, key: str):
+        super().__init__(f"key {key!r}: expected once")
+        self.key = key
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for ``object_pairs_hook``. Raises Repeated naming a key that it has twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"key {twice!r}: expected once")
+        raise Repeated(twice(name for name, _ in pairs))
     return found
+
+
+def twice(values: Iterable[str]) -> str:
+    """The first value that was there before. Raises StopIteration where there is none."""
+    seen: set[str] = set()
+    return next(value for value in values if value in seen or seen.add(value))
 
 
 def _no_number(text: str) -> None:

@@ -41,6 +41,12 @@ def _shown(text: str) -> str:
     return text
 
 
+def _visible(text: str) -> str:
+    if not _shown(text).strip():
+        raise ValueError("expected a text that is not empty")
+    return text
+
+
 def _below(name: str) -> str:
     _shown(name)
     if not inside(name):
@@ -56,7 +62,7 @@ def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-Text = Annotated[str, Field(min_length=1), AfterValidator(_shown)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_visible)]
 Below = Annotated[str, AfterValidator(_below)]  # a path in a folder; ``files.below`` opens it
 Distinct = AfterValidator(_distinct)  # of a list: no value twice
 

@@ -57,6 +57,8 @@ def table(card: DataCard) -> pa.Table:
         _check_answers(card, rows, where)
     elif card.family == "multiple_choice":
         _check_choices(rows, where)
+        if fault := schema.other_chance(card.chance, rows):
+            raise XlscaleError(f"card {card.name}: {fault}")
     elif card.labels and (unknown := set(rows["label"].to_pylist()) - set(card.labels)):
         raise XlscaleError(f"{where}: label: expected one of {', '.join(card.labels)}, got {min(unknown, key=str)!r}")
     return rows
@@ -105,8 +107,7 @@ def _check_tags(card: DataCard, rows: pa.Table, where: str) -> None:
     """Tokens that stand in the text one after another, each with a tag: one of the card's where they are plain, else O,
     B- or I- with one of the card's types, I- only within a span of its type."""
     plain = card.tags == "plain"
-    spans = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
-    known = {*card.labels} if plain else spans
+    known = {*(card.labels if plain else words.bio(card.labels))}
     columns = (rows[name].to_pylist() for name in ("item", "text", "tokens", "tags"))
     for item, text, tokens, tags in zip(*columns, strict=True):
         try:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from xlscale.cards.schema import NEAR
 from xlscale.core.files import XlscaleError, atomic, one_line, relative
 
 SPLITS = ("train", "dev", "test")
@@ -54,6 +55,10 @@ COLUMNS: dict[str, pa.Schema] = {
     "text": pa.schema([*_COMMON, ("register", pa.string()), ("text", pa.string())]),
 }
 TEXT = dict.fromkeys(COLUMNS, "text") | {"span_qa": "context"}  # the column that is measured and compared
+# Family -> the column with a row's class or classes, and the one that tells what is right; of ranking and mining it is
+# not one column.
+LABELS = {"classification": "label", "multiple_choice": "answer", "tagging": "tags"}
+GOLD = LABELS | {"lexicon": "source", "retrieval": "group", "span_qa": "answers"}
 # The English text that a row translates, where the bundle holds no English row of the same group.
 ORIGINAL = pa.field("original", pa.string())
 # Columns that a set may have besides: the second text of a pair (classification); the pool whose English rows are a
@@ -64,6 +69,8 @@ OPTIONAL = {"classification": [pa.field("second", pa.string())], "retrieval": [p
 READ = {"text", "second", "source", "question", "context", "choices", "answers"}
 VISIBLE = r"[^\s\pZ\pC]"
 LISTS = {"choices", "tokens", "tags"}  # that are never empty
+# An item as files hold it, one in a line or with tabs between, those of a ranking with spaces between.
+IDENTIFIER, RANKED = r"^[^\x00-\x1f\x7f]+$", r"^[^\s\x00-\x1f\x7f]+$"
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -116,6 +123,9 @@ def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
         if pa.types.is_string(values.type):
             # The text of a tagging set is its tokens.
             pattern = VISIBLE if name in READ and family != "tagging" else "(?s)."
+            if name == "item":
+                pattern = RANKED if family == "ranking" else IDENTIFIER
+                expected = "an id without control characters" + (" and spaces" if family == "ranking" else "")
             values = pc.if_else(pc.match_substring_regex(values, pattern), values, None)
         for row in np.concatenate([lacking, owner[np.flatnonzero(pc.is_null(values))]])[:1]:
             got = repr(rows[name][row].as_py())
@@ -147,6 +157,15 @@ def unanswered(family: str, rows: pa.Table) -> tuple[int, str] | None:
         if asks and (place, group) not in known:
             return row, f"group: expected {expected}, got {group[:60]!r}"
     return None
+
+
+def other_chance(stated: float, rows: pa.Table) -> str | None:
+    """What is wrong with the level of chance that a card states for rows of multiple choice; None where it is that of
+    one of the choices of a row, on average."""
+    sizes = pc.list_value_length(rows["choices"]).to_numpy()
+    given = float(np.mean(1 / sizes)) if len(sizes) else stated
+    near = np.isclose(stated, given, rtol=NEAR)
+    return None if near else f"chance: expected {given:.4g}, that of one of a row's choices on average, got {stated}"
 
 
 def write(rows: pa.Table, path: Path, canary: str | None = None, level: int = 19, group: int | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 OUTSIDE = "O"
 Span = tuple[str, int, int]
@@ -51,6 +51,11 @@ def starts(text: str, tokens: Sequence[str]) -> list[int]:
         found.append(start)
         end = start + len(token)
     return found
+
+
+def bio(kinds: Iterable[str]) -> list[str]:
+    """All tags of these types of spans: O, and B- and I- of each."""
+    return [OUTSIDE, *(f"{position}-{kind}" for kind in kinds for position in "BI")]
 
 
 def tags(tokens: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str] | None:

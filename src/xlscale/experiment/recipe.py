@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from xlscale.core.strict import Name, Strict, parse
 
+LEAST = 1e-12  # far from where float32 rounds a rate to none
+
+
+def _felt(number: float) -> float:
+    if number < LEAST:
+        raise ValueError(f"expected at least {LEAST}, which float32 does not round to none")
+    return number
+
+
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, lt=1), AfterValidator(_felt)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[float, Field(ge=0, le=10**6)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
@@ -56,9 +65,9 @@ class Recipe(Strict):
     steps: Count | None = None  # instead of epochs
     batch_tokens: Count | None = None  # of the rows of a batch together, instead of batch_size
     warmup: Share = 0.1  # share of the steps
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # instead of warmup
+    warmup_steps: Annotated[int, Field(ge=0, le=10**12)] | None = None  # instead of warmup
     weight_decay: Share = 0.0  # AdamW's, decoupled
-    clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient
+    clip: Annotated[float, Field(gt=0, le=10**9), AfterValidator(_felt)] = 1.0  # largest norm of the gradient
     objective: Name = "supervised"  # of ``training.objectives``
     method: Name = "full"  # of ``training.methods``
     frozen: Literal["word_embeddings", "nothing"] = "word_embeddings"  # what stays as pretrained
@@ -85,6 +94,8 @@ class Recipe(Strict):
         for one, other in (("epochs", "steps"), ("batch_size", "batch_tokens")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"{other}: expected nothing beside {one}, got {getattr(self, other)}")
+        if self.warmup_steps is not None and self.warmup != Recipe.model_fields["warmup"].default:
+            raise ValueError(f"warmup: expected nothing beside warmup_steps, got {self.warmup}")
         return self
 
     @model_validator(mode="after")

@@ -248,8 +248,8 @@ def tuned() -> dict[str, dict[str, dict[int, float]]]:
 
 
 def names() -> list[str]:
-    """Names of all studies, sorted."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    """Names of all studies, sorted; hidden files, which some systems leave beside others, are none."""
+    return sorted(path.stem for path in STUDIES.glob("[!.]*.yaml"))
 
 
 def load(name: str) -> Study:
@@ -265,8 +265,8 @@ def load(name: str) -> Study:
 
 
 def published() -> Iterator[Study]:
-    """The studies of the paper, by name; each is read when it is its turn."""
-    return (study for study in map(load, names()) if study.published)
+    """The studies of the paper, by name; each is read when it is its turn. Others may be broken."""
+    return (study for study in map(load, sorted({*names()} & {*PUBLISHED})) if study.published)
 
 
 def holding(cell_id: str) -> set[str]:
@@ -315,9 +315,15 @@ def completed(values: dict[str, Any], study: str) -> dict[str, Any]:
 
 
 def find(cell_id: str) -> Cell:
-    """The cell with this id in any study. Raises XlscaleError when no study holds it."""
+    """The cell with this id in any study. Raises XlscaleError when none holds it, naming those that cannot be read."""
+    broken = []
     for name in names():
-        for cell in load(name).cells():
-            if cell.id == cell_id:
-                return cell
-    raise XlscaleError(f"ID={cell_id}: expected the id of a cell of one of the studies {', '.join(names())}")
+        try:
+            cells_here = load(name).cells()
+        except XlscaleError as error:  # of another study, for all that is known
+            broken.append(f"not read: {error}")
+            continue
+        if found := next((cell for cell in cells_here if cell.id == cell_id), None):
+            return found
+    expected = f"expected the id of a cell of one of the studies {', '.join(names())}"
+    raise XlscaleError("\n".join([f"ID={cell_id}: {expected}", *broken]))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
-from xlscale.cards.schema import ModelCard
+from xlscale.cards.schema import Architecture, ModelCard
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
 from xlscale.models import pairs
 
@@ -115,11 +115,20 @@ def examine(path: Path, card: ModelCard) -> None:
     """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
     takes no weights, so it can be known before they are downloaded."""
     last, model = max(_tokenizer(path).get_vocab().values()), _empty(path, card, max(card.rungs))
-    for field, stated in card.architecture.reads.items() if card.architecture else ():
-        if field != "num_hidden_layers" and (found := getattr(model.config, field, None)) != stated:
-            raise XlscaleError(f"{path / CONFIG}: {field}: expected {stated} as in the model's card, got {found}")
+    if card.architecture:
+        _check_architecture(_whole(path), card.architecture, path / CONFIG)
     if last >= (rows := len(model.get_input_embeddings().weight)):
         raise XlscaleError(f"{path / 'tokenizer.json'}: expected ids below {rows}, the embeddings' rows, got {last}")
+
+
+def _check_architecture(config: PreTrainedConfig, stated: Architecture, where: Path) -> None:
+    """Raise XlscaleError where a model's configuration is not what its card says."""
+    reads = config.get_text_config()
+    told = {"model_type": (config.model_type, stated.model_type)}
+    told |= {field: (getattr(reads, field, None), value) for field, value in stated.reads.items()}
+    for field, (found, expected) in told.items():
+        if found != expected:
+            raise XlscaleError(f"{where}: {field}: expected {expected} as in the model's card, got {found}")
 
 
 def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
@@ -149,11 +158,16 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return found
 
 
-def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
+def _whole(path: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     with _read(path):
-        return _cut(AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False), card, layers)
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
+    with _read(path):
+        return _cut(_whole(path), card, layers)
 
 
 def _cut(config: PreTrainedConfig, card: ModelCard, layers: int) -> PreTrainedConfig:
@@ -202,13 +216,27 @@ def _shapes(config: PreTrainedConfig, card: ModelCard) -> PreTrainedModel:
 
 
 def _check_attention(model: PreTrainedModel, card: ModelCard) -> None:
-    """Raise XlscaleError where the card does not say how the model attends; not all classes tell."""
+    """Raise XlscaleError where the card does not say how the model attends. Of classes that do not tell (BLOOM, MPT,
+    XGLM) that is seen once there are weights."""
     told = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
-    if told and any(told) != (card.attention == "causal"):
-        expected = "causal" if any(told) else "bidirectional"
+    if not told and model.device.type == "meta":
+        return
+    causal = any(told) if told else _looks_back(model)
+    if causal != (card.attention == "causal"):
+        expected = "causal" if causal else "bidirectional"
         raise XlscaleError(
             f"card {card.name}: attention: expected {expected}, as that of {type(model).__name__}, got {card.attention}"
         )
+
+
+def _looks_back(model: PreTrainedModel) -> bool:
+    """Whether the state of a token is the same whatever comes behind it."""
+    import torch
+
+    with torch.no_grad():
+        ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
+        one, other = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+    return bool((one - other).abs().max() <= 1e-4 * one.abs().max())
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:

@@ -25,8 +25,7 @@ def encode(
     Raises XlscaleError where it does not mark the border of the two texts and the model's card states no separator, and
     for a text that spells the mark.
     """
-    check(tokenizer, tokenizer.name_or_path)
-    marks = _spelled(tokenizer)
+    marks = _spelled(tokenizer, check(tokenizer, tokenizer.name_or_path))
     for text in (*first, *second) if marks else ():
         if found := next((mark for mark in marks if mark in text), None):
             got = text[max(0, text.index(found) - 20) :][:60]
@@ -35,8 +34,9 @@ def encode(
     return tokenizer(list(first), list(second), **options)
 
 
-def check(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
-    """Raise XlscaleError, naming ``where``, if pairs cannot be told apart from what the tokenizer makes of them."""
+def check(tokenizer: PreTrainedTokenizerFast, where: str) -> list[int]:
+    """The ids that the tokenizer adds around and between the texts of a pair. Raises XlscaleError, naming ``where``, if
+    pairs cannot be told apart from what it makes of them."""
     before, between, after = _added(tokenizer)
     ends = {*after, tokenizer.sep_token_id, tokenizer.eos_token_id}  # one token may begin and end inputs
     begins_again = ({*before} - ends) & {*between}
@@ -47,14 +47,13 @@ def check(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
             f"{where}: separator: expected a special token such as {wanted!r} in the model's card, "
             f"its tokenizer puts {put} between two texts"
         )
+    return [*dict.fromkeys([*before, *between, *after])]
 
 
-def _spelled(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The special tokens between and around the texts of a pair that a text gets when it spells them."""
-    before, between, after = _added(tokenizer)
-    ids = dict.fromkeys([*before, *between, *after])
-    names = dict(zip(ids, tokenizer.convert_ids_to_tokens([*ids]), strict=True))
-    return [name for one, name in names.items() if one in tokenizer(name, add_special_tokens=False)["input_ids"]]
+def _spelled(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
+    """Those of the special tokens ``ids`` that a text gets when it spells them."""
+    names = zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
+    return [name for one, name in names if one in tokenizer(name, add_special_tokens=False)["input_ids"]]
 
 
 def marked(

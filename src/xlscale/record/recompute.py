@@ -23,7 +23,7 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError, relative
-from xlscale.data import load
+from xlscale.data import load, schema
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, Score
@@ -35,14 +35,6 @@ from xlscale.tasks.base import Task
 ROUNDING = 1e-6  # predictions are stored in float32
 KEY = ["language", "item"]
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
-GOLD = {  # family -> the column that tells what is right; of the others, which are never bundled, it is not one
-    "classification": "label",
-    "lexicon": "source",
-    "multiple_choice": "answer",
-    "retrieval": "group",
-    "span_qa": "answers",
-    "tagging": "tags",
-}
 
 
 class Check:
@@ -196,7 +188,7 @@ def _asked(name: str, split: str, items: int | None) -> Asked | None:
     """What cells are evaluated on, ``items`` per language at most; None for a family without GOLD, and where the data
     set is not on this machine."""
     card = data_card(name)
-    if card.family not in GOLD:
+    if card.family not in schema.GOLD:
         return None
     try:
         rows = _splits(name)[split]
@@ -207,11 +199,11 @@ def _asked(name: str, split: str, items: int | None) -> Asked | None:
     if items is not None:
         rows = rows.select(tasks.of(card).test_rows(rows, items))
     contexts = ["context"] if card.family == "span_qa" else []  # in which a prediction may be a place
-    columns = rows.select_columns([*KEY, GOLD[card.family], *contexts]).to_dict()
+    columns = rows.select_columns([*KEY, schema.GOLD[card.family], *contexts]).to_dict()
     languages, names = (np.array(columns[name], object) for name in KEY)
     # Of retrieval, the English rows are what is searched.
     kept = languages != "en" if card.family == "retrieval" else np.ones(len(rows), bool)
-    true = [str(one) if card.family == "multiple_choice" else one for one in columns[GOLD[card.family]]]
+    true = [str(one) if card.family == "multiple_choice" else one for one in columns[schema.GOLD[card.family]]]
     gold = np.empty(len(rows), object)
     for i, one in enumerate(zip(true, columns["context"], strict=True) if contexts else true):
         gold[i] = one  # one by one: numpy would take lists of one length for a table

@@ -85,26 +85,24 @@ def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
     """Take over the complete cells of ``new`` from ``runs`` into the record; returns how many were new or changed.
 
     Prints which cells of the record are replaced, which stay although there is another result (see ``_stays``), and
-    which are left out since their files were changed after they ended. Who wants to write meanwhile waits.
+    which are left out since their files were changed after they ended. Who wants to write meanwhile waits. Raises
+    XlscaleError, once the others are taken, for cells whose result or predictions are broken.
     """
     from xlscale.record.recompute import Check  # imports torch
 
-    folder, check, said, taken = Path(folder), Check(), [], {}
+    folder, check, said, broken, taken = Path(folder), Check(), [], [], {}
     with manifest.alone(folder):
         known = _all(folder)
         counting = known.keys() - _void(known, folder)
         for cell in new:
-            result, old = result_of(cell, runs), known.get(cell.id)
-            if result is None and (runs / cell.id / RESULT).exists():
-                said.append(f"left out: {cell.id}: {altered(runs / cell.id) or PREDICTIONS} is not as the cell left it")
-            if result is None or result == old:
-                continue
-            if old and (why := _stays(old, result, cell.id in counting)) is not None:
-                said += [f"kept: {cell.id}: {why}"] if why else []
-                continue
-            check(result, data_card(data_set(result)), runs / cell.id / PREDICTIONS)
-            said += [f"replaced: {cell.id}: {_outcome(old)}, now {_outcome(result)}"] if old else []
-            taken[cell.id] = result
+            old = known.get(cell.id)
+            try:
+                if result := _result(cell, runs, old, cell.id in counting, said):
+                    check(result, data_card(data_set(result)), runs / cell.id / PREDICTIONS)
+                    said += [f"replaced: {cell.id}: {_outcome(old)}, now {_outcome(result)}"] if old else []
+                    taken[cell.id] = result
+            except XlscaleError as error:
+                broken.append(f"left out: {cell.id}: {error}")
         if taken:
             complete = [name for name, result in taken.items() if result.status == "complete"]
             files = {f"predictions/{name}.parquet": partial(_small, runs / name / PREDICTIONS) for name in complete}
@@ -113,7 +111,23 @@ def add(new: list[Cell], folder: Path = RESULTS, runs: Path = RUNS) -> int:
         print(line)
     if len(said) > SHOWN:
         print(f"and {len(said) - SHOWN} more")
+    if broken:
+        raise XlscaleError("\n".join([*broken, f"(others: {len(taken)} were new or changed in {relative(folder)})"]))
     return len(taken)
+
+
+def _result(cell: Cell, runs: Path, old: Result | None, counts: bool, said: list[str]) -> Result | None:
+    """The result of a cell in ``runs`` that is to be recorded, None where there is none or ``old`` stays; ``said`` gets
+    a line where there is something to tell. Raises XlscaleError for a broken one."""
+    result = result_of(cell, runs)
+    if result is None and (runs / cell.id / RESULT).exists():
+        said.append(f"left out: {cell.id}: {altered(runs / cell.id) or PREDICTIONS} is not as the cell left it")
+    if result is None or result == old:
+        return None
+    if old and (why := _stays(old, result, counts)) is not None:
+        said += [f"kept: {cell.id}: {why}"] if why else []
+        return None
+    return result
 
 
 def _stays(old: Result, new: Result, counts: bool) -> str | None:

@@ -8,6 +8,7 @@ from functools import partial
 import pandas as pd
 from IPython.display import HTML
 
+from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
 from xlscale.core import cache
 from xlscale.core.files import XlscaleError, relative
@@ -17,6 +18,25 @@ from xlscale.metrics import spans
 from xlscale.report.markup import Markup, fill, join
 
 TITLES = ("label", "register", "group")  # columns to show beside a sample: the first that its set has
+
+
+def cards(sets: Sequence[str], read: Sequence[str]) -> list[DataCard]:
+    """The cards of ``sets``; where none is named, of what is bundled, of tasks those of ``read`` alone.
+
+    Raises XlscaleError for a broken card that is named or read; of another one it is told that it is left out.
+    """
+    found = []
+    for name in sets or catalogue.names("data"):
+        try:
+            card = catalogue.data_card(name)
+        except XlscaleError as error:
+            if name in sets or name in read:
+                raise
+            print(f"left out: {error}")
+            continue
+        if name in sets or (card.bundled and (name in read or not card.task)):
+            found.append(card)
+    return found
 
 
 def check(cards: Sequence[DataCard]) -> pd.DataFrame:

@@ -45,8 +45,7 @@ class Tagging(TrainedTask):
     def __init__(self, card: DataCard, model: ModelCard | None = None):
         super().__init__(card, model)
         self.plain = card.tags == "plain"
-        bio = [words.OUTSIDE, *(f"{position}-{kind}" for kind in card.labels for position in "BI")]
-        self.tags = card.labels if self.plain else bio
+        self.tags = card.labels if self.plain else words.bio(card.labels)
         self.head_size = len(self.tags)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:

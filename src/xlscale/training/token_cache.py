@@ -9,11 +9,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from xlscale.cards.schema import ModelCard
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.core import fingerprint, registry
 from xlscale.core.files import CACHE, atomic, digest
 from xlscale.data.batches import Encoded
@@ -36,16 +36,20 @@ def encoded(
     Of a split of up to WHOLE rows all are tokenised, and serve whoever asks for others of them; of a larger one no more
     than is asked for. A file that is not as it was written is made again.
     """
-    if index is None or len(rows[split]) <= WHOLE:
-        found = _encoded(task, rows[split], (split, model, max_length))
-        return found if index is None else found.of_rows(index)
-    return _encoded(task, rows[split].select(index), (split, model, max_length), index)
+    if index is not None and len(rows[split]) <= WHOLE:
+        return encoded(task, rows, split, model, max_length).of_rows(index)
+    path = _path(task.card, split, model, max_length, index)
+    try:
+        return _read(path)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        wanted = rows[split] if index is None else rows[split].select(index)
+        found = task.encode(wanted, ladder.tokenizer(model), model.prefix, max_length)
+    _write(found, path)
+    return found
 
 
-def _encoded(task: Task, rows: Dataset, how: tuple[str, ModelCard, int], index: np.ndarray | None = None) -> Encoded:
-    """What ``task.encode`` makes of ``rows``, which are those of ``index`` of their split."""
-    split, model, max_length = how
-    card = task.card
+def _path(card: DataCard, split: str, model: ModelCard, max_length: int, index: np.ndarray | None) -> Path:
+    """The file of the tokens of the rows ``index`` of a split, of all where it is None."""
     # All that the tokens follow from, so that a stale file is never found: data, tokenizer, parameters, code.
     parts = [registry.module("task", card.family), registry.module("reader", model.reader), ladder.__name__]
     identity = [card.sha256, card.labels, split, model.member_sha256, model.prefix, model.separator, max_length]
@@ -53,13 +57,7 @@ def _encoded(task: Task, rows: Dataset, how: tuple[str, ModelCard, int], index: 
     identity.append(fingerprint.of_modules(parts))
     if index is not None:
         identity.append(hashlib.sha256(np.ascontiguousarray(index, np.int64)).hexdigest())
-    path = FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
-    try:
-        return _read(path)
-    except (OSError, SafetensorError, KeyError, ValueError):
-        found = task.encode(rows, ladder.tokenizer(model), model.prefix, max_length)
-    _write(found, path)
-    return found
+    return FOLDER / f"{card.name}-{split}-{model.name}-{max_length}-{digest(identity)[:16]}.safetensors"
 
 
 def _read(path: Path) -> Encoded:

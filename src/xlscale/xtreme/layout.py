@@ -13,7 +13,7 @@ import pandas as pd
 
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError
-from xlscale.data.words import OUTSIDE
+from xlscale.data import words
 from xlscale.xtreme import benchmark
 from xlscale.xtreme.benchmark import Task
 
@@ -74,8 +74,7 @@ def metric(card: DataCard) -> str:
 def _labels_of(card: DataCard, asked: pd.DataFrame) -> list[str]:
     if card.family == "multiple_choice":
         return [str(place) for place in range(int(asked["answer"].max()) + 1)]
-    bio = card.family == "tagging" and card.tags == "bio"
-    return [OUTSIDE, *(f"{p}-{kind}" for kind in card.labels for p in "BI")] if bio else card.labels
+    return words.bio(card.labels) if card.family == "tagging" and card.tags == "bio" else card.labels
 
 
 def asked(card: DataCard, rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +121,7 @@ def _tags(card: DataCard, part: pd.DataFrame, rows: pd.DataFrame) -> Files:
 def _known(card: DataCard, predicted: list[str], gold: Iterable[str]) -> list[str]:
     """Plain tags, a wrong one in the place of none: a word that did not fit counts as wrong in the cell's value."""
     wrong = (next(label for label in card.labels if label != true) for true in gold)
-    return [other if tag == OUTSIDE else tag for tag, other in zip(predicted, wrong, strict=True)]
+    return [other if tag == words.OUTSIDE else tag for tag, other in zip(predicted, wrong, strict=True)]
 
 
 def _answers(card: DataCard, part: pd.DataFrame, rows: pd.DataFrame) -> Files:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from xlscale.core.files import twice
 from xlscale.metrics.retrieval import average_precision
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.items import Items
-from xlscale.xtreme.source import Source, same_ids, shortened, twice
+from xlscale.xtreme.source import Source, same_ids, shortened
 
 
 def score_ranking(task: Task, predictions: Source, labels: Source) -> dict[str, float]:

@@ -6,14 +6,14 @@ Reading is as fast as a plain read; where a fault lies is looked for only once t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xlscale.core.files import XlscaleError, read_bytes
+from xlscale.core.files import Repeated, XlscaleError, once, read_bytes, twice
 
 LARGEST = 2**30  # bytes of a file
 
@@ -87,19 +87,14 @@ class Source:
     def parse(self, text: str, pairs: bool = False, line: int | None = None) -> Any:
         """JSON from the file's text, or from that of its ``line``; objects become lists of pairs if ``pairs``.
 
-        Else a key that an object has twice is a fault: of two labels or answers one would count without a word.
+        Else a key that an object has twice is a fault.
         """
-
-        def once(found: list[tuple[str, Any]]) -> dict[str, Any]:
-            if len(keys := dict(found)) < len(found):
-                again = twice(key for key, _ in found)
-                raise self.fault(f"expected the key {shortened(again)} once in an object", line)
-            return keys
-
         try:
             return json.loads(text, object_pairs_hook=list if pairs else once)
         except json.JSONDecodeError as error:
             raise self.fault(f"not valid JSON ({error.msg})", (line or 1) + error.lineno - 1) from None
+        except Repeated as error:
+            raise self.fault(f"expected the key {shortened(error.key)} once in an object", line) from None
         except ValueError:
             raise self.fault("not valid JSON (a number of thousands of digits)", line) from None
         except RecursionError:
@@ -133,12 +128,6 @@ def same_ids(predictions: Source, predicted: dict[str, Any], labels: Source, gol
     raise predictions.fault(
         f"unknown id {beyond[0]!r}{more}: expected the ids of {labels.path}", line_of(predictions.text(), beyond[0])
     )
-
-
-def twice(values: Iterable[str]) -> str:
-    """The first value that was there before. Raises StopIteration where there is none."""
-    seen: set[str] = set()
-    return next(value for value in values if value in seen or seen.add(value))
 
 
 def shortened(value: Any) -> str:

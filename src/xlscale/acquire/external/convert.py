@@ -43,7 +43,6 @@ READERS = {
     "tatoeba": tatoeba.read,
 }
 WHERE = "@where"  # of a row that is plain Python: the file and record that it was made of
-LABELS = {"classification": "label", "multiple_choice": "answer", "tagging": "tags"}  # family -> column
 ENOUGH = 50  # rows of one language that are not all labelled alike, unless their labels were taken out
 MOST_DROPPED = 0.05  # of a set's rows: more, and it is not the set that the card describes
 
@@ -145,6 +144,8 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
         )
     if fault := schema.unanswered(card.family, table):
         raise XlscaleError(f"{card.name}: item {table['item'][fault[0]].as_py()!r}: {fault[1]}")
+    if card.family == "multiple_choice" and (fault := schema.other_chance(card.chance, table)):
+        raise XlscaleError(f"card {card.name}: {fault}")
     _check_labelled(card, table)
     if missing := [code for code in card.languages if code not in schema.counts(table).get("test", {})]:
         raise XlscaleError(f"{card.name}: language {missing[0]!r} is missing from split test")
@@ -154,7 +155,7 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
 def _check_labelled(card: DataCard, table: pa.Table) -> None:
     """Raise XlscaleError where all rows of a split and language have one label, as in test files of benchmarks that
     keep the labels apart and leave a 0 or an empty class behind."""
-    if (name := LABELS.get(card.family)) is None:
+    if (name := schema.LABELS.get(card.family)) is None:
         return
     found = table.select(["split", "language", name])
     if card.family == "tagging":
@@ -252,14 +253,14 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
     """A row in the family's own terms. Raises XlscaleError where it cannot be one."""
     for name in ("item", "group"):
         row[name] = columns.filled(f"{{{name}}}", row)
-    for name in schema.LISTS & row.keys():
+    for name in (schema.LISTS | {"relevant"}) & row.keys():  # of a text, Arrow would take the characters
         if not isinstance(row[name], list):
             raise XlscaleError(f"{name}: expected a list, got {one_line(repr(row[name]), 60)}")
     if card.family == "multiple_choice":
         if "wrong" in row:
             dealt = schema.shuffled([row["right"], *row.pop("wrong")], row["item"])
             row |= {"choices": dealt, "answer": dealt.index(row.pop("right"))}
-        if not re.fullmatch("[0-9]{1,9}", str(row["answer"])):
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", str(row["answer"])):
             raise XlscaleError(f"answer: expected the index of a choice, got {row['answer']!r}")
         row["answer"] = int(row["answer"])
         if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
@@ -275,7 +276,7 @@ def _finished(card: DataCard, row: dict[str, Any]) -> dict[str, Any]:
             raise XlscaleError(f"tags: expected {len(row['tokens'])}, one per token, got {len(row['tags'])}")
         known = {*(card.labels or row["tags"])}
         if card.tags == "bio" and card.labels:
-            known = {words.OUTSIDE, *(f"{position}-{label}" for label in card.labels for position in "BI")}
+            known = {*words.bio(card.labels)}
         if unknown := set(row["tags"]) - known:
             raise XlscaleError(f"tags: expected one of {', '.join(sorted(known))}, got {min(unknown)!r}")
     elif card.family == "classification" and card.labels and row["label"] not in card.labels:
@@ -308,7 +309,7 @@ def _labels(card: DataCard, table: pa.Table) -> list[str] | None:
         return known.labels
     if card.labels or card.family not in ("classification", "tagging"):
         return None
-    column = table.filter(pc.equal(table["split"], "train"))["label" if card.family == "classification" else "tags"]
+    column = table.filter(pc.equal(table["split"], "train"))[schema.LABELS[card.family]]
     values = pc.list_flatten(column) if card.family == "tagging" else column
     found = sorted(pc.unique(values).to_pylist())
     if odd := [label for label in found if not is_label(card.family, card.tags, label)]:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, one_line, read_text, relative
+from xlscale.core.files import XlscaleError, once, one_line, read_text, relative
 
 Record = dict[str, Any]
 LONGEST = 2**24  # characters of a line
@@ -152,15 +152,7 @@ def objects(path: Path) -> Iterator[Record]:
 
 def parsed(text: str) -> Any:
     """The value of JSON. Raises ValueError where it is broken or an object has a key twice, and RecursionError."""
-    return json.loads(text, object_pairs_hook=_once)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Record:
-    if len(found := dict(pairs)) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"key {twice!r}: expected once")
-    return found
+    return json.loads(text, object_pairs_hook=once)
 
 
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
