@@ -19,7 +19,7 @@ from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 
 Reader = Literal[*PARTS["reader"]]
-Family = Literal[*PARTS["task"], "text", "lexicon"]  # the last two: data without a task
+Family = Literal[*PARTS["task"], "lexicon", "mixture"]  # the last two: data without a task, several sets
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
 Layers = Annotated[int, Field(ge=1)]
 Numbers = int | float | bool
@@ -45,6 +45,7 @@ METRICS: dict[str, Metric] = {
     "retrieval": "p_at_1",
     "span_qa": "f1",
     "tagging": "span_f1",
+    "text": "token_accuracy",
 }
 TOKENS: Metric = "token_accuracy"
 # Fields that one family alone reads.
@@ -226,7 +227,7 @@ class DataCard(Strict):
     version: int
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
     family: Family
-    type: Literal["general", "domain"] | None = None  # of intermediate data
+    type: Literal["general", "domain", "mixed"] | None = None  # of intermediate data; mixed: of a mixture of both
     metric: Metric | None = None  # of tasks
     chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
     # Classification: the classes, in the order of their ids; tagging: types of spans.
@@ -245,9 +246,9 @@ class DataCard(Strict):
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
     variant_of: Name | None = None  # the set that this one is with other data, see ``cards.variants``
     differs: str = ""  # how, where it is one
-    stages: Annotated[
-        list[Name], Distinct
-    ] = []  # of a target: sets that are trained on before its own training split, in this order
+    # Of a target: sets that are trained on before its own training split, in this order.
+    stages: Annotated[list[Name], Distinct] = []
+    sets: list[Name] = []  # of a mixture, see ``cards.mixtures``
     overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
@@ -260,6 +261,8 @@ class DataCard(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataCard:
+        if self.family == "mixture" or self.sets or self.type == "mixed":
+            raise ValueError("sets: expected in a card of mixtures alone, like family mixture and type mixed")
         if self.role == "intermediate" and self.type is None:
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
         if self.family in ("classification", "tagging") and not (self.labels or self.source):
@@ -330,6 +333,11 @@ class DataCard(Strict):
     def task(self) -> bool:
         """Whether it is a task: something to be learnt from labels or asked, unlike unlabelled text and lexicons."""
         return self.role in ("target", "intermediate")
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the sets that have the rows: the card's own, or those of a mixture."""
+        return self.sets or [self.name]
 
     @property
     def trained(self) -> bool:

@@ -29,11 +29,19 @@ ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
     ("objective", "smoothing"): ("sigma",),
     ("objective", "augmentation"): ("copies", "synonyms"),
     ("objective", "lexical"): ("word_layer", "margin", "pooling"),
+    ("objective", "mlm_cotraining"): ("text", "text_weight"),
     ("method", "full"): ("frozen",),
     ("method", "lora"): ADAPTER,
 }
 # Objective -> the families of tasks that it can train, where these are not all.
-FAMILIES: dict[str, tuple[str, ...]] = {"augmentation": ("classification",), "distillation": (), "lexical": ()}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "augmentation": ("classification",),
+    "distillation": (),
+    "lexical": (),
+    "masked_lm": ("text",),
+}
+# Objective -> the role of the data sets that it trains on in place of intermediate ones.
+ROLES: dict[str, str] = {"masked_lm": "unlabelled"}
 
 
 class Recipe(Strict):
@@ -68,6 +76,9 @@ class Recipe(Strict):
     word_layer: Count = 2
     margin: Annotated[float, Field(ge=0, le=2)] = 0.4
     pooling: Literal["all", "words"] = "all"
+    text: Name = "unlabelled"  # of the objective mlm_cotraining: a card of family text
+    text_weight: Size = 1.0  # of the same: of the loss on it
+    mixing_cap: Count | None = None  # of a mixture: examples of a set that count in how often it comes; None: all
     # Of the method lora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank), and the
     # matrices that have one.
     rank: Count = 8

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 
 from xlscale.data.batches import Batch
 from xlscale.experiment.recipe import Recipe
@@ -14,7 +15,14 @@ from xlscale.training.model import Model
 
 
 class Objective(ABC):
-    """What a training minimises, batch by batch."""
+    """What a training minimises, batch by batch.
+
+    ``beside``: a batch that the last loss was of, too, besides the one that it was asked for; ``weight``: that of all
+    losses together which make up the one.
+    """
+
+    beside: Batch | None = None
+    weight: float = 1.0
 
     def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
         """What is trained on instead of ``rows``, those of a training split that were sampled: by default they."""
@@ -24,6 +32,10 @@ class Objective(ABC):
         """Make ready for a training of ``model`` by ``recipe``. All that an objective draws follows from ``generator``.
         Raises XlscaleError for a recipe that does not fit the model."""
         self.recipe = recipe
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What trains besides encoder and head, after ``begin``: by default nothing. It is thrown away."""
+        return []
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
