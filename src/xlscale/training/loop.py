@@ -102,8 +102,8 @@ def finetune(
     ``objective`` is the recipe's unless one is handed in that had to be made first; what it draws comes from
     ``generator`` after the order, which is so the same for every objective. The encoder stays in evaluation
     mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
-    when the loss is not finite or exceeds DIVERGED by its weight, XlscaleError for a warm-up that does not end before the training,
-    and where there is nothing to train on, since no input holds its row's answer.
+    when the loss is not finite or exceeds DIVERGED by its weight, XlscaleError for a warm-up that does not end before
+    the training, and where there is nothing to train on, since no input holds its row's answer.
     """
     log, order = TrainingLog(), batches(encoded, recipe, generator)
     if not order:
