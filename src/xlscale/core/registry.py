@@ -32,6 +32,7 @@ PARTS: dict[Kind, dict[str, str]] = {
         "lexical": "xlscale.training.objectives.lexical:Lexical",
         "masked_lm": "xlscale.training.objectives.masked_lm:MaskedLM",
         "mlm_cotraining": "xlscale.training.objectives.mlm_cotraining:Cotraining",
+        "translation_lm": "xlscale.training.objectives.translation_lm:TranslationLM",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},

@@ -154,7 +154,7 @@ class OpenCell:
         recipe = self.recipe
         chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
         sampled = rows["train"].select(chosen)
-        if (made := objective.rows(sampled, recipe, self.generator("rows", stage))) is sampled:
+        if (made := objective.rows(sampled, recipe, self.generator("rows", stage), rows["train"])) is sampled:
             inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
         else:
             inputs = task.encode(made, ladder.tokenizer(self.model_card), self.model_card.prefix, recipe.max_length)

@@ -39,9 +39,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "distillation": (),
     "lexical": (),
     "masked_lm": ("text",),
+    "translation_lm": ("text",),
 }
 # Objective -> the role of the data sets that it trains on in place of intermediate ones.
-ROLES: dict[str, str] = {"masked_lm": "unlabelled"}
+ROLES: dict[str, str] = {"masked_lm": "unlabelled", "translation_lm": "unlabelled"}
 
 
 class Recipe(Strict):

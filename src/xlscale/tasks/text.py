@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
+from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, frame, slices
 
 SHARE = 0.15  # of a text's tokens
@@ -79,22 +80,14 @@ class Text(TrainedTask):
         return LanguageHead(encoder.get_input_embeddings(), None if self.causal else generator)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
-        """Token ids of ``prefix + text`` cut to ``max_length`` tokens, those to be guessed hidden.
+        """Token ids of ``prefix + text`` cut to ``max_length`` tokens, those to be guessed hidden; rows with a
+        ``second`` text are read as pairs, as in classification.
 
         Targets, (inputs, most that there are): ``position`` int16, where the state is that guesses, ABSENT beyond the
         text's number; ``token`` int32, what is there, or of a causal model next, IGNORED beyond; and of other models
         ``own`` bool (inputs, tokens), which tokens may be hidden. Raises XlscaleError without a mask token.
         """
-        ids, own = [], []
-        special = {*tokenizer.all_special_ids}
-        for _, part in slices(rows):
-            texts = [prefix + text for text in part["text"]]
-            found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
-            ids += found["input_ids"]
-            own += [
-                [end > len(prefix) and token not in special for token, (_, end) in zip(*one, strict=True)]
-                for one in zip(found["input_ids"], found["offset_mapping"], strict=True)
-            ]
+        ids, own = _read(rows, tokenizer, prefix, max_length)
         if self.causal:
             return _following(ids, own)
         mask, guessed = mask_token(tokenizer), []
@@ -155,6 +148,23 @@ def chosen(own: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     wanted = (SHARE * several).round().clamp_min(1).minimum(several)
     rank = torch.rand(own.shape, generator=generator).masked_fill(~own, 2).argsort(1).argsort(1)
     return rank < wanted[:, None]
+
+
+def _read(rows: Dataset, tokenizer, prefix: str, max_length: int) -> tuple[list[list[int]], list[list[bool]]]:
+    """Token ids of each row, and which of them are of its text, and not added or unknown to the tokenizer."""
+    ids, own, special = [], [], {*tokenizer.all_special_ids}
+    for _, part in slices(rows):
+        options = {"truncation": True, "max_length": max_length, "return_offsets_mapping": True}
+        if "second" in part:
+            before, found = 0, pairs.encode(tokenizer, part["text"], part["second"], **options)
+        else:
+            before, found = len(prefix), tokenizer([prefix + text for text in part["text"]], **options)
+        ids += found["input_ids"]
+        own += [
+            [end > before and token not in special for token, (_, end) in zip(*one, strict=True)]
+            for one in zip(found["input_ids"], found["offset_mapping"], strict=True)
+        ]
+    return ids, own
 
 
 def _generator(item: tuple[str, str]) -> torch.Generator:

@@ -24,8 +24,11 @@ class Objective(ABC):
     beside: Batch | None = None
     weight: float = 1.0
 
-    def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
-        """What is trained on instead of ``rows``, those of a training split that were sampled: by default they."""
+    def rows(
+        self, rows: Dataset, recipe: Recipe, generator: np.random.Generator, whole: Dataset | None = None
+    ) -> Dataset:
+        """What is trained on instead of ``rows``, those of the training split ``whole`` that were sampled: by default
+        they."""
         return rows
 
     def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
