@@ -26,6 +26,7 @@ PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of 
 NONE = "none"
 # Objective -> the field that names a set which it reads, too, and of which family that is.
 BESIDE = {"augmentation": ("synonyms", "lexicon"), "mlm_cotraining": ("text", "text")}
+UNLABELLED = "unlabelled"  # the role of text, which is trained on like intermediate data
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 
@@ -232,9 +233,9 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     name, prefix = getattr(parameters, role), PREFIX[role]
     chosen = recipe.of(parameters.model_dump(), prefix, where)
     card = _named(where, role, data_card, name)
-    if card.role != (expected := recipe.ROLES.get(chosen.objective, role) if role == "intermediate" else role):
-        raise XlscaleError(f"{where}: {role}: expected a card with role: {expected}, {name!r} has role: {card.role}")
-    if card.role == "unlabelled" and parameters.placebo:
+    if card.role not in (role, UNLABELLED) or (role == "target" and card.role != role):
+        raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
+    if card.role == UNLABELLED and parameters.placebo:
         raise XlscaleError(f"{where}: placebo: expected false for {name}, which has no labels to shuffle, got true")
     if chosen.mixing_cap is not None and not card.sets:
         raise XlscaleError(f"{where}: {prefix}mixing_cap: expected of a mixture alone, got it of {name}")
@@ -244,13 +245,11 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
         raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
-    trained = [data_card(one) for one in (*card.members, *card.stages)]
-    _check_objective(chosen, trained, where, prefix)
+    _check_objective(chosen, trained := [data_card(one) for one in (*card.members, *card.stages)], where, prefix)
     rows = training_rows(name)
     if chosen.examples is not None and rows is not None and chosen.examples > rows:
-        raise XlscaleError(
-            f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {chosen.examples}"
-        )
+        expected = f"at most {rows}, the training rows of {name}"
+        raise XlscaleError(f"{where}: {prefix}examples: expected {expected}, got {chosen.examples}")
     if any(one.family == "span_qa" for one in trained) and chosen.max_length < SHORTEST_WINDOW:
         expected = f"at least {SHORTEST_WINDOW} for span QA"
         raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
@@ -273,6 +272,10 @@ def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: 
             raise XlscaleError(
                 f"{where}: {prefix}objective: expected one for {card.name} of family {card.family}, "
                 f"got {chosen.objective!r}, which takes {', '.join(recipe.FAMILIES[chosen.objective]) or 'no task'}"
+            )
+        if card.trained and chosen.objective not in (known := recipe.OBJECTIVES.get(card.family, (chosen.objective,))):
+            raise XlscaleError(
+                f"{where}: {prefix}objective: expected {', '.join(known)} for {card.name}, got {chosen.objective!r}"
             )
     if chosen.objective in BESIDE:
         field, family = BESIDE[chosen.objective]

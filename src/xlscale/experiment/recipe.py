@@ -41,8 +41,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "masked_lm": ("text",),
     "translation_lm": ("text",),
 }
-# Objective -> the role of the data sets that it trains on in place of intermediate ones.
-ROLES: dict[str, str] = {"masked_lm": "unlabelled", "translation_lm": "unlabelled"}
+# Family -> the objectives that can train it, where these are not all.
+OBJECTIVES: dict[str, tuple[str, ...]] = {"text": ("masked_lm", "translation_lm")}
 
 
 class Recipe(Strict):

@@ -25,7 +25,8 @@ DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 
 def title(name: str) -> str:
     """The title on a data card, or the name where there is no card."""
-    return catalogue.data_card(name).title if name in catalogue.names("data") else name
+    known = (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES))
+    return catalogue.data_card(name).title if name in known else name
 
 
 def metric(name: str) -> str:

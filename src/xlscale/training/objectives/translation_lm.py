@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+from datasets.table import InMemoryTable
 
 from xlscale.experiment.recipe import Recipe
 from xlscale.training.objectives.masked_lm import MaskedLM
@@ -34,4 +36,5 @@ class TranslationLM(MaskedLM):
             if others := [text for other, text in partners[group] if other != language]:
                 kept.append(i)
                 second.append(others[generator.integers(len(others))])
-        return rows.select(kept).add_column("second", second)
+        table = rows.with_format("arrow")[:].take(np.array(kept, np.int64))
+        return Dataset(InMemoryTable(table.append_column("second", pa.array(second, pa.string()))))
