@@ -9,7 +9,8 @@ The output layer is the word embeddings themselves (Press and Wolf 2017, arXiv:1
 models of this kind, a linear layer, GELU and a layer norm, and a bias behind it, stay with the pretraining of the
 models used here: e5's weights have none of it, and what others have is not read. So these are drawn anew, trained along
 and thrown away. A causal model has nothing there, as in its pretraining, where the output layer is tied; where it is
-not (Llama), the word embeddings stand in for it, too.
+not (Llama), the word embeddings stand in for it, too. The operations that a result counts leave this layer out, as
+they do every head; in a short rung of a model with a large vocabulary it is most of the work.
 """
 
 from __future__ import annotations
