@@ -54,6 +54,9 @@ class Mean:
     def outputs(self, head, hidden, mask):
         return head((hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
 
+    def batch_outputs(self, head, hidden, mask, batch):
+        return self.outputs(head, hidden, mask)
+
     def loss(self, outputs, batch):
         return nn.functional.cross_entropy(outputs, batch.targets["label"])
 

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM
 
 from xlscale.cards import catalogue
-from xlscale.cards.schema import Parameters
+from xlscale.cards.architecture import Parameters
 from xlscale.models import hf, ladder
 
 # The class that a published total is of; of XLM-R the encoder with its pooler, of mmBERT the encoder alone.

@@ -35,8 +35,8 @@ def test_every_family_keeps_the_contract_and_imports_no_other(family):
 
 
 def test_a_card_without_a_task_is_one_line():
-    with pytest.raises(XlscaleError, match="task: expected one of classification, .*, got 'text'"):
-        tasks.of(data_card("unlabelled"))
+    with pytest.raises(XlscaleError, match="task: expected one of classification, .*, got 'mixture'"):
+        tasks.of(data_card("multi"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from xlscale.cards import variants
+from xlscale.cards import mixtures, variants
+from xlscale.cards.mixtures import Mixture
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Lock
 from xlscale.cards.variants import Variant
@@ -20,6 +21,7 @@ from xlscale.core.strict import Schema, parse, read_yaml
 
 # Cards of data that are not in this repository; where what was first fetched of them is pinned.
 SOURCES = "sources"
+MIXTURES = "mixtures"
 BUILDERS = MANIFEST / "builders"  # not in every checkout: what is bundled is built already
 LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 
@@ -28,7 +30,7 @@ LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
 def _load(schema: type[Schema], folder: str, name: str) -> Schema:
     path = MANIFEST / folder / f"{name}.yaml"
     if name not in names(folder):  # and not a path that leads elsewhere
-        known = ", ".join(names(folder) + (names(SOURCES) if folder == "data" else [])) or "none"
+        known = ", ".join(names(folder) + (names(SOURCES) + names(MIXTURES) if folder == "data" else [])) or "none"
         raise XlscaleError(f"unknown {folder.rstrip('s')} {name!r}: expected one of {known}")
     values = read_yaml(path)
     if folder == SOURCES and isinstance(values, dict) and "variant_of" in values:
@@ -120,8 +122,9 @@ def clear_caches() -> None:
         known.cache_clear()
 
 
-def names(folder: Literal["data", "models", "sources"]) -> list[str]:
-    """Names of all cards of a kind, sorted: "data" is in this repository or built from packages, "sources" is not."""
+def names(folder: Literal["data", "models", "sources", "mixtures"]) -> list[str]:
+    """Names of all cards of a kind, sorted: "data" is in this repository or built from packages, "sources" is not,
+    "mixtures" are several of them."""
     return sorted(path.stem for path in (MANIFEST / folder).glob("[!.]*.yaml"))
 
 
@@ -171,4 +174,17 @@ def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""
     if name in names(SOURCES) and name in names("data"):
         raise XlscaleError(f"{name}: expected one card of this name, got data/{name}.yaml and {SOURCES}/{name}.yaml")
+    if name in names(MIXTURES):
+        return _mixture(name)
     return _pinned(name) if name in names(SOURCES) else _load(DataCard, "data", name)
+
+
+def _mixture(name: str) -> DataCard:
+    where = relative(MANIFEST / MIXTURES / f"{name}.yaml")
+    if name in (*names("data"), *names(SOURCES)):
+        raise XlscaleError(f"{where}: name: expected one that no data set has, got {name!r}")
+    known = _load(Mixture, MIXTURES, name)
+    try:
+        return mixtures.card(known, [*map(data_card, known.sets)], where)
+    except XlscaleError as error:
+        raise error if where in str(error) else XlscaleError(f"{where}: sets: {error}") from None

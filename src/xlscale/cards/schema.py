@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from xlscale.cards.architecture import Architecture, Parameters
 from xlscale.cards.languages import Language, Languages
 from xlscale.cards.sources import Package, Reference, Repository, Rows, Source, Split
 from xlscale.core.files import CACHE, MANIFEST, below
@@ -18,10 +19,9 @@ from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 
 Reader = Literal[*PARTS["reader"]]
-Family = Literal[*PARTS["task"], "text"]  # the last: data without a task
+Family = Literal[*PARTS["task"], "mixture"]  # the last: several sets
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
 Layers = Annotated[int, Field(ge=1, le=10_000)]
-Numbers = int | float | bool
 # family -> what the columns of a source give, see ``data.schema``: the needed ones, and others. ``item`` and ``group``
 # may be given too.
 GIVEN: dict[str, tuple[set[str], set[str]]] = {
@@ -45,6 +45,7 @@ METRICS: dict[str, Metric] = {
     "retrieval": "p_at_1",
     "span_qa": "f1",
     "tagging": "span_f1",
+    "text": "token_accuracy",
 }
 TOKENS: Metric = "token_accuracy"
 LEAST, NEAR = 1e-9, 0.02  # a level of chance that is more than none; what may be rounded of one, as a share of it
@@ -93,55 +94,6 @@ class Healing(Strict):
     max_length: Rows
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     rungs: dict[int, HealedRung]
-
-
-class Architecture(Strict):
-    """The fields of a model's configuration that its size follows from, as transformers calls them.
-
-    ``unverified``: those of them that nobody has read; when the model is fetched, all are compared with its own.
-    """
-
-    model_type: str
-    config: Annotated[dict[str, Numbers | dict[str, Numbers]], Field(min_length=1)]
-    read: Text  # where
-    unverified: Annotated[list[str], Distinct] = []
-
-    @model_validator(mode="after")
-    def _known(self) -> Architecture:
-        for name, value in self.config.items():
-            if name.endswith("_config") != isinstance(value, dict):
-                raise ValueError(f"config: {name}: expected fields below a name that ends in _config, else a number")
-        if unknown := {*self.unverified} - {*self.config, *self.reads}:
-            raise ValueError(f"unverified: expected fields of config, got {min(unknown)!r}")
-        return self
-
-    @property
-    def reads(self) -> dict[str, Numbers]:
-        """The fields of the part that reads, of a model that also sees."""
-        return self.config.get("text_config", self.config)
-
-
-class Parameters(Strict):
-    """Numbers of parameters: all that were published, as a number or with the digits that were; those that are trained
-    here, without a head of its own and without what sees; and of these, those outside the word embeddings."""
-
-    published: Rows | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?[MB]$")]
-    read: Text  # where
-    trained: Rows
-    non_embedding: Rows
-
-    @model_validator(mode="after")
-    def _part(self) -> Parameters:
-        if self.non_embedding > self.trained:
-            raise ValueError(f"non_embedding: expected at most {self.trained}, those trained, got {self.non_embedding}")
-        return self
-
-    def agrees(self, counted: int) -> bool:
-        """Whether a number of parameters is the published one, in all digits that were published."""
-        if isinstance(self.published, int):
-            return counted == self.published
-        digits = len(self.published[:-1].partition(".")[2])
-        return self.published[:-1] == f"{counted / {'M': 1e6, 'B': 1e9}[self.published[-1]]:.{digits}f}"
 
 
 class ModelCard(Strict):
@@ -216,7 +168,7 @@ class DataCard(Strict):
     version: Rows
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
     family: Family
-    type: Literal["general", "domain"] | None = None  # of intermediate data
+    type: Literal["general", "domain", "mixed"] | None = None  # of intermediate data; mixed: of a mixture of both
     metric: Metric | None = None  # of tasks
     chance: float | None = Field(default=None, ge=0, le=1)  # of tasks
     # Classification: the classes, in the order of their ids; tagging: types of spans.
@@ -236,9 +188,9 @@ class DataCard(Strict):
     benchmarks: list[Literal["xtreme-r", "xtreme"]] = []  # whose target it is
     variant_of: Name | None = None  # the set that this one is with other data, see ``cards.variants``
     differs: str = ""  # how, where it is one
-    stages: Annotated[
-        list[Name], Distinct
-    ] = []  # of a target: sets that are trained on before its own training split, in this order
+    # Of a target: sets that are trained on before its own training split, in this order.
+    stages: Annotated[list[Name], Distinct] = []
+    sets: list[Name] = []  # of a mixture, see ``cards.mixtures``
     overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
@@ -251,6 +203,8 @@ class DataCard(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataCard:
+        if self.family == "mixture" or self.sets or self.type == "mixed":
+            raise ValueError("sets: expected in a card of mixtures alone, like family mixture and type mixed")
         if self.role == "intermediate" and self.type is None:
             raise ValueError("type: an intermediate data set is 'general' or 'domain'")
         if self.family in ("classification", "tagging") and not (self.labels or self.source):
@@ -338,6 +292,11 @@ class DataCard(Strict):
         """Whether it is a task: something to be learnt or asked, unlike unlabelled text and lexicons without a
         metric."""
         return self.role in ("target", "intermediate") or (self.role == "lexicon" and self.metric is not None)
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the sets that have the rows: the card's own, or those of a mixture."""
+        return self.sets or [self.name]
 
     @property
     def trained(self) -> bool:

@@ -54,6 +54,6 @@ def acquire(chosen: Iterable[Cell]) -> None:
     values = [cell.parameters for cell in chosen]
     models = {value.model for value in values}
     named = {getattr(value, field, None) for value in values for field in ("intermediate", "target")}
-    cards = [data_card(name) for name in sorted(named - {None, cells.NONE})]
+    cards = [data_card(one) for name in sorted(named - {None, cells.NONE}) for one in data_card(name).members]
     cards += [data_card(stage) for card in cards for stage in card.stages]
     ensure.ensure(cards, map(model_card, sorted(models)))

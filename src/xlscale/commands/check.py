@@ -66,7 +66,8 @@ def _status(card: DataCard) -> str:
 def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
     """The data sets that a study reads, stages included, and its models. Raises XlscaleError."""
     study = studies.load(name)
-    wanted = [one for one in (*dict(study.sets()), *study.targets) if one != NONE]
+    named = [one for one in (*dict(study.sets()), *study.targets) if one != NONE]
+    wanted = [member for one in named for member in catalogue.data_card(one).members]
     wanted += [stage for one in study.targets for stage in catalogue.data_card(one).stages]
     return [catalogue.data_card(one) for one in dict.fromkeys(wanted)], [
         catalogue.model_card(one) for one in study.models

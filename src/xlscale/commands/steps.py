@@ -38,7 +38,7 @@ from xlscale.core.files import (
 from xlscale.experiment import studies
 from xlscale.experiment.cells import Cell
 
-CARDS = [MANIFEST / name for name in ("bundled", "data", "locks", "models", "sources")]
+CARDS = [MANIFEST / name for name in ("bundled", "data", "locks", "mixtures", "models", "sources")]
 RECORD = [*CARDS, STUDIES, RESULTS]
 PUBLISHED = [*RECORD, MANIFEST / "published"]
 # step -> files and folders whose content it depends on, besides code; of other steps the Snakefile knows.

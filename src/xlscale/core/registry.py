@@ -23,6 +23,7 @@ PARTS: dict[Kind, dict[str, str]] = {
         "retrieval": "xlscale.tasks.retrieval:Retrieval",
         "span_qa": "xlscale.tasks.span_qa:SpanQA",
         "tagging": "xlscale.tasks.tagging:Tagging",
+        "text": "xlscale.tasks.text:Text",
     },
     "objective": {
         "supervised": "xlscale.training.objectives.supervised:Supervised",
@@ -30,6 +31,9 @@ PARTS: dict[Kind, dict[str, str]] = {
         "adversarial": "xlscale.training.objectives.adversarial:Adversarial",
         "augmentation": "xlscale.training.objectives.augmentation:Augmentation",
         "lexical": "xlscale.training.objectives.lexical:Lexical",
+        "masked_lm": "xlscale.training.objectives.masked_lm:MaskedLM",
+        "mlm_cotraining": "xlscale.training.objectives.mlm_cotraining:Cotraining",
+        "translation_lm": "xlscale.training.objectives.translation_lm:TranslationLM",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},

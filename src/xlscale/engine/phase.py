@@ -34,9 +34,10 @@ from xlscale.experiment.results import CHECKPOINT, Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
-from xlscale.training import evaluate, loop, token_cache
+from xlscale.training import evaluate, loop, mixture, token_cache
 from xlscale.training.loop import TrainingLog
 from xlscale.training.methods.base import Method
+from xlscale.training.mixture import Mixture
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 
@@ -64,12 +65,12 @@ class OpenCell:
     @cached_property
     def task(self) -> Task:
         """The task that this phase learns and is evaluated on."""
-        return tasks.of(self.data, self.model_card)
+        return Mixture(self.data, self.model_card) if self.data.sets else tasks.of(self.data, self.model_card)
 
     @cached_property
     def rows(self) -> DatasetDict:
-        """The splits of this phase's data set."""
-        return self.task.splits(load.splits(self.data))
+        """The splits of this phase's data set; of a mixture what its sets have in common."""
+        return self.task.rows() if isinstance(self.task, Mixture) else self.task.splits(load.splits(self.data))
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -140,7 +141,7 @@ class OpenCell:
         return head, TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
-        return task.head(encoder.config.hidden_size, self._drawn("head"))
+        return task.head_of(encoder, self._drawn("head"))
 
     def _drawn(self, stream: str) -> torch.Generator:
         """A generator of torch's, for the purpose ``stream``."""
@@ -148,10 +149,12 @@ class OpenCell:
 
     def _inputs(self, task: Task, rows: DatasetDict, stage: int, objective: Objective) -> Encoded:
         """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
+        if isinstance(task, Mixture):
+            return mixture.joined([self._inputs(one, load.splits(one.card), stage, objective) for one in task.tasks])
         recipe = self.recipe
         chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
         sampled = rows["train"].select(chosen)
-        if (made := objective.rows(sampled, recipe, self.generator("rows", stage))) is sampled:
+        if (made := objective.rows(sampled, recipe, self.generator("rows", stage), rows["train"])) is sampled:
             inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
         else:
             inputs = task.encode(made, ladder.tokenizer(self.model_card), self.model_card.prefix, recipe.max_length)
@@ -164,19 +167,30 @@ class OpenCell:
         self, encoder: nn.Module, head: nn.Module | None = None, split: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, Score]]:
         """The prediction table of a split of this phase's data set, and the scores per language."""
-        rows, length, index = self.rows[split], PROBE_LENGTH, None
+        if isinstance(self.task, Mixture):
+            models = [Model(encoder, self.backend, *own) for own in zip(self.task.tasks, head, strict=True)]
+            parts = [self._predicted(one, load.splits(one.task.card), split)[0] for one in models]
+            predictions = self.task.together(parts)
+            return predictions, self.task.scores(predictions)
+        model = Model(encoder, self.backend, self.task, head)
+        predictions, languages, encoded = self._predicted(model, self.rows, split)
+        scores = self.task.scores(predictions)
+        if self.cell.phase == "intermediate":
+            with self.timed("evaluate"):
+                self._measure(scores, languages, encoder, encoded)
+        return predictions, scores
+
+    def _predicted(self, model: Model, splits: DatasetDict, split: str) -> tuple[pd.DataFrame, list[str], Encoded]:
+        """The predictions of a split, the language of each of its rows, and its inputs."""
+        rows, length, index = splits[split], PROBE_LENGTH, None
         if self.cell.phase != "pretrained":
-            length, index = self.recipe.max_length, self.task.test_rows(rows, self.recipe.test_items)
+            length, index = self.recipe.max_length, model.task.test_rows(rows, self.recipe.test_items)
         with self.timed("tokenise"):
-            encoded = token_cache.encoded(self.task, self.rows, split, self.model_card, length, index)
+            encoded = token_cache.encoded(model.task, splits, split, self.model_card, length, index)
         rows = rows if index is None else rows.select(index)
         with self.timed("evaluate"):
-            outputs = evaluate.run(Model(encoder, self.backend, self.task, head), encoded)
-            predictions = self.task.predictions(rows, encoded, outputs)
-            scores = self.task.scores(predictions)
-            if self.cell.phase == "intermediate":
-                self._measure(scores, rows["language"], encoder, encoded)
-        return predictions, scores
+            predictions = model.task.predictions(rows, encoded, evaluate.run(model, encoded))
+        return predictions, rows["language"], encoded
 
     def _measure(self, scores: dict[str, Score], languages: list[str], encoder: nn.Module, encoded: Encoded) -> None:
         """Add to ``scores`` what the objective measures beside them of the rows, which are in ``languages``."""
@@ -239,7 +253,8 @@ def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
     folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
     run = OpenCell(cell, folder)
-    for card in [run.model_card, *run.training_sets(), run.data]:  # before anything expensive
+    read = [data_card(name) for card in (*run.training_sets(), run.data) for name in card.members]
+    for card in [run.model_card, *read]:  # before anything expensive
         if card.source:
             locked(card.name)
     return run

@@ -23,7 +23,9 @@ from xlscale.experiment.conditions import NONE, PREFIX, Role
 from xlscale.experiment.recipe import Count, Recipe, Seed
 
 LEXICON, LEXICAL = "lexicon", "lexical"  # a role, and the objective that is trained on data of it
-AUGMENTATION = "augmentation"  # the objective that reads a lexicon, too
+UNLABELLED = "unlabelled"  # the role of text, which is trained on like intermediate data
+# Objective -> the field that names a set which it reads, too, and of which family that is.
+BESIDE = {"augmentation": ("synonyms", "lexicon"), "mlm_cotraining": ("text", "text")}
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 
 PROBE = "udhr"  # the data set that phase 1 is evaluated on
@@ -145,7 +147,7 @@ def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -
     backend that computes. Raises XlscaleError for an unknown card or part."""
     found = [("reader", model_card(parameters["model"]).reader), ("backend", backend)]
     read = [PROBE] if phase == "pretrained" else [parameters[phase], *_stages(phase, parameters[phase])]
-    found += [("task", data_card(name).family) for name in read]
+    found += [("task", data_card(one).family) for name in read for one in data_card(name).members]
     if phase != "pretrained" and data_card(parameters[phase]).trained:
         for kind in ("objective", "method"):  # which a recipe from before there were others does not name
             found.append((kind, parameters.get(PREFIX[phase] + kind, Recipe.model_fields[kind].default)))
@@ -224,24 +226,28 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     name, prefix = getattr(parameters, role), PREFIX[role]
     chosen = recipe.of(parameters.model_dump(), prefix, where)
     card = _named(where, role, data_card, name)
-    if card.role not in (role, LEXICON) or not card.task or (role == "target" and card.role != role):
+    besides = card.role == UNLABELLED or (card.role == LEXICON and card.task)
+    if card.role != role and not (role == "intermediate" and besides):
         raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
+    if card.role == UNLABELLED and parameters.placebo:
+        raise XlscaleError(f"{where}: placebo: expected false for {name}, which has no labels to shuffle, got true")
+    if chosen.mixing_cap is not None and not card.sets:
+        raise XlscaleError(f"{where}: {prefix}mixing_cap: expected of a mixture alone, got it of {name}")
     if missing := recipe.lacking(chosen.model_dump(), card.trained):
         raise XlscaleError(f"{where}: {', '.join(prefix + name for name in missing)}: expected a number, got nothing")
     if card.trained and parameters.seed == 0:
         raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
-    _check_objective(chosen, [card, *map(data_card, card.stages)], where, prefix)
+    _check_objective(chosen, trained := [data_card(one) for one in (*card.members, *card.stages)], where, prefix)
     if chosen.objective == LEXICAL and chosen.word_layer > parameters.layers:
         expected = f"at most {parameters.layers}, the layers of this rung"
         raise XlscaleError(f"{where}: {prefix}word_layer: expected {expected}, got {chosen.word_layer}")
     rows = training_rows(name)
     if chosen.examples is not None and rows is not None and chosen.examples > rows:
-        raise XlscaleError(
-            f"{where}: {prefix}examples: expected at most {rows}, the training rows of {name}, got {chosen.examples}"
-        )
-    if card.family == "span_qa" and chosen.max_length < SHORTEST_WINDOW:
+        expected = f"at most {rows}, the training rows of {name}"
+        raise XlscaleError(f"{where}: {prefix}examples: expected {expected}, got {chosen.examples}")
+    if any(one.family == "span_qa" for one in trained) and chosen.max_length < SHORTEST_WINDOW:
         expected = f"at least {SHORTEST_WINDOW} for span QA"
         raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
 
@@ -268,18 +274,18 @@ def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: 
             raise XlscaleError(
                 f"{where}: {prefix}objective: expected {', '.join(known)} for {card.name}, got {chosen.objective!r}"
             )
-    if chosen.objective == AUGMENTATION:
-        known = _named(where, f"{prefix}synonyms", data_card, chosen.synonyms)
-        if known.family != "lexicon" or not known.bundled or "en" not in known.splits.get("train", {}):
-            raise XlscaleError(
-                f"{where}: {prefix}synonyms: expected a bundled lexicon with English rows, got {chosen.synonyms!r}"
-            )
+    if chosen.objective in BESIDE:
+        field, family = BESIDE[chosen.objective]
+        known = _named(where, prefix + field, data_card, name := getattr(chosen, field))
+        if known.family != family or not known.bundled or "en" not in known.splits.get("train", {}):
+            raise XlscaleError(f"{where}: {prefix}{field}: expected a bundled {family} with English rows, got {name!r}")
 
 
 def training_rows(name: str) -> int | None:
     """Rows of a data set's training split, or of its largest stage where there are several, each of which takes so many
     as it has; None where a card does not know."""
-    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (name, *data_card(name).stages)]
+    card = data_card(name)
+    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (*card.members, *card.stages)]
     return None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
 
 
@@ -311,9 +317,9 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         tokens = [(name, digest(text)) for name, text in texts if text is not None]
         return [(card.name, card.member_sha256), *healed, *tokens, _data_read(PROBE)]
     name = getattr(parameters, phase)
-    augmented = getattr(parameters, f"{PREFIX[phase]}objective") == AUGMENTATION
-    words = [getattr(parameters, f"{PREFIX[phase]}synonyms")] if augmented else []
-    return [_data_read(one) for one in (name, *_stages(phase, name), *words)]
+    beside = BESIDE.get(getattr(parameters, f"{PREFIX[phase]}objective"))
+    too = [getattr(parameters, PREFIX[phase] + beside[0])] if beside else []
+    return [_data_read(one) for one in (*data_card(name).members, *_stages(phase, name), *too)]
 
 
 def _stages(phase: Phase, name: str) -> list[str]:

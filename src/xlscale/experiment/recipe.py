@@ -38,6 +38,7 @@ ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
     ("objective", "smoothing"): ("sigma",),
     ("objective", "augmentation"): ("copies", "synonyms"),
     ("objective", "lexical"): ("word_layer", "margin", "pooling"),
+    ("objective", "mlm_cotraining"): ("text", "text_weight"),
     ("method", "full"): ("frozen",),
     ("method", "lora"): ADAPTER,
 }
@@ -46,9 +47,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "augmentation": ("classification",),
     "distillation": (),
     "lexical": ("lexicon",),
+    "masked_lm": ("text",),
+    "translation_lm": ("text",),
 }
 # Family -> the objectives that can train it, where these are not all.
-OBJECTIVES: dict[str, tuple[str, ...]] = {"lexicon": ("lexical",)}
+OBJECTIVES: dict[str, tuple[str, ...]] = {"lexicon": ("lexical",), "text": ("masked_lm", "translation_lm")}
 
 
 class Recipe(Strict):
@@ -83,6 +86,9 @@ class Recipe(Strict):
     word_layer: Count = 2
     margin: Annotated[float, Field(ge=0, le=2)] = 0.4
     pooling: Literal["all", "words"] = "all"
+    text: Name = "unlabelled"  # of the objective mlm_cotraining: a card of family text
+    text_weight: Size = 1.0  # of the same: of the loss on it
+    mixing_cap: Count | None = None  # of a mixture: examples of a set that count in how often it comes; None: all
     # Of the method lora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank), and the
     # matrices that have one.
     rank: Count = 8

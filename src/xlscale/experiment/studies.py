@@ -281,7 +281,8 @@ def holding(cell_id: str) -> set[str]:
 def data_sets(study: str = "") -> list[str]:
     """Names of the data sets that the published studies read, and ``study`` if it is named; sorted."""
     plans = [*published(), *([load(study)] if study else [])]
-    return sorted({name for plan in plans for name in (*dict(plan.sets()), *plan.targets)} - {NONE})
+    named = {name for plan in plans for name in (*dict(plan.sets()), *plan.targets)} - {NONE}
+    return sorted({one for name in named for one in data_card(name).members})
 
 
 def workplace(name: str) -> dict[str, str]:

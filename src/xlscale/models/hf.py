@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlscale.cards import places
+from xlscale.cards.architecture import Architecture
 from xlscale.cards.catalogue import lock_path, locked
-from xlscale.cards.schema import Architecture, ModelCard
+from xlscale.cards.schema import ModelCard
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
 from xlscale.models import pairs
 

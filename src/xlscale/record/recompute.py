@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import METRICS, DataCard
 from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema
 from xlscale.experiment import cells
@@ -135,7 +135,7 @@ def _scores(card: DataCard, cell: Cell, items: pa.Table) -> dict[str, Score]:
     asked = _asked(card.name, split, recipe.test_items if recipe else None)
     if asked is None:
         counts = dict(zip(*np.unique(items["language"].to_numpy(), return_counts=True), strict=True))
-        values = by_language(card.metric, items)
+        values = by_language(card.metric or METRICS[card.family], items)
         return {language: Score(items=int(counts[language]), value=value) for language, value in values.items()}
     task, texts = tasks.of(card), {name: _texts(items[name]) for name in [*KEY, "prediction"]}
     gold = asked.of(texts["language"], texts["item"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.cards import catalogue
+from xlscale.cards import catalogue, schema
 from xlscale.core.format import listing, slug
 from xlscale.experiment.conditions import NONE, SHUFFLED
 
@@ -25,12 +25,16 @@ DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 
 def title(name: str) -> str:
     """The title on a data card, or the name where there is no card."""
-    return catalogue.data_card(name).title if name in catalogue.names("data") else name
+    known = (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES))
+    return catalogue.data_card(name).title if name in known else name
 
 
 def metric(name: str) -> str:
     """The primary metric on a data card in words, "value" where there is no card."""
-    return METRICS[catalogue.data_card(name).metric] if name in catalogue.names("data") else "value"
+    if name not in (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES)):
+        return "value"
+    card = catalogue.data_card(name)
+    return METRICS[card.metric or schema.METRICS[card.family]]
 
 
 def label(condition: str, overlaps: bool = False) -> str:

@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 from torch import nn
 from tqdm import tqdm
 
-from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.schema import METRICS, DataCard, ModelCard
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
 from xlscale.metrics.predictions import by_language
@@ -34,7 +34,7 @@ class Task(ABC):
     """
 
     def __init__(self, card: DataCard, model: ModelCard | None = None):
-        self.card = card
+        self.card, self.model = card, model
         self.causal = model is not None and model.attention == "causal"
         self.pooling = "mean" if model is None else model.pooling
 
@@ -61,6 +61,12 @@ class Task(ABC):
         """
         return nn.functional.normalize(self.pooled(hidden, mask), dim=-1)
 
+    def batch_outputs(
+        self, head: nn.Module | None, hidden: torch.Tensor, mask: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        """``outputs`` of ``batch``, which a family may look at to know where it needs some."""
+        return self.outputs(head, hidden, mask)
+
     def pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """What stands for each text, float32 (batch, width): the mean over ``mask``, or the state of its last token."""
         return last_of(hidden, mask) if self.pooling == "last" else mean_pool(hidden, mask)
@@ -74,7 +80,7 @@ class Task(ABC):
 
     def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
         """The card's metric in every language (primary) with ``others`` beside it, in order of the languages' codes."""
-        values = by_language(self.card.metric, predictions)
+        values = by_language(self.card.metric or METRICS[self.card.family], predictions)
         return {
             language: Score(items=len(part), value=values[language], others=self.others(part))
             for language, part in predictions.groupby("language", sort=True)
@@ -106,6 +112,10 @@ class TrainedTask(Task):
             head.weight.uniform_(-bound, bound, generator=generator)
             head.bias.zero_()
         return head
+
+    def head_of(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
+        """The fresh head of a training of ``encoder``; what it draws comes from ``generator``."""
+        return self.head(encoder.config.hidden_size, generator)
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

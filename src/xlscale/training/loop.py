@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError
-from xlscale.data.batches import Batch, Encoded, collate, token_order, training_order
+from xlscale.data.batches import Batch, Encoded, collate
 from xlscale.experiment.recipe import Recipe
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
+from xlscale.training.order import batches
 
 DIVERGED = 20.0  # a mean loss above this is no longer learning: about ln(5e8), far above any chance level here
 
@@ -39,13 +40,14 @@ class TrainingLog:
     padded_tokens: int = 0
     squared: int = 0
 
-    def add(self, loss: float, batch: Batch) -> None:
-        """Count one step."""
-        lengths = batch.mask.sum(1)
+    def add(self, loss: float, *batches: Batch) -> None:
+        """Count one step, whose loss was of ``batches``."""
         self.losses.append(loss)
-        self.tokens += int(lengths.sum())
-        self.padded_tokens += batch.mask.numel()
-        self.squared += int(lengths.square().sum())
+        for batch in batches:
+            lengths = batch.mask.sum(1)
+            self.tokens += int(lengths.sum())
+            self.padded_tokens += batch.mask.numel()
+            self.squared += int(lengths.square().sum())
 
     @staticmethod
     def merged(logs: Sequence[TrainingLog]) -> TrainingLog | None:
@@ -83,19 +85,6 @@ def to_budget(encoded: Encoded, tokens: int | None, generator: np.random.Generat
     return encoded.of_rows(np.sort(order[: max(1, np.searchsorted(total, tokens, side="right"))]))
 
 
-def batches(encoded: Encoded, recipe: Recipe, generator: np.random.Generator) -> list[np.ndarray]:
-    """The inputs of every step: int64 index arrays, epoch after epoch, until the recipe's epochs or steps are done."""
-    found: list[np.ndarray] = []
-    for _ in range(recipe.epochs or recipe.steps):
-        if recipe.batch_tokens is not None:
-            found += token_order(encoded.lengths, recipe.batch_tokens, generator, row=encoded.row)
-        else:
-            found += training_order(encoded.lengths, recipe.batch_size, generator, row=encoded.row)
-        if recipe.steps is not None and len(found) >= recipe.steps:
-            break
-    return found[: recipe.steps]
-
-
 def schedule(step: int, steps: int, warmup: float | int) -> float:
     """Factor on the learning rate at ``step`` of ``steps``: up linearly, then down linearly towards 0.
 
@@ -113,8 +102,8 @@ def finetune(
     ``objective`` is the recipe's unless one is handed in that had to be made first; what it draws comes from
     ``generator`` after the order, which is so the same for every objective. The encoder stays in evaluation
     mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
-    when the loss is not finite or exceeds DIVERGED, XlscaleError for a warm-up that does not end before the training,
-    and where there is nothing to train on, since no input holds its row's answer.
+    when the loss is not finite or exceeds DIVERGED by its weight, XlscaleError for a warm-up that does not end before
+    the training, and where there is nothing to train on, since no input holds its row's answer.
     """
     log, order = TrainingLog(), batches(encoded, recipe, generator)
     if not order:
@@ -128,13 +117,14 @@ def finetune(
     warmup = recipe.warmup if recipe.warmup_steps is None else recipe.warmup_steps
     with model.backend.working(model.encoder) as weights:
         parameters = [*weights.parameters, *(model.head.parameters() if model.head is not None else ())]
+        parameters += objective.parameters()
         optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(order), warmup))
         for step, index in enumerate(tqdm(order, desc="training", unit="step", mininterval=5, disable=None)):
             batch = collate(encoded, index, model.encoder.config.pad_token_id)
             loss = objective.loss(model, batch)
             value = loss.item()
-            if not math.isfinite(value) or value > DIVERGED:
+            if not math.isfinite(value) or value > DIVERGED * objective.weight:
                 raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(order)}")
             loss.backward()
             weights.grads_to_masters()
@@ -143,7 +133,7 @@ def finetune(
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             weights.masters_to_model()
-            log.add(value, batch)
+            log.add(value, batch, *([] if objective.beside is None else [objective.beside]))
     return log
 
 

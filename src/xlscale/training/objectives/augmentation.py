@@ -29,7 +29,9 @@ COLUMNS = ("text", "second")  # that are perturbed, of classification
 class Augmentation(Supervised):
     """The task's loss on perturbed copies of its texts. Without synonyms, one copy of each gives plain training."""
 
-    def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
+    def rows(
+        self, rows: Dataset, recipe: Recipe, generator: np.random.Generator, whole: Dataset | None = None
+    ) -> Dataset:
         """``recipe.copies`` perturbed copies of every row, those of a row one after another; nothing else."""
         known = synonyms(recipe.synonyms)
         table = rows.with_format("arrow")[:].take(np.repeat(np.arange(len(rows)), recipe.copies))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
@@ -15,16 +16,30 @@ from xlscale.training.model import Model
 
 
 class Objective(ABC):
-    """What a training minimises, batch by batch."""
+    """What a training minimises, batch by batch.
 
-    def rows(self, rows: Dataset, recipe: Recipe, generator: np.random.Generator) -> Dataset:
-        """What is trained on instead of ``rows``, those of a training split that were sampled: by default they."""
+    ``beside``: a batch that the last loss was of, too, besides the one that it was asked for; ``weight``: that of all
+    losses together which make up the one.
+    """
+
+    beside: Batch | None = None
+    weight: float = 1.0
+
+    def rows(
+        self, rows: Dataset, recipe: Recipe, generator: np.random.Generator, whole: Dataset | None = None
+    ) -> Dataset:
+        """What is trained on instead of ``rows``, those of the training split ``whole`` that were sampled: by default
+        they."""
         return rows
 
     def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
         """Make ready for a training of ``model`` by ``recipe``. All that an objective draws follows from ``generator``.
         Raises XlscaleError for a recipe that does not fit the model."""
         self.recipe = recipe
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What trains besides encoder and head, after ``begin``: by default nothing. It is thrown away."""
+        return []
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
