@@ -13,6 +13,7 @@ too narrow, since fewer of the pooled runs are independent.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,7 @@ def without_interval(value: float) -> Estimate:
     return replace(MISSING, estimate=value)
 
 
+@cache  # the same few degrees of freedom, many times
 def detectable(df: float, level: float = LEVEL, power: float = POWER) -> float:
     """True effect, in standard errors, that one two-sided t-test finds with this power (noncentral t).
 
