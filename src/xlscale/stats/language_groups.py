@@ -13,15 +13,16 @@ from babel.core import get_global
 
 # The text of Conneau et al. 2020, as the README of their code lists it: 100 forms of languages, of which five
 # transliterations and a second encoding of Burmese are no languages of their own here.
-SEEN = frozenset(
-    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is it "
-    "ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si sk sl so sq "
-    "sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh zh_hant".split()
-)
+_SEEN = """
+af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is it ja jv
+ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si sk sl so sq sr su sv sw
+ta te th tl tr ug uk ur uz vi xh yi zh zh_hant
+"""
+SEEN = frozenset(_SEEN.split())
 OTHER = "other scripts"
 _BRAHMIC = "Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Thai Laoo Khmr Mymr"
 _NAMES = {"Latn": "Latin", "Cyrl": "Cyrillic", "Arab": "Arabic"}
-_NAMES |= dict.fromkeys(_BRAHMIC.split(), "Brahmic") | dict.fromkeys("Hans Hant Jpan Kore".split(), "East Asian")
+_NAMES |= dict.fromkeys(_BRAHMIC.split(), "Brahmic") | dict.fromkeys(("Hans", "Hant", "Jpan", "Kore"), "East Asian")
 SCRIPTS = (*dict.fromkeys(_NAMES.values()), OTHER)
 
 
