@@ -19,7 +19,6 @@ from xlscale.cards.languages import ENGLISH
 from xlscale.core.files import XlscaleError
 from xlscale.experiment.cells import NONE
 from xlscale.metrics.predictions import VALUE
-from xlscale.record import recompute
 from xlscale.stats import groups, primary
 from xlscale.xtreme import benchmark, paired
 from xlscale.xtreme.items import Items
@@ -59,6 +58,8 @@ def parallel(target: str) -> bool:
 def _pairs(cells: pd.DataFrame, record: Path, target: str, layers: int) -> tuple[dict[str, paired.Pair], int]:
     """Language -> what its items add to the score after intermediate training and without, a metric per run; and the
     number of runs."""
+    from xlscale.record import recompute  # imports torch
+
     runs = _runs(cells, target, layers)
     if runs.empty:
         return {}, 0

@@ -19,7 +19,6 @@ from xlscale.experiment.cells import NONE
 from xlscale.stats import agreement, groups, language_groups, primary
 from xlscale.stats.by_language import Values, bootstrap, of_languages
 from xlscale.stats.slopes import FEWEST_RUNGS
-from xlscale.tasks import baselines
 
 # Intermediate sets and the targets that come from their own source: Debian's package descriptions, the manuals of its
 # programs.
@@ -131,6 +130,8 @@ def without_pairs(
 def floors(targets: list[str]) -> dict[str, dict[str, float]]:
     """What a score may be held against: name -> target -> zero-shot value (0..1) of chance, and of character n-grams,
     which are had for bundled targets alone: the others' data need not be on a machine that reads the record."""
+    from xlscale.tasks import baselines  # imports torch
+
     cards = [data_card(name) for name in targets]
     grams = {}
     for card in cards:

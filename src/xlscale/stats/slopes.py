@@ -13,11 +13,11 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from xlscale.core.files import XlscaleError
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.stats import groups
+from xlscale.xtreme import paired
 
 KEYS = ["condition", "layers"]
 # Two rungs give a difference, not a slope.
@@ -204,7 +204,7 @@ def _gamma_signs(sets: dict[str, list[str]], baseline: str) -> dict[str, float]:
 
 def holm(p: pd.Series) -> pd.Series:
     """Holm's adjusted p values (Holm 1979) over the entries that are not missing."""
-    return _adjusted(p, lambda known: multipletests(known, method="holm")[1])
+    return _adjusted(p, paired.holm)
 
 
 def benjamini_hochberg(p: pd.Series) -> pd.Series:
@@ -212,8 +212,8 @@ def benjamini_hochberg(p: pd.Series) -> pd.Series:
     return _adjusted(p, stats.false_discovery_control)
 
 
-def _adjusted(p: pd.Series, method: Callable[[pd.Series], np.ndarray]) -> pd.Series:
+def _adjusted(p: pd.Series, method: Callable[[np.ndarray], np.ndarray]) -> pd.Series:
     adjusted, known = pd.Series(float("nan"), index=p.index), p.dropna()
     if len(known):
-        adjusted[known.index] = method(known)
+        adjusted[known.index] = method(known.to_numpy())
     return adjusted
