@@ -52,7 +52,8 @@ def of_seeds(cells: pd.DataFrame, languages: pd.DataFrame, target: str) -> Gains
     spoken = languages[(languages["target"] == target) & languages["condition"].isin([*names, NONE])]
     spoken = spoken[spoken["language"] != ENGLISH]
     means = spoken.groupby(["language", "layers", "condition"])["value"].mean().unstack()
-    gain = means.reindex(columns=names).mean(axis=1) - means[NONE]
+    means = means.reindex(columns=[*names, NONE])
+    gain = means[names].mean(axis=1, skipna=False) - means[NONE]
     shown = _with_groups(gain.dropna().rename("gain").reset_index())
     signs = dict.fromkeys(names, 1 / len(names)) | {NONE: -1.0} if names else {}
 

@@ -158,21 +158,31 @@ def mixed_model(cells: pd.DataFrame, targets: list[str], scale: str = "accuracy"
     the primary analysis.
     """
     tables = [primary.run_slopes(cells, [target], scale).assign(target=target) for target in targets]
-    slopes = pd.concat(tables, ignore_index=True)
+    fit = _reml(pd.concat(tables, ignore_index=True))
+    if not isinstance(fit, str):
+        return fit | {"note": ""}
+    found = primary.beta(primary.run_slopes(cells, targets, scale))
+    note = f"instead of the mixed model, since {fit}: the primary analysis"
+    return {"estimate": found.estimate, "low": found.low, "high": found.high, "note": note}
+
+
+def _reml(slopes: pd.DataFrame) -> dict[str, float] | str:
+    """Estimate, low and high of the mean slope, or why they cannot be had."""
     components = {name: f"0 + C({name})" for name in ("set", "seed", "target") if slopes[name].nunique() > 1}
+    if not components:
+        return "there is nothing that varies"
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         model = MixedLM.from_formula(
             "slope ~ 1", slopes, groups=np.ones(len(slopes)), vc_formula=components, re_formula="0"
         )
-        fit = model.fit(reml=True, method="powell")
-    zero = [name for name, value in zip(model.exog_vc.names, fit.vcomp, strict=True) if value <= 1e-9]
-    if fit.converged and not zero and np.isfinite(fit.bse["Intercept"]):
-        low, high = fit.conf_int(1 - groups.LEVEL).loc["Intercept"]
-        return {"estimate": float(fit.params["Intercept"]), "low": float(low), "high": float(high), "note": ""}
-    why = f"the variance of {', '.join(zero)} is estimated as zero" if zero else "it did not converge"
-    if not zero and told:
-        why += f" ({len(told)} warnings)"
-    found = primary.beta(primary.run_slopes(cells, targets, scale))
-    note = f"instead of the mixed model, since {why}: the primary analysis"
-    return {"estimate": found.estimate, "low": found.low, "high": found.high, "note": note}
+        try:
+            fit = model.fit(reml=True, method="powell")
+        except np.linalg.LinAlgError as error:
+            return f"it did not converge ({error})"
+    if zero := [name for name, value in zip(model.exog_vc.names, fit.vcomp, strict=True) if value <= 1e-9]:
+        return f"the variance of {', '.join(zero)} is estimated as zero"
+    if not (fit.converged and np.isfinite(fit.bse["Intercept"])):
+        return f"it did not converge ({len(told)} warnings)"
+    low, high = fit.conf_int(1 - groups.LEVEL).loc["Intercept"]
+    return {"estimate": float(fit.params["Intercept"]), "low": float(low), "high": float(high)}

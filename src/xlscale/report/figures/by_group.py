@@ -7,12 +7,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from xlscale.core.format import share
 from xlscale.report.figures import style
 from xlscale.report.labels import layers
+from xlscale.stats import groups
 from xlscale.stats.by_group import KEYS, Gains
 
-OF_SETS = "bars are the intervals of the primary analysis, over sets and seeds; in brackets how many languages"
-OF_SEEDS = "bars are {} t intervals from the variance between seeds at that rung; in brackets how many languages"
+_COUNTED = "in brackets how many languages"
+OF_SETS = f"bars are the intervals of the primary analysis, over sets and seeds; {_COUNTED}"
+OF_SEEDS = f"bars are {share(groups.LEVEL)} t intervals from the variance between seeds at that rung; {_COUNTED}"
 _ENDS = {0: -0.18, -1: 0.18}  # the smallest and the largest rung, above and below the middle of a row
 _LANGUAGE = {"color": "0.55", "marker": "|", "markersize": 5.5, "markeredgewidth": 0.7}
 
@@ -67,7 +70,7 @@ def _label(key: tuple[str, bool], found: dict[str, Gains]) -> str:
     """A group, and how many languages it has in each panel."""
     counts = []
     for gains in found.values():
-        own = gains.groups[(gains.groups[KEYS] == key).all(axis=1)]
+        own = gains.groups[(gains.groups["script"] == key[0]) & (gains.groups["seen"] == key[1])]
         counts.append(int(own["languages"].max()) if len(own) else 0)
     counts = counts[:1] if len(set(counts)) == 1 else counts
     return f"{key[0]}{'' if key[1] else ', not seen'} ({' | '.join(map(str, counts))})"
