@@ -45,7 +45,7 @@ def by_group(found: dict[str, Gains], note: str) -> Figure:
             ax.grid(axis="x")
             sns.despine(ax=ax)
         axes[0].set_yticks(range(len(shown)), [_label(key, found) for key in shown])
-        axes[0].set_ylim(len(shown) - 0.5, -0.5)
+        axes[0].set_ylim(max(len(shown), 1) - 0.5, -0.5)
         ends = {layers(rungs[index]): style.handle(**_mean(index)) for index in _ENDS if rungs}
         ends["a language"] = style.handle(**_LANGUAGE)
         style.legend(fig, ends, columns=3)

@@ -22,7 +22,7 @@ CHANGES = {
     "nothing": "the primary analysis",
     "set": "without {}",
     "target": "without {}",
-    "rung": "without the rung of {} layers",
+    "rung": "without the rung of {}",
     "languages": "without languages: {}",
     "same source": "without pairs of a set and a target from one source",
     "collapsed": "without runs that learned nothing",
@@ -30,7 +30,12 @@ CHANGES = {
     "bootstrap": "bootstrap of {}",
     "mixed model": "crossed mixed model",
 }
-NAMES = {"set": title, "target": title, "bootstrap": {"all three": "sets, targets and languages"}.get}
+NAMES = {
+    "set": title,
+    "target": title,
+    "rung": lambda name: layers(int(name)),
+    "bootstrap": {"all three": "sets, targets and languages"}.get,
+}
 CHANGE = "Slope of the gain"
 
 
