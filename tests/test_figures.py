@@ -8,7 +8,9 @@ import simulate
 
 from xlscale.cards import catalogue
 from xlscale.record import store
+from xlscale.report.figures import by_group as group_figure
 from xlscale.report.figures import ladder, style
+from xlscale.stats import by_group
 from xlscale.stats.slopes import SHUFFLED
 
 
@@ -19,12 +21,13 @@ def cells():
 
 @pytest.fixture
 def drawn(cells):
-    codes = catalogue.data_card("udhr").languages
+    codes = [*catalogue.data_card("udhr").languages, "en"]
     values = simulate.languages(cells, np.random.default_rng(2), codes)
+    by_target = {target: by_group.of_seeds(cells, values, target) for target in ("topic", "udhr")}
     return {
         "scaling": ladder.scaling(cells),
         "gains": ladder.gain(cells),
-        "languages": ladder.languages(values),
+        "languages": group_figure.by_group(by_target, group_figure.OF_SEEDS),
         "overlay": ladder.overlay(cells, cells.sample(5, random_state=1)),
     }
 
@@ -90,10 +93,12 @@ def test_no_bar_is_drawn_where_there_is_no_interval(cells):
     assert bars(cells[cells["seed"] < 2]) == []
 
 
-def test_every_language_is_drawn_once_and_english_is_not(drawn):
-    labels = [label.get_text() for ax in drawn["languages"].axes for label in ax.get_yticklabels()]
-    codes = catalogue.data_card("udhr").languages
-    assert sorted(labels) == sorted([*codes, *codes]) and "en" not in labels
+def test_every_language_is_drawn_once_per_rung_and_english_is_not(drawn):
+    count = len(catalogue.data_card("udhr").languages)
+    for ax in drawn["languages"].axes:
+        ticks = [len(line.get_xdata()) for line in ax.lines if line.get_color() == "0.55"]
+        assert ticks == [count] * 2
+    assert "95% t intervals" in drawn["languages"].get_suptitle()
 
 
 def test_overlay_shows_the_recomputed_runs_over_the_recorded(drawn):

@@ -13,9 +13,11 @@ from xlscale.cards import catalogue
 from xlscale.core.files import PAPER, XlscaleError
 from xlscale.experiment import studies
 from xlscale.report import labels, typeset
+from xlscale.report.figures import by_group as group_figure
 from xlscale.report.figures import ladder
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import checks, design, results
+from xlscale.stats import by_group, slopes
 
 
 def collect(cells, languages, study=None, drawn=None):
@@ -31,7 +33,8 @@ def collect(cells, languages, study=None, drawn=None):
     if drawn is None:
         scaling.figure("scaling", ladder.scaling(cells))
         scaling.figure("gains", ladder.gain(cells))
-        scaling.figure("languages", ladder.languages(languages))
+        by_target = {target: by_group.of_seeds(cells, languages, target) for target in slopes.targets(cells)}
+        scaling.figure("languages", group_figure.by_group(by_target, group_figure.OF_SEEDS))
     else:
         scaling._figures |= drawn
     results.add_slopes(significance, cells)

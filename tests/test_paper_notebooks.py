@@ -18,7 +18,7 @@ from xlscale.core.files import NOTEBOOKS, XlscaleError
 from xlscale.experiment import cells, results, studies
 from xlscale.record import store
 from xlscale.report.sections import design
-from xlscale.stats import slopes
+from xlscale.stats import sensitivity, slopes
 
 ANALYSES = ("04_scaling", "05_significance")
 ZEROS = "0" * 64
@@ -177,17 +177,43 @@ def short_plan(tmp_path, monkeypatch):
     return studies.load("confirmatory_2").cells()
 
 
-def test_the_primary_analysis_finds_what_was_simulated_and_shows_what_it_rests_on(short_plan, tmp_path, capsys):
+def predicted(folder, found, generator):
+    """Predictions of target cells: 50 items a language, as many of them correct as the value says, on average."""
+    for result in found:
+        if result.phase == "target":
+            shares = np.repeat([score.value for score in result.languages.values()], 50)
+            table = pd.DataFrame({"language": np.repeat([*result.languages], 50)})
+            table["item"] = np.tile([f"i{i}" for i in range(50)], len(result.languages))
+            table["correct"] = (generator.random(len(table)) < shares).astype(np.float32)
+            table.to_parquet(folder / f"{result.id}.parquet", index=False)
+
+
+def test_the_primary_analysis_finds_what_was_simulated_and_shows_what_it_rests_on(
+    short_plan, tmp_path, capsys, monkeypatch
+):
     generator = np.random.default_rng(9)
-    store._write({cell.id: confirmed(cell, generator) for cell in short_plan}, tmp_path / "cells.parquet")
+    found = {cell.id: confirmed(cell, generator) for cell in short_plan}
+    store._write(found, tmp_path / "cells.parquet")
+    (tmp_path / "predictions").mkdir()
+    predicted(tmp_path / "predictions", found.values(), generator)
+    monkeypatch.setattr(sensitivity, "floors", lambda targets: {"chance": dict.fromkeys(targets, 0.1)})  # made in 00
     run_here("05_significance", tmp_path, tmp_path / "out", capsys, study="confirmatory_2", draws=200)
     made = json.loads((tmp_path / "out" / "generated" / "05_significance.json").read_text(encoding="utf-8"))
-    numbers = made["numbers"]
+    numbers, tables = made["numbers"], made["tables"]
     for family, slope in (("trained", -0.05), ("retrieval", -0.2)):
         assert numbers[f"beta_{family}_accuracy"]["value"] == pytest.approx(slope, abs=0.01)
         assert numbers[f"beta_{family}_word"]["text"] == "falls with size"
-        # Nothing; seven sets, two targets, three rungs, two groups of languages; pairs from one source.
-        assert len(made["tables"][f"left_out_{family}"]["rows"]) == 1 + 7 + 2 + 3 + 2 + 1
-        assert len(made["tables"][f"models_{family}"]["rows"]) == 5
-    assert numbers["failures_share"]["value"] == 0 and "confirmatory_gains" in made["figures"]
+        # Nothing; seven sets, two targets, three rungs, three scripts; pairs from one source; one floor; bootstraps of
+        # three and of all; the mixed model; runs that learned nothing, where any training was.
+        rows = tables[f"sensitivity_{family}"]["rows"]
+        assert len(rows) == 1 + 7 + 2 + 3 + 3 + 1 + 1 + 4 + 1 + (family == "trained")
+        assert all(row[0] and row[2] in ("6", "7") for row in rows)
+    assert numbers["failures_share"]["value"] == 0
+    assert {"confirmatory_gains", "confirmatory_languages"} <= set(made["figures"])
     assert numbers["beta_trained_targets"]["text"] == "Symbol group and Package topic"
+    assert len(tables["beta_targets"]["rows"]) == 4 and len(tables["beta_languages_udhr"]["rows"]) == 4
+    assert [row[-1] for row in tables["beta_languages_udhr"]["rows"]] == ["falls"] * 4
+    gains = {tuple(row[:2]): row[6] for row in tables["items"]["rows"]}
+    assert (
+        len(gains) == 4 * 2 and gains["Package topic", "1"].startswith("+10") and len(tables["items_udhr"]["rows"]) == 4
+    )

@@ -79,7 +79,8 @@ def test_a_null_says_what_it_would_have_detected(cells):
     numbers = Numbers("05_significance")
     results.add_slopes(numbers, cells)
     for key in (key.removesuffix("_summary") for key in numbers.numbers if key.endswith("_summary")):
-        null = "detectab" in numbers.numbers[f"{key}_word"]["text"]
+        word = numbers.numbers[f"{key}_word"]["text"]
+        null = "detectab" in word or word == "no direction that holds on both scales"
         detectable = numbers.numbers[f"{key}_detectable"]["text"]
         assert (f"detectable: {detectable}" in numbers.numbers[f"{key}_summary"]["text"]) == null
     assert any("detectable:" in entry["text"] for entry in numbers.numbers.values())
@@ -158,3 +159,20 @@ def test_empty_record_is_one_clear_line(tmp_path):
 )
 def test_formats(text, expected):
     assert text == expected
+
+
+def test_a_slope_has_a_direction_only_where_points_and_log_ratio_agree():
+    """After intermediate training 0.4, 0.6 and 0.8, without 0.1, 0.2 and 0.3: in points the gain rises with size, as a
+    ratio it falls; without training the value rises on both."""
+    cells = simulate.cells(np.random.default_rng(3), sd=1e-4)
+    values = {"none": {1: 0.1, 2: 0.15, 4: 0.2, 12: 0.3}, "squad_wiki": {1: 0.4, 2: 0.5, 4: 0.6, 12: 0.8}}
+    for (name, layers), own in cells.groupby(["condition", "layers"]):
+        if name in values:
+            cells.loc[own.index, "value"] += values[name][layers] - own["value"].mean()
+    numbers = Numbers("05_significance")
+    results.add_slopes(numbers, cells)
+    texts = {key: one["text"] for key, one in numbers.numbers.items()}
+    assert texts["gainslope_topic_squad_wiki"].startswith("+")
+    assert texts["gainslope_topic_squad_wiki_word"] == "no direction that holds on both scales"
+    assert "detectable: " in texts["gainslope_topic_squad_wiki_summary"]
+    assert texts["slope_topic_none_word"] == "an increase with size"

@@ -265,7 +265,8 @@ def with_missing(cells: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
     """The rows of ``cells`` (as ``table`` gives them) for ``expected``; with status "missing" for what is not
     recorded."""
     known = cells[cells["cell"].isin([cell.id for cell in expected])]
-    absent = {cell.id: _absent(cell) for cell in expected if cell.id not in set(known["cell"])}
+    here = set(known["cell"])
+    absent = {cell.id: _absent(cell) for cell in expected if cell.id not in here}
     if not absent:
         return known.reset_index(drop=True)
     missing = table(absent).assign(status=MISSING)

@@ -59,9 +59,10 @@ def tolerances(recorded: pd.DataFrame, comparisons: int, coverage: float = COVER
     done = recorded[(recorded["status"] == "complete") & recorded["value"].notna()]
     done = done.assign(outcome=outcome(done))
     done = done[~groups.deterministic(done) & ~collapsed(done)]
+    keys = [*STRATUM, *(name for name in RECIPE if name in done and name not in STRATUM)]
     rows = []
-    for stratum, cells in done.groupby(STRATUM):
-        pooled = groups.Pooled.of(groups.means(cells, [name for name in RECIPE if name in cells]))
+    for stratum, means in groups.means(done, keys).groupby(level=STRATUM):
+        pooled = groups.Pooled.of(means)
         limit = tolerance(pooled.sd, pooled.df, comparisons, coverage)
         rows.append((*stratum, pooled.sd, pooled.df, comparisons, limit))
     return pd.DataFrame(rows, columns=[*STRATUM, "sd", "df", "comparisons", "tolerance"]).set_index(STRATUM)

@@ -13,6 +13,7 @@ too narrow, since fewer of the pooled runs are independent.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,8 @@ def deterministic(cells: pd.DataFrame) -> pd.Series:
 
 
 def transform(values: pd.Series, scale: str) -> pd.Series:
-    """``values`` (0..1) on a scale: "accuracy" as they are, "logit" as log odds, "log" as natural logarithms; both are
-    clipped at ``LOGIT_CLIP``."""
+    """``values`` (0..1; a table or an array, too) on a scale: "accuracy" as they are, "logit" as log odds, "log" as
+    natural logarithms; both are clipped at ``LOGIT_CLIP``."""
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
     if scale == "accuracy":
@@ -109,20 +110,23 @@ def contrast(groups: pd.DataFrame, weights: pd.Series, strata: pd.DataFrame, lev
     of deterministic groups alone is known exactly: its interval is a point, without degrees of freedom or p. Where a
     stratum has no df the interval is NaN.
     """
-    used = groups.loc[weights.index]
-    value = float((weights * used["mean"]).sum())
-    nan = float("nan")
-    random = ~used["fixed"].astype(bool)
-    leverage = (weights**2 / used["n"])[random & (weights != 0)].groupby(level=strata.index.name).sum()
-    if leverage.empty:
+    place = {key: i for i, key in enumerate(groups.index)}
+    used = [place[key] for key in weights.index]  # in arrays: thousands of contrasts of a few groups each
+    w, stratum = weights.to_numpy(), weights.index.get_level_values(strata.index.name)
+    mean, n, fixed = (groups[name].to_numpy()[used] for name in ("mean", "n", "fixed"))
+    value, nan = float(w @ mean), float("nan")
+    random = ~fixed.astype(bool) & (w != 0)
+    if not random.any():
         return Estimate(value, 0.0, 0, value, value, nan, 0.0)
-    own = strata.loc[leverage.index]
+    kinds, kind_of = np.unique(stratum[random], return_inverse=True)
+    leverage = np.bincount(kind_of, (w**2 / n)[random])
+    own = strata.loc[kinds]
     if (own["df"] == 0).any():
         return without_interval(value)
-    parts = leverage * own["variance"]
+    parts = leverage * own["variance"].to_numpy()
     se = float(parts.sum() ** 0.5)
     # Replicates that agree to the last digit leave no variance to test against or to compute df from.
-    df = float(parts.sum() ** 2 / (parts**2 / own["df"]).sum()) if se > 0 else float(own["df"].sum())
+    df = float(parts.sum() ** 2 / (parts**2 / own["df"].to_numpy()).sum()) if se > 0 else float(own["df"].sum())
     return with_interval(value, se, df, level)
 
 
@@ -138,6 +142,7 @@ def without_interval(value: float) -> Estimate:
     return replace(MISSING, estimate=value)
 
 
+@cache  # the same few degrees of freedom, many times
 def detectable(df: float, level: float = LEVEL, power: float = POWER) -> float:
     """True effect, in standard errors, that one two-sided t-test finds with this power (noncentral t).
 

@@ -57,15 +57,24 @@ def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFra
     by_target = done.pivot(index=keys[:2], columns=keys[2:], values="value")
     full = pd.MultiIndex.from_product([sorted(done["layers"].unique()), targets], names=keys[2:])
     by_target = by_target.reindex(columns=full)
-    none = by_target[by_target.index.get_level_values("condition") == NONE].droplevel("condition")
-    own = by_target.drop(index=NONE, level="condition", errors="ignore")
-    baseline = none.reindex(own.index.get_level_values("seed")).set_axis(own.index)
-    for column in full:
-        if family(column[1]) == "retrieval":
-            baseline[column] = none[column].max()  # of the one run
+    own, baseline = compared(by_target)
     if scale == "accuracy":
         return _over_targets(own - baseline)
     return groups.transform(_over_targets(own), scale) - groups.transform(_over_targets(baseline), scale)
+
+
+def compared(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs after intermediate training, and for each what it is compared with: none with the same seed, or, of a
+    target without training, the one run of none.
+
+    ``values``: a row per (condition, seed), columns with a level "target". Both tables have the rows of the former.
+    """
+    none = values[values.index.get_level_values("condition") == NONE].droplevel("condition")
+    own = values.drop(index=NONE, level="condition", errors="ignore")
+    baseline = none.reindex(own.index.get_level_values("seed")).set_axis(own.index)
+    once = [family(target) == "retrieval" for target in values.columns.get_level_values("target")]
+    baseline.loc[:, once] = np.broadcast_to(none.loc[:, once].max(), (len(own), sum(once)))
+    return own, baseline
 
 
 def _over_targets(values: pd.DataFrame) -> pd.DataFrame:
@@ -84,17 +93,17 @@ def run_slopes(
     gains = run_gains(cells, targets, scale).dropna()
     if gains.empty or gains.shape[1] < fewest:
         return pd.DataFrame(columns=COLUMNS)
-    return _runs(gains @ slope_weights(sizes(cells)[gains.columns]))
+    return with_facts(gains @ slope_weights(sizes(cells)[gains.columns]))
 
 
 def mean_gains(gains: pd.DataFrame) -> pd.DataFrame:
     """The mean over sets of ``run_gains`` at each rung: layers and those of ``groups.Estimate``, the interval being
     that of ``contrast``. For figures: the test is that of the slope."""
-    rows = [{"layers": layers} | asdict(beta(_runs(gains[layers].dropna()))) for layers in gains.columns]
+    rows = [{"layers": layers} | asdict(beta(with_facts(gains[layers].dropna()))) for layers in gains.columns]
     return pd.DataFrame(rows, columns=["layers", *asdict(groups.MISSING)])
 
 
-def _runs(values: pd.Series) -> pd.DataFrame:
+def with_facts(values: pd.Series) -> pd.DataFrame:
     """A value per (condition, seed) as ``Layout`` and ``contrast`` take it: COLUMNS."""
     rows = [facts_of(name) | {"seed": seed, "slope": value} for (name, seed), value in values.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -123,8 +132,28 @@ def gamma(runs: pd.DataFrame) -> Estimate:
 
 def contrast(runs: pd.DataFrame, weights: pd.Series, level: float = groups.LEVEL) -> Estimate:
     """``sum(weight * mean slope of the set)`` with the t interval of ``Layout.contrast``; NaN where that has none."""
-    layout = Layout(runs)
-    estimate, variance, df = layout.contrast(runs["slope"].to_numpy(dtype=float), weights)
+    return _estimate(*Layout(runs).contrast(runs["slope"].to_numpy(dtype=float), weights), level)
+
+
+def betas(runs: pd.DataFrame, slopes: pd.DataFrame) -> list[Estimate]:
+    """``beta`` of every column of ``slopes``, which has a row per row of ``runs`` and NaN where a run has no slope."""
+    present = slopes.notna().to_numpy()
+    patterns, pattern_of = np.unique(present, axis=1, return_inverse=True)
+    found: list[Estimate] = [groups.MISSING] * slopes.shape[1]
+    for index, there in enumerate(patterns.T):
+        if not there.any():
+            continue
+        layout = Layout(runs[there])
+        weights = pd.Series(1 / len(layout.sets), index=layout.sets)
+        columns = np.flatnonzero(pattern_of.ravel() == index)
+        parts = layout.contrast(slopes.to_numpy()[np.ix_(there, columns)].T, weights)
+        for column, *own in zip(columns, *parts, strict=True):
+            found[column] = _estimate(*own)
+    return found
+
+
+def _estimate(estimate: float, variance: float, df: float, level: float = groups.LEVEL) -> Estimate:
+    """What ``Layout.contrast`` gives with its t interval."""
     if not df > 0:
         return groups.without_interval(float(estimate))
     return groups.with_interval(float(estimate), float(variance) ** 0.5, float(df), level)

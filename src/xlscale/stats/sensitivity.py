@@ -1,21 +1,24 @@
-"""Sensitivity of beta: the primary analysis on parts of the record and on other scales, and other models of the same
-slopes. Each is reported whatever it gives, none is tested.
+"""Sensitivity of beta: the primary analysis on parts of the record and on another scale, and other models of the same
+slopes. All are reported whatever they give, none is tested.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from babel.core import get_global
 from statsmodels.regression.mixed_linear_model import MixedLM
 
+from xlscale.cards.catalogue import data_card
 from xlscale.cards.languages import ENGLISH
 from xlscale.experiment.cells import NONE
-from xlscale.stats import groups, primary
+from xlscale.stats import agreement, groups, language_groups, primary
+from xlscale.stats.by_language import Values, bootstrap, of_languages
+from xlscale.stats.slopes import FEWEST_RUNGS
 
 # Intermediate sets and the targets that come from their own source: Debian's package descriptions, the manuals of its
 # programs.
@@ -24,69 +27,118 @@ SAME_SOURCE = {
     "help_module": ("help_retrieval", "interface_tags"),
     "help_next": ("help_retrieval", "interface_tags"),
 }
-LEVELS = ("set", "target", "language")  # what a bootstrap samples
+NOTHING_CHANGED = ("nothing", "")  # the primary analysis itself
+COLUMNS = ["change", "name", "scale", "targets", "sets", "runs", *asdict(groups.MISSING), "note"]
 
 
-def latin(code: str) -> bool:
-    """Whether a language, by its code in the data, is written in Latin script."""
-    language, *parts = code.split("_")
-    given = next((part for part in parts if len(part) == 4), None)
-    return (given or get_global("likely_subtags")[language].split("_")[1]).title() == "Latn"
+class Part(NamedTuple):
+    """A change of the record that beta is estimated on: what it is ("set", ...), of what, and what is left."""
+
+    change: str
+    name: str
+    cells: pd.DataFrame
+    targets: list[str]
+    fewest: int = FEWEST_RUNGS  # rungs: two give a difference, not a line
 
 
-SCRIPTS = {"in Latin script": latin, "in other scripts": lambda code: not latin(code)}
-
-
-def of_languages(cells: pd.DataFrame, languages: pd.DataFrame, keep: Callable[[str], bool]) -> pd.DataFrame:
-    """``cells`` with the mean over the zero-shot languages that ``keep`` takes as value; without those that have none.
-
-    ``languages``: as ``record.store.languages`` gives them.
-    """
-    chosen = languages[[code != ENGLISH and keep(code) for code in languages["language"]]]
-    return cells.assign(value=cells["cell"].map(chosen.groupby("cell")["value"].mean())).dropna(subset="value")
-
-
-def left_out(
-    cells: pd.DataFrame, languages: pd.DataFrame, groups_of: Mapping[str, Callable[[str], bool]], targets: list[str]
+def table(
+    cells: pd.DataFrame,
+    languages: pd.DataFrame,
+    targets: list[str],
+    floors: Mapping[str, Mapping[str, float]],
+    draws: int,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """beta of one family without one set, target, rung, or group of languages at a time, and without pairs of a set and
-    a target from the same source.
+    """All sensitivity analyses of beta of one family, on every one of ``groups.SCALES``; the first rows are the primary
+    analysis, and of values above a floor there are no log odds.
 
-    ``groups_of``: name of a group of languages -> whether a code is in it. Two rungs give a difference, not a line.
-    Columns: left_out ("set", ...), name, scale, and those of ``groups.Estimate``.
+    ``cells`` and ``languages`` are those of ``record.store``, ``floors`` as ``floors`` gives them, ``draws`` those of
+    the bootstrap. Columns: change, name, scale, targets (how many), sets, runs, those of ``groups.Estimate`` (NaN where
+    an analysis has no such thing), note.
     """
-    rows = []
-    for scale in primary.SCALES:
-        for what, name, runs in _parts(cells, languages, groups_of, targets, scale):
-            rows.append({"left_out": what, "name": name, "scale": scale} | asdict(primary.beta(runs)))
-    return pd.DataFrame(rows, columns=["left_out", "name", "scale", *asdict(groups.MISSING)])
+    rows = [
+        _row(part.change, part.name, scale, len(part.targets), primary.run_slopes(*part[2:4], scale, part.fewest))
+        for part in parts(cells, languages, targets, floors)
+        for scale in groups.SCALES
+        if not (part.change == "above" and scale == "logit")  # what is above a floor is no share of anything
+    ]
+    rows += list(_by_set(cells, targets))
+    whole = pd.DataFrame(rows).iloc[: len(groups.SCALES)].set_index("scale")
+    about = whole[["targets", "sets", "runs"]].to_dict("index")
+    for row in bootstrap(Values.of(cells, languages, targets), draws, rng).to_dict("records"):
+        rows.append({"change": "bootstrap", "name": row.pop("sampled")} | about[row["scale"]] | row)
+    for scale in groups.SCALES:
+        found = mixed_model(cells, targets, scale)
+        rows.append({"change": "mixed model", "name": "", "scale": scale} | about[scale] | found)
+    return pd.DataFrame(rows, columns=COLUMNS).fillna({"note": ""})
 
 
-def _parts(cells, languages, groups_of, targets, scale) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    whole = primary.run_slopes(cells, targets, scale)
-    yield "nothing", "", whole
-    for name in whole["set"].unique():
-        yield "set", name, whole[whole["set"] != name]
+def _row(change: str, name: str, scale: str, targets: int, runs: pd.DataFrame) -> dict[str, object]:
+    about = {"change": change, "name": name, "scale": scale, "targets": targets}
+    return about | {"sets": runs["set"].nunique(), "runs": len(runs)} | asdict(primary.beta(runs))
+
+
+def parts(
+    cells: pd.DataFrame, languages: pd.DataFrame, targets: list[str], floors: Mapping[str, Mapping[str, float]]
+) -> Iterator[Part]:
+    """What is left without one target, rung or group of languages at a time, or without runs that learned nothing, and
+    values above each of ``floors``; where something is left, and something else is not."""
+    yield Part(*NOTHING_CHANGED, cells, targets)
     for name in targets if len(targets) > 1 else ():
-        yield "target", name, primary.run_slopes(cells, [one for one in targets if one != name], scale)
+        yield Part("target", name, cells, [one for one in targets if one != name])
     for layers in sorted(cells["layers"].unique()):
-        yield "rung", str(layers), primary.run_slopes(cells[cells["layers"] != layers], targets, scale, fewest=2)
-    for name, inside in groups_of.items():
-        rest = of_languages(cells, languages, lambda code, inside=inside: not inside(code))
-        yield "languages", name, primary.run_slopes(rest, targets, scale)
-    yield "same source", "", without_pairs(cells, targets, scale)
+        yield Part("rung", str(layers), cells[cells["layers"] != layers], targets, fewest=2)
+    own = languages[languages["target"].isin(targets) & (languages["language"] != ENGLISH)]
+    for name, inside in language_groups.within(own["language"].unique()).items():
+        rest = of_languages(cells, own, lambda code, inside=inside: not inside(code))
+        yield Part("languages", name, rest, [target for target in targets if target in set(rest["target"])])
+    learned = ~agreement.collapsed(cells)
+    if primary.family(targets[0]) == "trained":  # what is not trained learns nothing
+        yield Part("collapsed", "", cells[learned], targets)
+    for name, floor in floors.items():
+        known = [target for target in targets if target in floor]
+        if known:
+            yield Part("above", name, above(cells, floor), known)
+
+
+def _by_set(cells: pd.DataFrame, targets: list[str]) -> Iterator[dict[str, object]]:
+    """Rows without one set at a time, and without pairs of a set and a target from the same source."""
+    for scale in groups.SCALES:
+        whole = primary.run_slopes(cells, targets, scale)
+        for name in whole["set"].unique():
+            yield _row("set", name, scale, len(targets), whole[whole["set"] != name])
+        yield _row("same source", "", scale, len(targets), without_pairs(cells, targets, scale))
 
 
 def without_pairs(
     cells: pd.DataFrame, targets: list[str], scale: str, pairs: Mapping[str, tuple[str, ...]] = SAME_SOURCE
 ) -> pd.DataFrame:
     """``primary.run_slopes`` where a set is not judged on the targets that ``pairs`` gives it."""
-    found = []
-    for name in sorted(set(cells["condition"]) - {NONE}):
-        own = cells[cells["condition"].isin([name, NONE])]
-        rest = [target for target in targets if target not in pairs.get(name, ())]
-        found += [primary.run_slopes(own, rest, scale)] if rest else []
-    return pd.concat([runs for runs in found if len(runs)], ignore_index=True)
+    sets = sorted(set(cells["condition"]) - {NONE})
+    judged: dict[tuple[str, ...], list[str]] = {}  # targets -> the sets that are judged on them
+    for name in sets:
+        rest = tuple(target for target in targets if target not in pairs.get(name, ()))
+        judged.setdefault(rest, []).append(name)
+    found = [
+        primary.run_slopes(cells[cells["condition"].isin([*names, NONE])], [*rest], scale)
+        for rest, names in judged.items()
+        if rest
+    ]
+    return pd.concat([runs for runs in found if len(runs)] or found, ignore_index=True)
+
+
+def floors(targets: list[str]) -> dict[str, dict[str, float]]:
+    """What a score may be held against: name -> target -> zero-shot value (0..1) of chance, and of character n-grams,
+    which are had for bundled targets alone: the others' data need not be on a machine that reads the record."""
+    from xlscale.tasks import baselines  # imports torch
+
+    cards = [data_card(name) for name in targets]
+    grams = {}
+    for card in cards:
+        if card.bundled and card.family in baselines.ANSWERING:
+            found = baselines.summary(baselines.table(card)).set_index("baseline")
+            grams[card.name] = float(found["zero_shot"][baselines.NGRAMS])
+    return {baselines.CHANCE: {card.name: card.chance for card in cards}, baselines.NGRAMS: grams}
 
 
 def above(cells: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
@@ -97,82 +149,40 @@ def above(cells: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     return cells.assign(value=(cells["value"] - cells["target"].map(floors).fillna(0.0)).clip(lower=0.0))
 
 
-def language_slopes(cells: pd.DataFrame, languages: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
-    """Slope of the gain (0..1 per factor of ten) of every set, mean over seeds: a row per set, a column per (target,
-    language); NaN where no run has all rungs."""
-    spoken = languages[languages["target"].isin(targets) & (languages["language"] != ENGLISH)]
-    found = {}
-    for (target, language), own in spoken.groupby(["target", "language"]):
-        values = cells.assign(value=cells["cell"].map(own.set_index("cell")["value"])).dropna(subset="value")
-        found[target, language] = primary.run_slopes(values, [target]).groupby("set")["slope"].mean()
-    return pd.DataFrame(found).rename_axis(columns=["target", "language"])
-
-
-def bootstrap(slopes: pd.DataFrame, draws: int, rng: np.random.Generator, level: float = groups.LEVEL) -> pd.DataFrame:
-    """Percentile intervals of beta when sets, targets and languages are sampled again, each alone and all at once.
-
-    ``slopes``: as ``language_slopes`` gives them. A language is drawn with all its targets. Languages weigh equally in
-    a target, targets in a set, sets in beta. Columns: sampled, estimate, low, high (0..1 per factor of ten).
-    """
-    values, present = slopes.fillna(0.0).to_numpy(), slopes.notna().to_numpy(dtype=float)
-    targets, target_of = np.unique(slopes.columns.get_level_values("target"), return_inverse=True)
-    codes, language_of = np.unique(slopes.columns.get_level_values("language"), return_inverse=True)
-    of_target = np.eye(len(targets))[target_of]  # column x target
-
-    def beta(sets: np.ndarray, targets: np.ndarray, languages: np.ndarray) -> np.ndarray:
-        weight = languages[:, language_of]
-        total, count = (np.einsum("dc,sc,ct->dst", weight, part, of_target) for part in (values, present))
-        means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        of_sets = _weighted(means, targets[:, None])
-        return _weighted(of_sets, sets)
-
-    sampled = {name: (name,) for name in LEVELS} | {"all three": LEVELS}
-    shape = {"set": len(slopes), "target": len(targets), "language": len(codes)}
-    once = [np.ones((1, shape[name])) for name in LEVELS]
-    rows = []
-    for name, levels in sampled.items():
-        found = []
-        for start in range(0, draws, 500):
-            count = min(500, draws - start)
-            weights = [
-                rng.multinomial(shape[one], np.full(shape[one], 1 / shape[one]), count).astype(float)
-                if one in levels
-                else np.ones((count, shape[one]))
-                for one in LEVELS
-            ]
-            found.append(beta(*weights))
-        low, high = np.nanquantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-        rows.append({"sampled": name, "estimate": float(beta(*once)[0]), "low": float(low), "high": float(high)})
-    return pd.DataFrame(rows)
-
-
-def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean of the last axis over what is there; NaN where nothing is."""
-    weights = np.where(np.isnan(values), 0.0, weights)
-    total, found = weights.sum(axis=-1), (np.nan_to_num(values) * weights).sum(axis=-1)
-    return np.divide(found, total, out=np.full_like(total, np.nan), where=total > 0)
-
-
-def mixed_model(cells: pd.DataFrame, targets: list[str]) -> dict[str, object]:
+def mixed_model(cells: pd.DataFrame, targets: list[str], scale: str = "accuracy") -> dict[str, object]:
     """beta of a crossed mixed model: slopes of (set, seed, target) with set, seed and target as random effects (REML).
 
-    Gives estimate, low, high (0..1 per factor of ten; normal quantiles) and ``note``, which says so where the model did
-    not converge, or puts a variance at zero; the interval is then that of the primary analysis.
+    A slope is that of the gain on one target, so that on other scales than "accuracy" beta is a mean over targets of
+    what the primary analysis takes of their mean. Gives estimate, low, high (per factor of ten; normal quantiles) and
+    ``note``, which says so where the model did not converge, or puts a variance at zero; the interval is then that of
+    the primary analysis.
     """
-    tables = [primary.run_slopes(cells, [target]).assign(target=target) for target in targets]
-    table = pd.concat(tables, ignore_index=True)
-    parts = {name: f"0 + C({name})" for name in ("set", "seed", "target") if table[name].nunique() > 1}
+    tables = [primary.run_slopes(cells, [target], scale).assign(target=target) for target in targets]
+    fit = _reml(pd.concat(tables, ignore_index=True))
+    if not isinstance(fit, str):
+        return fit | {"note": ""}
+    found = primary.beta(primary.run_slopes(cells, targets, scale))
+    note = f"instead of the mixed model, since {fit}: the primary analysis"
+    return {"estimate": found.estimate, "low": found.low, "high": found.high, "note": note}
+
+
+def _reml(slopes: pd.DataFrame) -> dict[str, float] | str:
+    """Estimate, low and high of the mean slope, or why they cannot be had."""
+    components = {name: f"0 + C({name})" for name in ("set", "seed", "target") if slopes[name].nunique() > 1}
+    if not components:
+        return "there is nothing that varies"
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        model = MixedLM.from_formula("slope ~ 1", table, groups=np.ones(len(table)), vc_formula=parts, re_formula="0")
-        fit = model.fit(reml=True, method="powell")
-    zero = [name for name, value in zip(model.exog_vc.names, fit.vcomp, strict=True) if value <= 1e-9]
-    if fit.converged and not zero and np.isfinite(fit.bse["Intercept"]):
-        low, high = fit.conf_int(1 - groups.LEVEL).loc["Intercept"]
-        return {"estimate": float(fit.params["Intercept"]), "low": float(low), "high": float(high), "note": ""}
-    why = f"the variance of {', '.join(zero)} is estimated as zero" if zero else "it did not converge"
-    if not zero and told:
-        why += f" ({len(told)} warnings)"
-    found = primary.beta(primary.run_slopes(cells, targets))
-    note = f"instead of the mixed model, since {why}: the primary analysis"
-    return {"estimate": found.estimate, "low": found.low, "high": found.high, "note": note}
+        model = MixedLM.from_formula(
+            "slope ~ 1", slopes, groups=np.ones(len(slopes)), vc_formula=components, re_formula="0"
+        )
+        try:
+            fit = model.fit(reml=True, method="powell")
+        except np.linalg.LinAlgError as error:
+            return f"it did not converge ({error})"
+    if zero := [name for name, value in zip(model.exog_vc.names, fit.vcomp, strict=True) if value <= 1e-9]:
+        return f"the variance of {', '.join(zero)} is estimated as zero"
+    if not (fit.converged and np.isfinite(fit.bse["Intercept"])):
+        return f"it did not converge ({len(told)} warnings)"
+    low, high = fit.conf_int(1 - groups.LEVEL).loc["Intercept"]
+    return {"estimate": float(fit.params["Intercept"]), "low": float(low), "high": float(high)}

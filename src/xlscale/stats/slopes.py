@@ -7,16 +7,17 @@ it uses the seed variance of each rung, so rungs may be unequally noisy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
+from scipy import stats
 
 from xlscale.core.files import XlscaleError
 from xlscale.experiment.conditions import NONE, SHUFFLED, plain, untreated
 from xlscale.stats import groups
+from xlscale.xtreme import paired
 
 KEYS = ["condition", "layers"]
 # Two rungs give a difference, not a slope.
@@ -79,17 +80,16 @@ class Ladder:
         self.groups = groups.means(own, KEYS, scale)
         self.variances = groups.variances(self.groups, "layers")
         self.x = sizes(own)
+        self.present = set(self.groups.index)
 
     def rungs(self, names: Iterable[str]) -> list[int]:
         """Rungs at which all of these conditions have runs."""
-        present = set(self.groups.index)
-        return [k for k in self.x.index if all((name, k) in present for name in names)]
+        return [k for k in self.x.index if all((name, k) in self.present for name in names)]
 
     def weights(self, signs: dict[str, float], rungs: list[int]) -> pd.Series:
         """Slope weights over ``rungs``, times a factor per condition."""
-        slope = slope_weights(self.x[rungs])
-        entries = {(name, k): sign * slope[k] for name, sign in signs.items() for k in rungs}
-        return pd.Series(entries, index=pd.MultiIndex.from_tuples(entries, names=KEYS))
+        each = np.outer([*signs.values()], slope_weights(self.x[rungs]))
+        return pd.Series(each.ravel(), index=pd.MultiIndex.from_product([signs, rungs], names=KEYS))
 
     def slope(self, signs: dict[str, float]) -> tuple[groups.Estimate, list[int]]:
         """Slope of ``sum(sign * mean)`` and the rungs it rests on; missing with fewer than ``FEWEST_RUNGS``."""
@@ -100,10 +100,13 @@ class Ladder:
 
     def difference(self, condition: str, baseline: str, layers: int) -> groups.Estimate:
         """Mean of a condition minus that of its baseline, at one rung."""
-        keys = [(condition, layers), (baseline, layers)]
-        if not set(keys) <= set(self.groups.index):
+        return self.at({condition: 1.0, baseline: -1.0}, layers)
+
+    def at(self, signs: dict[str, float], layers: int) -> groups.Estimate:
+        """``sum(sign * mean)`` at one rung; missing where a condition has no run there."""
+        if not signs or layers not in self.rungs(signs):
             return groups.MISSING
-        weights = pd.Series([1.0, -1.0], index=pd.MultiIndex.from_tuples(keys, names=KEYS))
+        weights = pd.Series([*signs.values()], index=pd.MultiIndex.from_product([signs, [layers]], names=KEYS))
         return groups.contrast(self.groups, weights, self.variances)
 
 
@@ -204,8 +207,16 @@ def _gamma_signs(sets: dict[str, list[str]], baseline: str) -> dict[str, float]:
 
 def holm(p: pd.Series) -> pd.Series:
     """Holm's adjusted p values (Holm 1979) over the entries that are not missing."""
-    adjusted = pd.Series(float("nan"), index=p.index)
-    known = p.dropna()
+    return _adjusted(p, paired.holm)
+
+
+def benjamini_hochberg(p: pd.Series) -> pd.Series:
+    """Adjusted p values of Benjamini and Hochberg (1995) over the entries that are not missing."""
+    return _adjusted(p, stats.false_discovery_control)
+
+
+def _adjusted(p: pd.Series, method: Callable[[np.ndarray], np.ndarray]) -> pd.Series:
+    adjusted, known = pd.Series(float("nan"), index=p.index), p.dropna()
     if len(known):
-        adjusted[known.index] = multipletests(known, method="holm")[1]
+        adjusted[known.index] = method(known.to_numpy())
     return adjusted

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from xlscale.core.files import bounded
 from xlscale.core.format import probability
@@ -115,7 +114,7 @@ def compare(
     scores = {one: [float(score(side.above.sum(0), side.below.sum(0))) for side in pair] for one, pair in pairs.items()}
     sizes = {language: len(pair[0].ids) for language, pair in pairs.items()}
     found = {one: _difference(sizes[one], scores[one], drawn[one], sizes[one] - 1) for one in pairs}
-    adjusted = multipletests([one.p for one in found.values()], method="holm")[1]
+    adjusted = holm(np.array([one.p for one in found.values()]))
     languages = {
         name: replace(one, adjusted=float(p), tied=bool(p > 1 - LEVEL))
         for (name, one), p in zip(found.items(), adjusted, strict=True)
@@ -159,6 +158,14 @@ def _difference(items: int, scores: Sequence[float], drawn: np.ndarray, free: in
     half = float(stats.t.ppf((1 + LEVEL) / 2, free)) * spread
     p = float(2 * stats.t.sf(abs(found) / spread, free)) if spread else 1.0
     return Difference(items, a, b, found, found - half, found + half, max(p, least))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p values adjusted after Holm (1979), float64 like ``p``. statsmodels' collect garbage each time, which takes a
+    hundred times as long."""
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(steps, 1.0)[np.argsort(order)]
 
 
 def table(found: Sequence[Comparison], both: tuple[Path, Path]) -> str:

@@ -1,4 +1,4 @@
-"""Figures of the local layer: the ladder's values, gains and languages, and what healing did to it.
+"""Figures of the local layer: the ladder's values and gains, and what healing did to it.
 
 Every condition has its own marker and line style; every figure says which layer of evidence it shows and what its
 intervals are. Functions take the DataFrames of ``record.store`` and return a matplotlib Figure.
@@ -20,12 +20,11 @@ from xlscale.cards import catalogue
 from xlscale.core.format import share
 from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.report.figures import style
-from xlscale.report.labels import label, layers, metric, title
+from xlscale.report.labels import label, metric, title
 from xlscale.stats import fits, groups
 from xlscale.stats.slopes import conditions, gains, rungs_of, sizes, targets
 
 LAYER = "local layer"
-_ROWS = 25  # languages in one column of a dot plot
 _RING = "#c1121f"
 _ENDS = ({"marker": "o", "markersize": 4, "markerfacecolor": "white"}, {"marker": "o", "markersize": 4})
 _CHANCE = Line2D([], [], color="0.4", linewidth=0.9, linestyle=":")
@@ -145,32 +144,6 @@ def gain(cells: pd.DataFrame) -> Figure:
     return fig
 
 
-def languages(values: pd.DataFrame, condition: str = NONE) -> Figure:
-    """Zero-shot value per language, smallest against largest rung with runs, means over seeds, sorted by the largest.
-
-    ``values`` is that of ``store.languages``. A target with many languages takes several columns.
-    """
-    own = values[(values["condition"] == condition) & (values["language"] != "en") & values["value"].notna()]
-    ends = sorted({own["layers"].min(), own["layers"].max()}) if len(own) else []
-    columns = []
-    for target, rows in own.groupby("target"):
-        table = rows.pivot_table(index="language", columns="layers", values="value", aggfunc="mean")
-        table = table.reindex(columns=ends).dropna(how="all")
-        table = table.sort_values(ends[::-1], ascending=False, kind="stable")
-        parts = np.array_split(np.arange(len(table)), -(-len(table) // _ROWS))
-        columns += [(target, table.iloc[part]) for part in parts]
-    with style.look():
-        fig, axes = style.panels(1, max(len(columns), 1), 1.3 + 0.135 * _ROWS)
-        for ax, (target, table) in zip(axes, columns, strict=False):
-            _dots(ax, 100 * table)
-            _chance(ax, target, vertical=True)
-            ax.set_title(title(target))
-            ax.set_xlabel(f"{metric(target)} (%)")
-        _legend(fig, {}, _end_handles(map(layers, ends)) | {"chance": _CHANCE}, columns=3)
-        style.note(fig, f"{LAYER}: {label(condition)}; means over seeds; English is left out")
-    return fig
-
-
 def healing(table: pd.DataFrame) -> Figure:
     """``sections.healing.summary``: a panel per measure, rungs as rows, from cut (open) to healed (filled)."""
     with style.look():
@@ -208,7 +181,6 @@ def _dots(ax: Axes, table: pd.DataFrame) -> None:
     for rung, of in zip(table.columns, _ENDS, strict=False):
         ax.plot(table[rung], at, color="black", linestyle="", **of)
     ax.set_yticks(at, table.index, fontsize=7)
-    ax.set_ylim(_ROWS - 0.2, -0.8)
     ax.set_xlim(0, 102)
     ax.grid(axis="x")
     sns.despine(ax=ax)
@@ -233,10 +205,9 @@ def _rungs(ax: Axes, x: pd.Series) -> None:
     top.set_xlabel("layers")
 
 
-def _chance(ax: Axes, target: str, vertical: bool = False) -> None:
+def _chance(ax: Axes, target: str) -> None:
     if target in catalogue.names("data"):
-        draw = ax.axvline if vertical else ax.axhline
-        draw(100 * catalogue.data_card(target).chance, color="0.4", linewidth=0.9, linestyle=":", zorder=1)
+        ax.axhline(100 * catalogue.data_card(target).chance, color="0.4", linewidth=0.9, linestyle=":", zorder=1)
 
 
 def _legend(fig: Figure, look_of: dict[str, dict], extra: dict[str, Line2D], columns: int = 2) -> None:

@@ -4,25 +4,30 @@ scales to agree, and a null is called one only where it is shown to be small.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from xlscale.core.format import DASH, listing, percent, probability
 from xlscale.report.labels import POINTS, label, title
 from xlscale.report.numbers import Numbers
-from xlscale.report.sections.results import INTERVAL, PER_TEN, add_estimate, estimate
+from xlscale.report.sections.results import INTERVAL, PER_TEN, add_estimate
 from xlscale.stats import groups, primary
 
-SCALES = {"accuracy": "points", "log": "log ratio"}
+SCALES = {"accuracy": "points", "log": "log ratio", "logit": "log odds"}
 UNITS = {"accuracy": PER_TEN, "log": PER_TEN.replace(POINTS, "log ratio")}
-HOW = {"accuracy": {"digits": 1, "factor": 100}, "log": {"digits": 2, "factor": 1}}
-LEFT_OUT = {
-    "nothing": "nothing",
-    "set": "the set",
-    "target": "the target",
-    "rung": "the rung of layers",
-    "languages": "languages:",
-    "same source": "pairs of a set and a target from one source",
-}
+HOW = {"accuracy": {"digits": 1, "factor": 100}, "log": {"digits": 2, "factor": 1}, "logit": {"digits": 2, "factor": 1}}
+WORDS = {1: "rises", -1: "falls"}
+DISAGREE = "depends on the scale"
+
+
+def direction(found: pd.DataFrame, p: str) -> str:
+    """ "rises" or "falls" where the test in the column ``p`` is significant on both scales of the primary analysis with
+    one sign, DISAGREE where on one of them or with two signs, else nothing. ``found``: a row per scale."""
+    by_scale = found.set_index("scale").loc[list(primary.SCALES)]
+    significant, signs = by_scale[p] < 1 - groups.LEVEL, np.sign(by_scale["estimate"])
+    if not significant.any():
+        return ""
+    return WORDS[signs.iloc[0]] if significant.all() and signs.nunique() == 1 else DISAGREE
 
 
 def verdict(rows: pd.DataFrame, bounds: dict[str, float]) -> str:
@@ -36,54 +41,49 @@ def verdict(rows: pd.DataFrame, bounds: dict[str, float]) -> str:
     found = by_scale.loc[list(primary.SCALES)]
     if found["p"].isna().any():
         return "cannot be tested with these runs"
-    alpha = 1 - groups.LEVEL
-    significant, signs = found["holm"] < alpha, found["estimate"] > 0
-    if significant.all() and signs.nunique() == 1:
-        return "rises with size" if signs.iloc[0] else "falls with size"
-    if significant.any():
-        return "depends on the scale, so that no direction is claimed"
-    small = [
-        primary.equivalence(found.loc[scale], bounds[scale]) < alpha for scale in primary.SCALES if scale in bounds
-    ]
-    return "does not change by as much as would matter" if small and all(small) else "is undecided"
+    if word := direction(rows, "holm"):
+        return f"{word}, so that no direction is claimed" if word == DISAGREE else f"{word} with size"
+    small = [equivalent(found.loc[scale], bounds.get(scale)) < 1 - groups.LEVEL for scale in primary.SCALES]
+    return "does not change by as much as would matter" if all(small) else "is undecided"
+
+
+def equivalent(row: pd.Series, bound: float | None) -> float:
+    """p of ``primary.equivalence`` of a row of ``primary.primary``; NaN where the plan states no bound."""
+    return float("nan") if bound is None else primary.equivalence(row, bound)
 
 
 def add(numbers: Numbers, table: pd.DataFrame, bounds: dict[str, dict[str, float]]) -> None:
     """Add beta and gamma of every family and scale (``beta_<family>_<scale>``, with ``_interval`` and
-    ``_detectable``), a verdict per family, and the table ``primary``. ``table`` is that of ``primary.primary``."""
+    ``_detectable``), a verdict per family, and the table ``primary``.
+
+    ``table`` is that of ``primary.primary``, ``bounds`` are the smallest effects of interest by family and scale.
+    """
     lines = []
-    for row in table.to_dict("records"):
+    for _, row in table.iterrows():
         name, how = f"{row['quantity']}_{row['family']}_{row['scale']}", HOW[row["scale"]]
         texts = add_estimate(numbers, name, row, UNITS[row["scale"]], **how)
-        tests = [probability(row[p]) if row["quantity"] == "beta" else DASH for p in ("p", "holm")]
+        small = equivalent(row, bounds.get(row["family"], {}).get(row["scale"]))
+        tests = [probability(p) for p in (row["p"], row["holm"])] + [DASH if pd.isna(small) else probability(small)]
+        tests = tests if row["quantity"] == "beta" else [DASH] * len(tests)
         about = [{"beta": "β", "gamma": "γ"}[row["quantity"]], row["family"], SCALES[row["scale"]]]
         lines.append([*about, *texts, *tests, str(row["sets"]), str(row["runs"])])
-    header = ["", "Family", "Scale", "Estimate", INTERVAL, "Detectable", "p", "p (Holm)", "Sets", "Runs"]
+    header = [
+        "",
+        "Family",
+        "Scale",
+        "Estimate",
+        INTERVAL,
+        "Detectable",
+        "p",
+        "p (Holm)",
+        "p (no more than matters)",
+        "Sets",
+        "Runs",
+    ]
     numbers.table("primary", header, lines)
     for family, own in table[table["quantity"] == "beta"].groupby("family", sort=False):
         numbers.words(f"beta_{family}_word", verdict(own, bounds.get(family, {})))
         numbers.words(f"beta_{family}_targets", listing(map(title, own["targets"].iloc[0])))
-
-
-def add_left_out(numbers: Numbers, family: str, found: pd.DataFrame) -> None:
-    """Add the table ``left_out_<family>``: beta without each part, on both scales; ``found`` as
-    ``sensitivity.left_out`` has it."""
-    lines = []
-    for (what, name), own in found.groupby(["left_out", "name"], sort=False):
-        by_scale = own.set_index("scale")
-        shown = f"{LEFT_OUT[what]} {title(name) if what in ('set', 'target') else name}".strip()
-        lines.append([shown, *(text for scale in SCALES for text in estimate(by_scale.loc[scale], **HOW[scale]))])
-    header = ["Left out", *(text for scale in SCALES.values() for text in (f"β, {scale}", INTERVAL))]
-    numbers.table(f"left_out_{family}", header, lines)
-
-
-def add_models(numbers: Numbers, family: str, drawn: pd.DataFrame, mixed: dict[str, object]) -> None:
-    """Add the table ``models_<family>``: beta in points with bootstrap intervals and those of the crossed mixed model,
-    whose fallback is said in ``mixed_<family>_note``."""
-    lines = [[f"bootstrap of {row['sampled']}", *estimate(row)] for row in drawn.to_dict("records")]
-    lines.append(["crossed mixed model", *estimate(mixed)])
-    numbers.table(f"models_{family}", ["Interval", "β, points", INTERVAL], lines)
-    numbers.words(f"mixed_{family}_note", str(mixed["note"]) or "converged")
 
 
 def add_failures(numbers: Numbers, found: pd.DataFrame) -> None:

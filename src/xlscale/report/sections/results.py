@@ -30,6 +30,7 @@ _GAIN = (
     "not estimable from these cells",
 )
 _EFFECT = ("rose", "fell", "did not detectably change", "cannot be compared")
+_DISAGREE = "no direction that holds on both scales"
 _CONTRAST = ("larger with domain data", "smaller with domain data", "not detectably different", "not estimable")
 _KINDS = {
     "slope": ("value", _CHANGE),
@@ -101,14 +102,17 @@ def add_gains(numbers: Numbers, cells: pd.DataFrame) -> None:
 
 def add_slopes(numbers: Numbers, cells: pd.DataFrame) -> None:
     """Slopes of the value and of the gains, gamma, the tables ``slopes_<target>``, ``gamma`` and ``logit``."""
-    table = slopes.slopes(cells)
-    gammas = {"gamma": slopes.gamma(cells), "gamma_shuffled": slopes.gamma(cells, "shuffled")}
+    table, ratio = slopes.slopes(cells), slopes.slopes(cells, "log")
+    baselines = {"gamma": NONE, "gamma_shuffled": "shuffled"}
+    gammas = {kind: slopes.gamma(cells, baseline) for kind, baseline in baselines.items()}
     for kind, (quantity, words) in _KINDS.items():
-        for _, row in table[table["quantity"] == quantity].iterrows():
-            _add(numbers, f"{kind}_{row['target']}_{key(row['condition'])}", row, PER_TEN, words)
+        for index, row in table[table["quantity"] == quantity].iterrows():
+            name = f"{kind}_{row['target']}_{key(row['condition'])}"
+            _add(numbers, name, row, PER_TEN, words, ratio.loc[index])
     for kind, frame in gammas.items():
-        for _, row in frame.iterrows():
-            _add(numbers, f"{kind}_{row['target']}", row, PER_TEN, _CONTRAST)
+        other = slopes.gamma(cells, baselines[kind], "log")
+        for index, row in frame.iterrows():
+            _add(numbers, f"{kind}_{row['target']}", row, PER_TEN, _CONTRAST, other.loc[index])
     numbers.words("gamma_note", " ".join(gammas["gamma"]["note"].unique()))
     adjusted = holm_family(table, gammas["gamma"])
     numbers.count("family", adjusted.notna().sum(), "tests")
@@ -118,17 +122,27 @@ def add_slopes(numbers: Numbers, cells: pd.DataFrame) -> None:
     numbers.table("logit", *_logit_table(cells))
 
 
-def _add(numbers: Numbers, name: str, row: pd.Series, unit: str, words: tuple[str, str, str, str]) -> None:
+def _add(
+    numbers: Numbers,
+    name: str,
+    row: pd.Series,
+    unit: str,
+    words: tuple[str, str, str, str],
+    ratio: pd.Series | None = None,
+) -> None:
     """An estimate, its interval, what it would have detected, what it says in words, and a summary of these.
 
-    The words follow the interval, so they are not adjusted for the number of tests.
+    The words follow the interval, so they are not adjusted for the number of tests. ``ratio`` is the same on the scale
+    of the log ratio, where it may say something else: a direction needs both. At one rung it cannot.
     """
     add_estimate(numbers, name, row, unit)
     word = direction(row["low"], row["high"], words)
+    if ratio is not None and word != direction(ratio["low"], ratio["high"], words):
+        word = _DISAGREE
     numbers.words(f"{name}_word", word)
     parts = [] if word == words[3] else [f"{signed(row['estimate'])} points"]
     # Without a finding the reader has to know what could have been found.
-    parts += [word] + ([f"detectable: {percent(row['detectable'])}"] if word == words[2] else [])
+    parts += [word] + ([f"detectable: {percent(row['detectable'])}"] if word in (words[2], _DISAGREE) else [])
     numbers.words(f"{name}_summary", ", ".join(parts))
 
 
