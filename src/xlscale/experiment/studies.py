@@ -204,6 +204,15 @@ class Study(Strict):
         true = [(name, False) for name in self.intermediate]
         return true + [(name, True) for name in self.intermediate if self.placebo and name != NONE]
 
+    def may_hold(self, cell_id: str) -> bool:
+        """Whether the study has the model, rung, data sets and seed that an id names: to make all its cells takes
+        seconds."""
+        *named, _ = cell_id.split("-")
+        rungs = {f"k{layers}" for rungs in self.models.values() for layers in rungs}
+        seeds = {f"s{seed}" for seed in (0, *self.seeds)}  # 0 where nothing is trained
+        known = {*cells.PARAMETERS, *self.models, *rungs, *self.intermediate, "shuffled", *self.targets, *seeds}
+        return len(named) > 2 and known >= {*named}
+
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
         return self._matching(self._expanded, patterns)
@@ -267,7 +276,7 @@ def published() -> Iterator[Study]:
 def holding(cell_id: str) -> set[str]:
     """Ids of the cells of the first published study, of those that state canaries, with this cell; else none."""
     for study in published():
-        ids = {cell.id for cell in study.cells()} if study.canary else set()
+        ids = {cell.id for cell in study.cells()} if study.canary and study.may_hold(cell_id) else set()
         if cell_id in ids:
             return ids
     return set()
@@ -310,7 +319,8 @@ def completed(values: dict[str, Any], study: str) -> dict[str, Any]:
 def find(cell_id: str) -> Cell:
     """The cell with this id in any study. Raises XlscaleError when no study holds it."""
     for name in names():
-        for cell in load(name).cells():
+        study = load(name)
+        for cell in study.cells() if study.may_hold(cell_id) else []:
             if cell.id == cell_id:
                 return cell
     raise XlscaleError(f"ID={cell_id}: expected the id of a cell of one of the studies {', '.join(names())}")
