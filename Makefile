@@ -30,7 +30,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check export score
+.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check export score
 .PHONY: add-source bench explore lint clean
 
 help:  ## this list
@@ -53,8 +53,11 @@ $(READY): requirements.lock pyproject.toml
 reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, compare  [CELLS=all] [SOURCE=fresh] [STUDY=] [JOBS=]
 	@$(XLSCALE) reproduce $(study) --cells="$$CELLS" --source="$$SOURCE" $(jobs)
 
-test: $(READY)  ## run all tests, a file at a time on each core
+test: $(READY)  ## run the tests, a file at a time on each core
 	@"$$PY" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-full: $(READY)  ## run the tests, and kills and damages at further moments
+	@"$$PY" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m ""
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(XLSCALE) verify $(study) --n="$$N" --seed="$$SEED" $(jobs)
