@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # as a cell computes; before any library reads it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes are started, which share what one compiled
 
 import io
 import lzma

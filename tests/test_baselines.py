@@ -10,6 +10,7 @@ import pytest
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.core import cache as kept
+from xlscale.core import files
 from xlscale.core.files import XlscaleError, sha256_file
 from xlscale.data import schema
 from xlscale.tasks import baselines
@@ -217,7 +218,8 @@ def test_what_was_computed_is_kept_until_the_data_change(classified, monkeypatch
         baselines.table(classified.model_copy(update={"sha256": "0" * 64}))
 
 
-def test_bundled_targets():
+def test_bundled_targets(monkeypatch):
+    monkeypatch.setattr(kept, "CACHE", files.CACHE)  # with what notebook 00_data shows
     symbols = baselines.table(data_card("symbol_group"))
     found = values(symbols)
     assert found[CHANCE, "nl"] == data_card("symbol_group").chance

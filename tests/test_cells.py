@@ -238,6 +238,17 @@ def test_a_study_is_expanded_once_and_shares_ancestors(monkeypatch):
     assert by_themselves == found
 
 
+def test_a_cell_is_found_by_its_id_and_only_studies_that_may_hold_it_are_expanded(monkeypatch):
+    for name in ("smoke", "pilot", "stability", "suite"):
+        study = studies.load(name)
+        assert all(study.may_hold(cell.id) for cell in study.cells())
+        assert studies.find(study.cells()[-1].id).id == study.cells()[-1].id
+    monkeypatch.setattr(studies.Study, "cells", lambda study: pytest.fail(f"{study.name} was expanded"))
+    for unknown in ("", "target-x", "target-e5_small-k1-none-nothing-s1-bc519347d9"):
+        with pytest.raises(XlscaleError, match=f"ID={unknown}: expected the id of a cell of one of the studies"):
+            studies.find(unknown)
+
+
 def test_identities_do_not_change():
     found = {cell.id for cell in studies.load("pilot").cells()}
     assert {

@@ -1,6 +1,5 @@
 """The fork server of a sweep: the same cells as without it, and no process that outlives its purpose."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import forked, processes, start, wait, xlscale
+from conftest import forked, processes, start, wait
 
-from xlscale.engine import fork_server, runner
+from xlscale.engine import fork_server
 from xlscale.engine import processes as processes_
 from xlscale.experiment import results
 from xlscale.experiment.cells import Cell
@@ -26,25 +25,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a sweep has a f
 def _target(cells: list[Cell], target: str) -> Cell:
     """The cheapest target cell of its kind: without intermediate training."""
     return next(c for c in cells if c.phase == "target" and c.condition == "none" and c.parameters.target == target)
-
-
-def _shown(runs: Path, cell: Cell) -> list:
-    """The kinds of what an executed notebook shows, but for warnings of what a forked cell need not import."""
-    notebook = json.loads((runs / cell.id / runner.EXECUTED).read_text())
-    return [
-        sorted(output["data"]) for part in notebook["cells"] for output in part.get("outputs", []) if "data" in output
-    ]
-
-
-@pytest.mark.slow
-def test_cells_are_the_same_cold_and_forked(smoke_runs, smoke_cells, tmp_path):
-    cell = _target(smoke_cells, "topic")
-    xlscale("run", cell.id, runs=tmp_path)  # the cell in this process, its parent in one more
-    for member in cell.lineage():
-        cold, warm = results.result_of(member, tmp_path), results.result_of(member, smoke_runs)
-        own = {"seconds", "peak_memory_gb"}
-        assert cold.model_dump(exclude=own) == warm.model_dump(exclude=own)
-        assert _shown(tmp_path, member) == _shown(smoke_runs, member) != []
 
 
 @pytest.mark.slow
@@ -154,7 +134,7 @@ def test_a_folder_for_sockets_whose_owner_was_killed_goes_with_the_next_and_no_o
     own.cleanup()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0, 4.0])
+@pytest.mark.parametrize("seconds", [0.0, 2.0, *(pytest.param(more, marks=pytest.mark.again) for more in (0.5, 4.0))])
 def test_a_sweep_that_is_killed_while_it_starts_leaves_no_process(seconds, smoke_cells, tmp_path):
     process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "2")
     wait(lambda: processes("xlscale.engine.fork_server", tmp_path))

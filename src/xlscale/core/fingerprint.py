@@ -24,6 +24,7 @@ OUTSIDE = {
     *("xlscale.report", "xlscale.record", "xlscale.engine.runner", "xlscale.core.registry", __name__),
     *("xlscale.core.manifest", "xlscale.core.seals", "xlscale.engine.notebook", "xlscale.experiment.studies"),
 }
+DOCUMENTED = {ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef}  # what has a docstring
 DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # the rest is called as it is imported
 
 
@@ -82,18 +83,19 @@ def normalised(tree: ast.AST) -> str:
 
     ``ast.dump`` is not: later versions add fields to nodes, and leave out empty ones. Here empty fields never count.
     """
-    if isinstance(tree, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        body = tree.body[1:] if ast.get_docstring(tree, clean=False) is not None else tree.body
-        fields = [(name, body if name == "body" else value) for name, value in ast.iter_fields(tree)]
-    else:
-        fields = list(ast.iter_fields(tree))
-    parts = [f"{name}={_text(value)}" for name, value in fields if value is not None and value != []]
-    return f"{type(tree).__name__}({','.join(parts)})"
+    kind, parts = type(tree), []
+    for name in kind._fields:
+        value = getattr(tree, name, None)
+        if name == "body" and kind in DOCUMENTED and ast.get_docstring(tree, clean=False) is not None:
+            value = value[1:]
+        if value is not None and value != []:
+            parts.append(f"{name}={_text(value)}")
+    return f"{kind.__name__}({','.join(parts)})"
 
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return f"[{','.join(_text(item) for item in value)}]"
+        return f"[{','.join(map(_text, value))}]"
     return normalised(value) if isinstance(value, ast.AST) else repr(value)
 
 
@@ -139,6 +141,8 @@ def _tree(module: str) -> ast.Module:
 def _named(tree: ast.AST) -> Iterator[str]:
     """Names of all that a tree imports at run time, with what is imported from it: it may be a module, too."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):  # which holds no import
+            continue
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):

@@ -209,6 +209,15 @@ class Study(Strict):
         true = [(name, False, arm) for name, arm in self.sets()]
         return true + [(name, True, arm) for name, arm in self.sets() if self.placebo and name != NONE]
 
+    def may_hold(self, cell_id: str) -> bool:
+        """Whether the study has the model, rung, data sets and seed that an id names: to make all its cells takes
+        seconds."""
+        *named, _ = cell_id.split("-")
+        rungs = {f"k{layers}" for rungs in self.models.values() for layers in rungs}
+        seeds = {f"s{seed}" for seed in (0, *self.seeds)}  # 0 where nothing is trained
+        known = {*cells.PARAMETERS, *self.models, *rungs, *dict(self.sets()), "shuffled", *self.targets, *seeds}
+        return len(named) > 2 and known >= {*named}
+
     def matching(self, patterns: list[dict[str, Any]]) -> list[Cell]:
         """The cells whose phase and parameters agree with at least one pattern. Unknown names are errors."""
         return self._matching(self._expanded[0], patterns)
@@ -272,7 +281,7 @@ def published() -> Iterator[Study]:
 def holding(cell_id: str) -> set[str]:
     """Ids of the cells of the first published study, of those that state canaries, with this cell; else none."""
     for study in published():
-        ids = {cell.id for cell in study.cells()} if study.canary else set()
+        ids = {cell.id for cell in study.cells()} if study.canary and study.may_hold(cell_id) else set()
         if cell_id in ids:
             return ids
     return set()
@@ -320,7 +329,8 @@ def find(cell_id: str) -> Cell:
     broken = []
     for name in names():
         try:
-            cells_here = load(name).cells()
+            study = load(name)
+            cells_here = study.cells() if study.may_hold(cell_id) else []
         except XlscaleError as error:  # of another study, for all that is known
             broken.append(f"not read: {error}")
             continue
