@@ -15,7 +15,7 @@ from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
-from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
+from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, Size, lacking
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
@@ -60,26 +60,40 @@ class StudyRecipe(Recipe):
         return [self.model_dump() | dict(zip(given, values, strict=True)) for values in tried]
 
 
+class ModelRecipe(Strict):
+    """What of the recipes of a study is otherwise for one model: how it is trained, and how fast."""
+
+    method: Name | None = None
+    rank: Count | None = None
+    alpha: Size | None = None
+    adapted: Literal["query_value", "linear"] | None = None
+    learning_rate: Rate | Annotated[list[Rate], Field(min_length=1), Distinct] | None = None
+
+
 def reference(target: str, layers: int, where: str) -> StudyRecipe:
     """The recipe of a target's card for a model with ``layers`` layers, on all training and test rows.
 
     Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
     """
-    known, rows = data_card(target).recipe, cells.training_rows(target)
-    if known is None or rows is None:
+    if data_card(target).recipe is None or cells.training_rows(target) is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
+    stated = _of_card(target, layers) | {"test_items": ALL}
+    return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")
+
+
+def _of_card(name: str, layers: int) -> dict[str, Any]:
+    """What the recipe of a card says for a model with ``layers`` layers, on all training rows."""
+    known = data_card(name).recipe
     stated = {
-        "examples": rows,
+        "examples": cells.training_rows(name) or ALL,  # of a set that nobody has counted, what the fetch will find
         "epochs": known.epochs,
         "learning_rate": (layers >= LARGE and known.large_learning_rate) or known.learning_rate,
         "batch_size": known.batch_size,
         "max_length": known.max_length,
-        "test_items": ALL,
         "warmup_steps": known.warmup_steps,
         "weight_decay": known.weight_decay,
     }
-    stated = {name: value for name, value in stated.items() if value is not None}
-    return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")
+    return {field: value for field, value in stated.items() if value is not None}
 
 
 class Tuned(Strict):
@@ -132,6 +146,9 @@ class Study(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     precision: Literal["auto", "bf16", "float32"] = "auto"  # auto: bf16 where the machine has it
     intermediate_recipe: StudyRecipe
+    # Of sets that are trained otherwise: the fields that differ, or "reference", those that the set's card has.
+    intermediate_recipes: dict[Name, dict[str, Any] | Literal["reference"]] = {}
+    model_recipes: dict[Name, ModelRecipe] = {}  # of models that are trained otherwise, on every set
     target_recipes: dict[
         Name, StudyRecipe | Literal["reference"]
     ]  # reference: as the target's card has it, on all rows
@@ -188,17 +205,34 @@ class Study(Strict):
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
             raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
+        for field, own in (("intermediate", self.intermediate), ("model", self.models)):
+            if unknown := getattr(self, f"{field}_recipes").keys() - {*own}:
+                where = where.replace("target", field)
+                raise XlscaleError(f"{where}: expected those of the study, got {min(unknown)!r}")
 
     def recipes(self, role: Role, name: str, model: str, layers: int, where: str) -> list[dict[str, Any]]:
         """The recipe of the training on a data set at one rung, once per learning rate; ``role`` as in ``PREFIX``.
 
         Raises XlscaleError when the study has none for the target or the rung.
         """
-        given = self.intermediate_recipe if role == "intermediate" else self.target_recipes.get(name)
+        given = self._intermediate(name, layers, where) if role == "intermediate" else self.target_recipes.get(name)
         if given is None:
             raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {name!r}")
         recipe = reference(name, layers, where) if given == "reference" else given
-        return recipe.at(model, layers, role, where)
+        own = self.model_recipes.get(model, ModelRecipe()).model_dump(exclude_none=True)
+        return recipe.model_copy(update=own).at(model, layers, role, where)
+
+    def _intermediate(self, name: str, layers: int, where: str) -> StudyRecipe:
+        """The recipe of the training on an intermediate set. Raises XlscaleError for a field that there is not."""
+        changed = self.intermediate_recipes.get(name)
+        if changed is None:
+            return self.intermediate_recipe
+        where = f"{where}: intermediate_recipes.{name}"
+        if changed == "reference":
+            if data_card(name).recipe is None:
+                raise XlscaleError(f"{where}: expected a card with recipe")
+            changed = _of_card(name, layers)
+        return parse(StudyRecipe, self.intermediate_recipe.model_dump(exclude_unset=True) | changed, where)
 
     def _conditions(self) -> list[tuple[str, bool]]:
         true = [(name, False) for name in self.intermediate]
