@@ -39,7 +39,9 @@ class Hardware(Strict):
 
     def reached(self, parameters: float) -> float:
         """The share of ``teraflops`` that a model of this size reaches."""
-        return self.utilisation[max((size for size in self.utilisation if size <= parameters), default=min(self.utilisation))]
+        return self.utilisation[
+            max((size for size in self.utilisation if size <= parameters), default=min(self.utilisation))
+        ]
 
 
 def names() -> list[str]:

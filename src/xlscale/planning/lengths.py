@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal, get_args
@@ -74,8 +75,18 @@ class Work:
 
     @property
     def length(self) -> float:
-        """Tokens of an input."""
-        return self.tokens / self.inputs
+        """Tokens of an input; 0 where there is none."""
+        return self.tokens / self.inputs if self.inputs else 0.0
+
+    def times(self, factor: float) -> Work:
+        """The same, so many times."""
+        return Work(factor * self.rows, factor * self.inputs, factor * self.tokens, self.basis)
+
+
+def together(all_of: Sequence[Work]) -> Work:
+    """All of them, known as surely as the least sure one."""
+    basis = BASES[max((BASES.index(one.basis) for one in all_of), default=0)]
+    return Work(*(sum(getattr(one, name) for one in all_of) for name in ("rows", "inputs", "tokens")), basis)
 
 
 @cache
@@ -126,7 +137,8 @@ def _read(part: Part, basis: Basis, model: str, rows: dict[str, int], length: in
     """What so many rows of each language, and the candidates beside them, come to."""
     vocabulary = _vocabulary(model)
     tokens = {
-        code: part.inputs * min(length, part.tokens * vocabulary.en if code == "en" else (part.other or part.tokens) * vocabulary.other)
+        code: part.inputs
+        * min(length, part.tokens * vocabulary.en if code == "en" else (part.other or part.tokens) * vocabulary.other)
         for code in rows
     }
     total = sum(count * tokens[code] for code, count in rows.items())
@@ -183,9 +195,7 @@ def _counted_training(card: DataCard, rows: DatasetDict, model: str, examples: i
     return Work(min(examples, here), len(inputs) * share, float(inputs.lengths.sum()) * share, "counted")
 
 
-def _counted_evaluation(
-    card: DataCard, rows: DatasetDict, model: str, split: Split, items: int, length: int
-) -> Work:
+def _counted_evaluation(card: DataCard, rows: DatasetDict, model: str, split: Split, items: int, length: int) -> Work:
     encoder = model_card(model)
     task = tasks.of(card, encoder)
     chosen = task.test_rows(rows[split], items)

@@ -2,7 +2,7 @@
 
 Nothing is computed and no weight is read: models of one and of two layers go through a forward and a backward pass of
 shapes, and the difference is a layer. Attention is that of the fused kernels of GPUs, which keep queries, keys, values,
-output and one number per row of the scores (Dao et al. 2022, arXiv:2205.14135), whatever the device of this machine has.
+output and one number per row of the scores (Dao et al. 2022, arXiv:2205.14135), whatever this machine has.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ FUSED = "planned"  # the name of ``_fused`` among the implementations of attenti
 class Profile:
     """A model with all its layers, trained by one method. Parameters are numbers, bytes and operations are per token.
 
-    ``layers``: their number; ``matrices``: parameters of linear layers, without biases; ``largest``: those of the largest of them; ``trained``:
-    those that train, adapters among them; ``layer`` and ``layer_trained``: of one layer. ``saved``: what a forward pass
-    keeps for the backward pass; ``saved_layer``: what of it is one layer's; ``checkpointed``: what it keeps where each
-    layer is computed again. ``forward``, ``step`` and ``step_again``: operations of the matrix products of a forward
-    pass, of a training step, and of one in which layers are computed again; ``attention``, likewise of three: those of
-    attention per token of the input's length.
+    ``layers``: their number; ``matrices``: parameters of linear layers, without biases; ``largest``: those of the
+    largest of them; ``trained``: those that train, adapters among them; ``layer`` and ``layer_trained``: of one layer.
+    ``saved``: what a forward pass keeps for the backward pass; ``saved_layer``: what of it is one layer's;
+    ``checkpointed``: what it keeps where each layer is computed again. ``forward``, ``step`` and ``step_again``:
+    operations of the matrix products of a forward pass, of a training step, and of one in which layers are computed
+    again; ``attention_...``: those of attention per token of the input's length.
     """
 
     layers: float

@@ -3,8 +3,8 @@
 The texts are those of the baseline of XTREME-R: the mention, a colon, and the sentence around it with the mention
 between braces; an entity is the sentences of its description.
 
-A part of the entities that is fair to search is nested in every larger one: those that some mention of the test set means
-come first, the rest by the hash of its id, which has nothing to do with what it is.
+Parts of the entities are nested: those that some mention of the test set means come first, the rest by the hash of its
+id, which has nothing to do with what it is.
 """
 
 from __future__ import annotations
