@@ -1,7 +1,7 @@
 """Where a training fits: bytes of a GPU's memory in closed form, and the first placement that fits them.
 
 A placement is no part of a cell's identity. The frozen base is bfloat16, or 4 bits in ``qlora``; what trains is float32
-with AdamW's two moments, and of what trains in full a GPU computes with a bfloat16 copy. On several GPUs of a node
+with AdamW's two moments, and computes as a bfloat16 copy. On several GPUs of a node
 everything is sharded by layers (Zhao et al. 2023, arXiv:2304.11277): a GPU gathers the layer at work and the next one,
 and keeps what is outside the layers. Weights in 4 bits are not sharded.
 """
@@ -71,12 +71,10 @@ def memory(load: Load, gpus: int, tokens: int, again: bool) -> Memory:
     profile, method = load.profile, load.method
     trained = profile.trained if load.trains else 0.0
     frozen = profile.parameters + profile.adapters - trained
-    copied = HALF * trained if method == "full" else 0.0  # what is added to a frozen base computes as it is, in float32
-    held = HALF * frozen
-    gathered = copied
+    held, gathered = HALF * frozen, HALF * trained
     if method == "qlora":
         held = FOUR_BITS * profile.matrices + HALF * (frozen - profile.matrices)
-        gathered = HALF * profile.largest
+        gathered += HALF * profile.largest  # one at a time is unpacked
     if gpus > 1:
         outside = max(0.0, profile.parameters - profile.layers * profile.layer)
         gathered = HALF * (2 * profile.layer + outside)

@@ -87,10 +87,10 @@ def kinds(cells: Iterable[Cell], method: Method | None = None) -> Counter[Kind]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one cell takes. ``placement``: None where it fits nowhere, and then hours are NaN; ``instead``: of a training
-    that does not fit one GPU, what would. ``operations``: floating-point; ``hours``: of a GPU, ``starting`` those before
-    anything computes. Bytes: ``weights``, ``host``, ``checkpoint``, ``predictions``, and ``resume``, which is there
-    while it runs.
+    """What one cell takes. ``placement``: None where it fits nowhere, and then hours are NaN; ``instead``: of a
+    training that does not fit one GPU, what would. ``operations``: floating-point; ``hours``: of a GPU, ``starting``
+    those before anything computes. Bytes: ``weights``, ``host``, ``checkpoint``, ``predictions``, and ``resume``, which
+    is there while it runs.
     """
 
     train: Work

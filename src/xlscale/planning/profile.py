@@ -103,15 +103,14 @@ def recipe_of(method: str, **values: object) -> Recipe:
 
 
 def _encoder(card: ModelCard, layers: int, recipe: Recipe) -> nn.Module:
-    """The model cut to ``layers`` layers as a GPU holds it: bfloat16, what is added to it float32."""
+    """The model cut to ``layers`` layers as a GPU computes with it, all of it in bfloat16."""
     cut = card.model_copy(update={"rungs": sorted({1, 2, *card.rungs})})
-    encoder = (hf.described if card.architecture else ladder.empty)(cut, layers).to(torch.bfloat16)
+    encoder = (hf.described if card.architecture else ladder.empty)(cut, layers)
     encoder.set_attn_implementation(FUSED)
-    encoder.requires_grad_(True)
     encoder.get_input_embeddings().weight.requires_grad_(False)
     with torch.device("meta"):
         registry.get("method", recipe.method)().prepare(encoder, recipe, None)
-    return encoder
+    return encoder.to(torch.bfloat16)
 
 
 def _measured(encoder: nn.Module) -> dict[str, float]:
