@@ -21,7 +21,7 @@ from xlscale.experiment.recipe import ADAPTER, Recipe
 from xlscale.planning import lengths, placement, profile
 from xlscale.planning.hardware import GIB, Hardware
 from xlscale.planning.lengths import Work
-from xlscale.planning.placement import FLOAT, HALF, MOMENTS, Load, Method, Placement
+from xlscale.planning.placement import FLOAT, HALF, MOMENTS, Load, Memory, Method, Placement
 
 PROBE_LENGTH = 128  # tokens, of phase 1
 EVALUATED = 8192  # of a batch where nothing trains
@@ -190,7 +190,7 @@ def _rows(counted: Counter[Kind], hardware: Hardware) -> Iterator[dict]:
         for role, work in (("train", found.train), ("evaluated", found.evaluated)):
             values |= {f"{role}_{name}": value for name, value in vars(work).items()}
         place = found.placement
-        memory = vars(place.memory) | {"gpu": place.memory.total} if place else {}
+        memory = place.memory if place else Memory(*[math.nan] * 5)
         yield {
             "model": kind.model,
             "download": _download(kind.model, found.weights),
@@ -202,7 +202,8 @@ def _rows(counted: Counter[Kind], hardware: Hardware) -> Iterator[dict]:
             "gpus": place.gpus if place else 0,
             "micro": place.tokens if place else 0,
             "again": bool(place and place.again),
-            **memory,
+            **vars(memory),
+            "gpu": memory.total,
         }
 
 
