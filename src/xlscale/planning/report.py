@@ -75,8 +75,8 @@ def totals(plan: pd.DataFrame, hardware: Hardware) -> dict[str, float]:
         "starting": _sum(plan, "starting"),
         "price": hours * hardware.price_per_hour,
         "kept": (_sum(plan, "checkpoint") + _sum(plan, "predictions")) / 1e9,
-        "resume": plan["resume"].max() / 1e9,
-        "weights": plan.drop_duplicates("model")["download"].sum() / 1e9,
+        "resume": float(plan["resume"].max()) / 1e9,
+        "weights": float(plan.drop_duplicates("model")["download"].sum()) / 1e9,
     }
 
 
