@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import FIXTURES
+from torch import distributed as dist
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
@@ -58,7 +64,7 @@ def measured(name: str, method: str) -> Profile:
     return profile.measured(card(name), LAYERS, recipe_of(method, **METHODS[method]))
 
 
-def _real(card: ModelCard, method: str, attention: str) -> nn.Module:
+def _real(card: ModelCard, method: str, attention: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """The model with random weights on the CPU, by the library alone."""
     stated = card.architecture
     config = hf._cut(AutoConfig.for_model(stated.model_type, **stated.config), card, LAYERS)
@@ -66,7 +72,7 @@ def _real(card: ModelCard, method: str, attention: str) -> nn.Module:
     model = AutoModel.from_config(config, attn_implementation=attention, **hf._bare(hf._class(config)))
     model.get_input_embeddings().weight.requires_grad_(False)
     registry.get("method", method)().prepare(model, recipe_of(method, **METHODS[method]), torch.Generator())
-    model = model.to(torch.bfloat16)
+    model = model if dtype == torch.float32 else model.to(dtype)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -142,6 +148,44 @@ def test_states_are_as_many_bytes_as_torch_holds(name, method):
         "optimizer": moments,
     }.items():
         assert getattr(memory, field) == pytest.approx(sum(tensor.nbytes for tensor in tensors), rel=0.02), field
+
+
+@pytest.fixture
+def four_ranks():
+    """A mesh of four ranks that stand for nothing: collectives of shapes alone."""
+    dist.init_process_group("fake", rank=0, world_size=4, store=FakeStore())
+    yield init_device_mesh("cpu", (4,))
+    dist.destroy_process_group()
+
+
+def test_a_shard_of_four_is_what_torchs_tracker_of_shards_says(four_ranks):
+    found, policy = measured("qwen2.5", "full"), MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+    with FakeTensorMode():
+        model = _real(card("qwen2.5"), "full", "sdpa", torch.float32)
+        for module in [*model.layers, model]:
+            fully_shard(module, mesh=four_ranks, mp_policy=policy)
+        optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-4, fused=True)
+        tracker, after = FSDPMemTracker(model, optimizer), []
+        with tracker:
+            for _ in range(2):  # in the second step there are moments
+                tracker.reset_mod_stats()
+                loss = model(input_ids=torch.randint(5, WORDS, (ROWS, LENGTH))).last_hidden_state.float().sum()
+                after = [tracker.get_tracker_snapshot("current")]
+                loss.backward()
+                after.append(tracker.get_tracker_snapshot("current"))
+                optimizer.step()
+                optimizer.zero_grad()
+    forward, backward = (
+        {kind.name: size for kind, size in one[torch.device("cpu")].items() if kind != "Total"} for one in after
+    )
+    memory = placement.memory(Load(found, "full", True, ROWS * LENGTH, LENGTH), 4, ROWS * LENGTH, False)
+    frozen = found.parameters - found.trained  # here in float32, on a GPU in bfloat16
+    assert memory.weights + 2 * frozen / 4 == pytest.approx(forward["SHARDED_PARAM"], rel=0.01)
+    assert memory.optimizer == pytest.approx(forward["OPT"], rel=0.01)
+    assert memory.activations == pytest.approx(forward["ACT"], rel=0.05)
+    assert memory.gradients == pytest.approx(backward["SHARDED_GRAD"], rel=0.01)
+    layers = 2 * 2 * found.layer + 6 * found.layer  # of two layers, and of one's gradients: during a pass alone
+    assert memory.gathered - layers == pytest.approx(forward["UNSHARDED_PARAM"], rel=0.01)
 
 
 def _four_bits(weights: np.ndarray) -> list[np.ndarray]:
