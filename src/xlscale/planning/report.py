@@ -117,8 +117,8 @@ def lines(title: str, plan: pd.DataFrame, hardware: Hardware) -> list[str]:
         "",
         *_text(sets(plan)),
         *(f"{basis}: {SAYS[basis]}" for basis in BASES if basis in known),
-        *["", *not_alone(plan)],
         "",
+        *not_alone(plan),
         f"in total {found['hours']:,.0f} GPU-hours, {found['starting']:,.0f} of them for starting cells; "
         f"${found['price']:,.0f}",
         f"storage: {found['weights']:,.0f} GB of models, {found['kept']:,.0f} GB of checkpoints and predictions, "
