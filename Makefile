@@ -5,7 +5,8 @@ PYTHON3 ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS
+VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
+             HARDWARE
 
 # What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
 # things. Where the environment has one of these names, that is said, and `make -e` lets it count.
@@ -38,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal plan cell paper data data-fetch data-check export score
+.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal cells plan cell paper data data-fetch data-check export score
 .PHONY: add-source bench explore lint clean
 
 help:  ## this list
@@ -88,11 +89,14 @@ tune: $(READY)  ## try learning rates on English development data, record them, 
 heal: $(READY)  ## distil the cut rungs of a model to the whole one, judge them before and after  [MODEL=] [JOBS=]
 	@$(XLSCALE) heal --model="$$MODEL" $(jobs)
 
-plan: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
-	@$(XLSCALE) plan $(study)
+cells: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
+	@$(XLSCALE) cells $(study)
+
+plan: $(READY)  ## what a study takes on GPUs: memory, hours, storage, price  [STUDY=] [METHOD=] [HARDWARE=] [OPTIONS=--reference]
+	@set -f; $(XLSCALE) plan $(study) $${METHOD:+--method="$$METHOD"} $${HARDWARE:+--hardware="$$HARDWARE"} $$OPTIONS
 
 cell: $(READY)  ## run one cell and its ancestors  ID=...
-	$(call needed,ID,the id of a cell (see 'make plan'))
+	$(call needed,ID,the id of a cell (see 'make cells'))
 	@$(XLSCALE) run -- "$$ID"
 
 paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=] [JOBS=]

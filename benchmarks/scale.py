@@ -50,7 +50,7 @@ def planning(cells: int) -> dict[str, float]:
             f"XLSCALE_{part.upper()}": str(folder / part) for part in ("studies", "runs", "results")
         }
         _child("study", str(folder / "studies"), str(cells), environment=environment)
-        plan = [sys.executable, "-m", "xlscale", "plan", "--study", NAME]
+        plan = [sys.executable, "-m", "xlscale", "cells", "--study", NAME]
         plan_s, listed = _timed(plan, environment)
         dry_run = [sys.executable, "-m", "snakemake", "--dry-run", "--snakefile", str(ROOT / "Snakefile")]
         dry_run += ["--directory", str(folder / "runs"), "--profile", str(ROOT / "profiles" / "local")]

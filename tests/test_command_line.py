@@ -120,7 +120,10 @@ REACHES = [
     ("sweep", "STUDY", "--study={}"),
     ("record", "JOBS", "--jobs={}"),
     ("heal", "MODEL", "--model={}"),
+    ("cells", "STUDY", "--study={}"),
     ("plan", "STUDY", "--study={}"),
+    ("plan", "METHOD", "--method={}"),
+    ("plan", "HARDWARE", "--hardware={}"),
     ("paper", "STUDY", "--study={}"),
     ("cell", "ID", "{}"),
     ("data-fetch", "STUDY", "--study={}"),
@@ -184,7 +187,7 @@ def test_a_variable_that_no_target_knows_is_told(tmp_path):
 
 
 def test_a_variable_of_make_reaches_the_command_as_one_argument():
-    assert _make("plan", "STUDY=a b'c").startswith('xlscale: unknown study "a b\'c": expected one of ')
+    assert _make("cells", "STUDY=a b'c").startswith('xlscale: unknown study "a b\'c": expected one of ')
     assert "xlscale: a b.csv: " in _make("add-source", "FILE=a b.csv")
 
 

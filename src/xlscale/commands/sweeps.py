@@ -1,4 +1,4 @@
-"""The verbs that run whole studies (sweep, record, tune, plan), and what other verbs that run cells share with them."""
+"""The verbs that run whole studies (sweep, record, tune), and what other verbs that run cells share with them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,6 @@ def tune(jobs: int) -> None:
         record(study, jobs)
     print(f"written: {relative(tuning.write())}")
     record("suite", jobs)
-
-
-def plan(study: str) -> None:
-    """Print one line per cell of a study: id, and whether it is recorded or complete in ``runs/``."""
-    known = store.results()
-    for cell in studies.load(study).cells():
-        print(f"{cell.id}  {'recorded' if cell.id in known else 'done' if results.result_of(cell) else 'to do'}")
 
 
 def recorded(plan: studies.Study) -> dict[str, Result]:

@@ -144,13 +144,41 @@ VERBS = [
             JOBS,
         ),
     ),
-    Verb("plan", "list the cells of a study, with their ids", "plan --study pilot", "commands.sweeps:plan", (STUDY,)),
+    Verb("cells", "list the cells of a study, with their ids", "cells --study pilot", "commands.plan:cells", (STUDY,)),
+    Verb(
+        "plan",
+        "say what a study takes on GPUs, from the shapes of its models: memory and placement, GPU-hours, host memory, "
+        "storage and price, and which numbers are assumed; the verb cells lists its cells",
+        "plan --study xtreme_r_7b_70b",
+        "commands.plan:plan",
+        (
+            STUDY,
+            (
+                "--method",
+                {
+                    "choices": ["full", "lora", "qlora"],
+                    "help": "as if every training were by it (default: the study's)",
+                },
+            ),
+            (
+                "--hardware",
+                {"default": "h100", "help": "name of a file in data_manifest/hardware/ (default: h100)"},
+            ),
+            (
+                "--reference",
+                {
+                    "action": "store_true",
+                    "help": "by the recipes that the cards of targets have, on all rows, with three seeds",
+                },
+            ),
+        ),
+    ),
     Verb(
         "run",
         "run one cell and the ancestors that it lacks",
         "run pretrained-e5_small-k1-0123456789",
         "commands.cell:run",
-        (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb plan lists them"}),),
+        (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb cells lists them"}),),
     ),
     Verb(
         "export",

@@ -15,11 +15,10 @@ from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
+from xlscale.experiment.otherwise import ALL, Arm, ModelRecipe, of_card
 from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
 from xlscale.experiment.tuning import Tuned, Tuning
 
-LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
-ALL = 10_000_000  # items: more than any target has
 MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
 PUBLISHED = (
@@ -67,30 +66,10 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
 
     Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
     """
-    known, rows = data_card(target).recipe, cells.training_rows(target)
-    if known is None or rows is None:
+    if data_card(target).recipe is None or cells.training_rows(target) is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
-    stated = {
-        "examples": rows,
-        "epochs": known.epochs,
-        "learning_rate": (layers >= LARGE and known.large_learning_rate) or known.learning_rate,
-        "batch_size": known.batch_size,
-        "max_length": known.max_length,
-        "test_items": ALL,
-        "warmup_steps": known.warmup_steps,
-        "weight_decay": known.weight_decay,
-    }
-    stated = {name: value for name, value in stated.items() if value is not None}
+    stated = of_card(target, layers) | {"test_items": ALL}
     return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")
-
-
-class Arm(Strict):
-    """Further conditions of a study: sets that are trained on by other recipes than its own, or targets that are. What
-    is left out is as the study has it."""
-
-    intermediate: Annotated[list[Name], Field(min_length=1), Distinct]
-    recipe: dict[Name, Any] = {}  # fields of the intermediate recipe
-    target: dict[Name, Any] = {}  # fields of the recipes of all targets
 
 
 class Study(Strict):
@@ -110,6 +89,9 @@ class Study(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
     precision: Literal["auto", "bf16", "float32"] = "auto"  # auto: bf16 where the machine has it
     intermediate_recipe: StudyRecipe
+    # Of sets that are trained otherwise: the fields that differ, or "reference", those that the set's card has.
+    intermediate_recipes: dict[Name, dict[str, Any] | Literal["reference"]] = {}
+    model_recipes: dict[Name, ModelRecipe] = {}  # of models that are trained otherwise, on every set
     target_recipes: dict[
         Name, StudyRecipe | Literal["reference"]
     ]  # reference: as the target's card has it, on all rows
@@ -176,6 +158,10 @@ class Study(Strict):
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
             raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
+        for field, own in (("intermediate", self.intermediate), ("model", self.models)):
+            if unknown := getattr(self, f"{field}_recipes").keys() - {*own}:
+                where = where.replace("target", field)
+                raise XlscaleError(f"{where}: expected those of the study, got {min(unknown)!r}")
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
             self._of_arm(arm, role, given, f"studies/{self.name}.yaml")
@@ -194,11 +180,24 @@ class Study(Strict):
 
         Raises XlscaleError when the study has none for the target or the rung.
         """
-        given = self.intermediate_recipe if role == "intermediate" else self.target_recipes.get(name)
+        given = self._intermediate(name, layers, where) if role == "intermediate" else self.target_recipes.get(name)
         if given is None:
             raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {name!r}")
         recipe = reference(name, layers, where) if given == "reference" else given
-        return self._of_arm(arm, role, recipe, where).at(model, layers, role, where)
+        own = self.model_recipes.get(model, ModelRecipe()).model_dump(exclude_none=True)
+        return self._of_arm(arm, role, recipe.model_copy(update=own), where).at(model, layers, role, where)
+
+    def _intermediate(self, name: str, layers: int, where: str) -> StudyRecipe:
+        """The recipe of the training on an intermediate set. Raises XlscaleError for a field that there is not."""
+        changed = self.intermediate_recipes.get(name)
+        if changed is None:
+            return self.intermediate_recipe
+        where = f"{where}: intermediate_recipes.{name}"
+        if changed == "reference":
+            if data_card(name).recipe is None:
+                raise XlscaleError(f"{where}: expected a card with recipe")
+            changed = of_card(name, layers)
+        return parse(StudyRecipe, self.intermediate_recipe.model_dump(exclude_unset=True) | changed, where)
 
     def sets(self) -> list[tuple[str, str | None]]:
         """Every intermediate set with the arm that it is in, None for the study's own; those come first."""

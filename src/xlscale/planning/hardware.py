@@ -1,0 +1,60 @@
+"""What a plan takes a cluster for: a card per kind of GPU, in ``data_manifest/hardware``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from xlscale.core.files import MANIFEST, XlscaleError, relative
+from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
+
+FOLDER = MANIFEST / "hardware"
+GIB = 2**30
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Hardware(Strict):
+    """A kind of GPU, and the machine around it."""
+
+    name: Name
+    title: Text
+    memory_gib: Positive
+    reserved_gib: Annotated[float, Field(ge=0)]  # that no cell gets
+    gpus: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1), Distinct]  # that a cell may have
+    teraflops: Positive
+    utilisation: Annotated[dict[Annotated[int, Field(ge=0)], Share], Field(min_length=1)]  # from so many parameters on
+    four_bit: Positive
+    link_gb_per_second: Positive
+    read_gb_per_second: Positive
+    start_seconds: Annotated[float, Field(ge=0)]
+    price_per_hour: Annotated[float, Field(ge=0)]
+    host_gib: Positive
+
+    @property
+    def room(self) -> float:
+        """Bytes of a GPU's memory that a cell may fill."""
+        return (self.memory_gib - self.reserved_gib) * GIB
+
+    def reached(self, parameters: float) -> float:
+        """The share of ``teraflops`` that a model of this size reaches."""
+        return self.utilisation[
+            max((size for size in self.utilisation if size <= parameters), default=min(self.utilisation))
+        ]
+
+
+def names() -> list[str]:
+    """Names of all kinds, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> Hardware:
+    """The card of a kind of GPU. Raises XlscaleError for an unknown name or a broken card."""
+    if name not in names():  # and not a path that leads elsewhere
+        raise XlscaleError(f"unknown hardware {name!r}: expected one of {', '.join(names())}")
+    path = FOLDER / f"{name}.yaml"
+    found = parse(Hardware, read_yaml(path), relative(path))
+    if found.name != name:
+        raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {found.name!r}")
+    return found
