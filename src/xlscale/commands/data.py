@@ -67,13 +67,18 @@ def _chosen(cards: list[str], study: str | None) -> list[DataCard | ModelCard]:
 
 def add_source(path: str) -> str:
     """Add published scores as ``published.sources.add`` does. Raises XlscaleError as that does, and for a text that the
-    paper's fonts cannot draw, which would stop it at the very end."""
+    paper's fonts cannot draw, which would stop it at the very end. Where a score was read is never set in the paper:
+    that may be in any script."""
     from xlscale.published import rows, sources
     from xlscale.report import typeset
 
-    lines = rows.read(Path(path))
-    try:
-        typeset.check_glyphs(text for _, row in lines for text in row.values())
-    except XlscaleError as error:
-        raise XlscaleError(f"{path}: {error}; nothing was changed") from None
+    faults = []
+    for line, row in rows.read(Path(path)):
+        for field, text in row.items():
+            try:
+                typeset.check_glyphs([] if field == "where_read" or text.isascii() else [text])
+            except XlscaleError as error:
+                faults.append(f"{path}:{line}: {field}: {error}")
+    if faults:
+        raise XlscaleError("\n".join([*faults, "nothing was changed"]))
     return sources.add(Path(path))

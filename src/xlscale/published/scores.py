@@ -10,6 +10,7 @@ import re
 
 import pandas as pd
 
+from xlscale.published import coding
 from xlscale.published.tables import PER_UNIT, UNKNOWN_ORDER, Layer, load, parameters
 
 # The classes that are called 7B and 70B, as vendors count them: 6.7B (LLaMA, Llama 2) to 72.7B (Qwen2.5).
@@ -24,7 +25,8 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     Beside the columns of the results:
     - of the source: study, title, secondary (bool: neither the authors' own file nor their paper's text)
     - of the model: family, size (total parameters, NaN if unknown), sparse (bool), base_model
-    - of its training: training, type, focus, route
+    - of its training: training, type, focus, route, and as coded: data_languages, data_kind, data_breadth,
+      data_disclosed, and data_language (what its languages are to that of the score; "none" without training)
     - of the regime: group, order, panel, protocol (a short name)
     - of the task: task (canonical; ``task_label`` is the source's), task_title, chance, chance_known, xtreme_r (bool)
     - of the metric: unit, measure, rank (NaN: not used)
@@ -34,7 +36,7 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     """
     layer = layer or load()
     out = layer.results.copy()
-    for part in (_sources, _regimes, _training, _metrics, _tasks, _models, _languages):
+    for part in (_sources, _regimes, _training, _data, _metrics, _tasks, _models, _languages):
         out = part(out, layer)
     out["score"] = out["value"] / out["unit"].map(PER_UNIT)
     corrected = (out["score"] - out["chance"]) / (1 - out["chance"])
@@ -67,6 +69,15 @@ def _training(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     out["type"] = label.map(of["type"]).fillna("unclassified")
     out["focus"] = label.map(of["focus"]).fillna("")
     out["route"] = label.map(of["route"]).fillna("fine-tuning")
+    return out
+
+
+def _data(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
+    of, label, plain = coding.decided(layer.coding), out["intermediate_task"], out["type"] == "none"
+    for field in coding.FIELDS:
+        out[f"data_{field}"] = label.map(of[field]).fillna(coding.NOT_CODED).mask(plain, "none")
+    pairs = zip(out["data_languages"], out["language"], plain, strict=True)
+    out["data_language"] = ["none" if base else coding.relation(coded, tested) for coded, tested, base in pairs]
     return out
 
 

@@ -53,6 +53,7 @@ def _sources(layer: Layer, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 _SAME = ["model", "size", "training", "regime", "task", "metric", "language"]
+_PARTS = ["source_key", *_SAME]  # of which a source has several where it gives the subjects of a test
 
 
 def repeated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -60,14 +61,16 @@ def repeated(scores: pd.DataFrame) -> pd.DataFrame:
 
     They agree if they differ by no more than rounding. ``scores`` is that of ``scores.table``.
     """
-    grouped = scores.groupby(_SAME, dropna=False, sort=True)
+    parts = scores.groupby(_PARTS, dropna=False)["task_label"].transform("nunique") > 1
+    part = scores["task_label"].where(parts, "")
+    grouped = scores.groupby([*_SAME, part.rename("part")], dropna=False, sort=True)
     found = grouped.agg(
         sources=("source_key", lambda keys: ", ".join(sorted(set(keys)))),
         count=("source_key", "nunique"),
         low=("score", "min"),
         high=("score", "max"),
     ).reset_index()
-    found = found[found["count"] > 1].drop(columns="count").reset_index(drop=True)
+    found = found[found["count"] > 1].drop(columns=["count", "part"]).reset_index(drop=True)
     return found.assign(agree=found["high"] - found["low"] <= ROUNDING)
 
 

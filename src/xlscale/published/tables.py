@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative
 from xlscale.core.strict import SHORT, unseen
+from xlscale.published import coding
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (
@@ -38,6 +39,7 @@ HEADERS = {
     "tasks": ("pattern", "task", "title", "chance", "xtreme_r", "note"),
     "metrics": ("pattern", "unit", "measure", "rank", "note"),
     "training": ("intermediate_task", "training", "type", "focus", "route", "why"),
+    "coding": ("intermediate_task", "coder", *coding.FIELDS, "why"),
     "models": ("source_key", "model", "base_model", "family", "params", "skip", "note"),
 }
 TYPES = ("none", "general", "domain", "mixed", "unclassified")
@@ -64,6 +66,7 @@ class Layer:
     tasks: pd.DataFrame
     metrics: pd.DataFrame
     training: pd.DataFrame
+    coding: pd.DataFrame
     models: pd.DataFrame
 
     def task(self, label: str) -> dict[str, str] | None:
@@ -102,6 +105,7 @@ def load(folder: Path = FOLDER) -> Layer:
     folder = Path(folder)
     small = {name: _read(folder / f"{name}.csv", header) for name, header in HEADERS.items()}
     _check_words(folder, small)
+    coding.check(small["coding"])
     layer = Layer(results=read_results(folder / "results.parquet"), **small)
     lost = sorted(set(layer.results["source_key"]) - set(layer.sources["source_key"]))
     if lost:
@@ -172,9 +176,22 @@ def _is_count(text: str) -> bool:
     return True
 
 
+def _are_languages(text: str) -> bool:
+    try:
+        coding.languages(text)
+    except ValueError:
+        return False
+    return True
+
+
 # What columns of the small tables hold: whether a text is right, and what is expected.
 _FORMS: dict[tuple[str, str], tuple[Callable[[str], object], str]] = {
     ("training", "type"): _one_of(*TYPES),
+    ("coding", "coder"): _one_of(*coding.CODERS, coding.AGREED),
+    ("coding", "languages"): (_are_languages, "one or two codes of languages, 'several' or 'unknown'"),
+    ("coding", "kind"): _one_of(*coding.KINDS),
+    ("coding", "breadth"): _one_of(*coding.BREADTHS),
+    ("coding", "disclosed"): _one_of("yes", "no"),
     ("metrics", "unit"): _one_of(*PER_UNIT),
     ("metrics", "measure"): _one_of(*MEASURES),
     ("metrics", "rank"): (re.compile("[0-9]{0,4}").fullmatch, "nothing or a whole number"),

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from xlscale.core.format import DASH, interval, listing, percent, signed, size_range, slug
-from xlscale.published import gains, regression, scale, sources
+from xlscale.published import coding, gains, regression, scale, sources
 from xlscale.published import scores as sc
 from xlscale.published.tables import Layer
 from xlscale.report.labels import POINTS
@@ -66,6 +66,20 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
     numbers.add("published_unknown_chance", len(guessed), listing(guessed))
+
+
+def add_coding(numbers: Numbers, layer: Layer) -> None:
+    """How far the two codings of what intermediate data are agree: a table, and keys ``published_coding_labels``,
+    ``_raw_<field>`` (percent) and ``_kappa_<field>``."""
+    found = coding.agreement(layer.coding)
+    rows = []
+    for row in found.itertuples():
+        raw, kappa = percent(row.raw, 0), f"{row.kappa:.2f}"
+        numbers.add(f"published_coding_raw_{row.field}", row.raw, raw, "percent")
+        numbers.add(f"published_coding_kappa_{row.field}", row.kappa, kappa)
+        rows.append([row.field, str(row.labels), str(row.same), raw, kappa])
+    numbers.table("published_coding", ["Field", "Labels", "Same", "Agreement (%)", "Kappa"], rows)
+    _count(numbers, "coding_labels", found["labels"].max(), "labels")
 
 
 def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
