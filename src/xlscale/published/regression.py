@@ -5,8 +5,9 @@
 Only series with several sizes take part: elsewhere size would stand for whatever else differs between models. Family,
 its slope, series (a family in one study, after one training), task and language are crossed random effects (variance
 components by REML, statsmodels' MixedLM). The families are what b is to be generalised over. So its interval uses
-Student's t with their number less one as degrees of freedom, as Knapp and Hartung (2003) do in meta-regression with the
-number of studies: with so few, a normal quantile would give far too narrow an interval. With fewer than three families
+Student's t with their number less one as degrees of freedom: with so few, a normal quantile would give far too narrow
+an interval. The standard error is the model's own, and not rescaled as Knapp and Hartung (2003) do in meta-regression
+of one estimate a study, so the interval must not bear their names. With fewer than three families
 there is no interval: the slope describes those families.
 """
 

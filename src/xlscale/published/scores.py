@@ -152,6 +152,7 @@ def usable(scores: pd.DataFrame) -> pd.DataFrame:
 
 def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     """Each score of a series once: in one metric per task, by language where all models of the series have languages.
+    The subjects of a test (labels of one task) stay apart.
 
     ``series`` are columns; ``model`` distinguishes the models of a series. Of several metrics the one of lowest rank
     counts, of several averages the one without English, of several sources of a study the first. A task for which some
@@ -171,7 +172,7 @@ def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     rows = rows[rows["single"] | rows["without_english"] | ~better.transform("any")]
     label = rows["language"].where(rows["single"], "average")
     helpers = [name for name in rows if name.startswith(("all_", "has_"))] + ["single", "average"]
-    return rows.assign(language=label).drop_duplicates([*own, "language"]).drop(columns=helpers)
+    return rows.assign(language=label).drop_duplicates([*own, "task_label", "language"]).drop(columns=helpers)
 
 
 def in_window(sizes: pd.Series) -> pd.Series:

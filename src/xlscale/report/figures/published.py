@@ -85,9 +85,9 @@ def _draw_local(ax: Axes, local: pd.DataFrame) -> None:
 
 
 def _draw_series(ax: Axes, own: pd.DataFrame) -> None:
-    keys = ["study", "family", "training", "type", "regime", "secondary"]
+    keys = ["study", "family", "training", "type", "regime", "secondary", "data_language"]
     labels = {}
-    for (_, family, training, kind, _, secondary), rows in own.groupby(keys, sort=True):
+    for (_, family, training, kind, _, secondary, _), rows in own.groupby(keys, sort=True):
         _line(ax, rows, kind, secondary)
         if rows["size"].nunique() >= 2:
             first = rows.loc[rows["size"].idxmin()]
