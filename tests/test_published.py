@@ -253,7 +253,8 @@ def test_the_command_adds_and_refuses(folder, tmp_path):
 def test_labels_that_no_table_knows_are_accepted_with_a_warning(folder, tmp_path):
     change = {"regime": "guessed", "task": "new_task", "intermediate_task": "new data", "language": "kv"}
     said = sources.add(write(tmp_path / "mine.csv", change), folder).splitlines()
-    assert len(said) == 4 and all("mine.csv: line 2: " in line for line in said[1:])
+    assert len(said) == 5 and all("mine.csv: line 2: " in line for line in said[1:4])
+    assert said[-1].endswith("mine.csv: 1 of 1 tuned models have no base: Newt 7B")
     row = frame(folder).iloc[-1]
     assert (row["panel"], row["order"]) == ("guessed", tables.UNKNOWN_ORDER)
     assert (row["type"], row["training"]) == ("unclassified", "new data")
@@ -492,5 +493,9 @@ def test_basque_continued_pretraining(table, task, before, after):
 
 def test_rows_read_as_pandas_reads_them(tmp_path):
     path = write(tmp_path / "mine.csv", {}, {"where_read": 'a "b", c'})
-    expected = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    expected = (
+        pd.read_csv(path, dtype=str, keep_default_na=False)
+        .assign(study="", base_model="", stderr="")
+        .to_dict("records")
+    )
     assert [row for _, row in rows.read(path)] == expected

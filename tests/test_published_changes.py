@@ -1,11 +1,15 @@
 """How gains change from 7B to 70B: one unit, three scales, floors left out, and keys that later sources do not move."""
 
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import test_published as source
 from scipy import stats
 
+from xlscale.core.files import PAPER
 from xlscale.published import changes, gains, scale, scales, scores, sources, tables
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import changes as section
@@ -32,7 +36,7 @@ def inside(pairs):
 def rows(*cells, **fixed):
     """Pairs from (size, task, language, base, tuned), without chance level."""
     found = pd.DataFrame(cells, columns=["size", "task", "language", "base_score", "score"])
-    found = found.assign(**{**SERIES, **fixed}, task_label=found["task"], task_title=found["task"])
+    found = found.assign(**{**SERIES, **fixed}, part="", task_title=found["task"])
     return found.assign(gain=found["score"] - found["base_score"])
 
 
@@ -103,7 +107,7 @@ def test_subjects_count_within_languages_and_these_within_tasks():
     cells = [(size, "a", "zh", 0.4, tuned) for size, tuned in ((7e9, 0.5), (70e9, 0.6))]
     many = [(size, "a", "sw", 0.4, tuned) for size, tuned in ((7e9, 0.5), (70e9, 0.5)) for _ in range(9)]
     found = rows(*cells, *many)
-    found["task_label"] = [*"xx", *[f"x{n}" for n in [*range(9), *range(9)]]]
+    found["part"] = [*"xx", *[f"x{n}" for n in [*range(9), *range(9)]]]
     assert changes.changes(found).iloc[0]["gain"] == pytest.approx(0.05)
     tasks = gains.by_task(gains.balanced(found, gains.SERIES), gains.SERIES)
     assert tasks["gain"].tolist() == pytest.approx([0.1, 0.15]) and tasks["languages"].tolist() == [2, 2]
@@ -186,8 +190,16 @@ def test_the_paper_says_grows_only_where_all_scales_agree(inside):
     assert sum(int(row[2]) for row in groups) == len(inside)
 
 
+def test_no_sentence_of_the_paper_loses_its_number(table, pairs):
+    """The paper leaves out a line whose key is not made, which must not happen unseen."""
+
+    numbers = Numbers("06_published")
+    report.add_gains(numbers, pairs, list(tables.load().sources["study"]))
+    named = re.findall(r'"(published_gain_[a-z0-9_]+)"\)', (PAPER / "paper.typ").read_text(encoding="utf-8"))
+    assert named and not {f"{key}_summary" for key in named} - numbers.numbers.keys()
+
+
 def test_keys_do_not_change_because_a_source_was_added(tmp_path):
-    import shutil
 
     folder = shutil.copytree(tables.FOLDER, tmp_path / "data_manifest" / "published")
     keep = tables.read_results(folder / "results.parquet")

@@ -37,9 +37,7 @@ def simulated(generator, families=6, slope=5.0, spread=2.0, tasks=4, languages=5
                     value = (at + generator.normal(0, 3)) / 100
                     rows.append((f"f{family}", size, f"t{task}", f"l{language}", value))
     table = pd.DataFrame(rows, columns=["family", "size", "task", "language", "corrected"])
-    return table.assign(
-        **{**FAMILY, **fixed}, task_title=table["task"], task_label=table["task"], model=table["family"]
-    )
+    return table.assign(**{**FAMILY, **fixed}, task_title=table["task"], part="", model=table["family"])
 
 
 def test_the_meta_regression_finds_what_was_put_in():
@@ -98,7 +96,7 @@ def test_a_slope_is_the_mean_over_tasks_with_a_t_interval():
         [(10**x, t, "l", 0.1 * x + s * x) for x in (9, 10, 11) for t, s in (("a", 0), ("b", 0.02), ("c", 0.04))],
         columns=["size", "task", "language", "v"],
     )
-    table = table.assign(**FAMILY, family="f", task_title=table["task"], task_label=table["task"])
+    table = table.assign(**FAMILY, family="f", task_title=table["task"], part="")
     found = scale.slopes(table, scale.LEVELS, "v").iloc[0]
     half = 4.302653 * 0.02 / 3**0.5  # t(0.975, 2) and the standard error of 0.1, 0.12, 0.14
     assert (found["slope"], found["tasks"], found["sizes"]) == (pytest.approx(0.12), 3, 3)
@@ -108,7 +106,7 @@ def test_a_slope_is_the_mean_over_tasks_with_a_t_interval():
 def test_sizes_are_compared_over_what_all_of_them_have():
     rows = [(1e9, "a", "de", 0.5), (1e9, "b", "de", 0.0), (1e10, "a", "de", 0.6), (1e10, "a", "sw", 0.0)]
     table = pd.DataFrame(rows, columns=["size", "task", "language", "v"]).assign(**FAMILY, family="f")
-    table["task_label"] = table["task"]
+    table["part"] = ""
     even = gains.balanced(table, scale.LEVELS)
     assert even["balanced"].all() and even["v"].tolist() == [0.5, 0.6]
     apart = gains.balanced(table.drop(index=0), scale.LEVELS)
@@ -119,7 +117,7 @@ def test_sizes_are_compared_over_what_all_of_them_have():
 def test_the_window_takes_its_sizes_only_and_only_wide_series():
     rows = [(size, "a", "de", 0.1 * np.log10(size)) for size in (1e9, 7e9, 13e9, 70e9)]
     table = pd.DataFrame(rows, columns=["size", "task", "language", "v"]).assign(**FAMILY, family="f", task_title="a")
-    table["task_label"] = "a"
+    table["part"] = ""
     found = scale.slopes(table, scale.LEVELS, "v", window=True).iloc[0]
     assert (found["smallest"], found["largest"], found["slope"]) == (7e9, 70e9, pytest.approx(0.1))
     assert scale.slopes(table[table["size"] < 2e10], scale.LEVELS, "v", window=True).empty

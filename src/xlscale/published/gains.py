@@ -17,7 +17,7 @@ from xlscale.published.tables import UNKNOWN_ORDER
 
 SERIES = ["study", "family", "training", "type", "focus", "route", "regime", "protocol", "group", "panel", "order",
           "secondary", "data_language", "data_kind", "data_breadth", "data_disclosed"]  # fmt: skip
-ITEM = ["task", "task_label", "language"]  # what one score is of
+ITEM = ["task", "part", "language"]  # what one score is of
 FLOOR = 0.03  # a base whose mean score on a task is less than this above chance has not learned it
 PUBLISHED, _CONTINUED = "published, ", "continued pretraining, "
 _SETTING = ["regime", "metric", *ITEM]
@@ -26,16 +26,20 @@ _SETTING = ["regime", "metric", *ITEM]
 def bases(scores: pd.DataFrame) -> pd.DataFrame:
     """A row per tuned model: study, model, base (name, or "" without one), why (without one, else "").
 
-    The base is the one that models.csv names; else the only model of the same study, family and size without training.
+    The base is the one that models.csv or the row names, where the study has it; else the only model of the same study,
+    family and size without training.
     """
     models = scores[(scores["skip"] == "") & (scores["route"] != "embedding")]
     facts = ["study", "model", "family", "size", "type", "base_model"]
     models = models[facts].drop_duplicates()
     plain = models[models["type"] == "none"].groupby(["study", "family", "size"], dropna=False)["model"].agg(list)
+    there = set(zip(scores["study"], scores["model"], strict=True))
     rows = []
     for row in models[models["type"] != "none"].drop_duplicates(["study", "model"]).itertuples(index=False):
         same = plain.get((row.study, row.family, row.size), []) if pd.notna(row.size) else []
         base = row.base_model or (same[0] if len(same) == 1 else "")
+        if base and (row.study, base) not in there:
+            base, same = "", []
         several = f"several models could be its base: {', '.join(same)}"
         why = "" if base else several if same else "its base was not evaluated in the same study"
         rows.append((row.study, row.model, base, why))

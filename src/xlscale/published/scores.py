@@ -28,7 +28,8 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     - of its training: training, type, focus, route, and as coded: data_languages, data_kind, data_breadth,
       data_disclosed, and data_language (what its languages are to that of the score; "none" without training)
     - of the regime: group, order, panel, protocol (a short name)
-    - of the task: task (canonical; ``task_label`` is the source's), task_title, chance, chance_known, xtreme_r (bool)
+    - of the task: task (canonical; ``task_label`` is the source's), part (the label, of sources that give the subjects
+      of a test, else ""), task_title, chance, chance_known, xtreme_r (bool)
     - of the metric: unit, measure, rank (NaN: not used)
     - of the language: kind ("language", "english", "average", "other"), without_english (bool, of averages)
     - skip (text: why a row is not used)
@@ -97,9 +98,14 @@ def _tasks(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     unknown = {"task": "", "title": "", "chance": "0", "xtreme_r": "no"}
     found = _mapped(label, lambda name: layer.task(name) or unknown)
     known = {name: layer.task(name) is not None for name in label.unique()}
+    task = found["task"].where(found["task"] != "", label)
+    one = [out[name] for name in ("source_key", "model", "regime", "metric", "language")]
+    several = label.groupby([*one, task.rename("one_task")]).transform("nunique") > 1
+    subjects = several.groupby([out["source_key"], task.rename("one_task")]).transform("any")
     return out.assign(
         task_label=label,
-        task=found["task"].where(found["task"] != "", label),
+        task=task,
+        part=label.where(subjects, ""),
         task_title=found["title"].where(found["title"] != "", label),
         chance=pd.to_numeric(found["chance"]).where(found["chance"] != ""),
         chance_known=label.map(known),
@@ -117,7 +123,7 @@ def _models(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     named = out["model"].str.contains(_SPARSE_NAME)
     family = found["family"].where(found["family"] != "", out["model_family"])
     return out.assign(
-        base_model=found["base_model"],
+        base_model=found["base_model"].where(found["base_model"] != "", out["base_model"]),
         skip=found["skip"],
         size=params.map({text: count for text, (count, _) in counts.items()}).astype(float),
         sparse=params.map({text: sparse for text, (_, sparse) in counts.items()}).astype(bool) | named,
@@ -152,7 +158,7 @@ def usable(scores: pd.DataFrame) -> pd.DataFrame:
 
 def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     """Each score of a series once: in one metric per task, by language where all models of the series have languages.
-    The subjects of a test (labels of one task) stay apart.
+    The subjects of a test stay apart.
 
     ``series`` are columns; ``model`` distinguishes the models of a series. Of several metrics the one of lowest rank
     counts, of several averages the one without English, of several sources of a study the first. A task for which some
@@ -172,7 +178,7 @@ def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     rows = rows[rows["single"] | rows["without_english"] | ~better.transform("any")]
     label = rows["language"].where(rows["single"], "average")
     helpers = [name for name in rows if name.startswith(("all_", "has_"))] + ["single", "average"]
-    return rows.assign(language=label).drop_duplicates([*own, "task_label", "language"]).drop(columns=helpers)
+    return rows.assign(language=label).drop_duplicates([*own, "part", "language"]).drop(columns=helpers)
 
 
 def in_window(sizes: pd.Series) -> pd.Series:

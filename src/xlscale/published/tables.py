@@ -27,11 +27,13 @@ COLUMNS = (
     "source_key", "paper_arxiv", "table", "model_family", "model", "params", "intermediate_task", "regime", "task",
     "metric", "language", "value", "where_read", "quality",
 )  # fmt: skip
+OPTIONAL = ("study", "base_model", "stderr")  # what a file may have beside these
 # Two rows that agree in these are the same score given twice.
 KEY = ("source_key", "table", "model_family", "model", "params", "intermediate_task", "regime", "task", "metric",
        "language")  # fmt: skip
 QUALITIES = ("primary", "full-text copy", "secondary")
-STORED = tuple(name for name in COLUMNS if name != "quality")  # one quality per source: it is in sources.csv
+# One quality and study per source: they are in sources.csv. The last two are stored where any row has them.
+STORED = (*(name for name in COLUMNS if name != "quality"), "base_model", "stderr")
 UNKNOWN_ORDER = 99
 HEADERS = {
     "sources": ("source_key", "study", "title", "quality", "licence", "limits"),
@@ -56,8 +58,8 @@ _FACTOR = {"M": 1e6, "B": 1e9}
 class Layer:
     """All tables of one folder.
 
-    ``results`` has the columns STORED, all text but ``value`` (float64, in the unit of its source); the other tables
-    are text, with the columns of HEADERS.
+    ``results`` has the columns STORED, all text but ``value`` and ``stderr`` (float64, in the unit of their source;
+    NaN: not known); the other tables are text, with the columns of HEADERS.
     """
 
     results: pd.DataFrame
@@ -116,22 +118,27 @@ def load(folder: Path = FOLDER) -> Layer:
 def read_results(path: Path) -> pd.DataFrame:
     """``results.parquet`` with the columns STORED, empty where there is none. Raises XlscaleError if unreadable."""
     if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=float if name == "value" else str) for name in STORED})
+        return pd.DataFrame({name: pd.Series(dtype=float if name in _NUMBERS else str) for name in STORED})
     try:
-        return pq.read_table(path, columns=list(STORED)).to_pandas().astype(dict.fromkeys(_TEXT, str))
+        found = pq.read_table(path).to_pandas()
+        found = found.assign(**{name: empty for name, empty in _SOMETIMES.items() if name not in found})
+        return found[[*STORED]].astype(dict.fromkeys(_TEXT, str))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise XlscaleError(
             f"{relative(path)}: not a readable table of results ({' '.join(str(error).split())})"
         ) from None
 
 
-_TEXT = [name for name in STORED if name != "value"]
+_NUMBERS = ("value", "stderr")
+_TEXT = [name for name in STORED if name not in _NUMBERS]
+_SOMETIMES = {"base_model": "", "stderr": float("nan")}
 
 
 def write_results(results: pd.DataFrame, path: Path) -> None:
     """Write ``results.parquet``: its bytes depend on the rows and on the version of pyarrow alone."""
-    schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in STORED])
-    table = pa.Table.from_pandas(results[list(STORED)], schema=schema, preserve_index=False)
+    used = [name for name in STORED if name not in _SOMETIMES or not results[name].isin([_SOMETIMES[name]]).all()]
+    schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in used])
+    table = pa.Table.from_pandas(results[used], schema=schema, preserve_index=False)
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=19)
 
 

@@ -153,6 +153,13 @@ def _add_slope(numbers: Numbers, key: str, row: Any) -> None:
     numbers.words(f"{key}_interval", interval(row.low, row.high), PER_TEN)
 
 
+def add_bases(numbers: Numbers, bases: pd.DataFrame) -> None:
+    """How many tuned models there are, and how many of them have no base and so no gain; ``bases`` is that of
+    ``gains.bases``."""
+    _count(numbers, "tuned_models", len(bases), "models")
+    _count(numbers, "without_base", (bases["base"] == "").sum(), "models")
+
+
 def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None:
     """Gain against size of every series with several sizes (table and keys), and of the kinds of data in the window.
 
