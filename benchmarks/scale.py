@@ -106,7 +106,8 @@ def _record(folder: str, count: str) -> None:
 
     cards = Path(folder) / "data_manifest"
     (cards / "data").mkdir(parents=True)
-    (cards / "models").symlink_to(ROOT / "data_manifest" / "models")
+    for name in ("models", "sources", "locks"):  # a card names others
+        (cards / name).symlink_to(ROOT / "data_manifest" / name)
     for card in (ROOT / "data_manifest" / "data").glob("*.yaml"):
         (cards / "data" / card.name).symlink_to(card)
     topic = yaml.safe_load((ROOT / "data_manifest" / "data" / "topic.yaml").read_text(encoding="utf-8"))

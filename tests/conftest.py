@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # as a cell computes; before any library reads it
+
 import io
 import lzma
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,17 +28,34 @@ from xlscale.acquire.ensure import ensure
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places, schema
 from xlscale.core.files import ROOT, XlscaleError
+from xlscale.engine import processes as processes_
 from xlscale.experiment import cells, studies
 from xlscale.experiment.recipe import NEEDED, Recipe
 from xlscale.record import store
 
 FIXTURES = Path(__file__).parent / "fixtures"
+processes_.without_grammars()
+
+
+# Files of tests that take minutes, the longest first.
+LONGEST = (
+    "reproduce",
+    "runner",
+    "fork_server",
+    "fuzz",
+    "xtreme_r",
+    "committed_paper",
+    "record",
+    "training",
+    "speedups",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no core waits long for the last one."""
+    """The longest files first, then those with slow tests, so that no core waits long for the last one."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    place = {f"test_{name}": len(LONGEST) - number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (-place.get(item.path.stem, 0), -slow[item.path]))
 
 
 def xlscale(*arguments: str, runs: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
@@ -219,25 +240,41 @@ def acquired() -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke_runs(tmp_path_factory, worker_id) -> Path:
-    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does.
-
-    Made once, however many processes share the tests.
-    """
+def once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that gives the folder of this name, made by ``make(folder)`` once, however many processes share the
+    tests."""
     own = tmp_path_factory.getbasetemp()
-    runs = (own if worker_id == "master" else own.parent) / "smoke"
-    with FileLock(f"{runs}.lock"):
-        done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return runs
+    base = own if worker_id == "master" else own.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = base / f"{name}.made"
+        with FileLock(base / f"{name}.lock"):
+            if not made.exists():
+                make(base / name)
+                made.touch()
+        return base / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory) -> Path:
+def smoke_runs(once) -> Path:
+    """The folder of runs of the whole smoke study, made by Snakemake as `make sweep STUDY=smoke` does."""
+
+    def sweep(runs: Path) -> None:
+        done = xlscale("sweep", "--study", "smoke", runs=runs, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return once("smoke", sweep)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(once) -> Path:
     """A checkout beside small copies of all sources and two tiny models: see tests/fixtures/elsewhere.py."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    subprocess.run([sys.executable, FIXTURES / "elsewhere.py", folder], check=True, capture_output=True, timeout=300)
-    return folder
+    command = [sys.executable, FIXTURES / "elsewhere.py"]
+    return once(
+        "elsewhere", lambda folder: subprocess.run([*command, folder], check=True, capture_output=True, timeout=300)
+    )
 
 
 @pytest.fixture

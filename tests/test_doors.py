@@ -332,8 +332,9 @@ def test_a_label_is_drawn_as_it_is(tmp_path, text):
         ax.annotate(text, (10, 0.5))
         style.legend(fig, {text: style.handle(marker="o")}, 1)
         style.note(fig, text)
-    style.save(fig, tmp_path / "figure")
-    shown = style.show(fig).data
+    drawn = style.draw(fig)
+    style.save(drawn, tmp_path / "figure")
+    shown = style.show(drawn).data
     assert all(one.get_text() == text and not one.get_parse_math() for one in (ax.title, *ax.get_yticklabels()))
     # Powers of ten, of the library, stay formulas: 10 and its exponent are separate glyphs.
     assert shown.count("mathdefault") >= 1 and (tmp_path / "figure.pdf").exists()

@@ -110,7 +110,7 @@ def test_overlay_without_a_record_is_an_empty_figure(cells):
 @pytest.mark.parametrize("suffix", ["svg", "pdf"])
 def test_saved_bytes_depend_on_nothing_but_the_numbers(cells, tmp_path, suffix):
     for name in ("a", "b"):
-        style.save(ladder.scaling(cells), tmp_path / name)
+        style.save(style.draw(ladder.scaling(cells)), tmp_path / name)
     first = (tmp_path / f"a.{suffix}").read_bytes()
     assert first == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<dc:date>" not in first and b"CreationDate" not in first
@@ -122,7 +122,7 @@ def test_what_a_user_set_for_matplotlib_has_no_say(cells, tmp_path, monkeypatch)
         ({}, {"lines.linewidth": 99, "font.size": 30, "axes.facecolor": "k", "savefig.dpi": 7})
     ):
         with mpl.rc_context(user):
-            drawn += [style.save(ladder.scaling(cells), tmp_path / f"f{number}").read_bytes()]
+            drawn += [style.save(style.draw(ladder.scaling(cells)), tmp_path / f"f{number}").read_bytes()]
             assert all(mpl.rcParams[name] == value for name, value in user.items())
     assert drawn[0] == drawn[1]
 

@@ -81,7 +81,7 @@ def test_nothing_is_forked_beside_an_accelerator(sign, monkeypatch):
 
 def test_importing_does_not_initialise_an_accelerator_and_starts_no_thread(tmp_path):
     """What the server does before it forks, in a process of its own."""
-    code = "import importlib; from xlscale.engine import fork_server as f; "
+    code = "import importlib; from xlscale.engine import fork_server as f; f.processes.without_grammars(); "
     code += "[importlib.import_module(name) for name in f.MODULES]; print(f.unsafe())"
     environment = os.environ | fork_server.processes.ENVIRONMENT | fork_server.IMPORTING
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

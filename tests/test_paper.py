@@ -18,8 +18,8 @@ from xlscale.report.numbers import Numbers
 from xlscale.report.sections import checks, design, results
 
 
-def collect(cells, languages, study=None):
-    """The Numbers of the two analysis notebooks for these cells."""
+def collect(cells, languages, study=None, drawn=None):
+    """The Numbers of the two analysis notebooks for these cells, with figures that were drawn before."""
     scaling, significance = Numbers("04_scaling"), Numbers("05_significance")
     design.add_design(scaling, cells, languages)
     design.add_tuning(scaling, study)
@@ -28,9 +28,12 @@ def collect(cells, languages, study=None):
     checks.add_english(scaling, cells)
     checks.add_collapsed(scaling, cells)
     results.add_gains(scaling, cells)
-    scaling.figure("scaling", ladder.scaling(cells))
-    scaling.figure("gains", ladder.gain(cells))
-    scaling.figure("languages", ladder.languages(languages))
+    if drawn is None:
+        scaling.figure("scaling", ladder.scaling(cells))
+        scaling.figure("gains", ladder.gain(cells))
+        scaling.figure("languages", ladder.languages(languages))
+    else:
+        scaling._figures |= drawn
     results.add_slopes(significance, cells)
     results.add_tolerances(significance, cells)
     return scaling, significance
@@ -47,10 +50,21 @@ def simulated(seed=1, **options):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def collected():
+    return collect(*simulated())
+
+
+@pytest.fixture(scope="module")
+def drawn(collected):
+    """The figures of a simulated record, as ``style.draw`` gives them."""
+    return collected[0]._figures
+
+
+@pytest.fixture(scope="module")
+def made(collected, tmp_path_factory):
     """A built paper of a simulated record."""
     out = tmp_path_factory.mktemp("made")
-    for numbers in collect(*simulated()):
+    for numbers in collected:
         numbers.write(out)
     typeset.build(out)
     return out
@@ -207,8 +221,8 @@ def test_tex_has_every_number_once_escaped_and_with_its_source(made):
     assert r"{\ensuremath{-}5\% of A\_b \& \$x}" in typeset.latex(special)
 
 
-def test_comparison_with_the_built_paper(made, tmp_path):
-    scaling, _ = collect(*simulated())
+def test_comparison_with_the_built_paper(made, drawn, tmp_path):
+    scaling, _ = collect(*simulated(), drawn=drawn)
     assert scaling.verdict(made).startswith("AGREES")
     assert scaling.verdict(tmp_path).endswith("nothing to compare with.")
     scaling.numbers["topic_none_k1"]["text"] = "99.9"
@@ -259,8 +273,8 @@ def test_the_abstract_has_no_typed_level_or_power(made):
     assert texts == ["95%", "5%", "80%", "95%"]
 
 
-def test_how_the_rates_were_chosen_is_in_the_paper_or_said_to_be_unknown(made, tmp_path):
-    for numbers in collect(*simulated(), study=studies.load("pilot")):
+def test_how_the_rates_were_chosen_is_in_the_paper_or_said_to_be_unknown(made, drawn, tmp_path):
+    for numbers in collect(*simulated(), study=studies.load("pilot"), drawn=drawn):
         numbers.write(tmp_path)
     typeset.build(tmp_path)
     numbers = json.loads((tmp_path / "numbers.json").read_text())

@@ -97,7 +97,7 @@ def test_a_notebook_runs_in_the_kernel(table, tmp_path):
     assert json.loads((out / "generated" / f"{name}.json").read_text())["numbers"]
     executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
     types = [kind for cell in executed.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
-    assert types.count("image/svg+xml") == 3
+    assert types.count("image/svg+xml") == 4
 
 
 @pytest.mark.parametrize("name", ANALYSES)

@@ -85,5 +85,5 @@ def test_the_sections_print_what_was_chosen():
 
 @pytest.mark.parametrize("study", ["plateau", "dose", "stability"])
 def test_nothing_is_said_before_all_is_recorded(study, tmp_path):
-    found = store.recorded(study, tmp_path)
+    found = store.recorded(store.cells(tmp_path), study)
     assert found.empty and getattr(preparation, study)(found).empty

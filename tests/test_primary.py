@@ -270,9 +270,10 @@ def test_a_test_outside_the_band_is_named(rates, rejected, says):
 
 
 def test_a_slope_that_is_called_detectable_is_found_as_often_as_said():
-    scenario, sizes = simulation.Scenario(), list(RUNGS.values())
-    found = simulation.detectable(scenario, layout(), sizes, 4000, 1)
-    records = simulation.simulate(scenario, layout(), np.array(sizes), found, 4000, np.random.default_rng(2))
+    scenario = simulation.Scenario()
+    null = simulation.simulate(scenario, layout(), 10**X, 0.0, 4000, np.random.default_rng(1))
+    found = simulation.detectable(null)
+    records = simulation.simulate(scenario, layout(), 10**X, found, 4000, np.random.default_rng(2))
     assert simulation.rates(simulation.primary, records, found)["rejected"] == pytest.approx(groups.POWER, abs=0.03)
 
 
@@ -317,7 +318,7 @@ def test_the_section_prints_every_family_and_scale():
     assert numbers.numbers["beta_trained_word"]["text"] == "falls with size"
     estimate = numbers.numbers["beta_retrieval_accuracy"]
     assert estimate["value"] == pytest.approx(-0.1, abs=0.02) and estimate["text"].startswith("\N{MINUS SIGN}")
-    shown = primary.mean_gains(cells, list(TRAINED))
+    shown = primary.mean_gains(primary.run_gains(cells, list(TRAINED), "accuracy"))
     assert shown["layers"].tolist() == list(RUNGS) and (shown["low"] < shown["estimate"]).all()
     whole = primary.beta(primary.run_slopes(cells, list(TRAINED)))
     assert np.polyfit(X, shown["estimate"], 1)[0] == pytest.approx(whole.estimate)

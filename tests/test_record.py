@@ -407,41 +407,69 @@ def test_what_was_changed_in_a_run_is_left_out_and_lines_are_few(small, tmp_path
     assert lines[0] == f"left out: {chosen[0].id}: result.json is not as the cell left it"
 
 
+# Each begins with what is imported before six processes are forked.
 ADD = """
-import sys
-from pathlib import Path
 from xlscale.core import files
 from xlscale.experiment import cells
-from xlscale.record import store
-folder, runs, mine = map(Path, sys.argv[1:4])
-specs = [files.read_json(path) for path in sorted(runs.glob("*/result.json"))]
-made = [cells.make(spec["phase"], spec["parameters"]) for spec in specs[int(str(mine)) :: 6]]
-print(store.add(made, folder, runs))
+from xlscale.record import recompute, store
+
+def write(mine, folder, runs):
+    specs = [files.read_json(path) for path in sorted(Path(runs).glob("*/result.json"))]
+    made = [cells.make(spec["phase"], spec["parameters"]) for spec in specs[mine::6]]
+    assert store.add(made, Path(folder), Path(runs)) == len(made)
 """
 STAMP = """
-import sys
-from pathlib import Path
 from xlscale.record import canary, store
-folder, mine = Path(sys.argv[1]), sys.argv[3]
-old = next(iter(store.results(folder).values()))
-for n in range(5):
-    canary.stamp(folder, [(old, old.model_copy(update={"fingerprint": f"{mine}{n}" * 32}))])
+
+def write(mine, folder):
+    old = next(iter(store.results(Path(folder)).values()))
+    for n in range(5):
+        canary.stamp(Path(folder), [(old, old.model_copy(update={"fingerprint": f"{mine}{n}" * 32}))])
 """
 LOCK = """
-import sys
 from xlscale.cards import catalogue
 from xlscale.cards.sources import Lock
-for n in range(5):
-    catalogue.write_lock(Lock(card=f"card_{sys.argv[3]}{n}", sha256="0" * 64, revisions={}, files={"f": (0, "0" * 64)}))
+
+def write(mine):
+    for n in range(5):
+        lock = Lock(card=f"card_{mine}{n}", sha256="0" * 64, revisions={}, files={"f": (0, "0" * 64)})
+        catalogue.write_lock(lock)
 """
-TUNE = "from xlscale.record import tuning; tuning.choose = lambda folder: {}; tuning.write()"
+TUNE = """
+from xlscale.record import tuning
+
+def write(mine):
+    tuning.choose = lambda folder: {}
+    tuning.write()
+"""
+SOURCE = """
+from xlscale.published import sources
+
+def write(mine, folder):
+    sources.add(f"{folder}/{mine}.csv")
+"""
+FORK = """
+if __name__ == "__main__":
+    children = []
+    for mine in range(6):
+        if not (child := os.fork()):
+            try:
+                write(mine, *sys.argv[1:])
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
 
 
 def six(code: str, root: Path, *arguments: object, **environment: str) -> None:
-    started = [python(code, root, *map(str, arguments), str(n), **environment) for n in range(6)]
-    for process in started:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    """Have six processes write at once: ``write(number, *arguments)`` of ``code``."""
+    code = f"import os, sys, traceback\nfrom pathlib import Path\n{code}{FORK}"
+    process = python(code, root, *map(str, arguments), **environment)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
 
 
 @pytest.mark.slow
@@ -452,10 +480,10 @@ def test_six_that_write_at_once_lose_nothing(small, tmp_path):
         run_folder(runs, result)
     six(ADD, files.ROOT, small, runs)
     assert store.results(small).keys() == {r.id for r in [*chosen, *EXAMPLES.values()]}
-    six(STAMP, files.ROOT, small, runs)
+    six(STAMP, files.ROOT, small)
     assert len(canary.stamps(small)) == len({stamp.current for stamp in canary.stamps(small)}) == 30
     assert set(store.check(small).values()) == {"ok"}
-    six(LOCK, files.ROOT, small, runs, XLSCALE_LOCKS=str(tmp_path / "locks"))
+    six(LOCK, files.ROOT, XLSCALE_LOCKS=str(tmp_path / "locks"))
     assert len(manifest.stated([tmp_path / "locks"])) == 30 and not manifest.faults([tmp_path / "locks"])
     root = checkout(tmp_path / "root")
     six(TUNE, root)
@@ -471,8 +499,7 @@ def test_six_sources_at_once_are_all_there(tmp_path):
     for n in range(6):
         part = rows.head(50).assign(source_key=f"mine-{n}", quality=sources["quality"][0])
         part.to_csv(tmp_path / f"{n}.csv", index=False)
-    add = "import sys; from xlscale.published import sources; sources.add(f'{sys.argv[1]}/{sys.argv[2]}.csv')"
-    six(add, root, tmp_path)
+    six(SOURCE, root, tmp_path)
     found = pd.read_parquet(root / "data_manifest" / "published" / "results.parquet")
     assert len(found) == len(rows) + 300
     assert python(CHECK, root).communicate()[0].strip() == ""

@@ -59,7 +59,7 @@ def _at_work(runs: Path, cell: cells.Cell) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
-@pytest.mark.parametrize("victim", ["runner", "snakemake", "sweep", "client", "forked runner"])
+@pytest.mark.parametrize("victim", ["runner", "snakemake", "sweep"])
 def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
@@ -72,10 +72,8 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     alone = victim == "runner"
     process = start(runs, *(["run", chosen[0].id] if alone else ["sweep", "--study", "smoke", "--jobs", "1"]))
     wait(lambda: _at_work(runs, chosen[0]))
-    # In a sweep the process that Snakemake starts is the client of a runner.
-    needles = {"runner": "xlscale\0run", "client": "xlscale\0run"}
-    needles |= {"snakemake": "snakemake\0--snakefile", "sweep": "xlscale\0sweep"}
-    pids = processes(needles[victim], runs) if victim in needles else forked("runner", runs)
+    needles = {"runner": "xlscale\0run", "snakemake": "snakemake\0--snakefile", "sweep": "xlscale\0sweep"}
+    pids = processes(needles[victim], runs)
     assert pids
     time.sleep(1.5 if alone else 0.5)
     for pid in pids:
@@ -84,13 +82,36 @@ def test_kill_9_then_again_gives_the_same_results(victim, smoke_runs, smoke_cell
     # Nothing goes on training behind the dead process's back, and nothing half-written counts.
     wait(lambda: not processes("xlscale\0run", runs) and not processes("xlscale.engine.fork_server", runs), 20)
     assert not (runs / chosen[0].id / "result.json").exists()
-    if victim in ("client", "forked runner"):  # what they leave is what the runner leaves
+    if not alone:  # what a sweep's runner leaves, whoever was killed, is what a runner leaves
         return
     done = xlscale("run", chosen[0].id, runs=runs, check=False)
     assert done.returncode == 0, done.stderr
     for cell in wanted:
         assert _result(runs, cell).predictions_sha256 == _result(smoke_runs, cell).predictions_sha256
     assert not list(runs.rglob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
+def test_a_client_or_a_runner_that_is_killed_takes_the_other_with_it_and_leaves_no_result(
+    smoke_runs, smoke_cells, tmp_path
+):
+    """In a sweep the process that Snakemake starts is the client of a runner."""
+    targets = ("topic", "interface_tags")
+    lost = [c for c in smoke_cells if c.condition == "none" and getattr(c.parameters, "target", "") in targets]
+    for cell in smoke_cells:
+        if cell not in lost:
+            shutil.copytree(smoke_runs / cell.id, tmp_path / cell.id)
+    process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "2")
+    wait(lambda: all(_at_work(tmp_path, cell) for cell in lost))
+    (client,) = processes(f"xlscale\0run\0{lost[0].id}", tmp_path)
+    logs = {os.readlink(f"/proc/{pid}/fd/1"): pid for pid in forked("runner", tmp_path)}
+    time.sleep(0.5)
+    os.kill(client, signal.SIGKILL)
+    os.kill(logs[str(tmp_path / lost[1].id / "log.txt")], signal.SIGKILL)
+    assert process.wait(60) != 0
+    wait(lambda: not processes("xlscale\0run", tmp_path) and not processes("xlscale.engine.fork_server", tmp_path), 20)
+    assert not any((tmp_path / cell.id / "result.json").exists() for cell in lost)
 
 
 @pytest.mark.parametrize("verb", ["run", "sweep"])
@@ -110,7 +131,9 @@ def test_a_sweep_on_a_full_disk_says_so_and_names_no_log_on_it(smoke_cells, tmp_
     with pytest.raises(XlscaleError, match=r": no space left on this disk; complete cells are kept$"):
         sweep._report(1, smoke_cells, [], tmp_path, tmp_path / "snakemake.log")
     monkeypatch.undo()
-    with pytest.raises(XlscaleError, match=r"snakemake\.log: 25 cells were not run \(snakemake exit code 1\)$"):
+    with pytest.raises(
+        XlscaleError, match=rf"snakemake\.log: {len(smoke_cells)} cells were not run \(snakemake exit code 1\)$"
+    ):
         sweep._report(1, smoke_cells, [], tmp_path, tmp_path / "snakemake.log")
 
 

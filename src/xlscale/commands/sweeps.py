@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from xlscale.commands import cell as cell_
-from xlscale.core import machine
 from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
 from xlscale.engine import runner
 from xlscale.engine import sweep as engine
@@ -77,7 +76,6 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
 
     Otherwise the table would call recomputed what is not.
     """
-    here = {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
     stale: set[str] = set()
     found: dict[str, Result] = {}
     altered: set[str] = set()
@@ -93,7 +91,7 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
         except XlscaleError as error:
             print(f"{error}; the cell is run again")
             stale.add(cell.id)
-    changed = canary.changed(found)
+    changed, here = canary.changed(found), _machine_types() if found else set()
     for cell in chosen:  # parents come first
         if result := found.get(cell.id):
             foreign = canary.key(result) in changed or result.environment.get("machine", "") not in here
@@ -102,6 +100,12 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
     for name in stale | altered:
         with suppress(FileNotFoundError):  # another sweep was faster
             runner.set_aside(runs / name)
+
+
+def _machine_types() -> set[str]:
+    from xlscale.core import machine  # which imports torch
+
+    return {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
 
 
 def heal(name: str, jobs: int) -> None:

@@ -35,9 +35,10 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
     path = Path(folder) / FILE
     if not path.exists():
         return []
+    where = relative(path)
     if not isinstance(found := read_json(path), list):
-        raise XlscaleError(f"{relative(path)}: expected a list of stamps, got {SHORT.repr(found)}")
-    return [parse(Stamp, entry, relative(path)) for entry in found]
+        raise XlscaleError(f"{where}: expected a list of stamps, got {SHORT.repr(found)}")
+    return [parse(Stamp, entry, where) for entry in found]
 
 
 def code(result: Result) -> str:

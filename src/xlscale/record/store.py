@@ -272,10 +272,9 @@ def _absent(cell: Cell) -> Result:
     )
 
 
-def recorded(study: str, folder: Path = RESULTS) -> pd.DataFrame:
-    """The cells of a study, as ``table`` has them, once every one of them is recorded, failed ones included; before
-    that, and where there is no such study, none."""
-    known = cells(folder)
+def recorded(known: pd.DataFrame, study: str) -> pd.DataFrame:
+    """The rows of ``known`` (as ``table`` gives them) of a study, once every cell of it is there, failed ones included;
+    before that, and where there is no such study, none."""
     wanted = [cell.id for cell in studies.load(study).cells()] if study in studies.names() else []
     own = known[known["cell"].isin(wanted)]
     return own if len(own) == len(wanted) else own.iloc[:0]

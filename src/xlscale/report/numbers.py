@@ -33,7 +33,7 @@ class Numbers:
         self.source = source
         self.numbers: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
-        self._figures: dict[str, Figure] = {}
+        self._figures: dict[str, dict[str, bytes]] = {}
 
     def add(self, key: str, value: float | int | str | None, text: str, unit: str = "") -> None:
         """Record a number: ``value`` for machines (None or NaN: missing), ``text`` as printed, ``unit`` for both."""
@@ -62,14 +62,14 @@ class Numbers:
     def figure(self, name: str, fig: Figure) -> SVG:
         """Record a figure, which ``write`` saves as SVG (for the paper) and PDF; returns it for the notebook."""
         self._check(name)
-        self._figures[name] = fig
-        return style.show(fig)
+        self._figures[name] = style.draw(fig)
+        return style.show(self._figures[name])
 
     def write(self, out: Path) -> Path:
         """Write ``figures/`` and ``generated/<source>.json`` below ``out`` atomically; returns the JSON's path."""
         drawn = {}
-        for name, fig in sorted(self._figures.items()):
-            svg = style.save(fig, Path(out) / "figures" / name)
+        for name, content in sorted(self._figures.items()):
+            svg = style.save(content, Path(out) / "figures" / name)
             drawn[name] = {"file": f"figures/{svg.name}", "sha256": sha256_file(svg)}
         path = Path(out) / "generated" / f"{self.source}.json"
         write_json(path, {"numbers": self.numbers, "tables": self.tables, "figures": drawn})

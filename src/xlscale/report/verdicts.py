@@ -65,7 +65,7 @@ def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) ->
     """Draw the main figure with the recomputed points over the recorded ones to ``path`` (.svg and .pdf)."""
     from xlscale.report.figures import ladder, style
 
-    style.save(ladder.overlay(store.table(recorded, "target"), store.table(mine, "target")), path)
+    style.save(style.draw(ladder.overlay(store.table(recorded, "target"), store.table(mine, "target"))), path)
 
 
 def against_record(result: Result) -> pd.DataFrame:

@@ -16,10 +16,11 @@ from scipy import stats
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
+from xlscale.core.format import MISSING
 from xlscale.experiment.cells import NONE
 from xlscale.stats import agreement, groups
 from xlscale.stats.groups import Estimate
-from xlscale.stats.slopes import FEWEST_RUNGS, holm, sizes
+from xlscale.stats.slopes import FEWEST_RUNGS, holm, sizes, slope_weights
 
 # Of targets: with training on their English part, and without any; never pooled.
 FAMILIES = ("trained", "retrieval")
@@ -37,15 +38,15 @@ def family(target: str) -> str:
 
 
 def run_gains(cells: pd.DataFrame, targets: list[str], scale: str) -> pd.DataFrame:
-    """Gain of each run over none with the same seed, mean over ``targets``: a row per (condition, seed), a column per
-    rung (layers), NaN where a run or the one that it is compared with is missing or failed.
+    """Gain of each run with true labels over none with the same seed, mean over ``targets``: a row per (condition,
+    seed), a column per rung (layers), NaN where a run or the one that it is compared with is missing or failed.
 
     On "accuracy" a gain is the mean difference (0..1); on "log" it is the log of the ratio of the two means over
     targets. What has no training at all was run once and is the baseline of every seed. Raises XlscaleError for cells
     of several models, or several for one run.
     """
     done = groups.completed(cells)
-    done = done[done["target"].isin(targets)]
+    done = done[done["target"].isin(targets) & ~done["placebo"].astype(bool)]
     if done["model"].nunique() > 1:
         raise XlscaleError("cells of several models: expected one ladder; select a model first")
     keys = ["condition", "seed", "layers", "target"]
@@ -74,30 +75,22 @@ def _over_targets(values: pd.DataFrame) -> pd.DataFrame:
 def run_slopes(
     cells: pd.DataFrame, targets: list[str], scale: str = "accuracy", fewest: int = FEWEST_RUNGS
 ) -> pd.DataFrame:
-    """Slope of each run's gain on log10 non-embedding parameters: a row per run with true labels that has all rungs.
+    """Slope on log10 non-embedding parameters of each run of ``run_gains`` that has all rungs, a row each.
 
     Columns: set, type, format, seed, slope (unit of the scale per factor of ten). Fewer than ``fewest`` rungs give no
     row.
     """
-    gains = _with_true_labels(cells, run_gains(cells, targets, scale)).dropna()
+    gains = run_gains(cells, targets, scale).dropna()
     if gains.empty or gains.shape[1] < fewest:
         return pd.DataFrame(columns=COLUMNS)
-    x = np.log10(sizes(cells)[gains.columns].to_numpy())
-    centred = x - x.mean()
-    return _runs(gains @ (centred / (centred**2).sum()))
+    return _runs(gains @ slope_weights(sizes(cells)[gains.columns]))
 
 
-def mean_gains(cells: pd.DataFrame, targets: list[str], scale: str = "accuracy") -> pd.DataFrame:
-    """The mean gain over sets at each rung: layers and those of ``groups.Estimate``, the interval being that of
-    ``contrast``. For figures: the test is that of the slope."""
-    gains = _with_true_labels(cells, run_gains(cells, targets, scale))
+def mean_gains(gains: pd.DataFrame) -> pd.DataFrame:
+    """The mean over sets of ``run_gains`` at each rung: layers and those of ``groups.Estimate``, the interval being
+    that of ``contrast``. For figures: the test is that of the slope."""
     rows = [{"layers": layers} | asdict(beta(_runs(gains[layers].dropna()))) for layers in gains.columns]
     return pd.DataFrame(rows, columns=["layers", *asdict(groups.MISSING)])
-
-
-def _with_true_labels(cells: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
-    placebo = cells[cells["phase"] == "target"].groupby("condition")["placebo"].first().astype(bool)
-    return gains[[not placebo[name] for name in gains.index.get_level_values("condition")]]
 
 
 def _runs(values: pd.Series) -> pd.DataFrame:
@@ -205,8 +198,11 @@ def _residual(design: np.ndarray) -> tuple[np.ndarray, int]:
     return projection, round(np.trace(projection))
 
 
-def equivalence(found: Estimate, bound: float) -> float:
-    """p of two one-sided t tests against ``-bound`` and ``bound`` (Schuirmann 1987); NaN without an interval."""
+def equivalence(found: Estimate | pd.Series, bound: float) -> float:
+    """p of two one-sided t tests against ``-bound`` and ``bound`` (Schuirmann 1987); NaN without an interval.
+
+    ``found``: an estimate, or a row with its fields.
+    """
     if not found.se > 0:
         return float("nan")
     return float(stats.t.sf((bound - abs(found.estimate)) / found.se, found.df))
@@ -238,7 +234,7 @@ def primary(cells: pd.DataFrame, descriptive: tuple[str, ...] = ()) -> pd.DataFr
 def failures(cells: pd.DataFrame) -> pd.DataFrame:
     """Trained runs per condition and rung: condition, layers, runs, failed (no value), collapsed (learned nothing, see
     ``agreement.collapsed``). They stay in the analysis as they are: what has a value counts with it."""
-    own = cells[(cells["phase"] == "target") & (cells["status"] != "missing")]
+    own = cells[(cells["phase"] == "target") & (cells["status"] != MISSING)]
     own = own[[family(target) == "trained" for target in own["target"]]]
     failed = own["value"].isna()
     own = own.assign(failed=failed, collapsed=agreement.collapsed(own) & ~failed)

@@ -16,7 +16,6 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 from xlscale.cards.languages import ENGLISH
 from xlscale.experiment.cells import NONE
 from xlscale.stats import groups, primary
-from xlscale.stats.slopes import sizes
 
 # Intermediate sets and the targets that come from their own source: Debian's package descriptions, the manuals of its
 # programs.
@@ -101,21 +100,12 @@ def above(cells: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
 def language_slopes(cells: pd.DataFrame, languages: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
     """Slope of the gain (0..1 per factor of ten) of every set, mean over seeds: a row per set, a column per (target,
     language); NaN where no run has all rungs."""
-    x = np.log10(sizes(cells))
-    rungs = sorted(cells.loc[cells["target"].isin(targets), "layers"].unique())
-    centred = x[rungs] - x[rungs].mean()
-    weights = centred / (centred**2).sum()
-    slopes = {}
-    for (target, language), own in languages[languages["target"].isin(targets)].groupby(["target", "language"]):
-        if language == ENGLISH:
-            continue
-        of_cell = own.set_index("cell")["value"]
-        values = cells[cells["target"] == target].assign(value=lambda frame: frame["cell"].map(of_cell))  # noqa: B023
-        gains = primary.run_gains(values.dropna(subset="value"), [target], "accuracy").reindex(columns=rungs)
-        slopes[(target, language)] = (gains @ weights).groupby(level="condition").mean()
-    table = pd.DataFrame(slopes)
-    real = cells[(cells["condition"] != NONE) & ~cells["placebo"].astype(bool)]["condition"].unique()
-    return table[table.index.isin(real)].rename_axis(columns=["target", "language"])
+    spoken = languages[languages["target"].isin(targets) & (languages["language"] != ENGLISH)]
+    found = {}
+    for (target, language), own in spoken.groupby(["target", "language"]):
+        values = cells.assign(value=cells["cell"].map(own.set_index("cell")["value"])).dropna(subset="value")
+        found[target, language] = primary.run_slopes(values, [target]).groupby("set")["slope"].mean()
+    return pd.DataFrame(found).rename_axis(columns=["target", "language"])
 
 
 def bootstrap(slopes: pd.DataFrame, draws: int, rng: np.random.Generator, level: float = groups.LEVEL) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -48,14 +49,19 @@ class Records:
     runs: pd.DataFrame
     x: np.ndarray
 
-    @property
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of ``runs``."""
+        return Layout(self.runs)
+
+    @cached_property
     def slopes(self) -> np.ndarray:
         """Least squares over the rungs: replication x run."""
         return self.gains @ self.x / (self.x**2).sum()
 
     def of_sets(self) -> np.ndarray:
         """Mean slope of each set: replication x set."""
-        return self.slopes @ Layout(self.runs).share.T
+        return self.slopes @ self.layout.share.T
 
 
 def layout(study: Study) -> pd.DataFrame:
@@ -89,9 +95,8 @@ def simulate(
     slopes = beta + scenario.spread * draw("sets", replications, len(sets)) + scenario.formats * _of_formats(runs)
     shared = scenario.pairing**0.5 * draw("runs", replications, len(seeds), len(x))
     own = (1 - scenario.pairing) ** 0.5
-    values = (shared[:, seed_of] + own * draw("runs", replications, len(runs), len(x))) * noise - lost(
-        replications, len(runs)
-    )
+    values = (shared[:, seed_of] + own * draw("runs", replications, len(runs), len(x))) * noise
+    values = values - lost(replications, len(runs))
     gains = slopes[:, set_of, None] * x + values
     if scenario.trained:
         none = (shared + own * draw("runs", replications, len(seeds), len(x))) * noise - lost(replications, len(seeds))
@@ -112,7 +117,7 @@ def primary(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weights = pd.Series(1 / len(sets), index=sets)
     present = ~np.isnan(records.slopes)
     if present.all():
-        return Layout(records.runs).contrast(records.slopes, weights)
+        return records.layout.contrast(records.slopes, weights)
     found = [
         Layout(records.runs[there]).contrast(slopes[there], weights)
         for slopes, there in zip(records.slopes, present, strict=True)
@@ -153,7 +158,7 @@ def by_mixed_model(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """
     slopes, x = records.of_sets(), records.x
     sets, set_of, count = np.unique(records.runs["set"], return_inverse=True, return_counts=True)
-    level = records.gains.mean(axis=2) @ Layout(records.runs).share.T
+    level = records.gains.mean(axis=2) @ records.layout.share.T
     rest = records.gains - level[:, set_of, None] - slopes[:, set_of, None] * x
     within = (rest**2).sum(axis=(1, 2)) / (rest[0].size - 2 * len(sets)) / (count[0] * (x**2).sum())
     variance = np.maximum(slopes.var(axis=1, ddof=1), within) / len(sets)
@@ -161,8 +166,9 @@ def by_mixed_model(records: Records) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 Analysis = Callable[[Records], tuple[np.ndarray, np.ndarray, np.ndarray]]
+PRIMARY = "primary"
 ANALYSES: dict[str, Analysis] = {
-    "primary": primary,
+    PRIMARY: primary,
     "clustered by set": by_set,
     "runs": by_run,
     "items": by_item,
@@ -209,20 +215,18 @@ def error_rates(runs: pd.DataFrame, sizes: list[int], replications: int, seed: i
         rng = np.random.default_rng([seed, index])
         records = simulate(scenario, runs, np.array(sizes), 0.0, replications, rng)
         for label, analysis in ANALYSES.items():
-            if scenario.missing and label != "primary":
+            if scenario.missing and label != PRIMARY:
                 continue
             rows.append({"scenario": name, "analysis": label} | rates(analysis, records, 0.0))
     return pd.DataFrame(rows)
 
 
-def detectable(
-    scenario: Scenario, runs: pd.DataFrame, sizes: list[int], replications: int, seed: int, level: float = groups.LEVEL
-) -> float:
+def detectable(records: Records, level: float = groups.LEVEL) -> float:
     """The smallest true slope that the primary analysis finds with groups.POWER at 1 - ``level``.
 
-    A true slope shifts the estimate and leaves its variance, so one set of records serves for all of them.
+    In ``records`` the slope is zero. A true slope shifts the estimate and leaves its variance, so one set of records
+    serves for all of them.
     """
-    records = simulate(scenario, runs, np.array(sizes), 0.0, replications, np.random.default_rng(seed))
     estimate, variance, df = primary(records)
     reach = stats.t.ppf((1 + level) / 2, df) * variance**0.5
     return float(

@@ -60,6 +60,13 @@ def baseline_of(condition: str, baseline: str) -> str | None:
     return NONE if baseline == NONE else condition + SHUFFLED
 
 
+def slope_weights(sizes: pd.Series) -> pd.Series:
+    """What the least-squares slope on log10 of ``sizes`` weighs the value at each of them with; they add up to 0."""
+    x = np.log10(sizes)
+    centred = x - x.mean()
+    return centred / (centred**2).sum()
+
+
 class Ladder:
     """The groups of one target: means by (condition, layers), x by layers, seed variance by layers."""
 
@@ -78,9 +85,7 @@ class Ladder:
 
     def weights(self, signs: dict[str, float], rungs: list[int]) -> pd.Series:
         """Slope weights over ``rungs``, times a factor per condition."""
-        x = np.log10(self.x[rungs])
-        centred = x - x.mean()
-        slope = centred / (centred**2).sum()
+        slope = slope_weights(self.x[rungs])
         entries = {(name, k): sign * slope[k] for name, sign in signs.items() for k in rungs}
         return pd.Series(entries, index=pd.MultiIndex.from_tuples(entries, names=KEYS))
 

@@ -6,6 +6,8 @@ intervals are. Functions take the DataFrames of ``record.store`` and return a ma
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -19,7 +21,7 @@ from xlscale.core.format import share
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.report.figures import style
 from xlscale.report.labels import label, layers, metric, title
-from xlscale.stats import groups
+from xlscale.stats import fits, groups
 from xlscale.stats.slopes import conditions, gains, rungs_of, sizes, targets
 
 LAYER = "local layer"
@@ -28,6 +30,7 @@ _RING = "#c1121f"
 _ENDS = ({"marker": "o", "markersize": 4, "markerfacecolor": "white"}, {"marker": "o", "markersize": 4})
 _CHANCE = Line2D([], [], color="0.4", linewidth=0.9, linestyle=":")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
+_DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 2, 1, 2)))
 
 
 def styles(cells: pd.DataFrame) -> dict[str, dict]:
@@ -95,6 +98,23 @@ def _coordinates(cells: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.Series, pd
     names = conditions(cells)
     shift = rows["condition"].map({name: 1.025 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)})
     return rows["non_embedding_parameters"] * shift.astype(float), 100 * rows["value"]
+
+
+def offsets(found: dict[str, pd.DataFrame]) -> Figure:
+    """How well a power law with each offset fits the errors without intermediate training: a line per target of
+    ``fits.profiles``."""
+    with style.look():
+        fig, (ax,) = style.panels(1, 1, 2.4)
+        for (name, own), dashes in zip(found.items(), cycle(_DASHES)):
+            ax.plot(100 * own["offset"], 100 * own["rms"], color="black", linestyle=dashes, label=title(name))
+        ax.axhline(fits.OPEN, color="0.6", linewidth=0.8)
+        ax.set_xlabel("offset: error that no size removes (points)")
+        ax.set_ylabel("misses the rungs by (points)")
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False)
+        sns.despine(ax=ax)
+        style.note(fig, f"{LAYER}: the best power law for every offset, without intermediate training")
+    return fig
 
 
 def gain(cells: pd.DataFrame) -> Figure:
@@ -201,11 +221,8 @@ def _panels(cells: pd.DataFrame, height: float) -> tuple[Figure, dict[str, Axes]
 
 
 def _rungs(ax: Axes, x: pd.Series) -> None:
-    ax.set_xscale("log")
+    style.sizes(ax, x)
     ax.set_xlim(x.min() / 1.2, x.max() * 1.2)  # all rungs of the study, also those without a run
-    ax.xaxis.set_major_locator(FixedLocator(x))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{value / 1e6:.1f}" for value in x]))
-    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("non-embedding parameters (millions, log scale)")
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.grid(axis="y")

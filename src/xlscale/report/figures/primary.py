@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from xlscale.core.format import share
+from xlscale.experiment.cells import NONE
 from xlscale.report.figures import style
 from xlscale.report.labels import title
+from xlscale.report.sections.primary import HOW
 from xlscale.stats import groups, primary
 from xlscale.stats.slopes import sizes
 
-_FACTOR = {"accuracy": 100.0, "log": 1.0}
 _AXES = {"accuracy": "gain (percentage points)", "log": "gain (log ratio)"}
 
 
@@ -21,32 +21,27 @@ def gains(cells: pd.DataFrame, targets: dict[str, list[str]]) -> Figure:
     """A panel per family (rows) and scale (columns): the mean gain of each set (grey, a marker each) and over sets
     (black) at every rung, with the interval of the primary analysis. ``targets``: family -> its targets."""
     x = sizes(cells)
-    markers = style.markers(sorted({*cells.loc[~cells["placebo"].astype(bool), "condition"]} - {"none"}))
+    markers = style.markers(sorted({*cells.loc[~cells["placebo"].astype(bool), "condition"]} - {NONE}))
+    grey = {"color": "0.6", "markersize": 4, "linewidth": 0.7}
     with style.look():
         fig, axes = style.panels(len(targets), len(primary.SCALES), 0.9 + 2.0 * len(targets), sharex=True)
         places = ((family, scale) for family in targets for scale in primary.SCALES)
         for ax, (family, scale) in zip(axes, places, strict=True):
-            factor = _FACTOR[scale]
+            factor, found = HOW[scale]["factor"], primary.run_gains(cells, targets[family], scale)
             ax.axhline(0, color="0.4", linewidth=0.8)
-            for name, own in primary.run_gains(cells, targets[family], scale).groupby(level="condition"):
-                if name in markers:
-                    of = {"marker": markers[name]["marker"], "color": "0.6", "markersize": 4, "linewidth": 0.7}
-                    ax.plot(x[own.columns], factor * own.mean(), **of)
-            mean = primary.mean_gains(cells, targets[family], scale)
+            for name, own in found.groupby(level="condition"):
+                ax.plot(x[own.columns], factor * own.mean(), marker=markers[name]["marker"], **grey)
+            mean = primary.mean_gains(found)
             at, middle = x[mean["layers"]], factor * mean["estimate"]
             ends = [middle - factor * mean["low"], factor * mean["high"] - middle]
             ax.errorbar(at, middle, yerr=ends, color="black", marker="o", markersize=5, capsize=2.5, zorder=4)
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(FixedLocator(list(at)))
-            ax.xaxis.set_major_formatter(FixedFormatter([f"{size / 1e6:.1f}" for size in at]))
-            ax.xaxis.set_minor_locator(NullLocator())
+            style.sizes(ax, at)
             ax.set_title(f"{family} targets")
             ax.set_ylabel(_AXES[scale])
         for ax in axes[-len(primary.SCALES) :]:
             ax.set_xlabel("non-embedding parameters (millions)")
         sns.despine(fig=fig)
-        grey = {"color": "0.6", "markersize": 4, "linestyle": "-", "linewidth": 0.7}
-        legend = {title(name): style.handle(marker=of["marker"], **grey) for name, of in markers.items()}
+        legend = {title(name): style.handle(marker=of["marker"], linestyle="-", **grey) for name, of in markers.items()}
         legend |= {"mean over sets": style.handle(marker="o", color="black", linestyle="-", markersize=5)}
         style.legend(fig, legend, columns=3)
         style.note(

@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from xlscale.report.figures import style
-from xlscale.report.sections.simulation import BAND, NAMES, PRIMARY
+from xlscale.report.sections.simulation import BAND, NAMES
+from xlscale.stats.simulation import PRIMARY
 
 
 def error_rates(found: pd.DataFrame) -> Figure:
@@ -16,15 +17,17 @@ def error_rates(found: pd.DataFrame) -> Figure:
     ``found`` is that of ``sections.simulation.error_rates``.
     """
     scenarios = list(dict.fromkeys(found["scenario"]))
-    markers = style.markers([*NAMES])
+    looks = {
+        name: of | {"markersize": 5, "markeredgecolor": of["color"], "markerfacecolor": "white"}
+        for name, of in style.markers([*NAMES]).items()
+    }
+    looks[PRIMARY] |= {"markeredgecolor": "black", "markerfacecolor": "black"}
     with style.look():
         fig, (ax,) = style.panels(1, 1, 1.1 + 0.22 * len(scenarios))
         ax.axvspan(100 * BAND[0], 100 * BAND[1], color="0.88", zorder=0)
         for row in found.itertuples():
-            own = row.analysis == PRIMARY
-            face = {"markerfacecolor": "black", "markeredgecolor": "black"} if own else {"markerfacecolor": "white"}
-            of = {"markeredgecolor": markers[row.analysis]["color"]} | markers[row.analysis] | face
-            ax.plot(100 * row.rejected, scenarios.index(row.scenario), linestyle="", markersize=5, zorder=3 + own, **of)
+            at, above = scenarios.index(row.scenario), 3 + (row.analysis == PRIMARY)
+            ax.plot(100 * row.rejected, at, linestyle="", zorder=above, **looks[row.analysis])
         ax.set_yticks(range(len(scenarios)), scenarios)
         ax.set_ylim(len(scenarios) - 0.5, -0.5)
         ax.set_xscale("symlog", linthresh=10)
@@ -33,12 +36,6 @@ def error_rates(found: pd.DataFrame) -> Figure:
         ax.set_xlabel("records in which a slope of zero is rejected at 5% (%)")
         ax.grid(axis="y")
         sns.despine(ax=ax)
-        legend = {
-            label: style.handle(
-                markersize=5, **(markers[name] | {"markerfacecolor": "black" if name == PRIMARY else "white"})
-            )
-            for name, label in NAMES.items()
-        }
-        style.legend(fig, legend, columns=3)
+        style.legend(fig, {label: style.handle(**looks[name]) for name, label in NAMES.items()}, columns=3)
         style.note(fig, "simulated records without any effect, at the layout of the confirmatory study")
     return fig

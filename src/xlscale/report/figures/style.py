@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogFormatter, NullLocator
 
 from xlscale.core.files import PAPER, atomic
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from IPython.display import SVG
 
 WIDTH = 6.3  # inches: the text width of the paper
+_CANVAS = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 _STYLE = {
     "font.family": ["Source Sans 3", "DejaVu Sans"],
@@ -67,25 +71,41 @@ def _literal(fig: Figure) -> None:
         text.set_parse_math(text in formulas)
 
 
-def save(fig: Figure, stem: Path) -> Path:
-    """Write ``stem``.svg and ``stem``.pdf atomically and without dates; returns the SVG's path."""
+def draw(fig: Figure) -> dict[str, bytes]:
+    """The figure as "svg" and "pdf", without dates.
+
+    Each is drawn once. The layout settles over three passes: each begins where the last one ended, and measures texts
+    as its format has them.
+    """
     _literal(fig)
-    for suffix, metadata in (("pdf", {"CreationDate": None, "ModDate": None}), ("svg", {"Date": None})):
-        # The hash salt has to hold while saving, not only while drawing.
-        with look(), atomic(Path(stem).with_suffix(f".{suffix}")) as temporary:
-            fig.savefig(temporary, format=suffix, metadata=metadata)
+    layout, drawn = fig.get_layout_engine(), {}
+    with look():  # the hash salt has to hold while saving, not only while drawing
+        fig.set_dpi(72)  # points, in which both formats are measured
+        for number, suffix in enumerate(("svg", "pdf", "svg")):
+            canvas = _CANVAS[suffix](fig)
+            layout.execute(fig)
+            if number:
+                buffer = BytesIO()
+                fig.set_layout_engine("none")
+                getattr(canvas, f"print_{suffix}")(buffer, metadata=_UNDATED[suffix])
+                fig.set_layout_engine(layout)
+                drawn[suffix] = buffer.getvalue()
+    return drawn
+
+
+def save(drawn: dict[str, bytes], stem: Path) -> Path:
+    """Write ``stem``.svg and ``stem``.pdf, as ``draw`` gives them, atomically; returns the SVG's path."""
+    for suffix, content in drawn.items():
+        with atomic(Path(stem).with_suffix(f".{suffix}")) as temporary:
+            temporary.write_bytes(content)
     return Path(stem).with_suffix(".svg")
 
 
-def show(fig: Figure) -> SVG:
-    """The figure for a notebook, drawn as it is saved."""
+def show(drawn: dict[str, bytes]) -> SVG:
+    """A figure for a notebook, as it is saved."""
     from IPython.display import SVG
 
-    _literal(fig)
-    buffer = StringIO()
-    with look():
-        fig.savefig(buffer, format="svg", metadata={"Date": None})
-    return SVG(buffer.getvalue())
+    return SVG(drawn["svg"].decode())
 
 
 def panels(rows: int, columns: int, height: float, **options: bool) -> tuple[Figure, Sequence[Axes]]:
@@ -100,6 +120,14 @@ def markers(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {
         name: {"marker": SHAPES[i % len(SHAPES)], "color": colours[i % len(colours)]} for i, name in enumerate(names)
     }
+
+
+def sizes(ax: Axes, parameters: Sequence[float]) -> None:
+    """Make the horizontal axis one of sizes, on a log scale, with these and no others as ticks, in millions."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(parameters))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{value / 1e6:.1f}" for value in parameters]))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def handle(**style) -> Line2D:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.core.format import DASH, MISSING, interval, listing, percent, probability, signed
-from xlscale.report.labels import label, title
+from xlscale.core.format import DASH, listing, percent, probability
+from xlscale.report.labels import POINTS, label, title
 from xlscale.report.numbers import Numbers
+from xlscale.report.sections.results import INTERVAL, PER_TEN, add_estimate, estimate
 from xlscale.stats import groups, primary
 
 SCALES = {"accuracy": "points", "log": "log ratio"}
-UNITS = {"accuracy": "percentage points per factor of ten", "log": "log ratio per factor of ten"}
-_DIGITS = {"accuracy": {"digits": 1, "factor": 100}, "log": {"digits": 2, "factor": 1}}
+UNITS = {"accuracy": PER_TEN, "log": PER_TEN.replace(POINTS, "log ratio")}
+HOW = {"accuracy": {"digits": 1, "factor": 100}, "log": {"digits": 2, "factor": 1}}
 LEFT_OUT = {
     "nothing": "nothing",
     "set": "the set",
@@ -41,13 +42,10 @@ def verdict(rows: pd.DataFrame, bounds: dict[str, float]) -> str:
         return "rises with size" if signs.iloc[0] else "falls with size"
     if significant.any():
         return "depends on the scale, so that no direction is claimed"
-    small = [_equivalence(found.loc[scale], bounds[scale]) < alpha for scale in primary.SCALES if scale in bounds]
+    small = [
+        primary.equivalence(found.loc[scale], bounds[scale]) < alpha for scale in primary.SCALES if scale in bounds
+    ]
     return "does not change by as much as would matter" if small and all(small) else "is undecided"
-
-
-def _equivalence(row: pd.Series, bound: float) -> float:
-    names = groups.Estimate.__dataclass_fields__
-    return primary.equivalence(groups.Estimate(*(row[name] for name in names)), bound)
 
 
 def add(numbers: Numbers, table: pd.DataFrame, bounds: dict[str, dict[str, float]]) -> None:
@@ -55,20 +53,12 @@ def add(numbers: Numbers, table: pd.DataFrame, bounds: dict[str, dict[str, float
     ``_detectable``), a verdict per family, and the table ``primary``. ``table`` is that of ``primary.primary``."""
     lines = []
     for row in table.to_dict("records"):
-        name, how = f"{row['quantity']}_{row['family']}_{row['scale']}", _DIGITS[row["scale"]]
-        numbers.add(name, row["estimate"], signed(row["estimate"], **how), UNITS[row["scale"]])
-        numbers.words(f"{name}_interval", interval(row["low"], row["high"], **how), UNITS[row["scale"]])
-        reach = how["factor"] * row["detectable"]
-        detectable = MISSING if pd.isna(reach) else f"{reach:.{how['digits']}f}"
-        numbers.add(f"{name}_detectable", row["detectable"], detectable, UNITS[row["scale"]])
-        tested = row["quantity"] == "beta"
-        lines.append([
-            {"beta": "β", "gamma": "γ"}[row["quantity"]], row["family"], SCALES[row["scale"]],
-            signed(row["estimate"], **how), interval(row["low"], row["high"], **how), detectable,
-            probability(row["p"]) if tested else DASH, probability(row["holm"]) if tested else DASH,
-            str(row["sets"]), str(row["runs"]),
-        ])  # fmt: skip
-    header = ["", "Family", "Scale", "Estimate", "95% interval", "Detectable", "p", "p (Holm)", "Sets", "Runs"]
+        name, how = f"{row['quantity']}_{row['family']}_{row['scale']}", HOW[row["scale"]]
+        texts = add_estimate(numbers, name, row, UNITS[row["scale"]], **how)
+        tests = [probability(row[p]) if row["quantity"] == "beta" else DASH for p in ("p", "holm")]
+        about = [{"beta": "β", "gamma": "γ"}[row["quantity"]], row["family"], SCALES[row["scale"]]]
+        lines.append([*about, *texts, *tests, str(row["sets"]), str(row["runs"])])
+    header = ["", "Family", "Scale", "Estimate", INTERVAL, "Detectable", "p", "p (Holm)", "Sets", "Runs"]
     numbers.table("primary", header, lines)
     for family, own in table[table["quantity"] == "beta"].groupby("family", sort=False):
         numbers.words(f"beta_{family}_word", verdict(own, bounds.get(family, {})))
@@ -82,23 +72,17 @@ def add_left_out(numbers: Numbers, family: str, found: pd.DataFrame) -> None:
     for (what, name), own in found.groupby(["left_out", "name"], sort=False):
         by_scale = own.set_index("scale")
         shown = f"{LEFT_OUT[what]} {title(name) if what in ('set', 'target') else name}".strip()
-        texts = []
-        for scale in primary.SCALES:
-            row, how = by_scale.loc[scale], _DIGITS[scale]
-            texts += [signed(row["estimate"], **how), interval(row["low"], row["high"], **how)]
-        lines.append([shown, *texts])
-    header = ["Left out", *(text for scale in SCALES.values() for text in (f"β, {scale}", "95% interval"))]
+        lines.append([shown, *(text for scale in SCALES for text in estimate(by_scale.loc[scale], **HOW[scale]))])
+    header = ["Left out", *(text for scale in SCALES.values() for text in (f"β, {scale}", INTERVAL))]
     numbers.table(f"left_out_{family}", header, lines)
 
 
 def add_models(numbers: Numbers, family: str, drawn: pd.DataFrame, mixed: dict[str, object]) -> None:
     """Add the table ``models_<family>``: beta in points with bootstrap intervals and those of the crossed mixed model,
     whose fallback is said in ``mixed_<family>_note``."""
-    lines = [
-        [f"bootstrap of {row.sampled}", signed(row.estimate), interval(row.low, row.high)] for row in drawn.itertuples()
-    ]
-    lines.append(["crossed mixed model", signed(mixed["estimate"]), interval(mixed["low"], mixed["high"])])
-    numbers.table(f"models_{family}", ["Interval", "β, points", "95% interval"], lines)
+    lines = [[f"bootstrap of {row['sampled']}", *estimate(row)] for row in drawn.to_dict("records")]
+    lines.append(["crossed mixed model", *estimate(mixed)])
+    numbers.table(f"models_{family}", ["Interval", "β, points", INTERVAL], lines)
     numbers.words(f"mixed_{family}_note", str(mixed["note"]) or "converged")
 
 

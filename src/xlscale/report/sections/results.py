@@ -7,7 +7,8 @@ direction of a result before it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from xlscale.core.format import DASH, MISSING, interval, percent, probability, s
 from xlscale.experiment.cells import NONE, SHUFFLED
 from xlscale.report.labels import POINTS, direction, key, label, layers, metric, title
 from xlscale.report.numbers import Numbers
-from xlscale.stats import agreement, groups, slopes
+from xlscale.stats import agreement, fits, groups, slopes
 
 PER_TEN = "percentage points per factor of ten in non-embedding parameters"
 INTERVAL = f"{share(groups.LEVEL)} interval"
@@ -75,6 +76,21 @@ def add_results(numbers: Numbers, cells: pd.DataFrame) -> None:
                 numbers.add(f"{target}_{key(condition)}_k{k}", mean, percent(mean), "%")
 
 
+def add_fits(numbers: Numbers, found: pd.DataFrame) -> None:
+    """Add the table ``fits``: a line and a power law with an offset through the rungs, as description.
+
+    ``found`` is that of ``fits.by_target``.
+    """
+    rows = []
+    for row in found.itertuples():
+        curve = [percent(row.offset), f"{row.exponent:.2f}", percent(row.rms), str(row.optima)]
+        within = "none" if pd.isna(row.lowest) else f"{percent(row.lowest)} to {percent(row.highest)}"
+        rows.append([title(row.target), str(row.rungs), signed(row.slope), percent(row.line_rms), *curve, within])
+    header = ["Target", "Rungs", "Slope", "Misses", "Offset", "Exponent", "Misses", "Optima", "Offsets that fit"]
+    numbers.table("fits", header, rows)
+    numbers.add("fits_open", fits.OPEN, f"{fits.OPEN:g}", POINTS)
+
+
 def add_gains(numbers: Numbers, cells: pd.DataFrame) -> None:
     """Gain over none at the lowest and the highest rung of the study: ``gain_<target>_<condition>_smallest`` and
     ``_largest``."""
@@ -107,15 +123,26 @@ def _add(numbers: Numbers, name: str, row: pd.Series, unit: str, words: tuple[st
 
     The words follow the interval, so they are not adjusted for the number of tests.
     """
-    numbers.add(name, row["estimate"], signed(row["estimate"]), unit)
-    numbers.words(f"{name}_interval", interval(row["low"], row["high"]), unit)
-    numbers.add(f"{name}_detectable", row["detectable"], percent(row["detectable"]), unit)
+    add_estimate(numbers, name, row, unit)
     word = direction(row["low"], row["high"], words)
     numbers.words(f"{name}_word", word)
     parts = [] if word == words[3] else [f"{signed(row['estimate'])} points"]
     # Without a finding the reader has to know what could have been found.
     parts += [word] + ([f"detectable: {percent(row['detectable'])}"] if word == words[2] else [])
     numbers.words(f"{name}_summary", ", ".join(parts))
+
+
+def add_estimate(
+    numbers: Numbers, name: str, row: Mapping[str, Any], unit: str, digits: int = 1, factor: float = 100
+) -> list[str]:
+    """Add an estimate, its interval and what it would have detected; returns the three as printed."""
+    reach = row["detectable"]
+    detectable = MISSING if pd.isna(reach) else f"{factor * reach:.{digits}f}"
+    texts = [*estimate(row, digits, factor), detectable]
+    numbers.add(name, row["estimate"], texts[0], unit)
+    numbers.words(f"{name}_interval", texts[1], unit)
+    numbers.add(f"{name}_detectable", reach, detectable, unit)
+    return texts
 
 
 def holm_family(table: pd.DataFrame, contrast: pd.DataFrame) -> pd.Series:
@@ -137,7 +164,9 @@ def _slopes_table(table: pd.DataFrame, adjusted: pd.Series) -> Table:
     for quantity, baseline in (("gain over none", NONE), ("gain over shuffled labels", "shuffled")):
         for _, row in table[table["quantity"] == quantity].iterrows():
             test = (row["target"], row["condition"]) if baseline == NONE else None
-            rows.append([label(row["condition"], row["overlaps"]), baseline, *_cells(row), *_rest(row, adjusted, test)])
+            rows.append(
+                [label(row["condition"], row["overlaps"]), baseline, *estimate(row), *_rest(row, adjusted, test)]
+            )
     return ["Intermediate training", "Over", *_HEADER], rows
 
 
@@ -147,7 +176,7 @@ def _gamma_table(over_none: pd.DataFrame, over_shuffled: pd.DataFrame, adjusted:
     for baseline, frame in ((NONE, over_none), ("shuffled", over_shuffled)):
         for _, row in frame.iterrows():
             test = (row["target"], "gamma") if baseline == NONE else None
-            rows.append([title(row["target"]), baseline, *_cells(row), *_rest(row, adjusted, test)])
+            rows.append([title(row["target"]), baseline, *estimate(row), *_rest(row, adjusted, test)])
     return ["Target", "Over", *_HEADER], rows
 
 
@@ -156,13 +185,14 @@ def _logit_table(cells: pd.DataFrame) -> Table:
     table = slopes.slopes(cells, "logit")
     rows = []
     for _, row in table[table["quantity"] == "gain over none"].iterrows():
-        rows.append([title(row["target"]), label(row["condition"], row["overlaps"]), *_cells(row, 2, 1), _rungs(row)])
+        rows.append([title(row["target"]), label(row["condition"], row["overlaps"]), *estimate(row, 2, 1), _rungs(row)])
     for _, row in slopes.gamma(cells, scale="logit").iterrows():
-        rows.append([title(row["target"]), "γ", *_cells(row, 2, 1), _rungs(row)])
+        rows.append([title(row["target"]), "γ", *estimate(row, 2, 1), _rungs(row)])
     return ["Target", "Intermediate training", "Slope (log odds)", INTERVAL, "Rungs"], rows
 
 
-def _cells(row: pd.Series, digits: int = 1, factor: float = 100) -> list[str]:
+def estimate(row: Mapping[str, Any], digits: int = 1, factor: float = 100) -> list[str]:
+    """An estimate and its interval, as printed."""
     return [signed(row["estimate"], digits, factor), interval(row["low"], row["high"], digits, factor)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from xlscale.core import cache
@@ -17,11 +18,11 @@ from xlscale.experiment.studies import Study
 from xlscale.record import store
 from xlscale.report.numbers import Numbers
 from xlscale.stats import groups, simulation, slopes
+from xlscale.stats.simulation import PRIMARY
 
 BAND = (0.03, 0.07)  # rates at which a test at 5% may reject a true null, to be called calibrated here
 _BAND = " to ".join(percent(end, 0) for end in BAND)
 SPREADS = (1.0, 2.0, 3.0)  # between the slopes of sets
-PRIMARY = "primary"
 NAMES = {
     PRIMARY: "sets and seeds random",
     "clustered by set": "clustered by set",
@@ -61,9 +62,10 @@ def _detectable(runs: pd.DataFrame, rungs: list[int], replications: int, seed: i
     rows = []
     for spread in SPREADS:
         for family, scenario in FAMILIES.items():
+            own, rng = replace(scenario, spread=spread), np.random.default_rng(seed)
+            records = simulation.simulate(own, runs, np.array(rungs), 0.0, replications, rng)
             for tests in (1, 2):
-                own, level = replace(scenario, spread=spread), 1 - (1 - groups.LEVEL) / tests
-                found = simulation.detectable(own, runs, rungs, replications, seed, level)
+                found = simulation.detectable(records, 1 - (1 - groups.LEVEL) / tests)
                 rows.append({"spread": spread, "family": family, "tests": tests, "slope": found})
     return pd.DataFrame(rows)
 
