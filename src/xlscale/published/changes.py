@@ -7,13 +7,19 @@ The interval is a Student t interval over tasks; for a single task it is over it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from xlscale.published import scale, scales
 from xlscale.published.gains import SERIES, balanced
 from xlscale.published.scales import DEPENDS, GROWS, NOT_KNOWN, SCALES, SHRINKS, direction
+from xlscale.stats.groups import LEVEL
+from xlscale.stats.slopes import holm
 
 GROUP = ["data_language", "data_breadth"]
 
@@ -44,17 +50,13 @@ def changes(pairs: pd.DataFrame, window: bool = True) -> pd.DataFrame:
 
 def _change(own: pd.DataFrame) -> dict[str, Any]:
     """What ``changes`` says of one series, given its rows at two sizes."""
-    unit = scale.unit_of(own)
-    cells = own.groupby(["size", "task", "language"], dropna=False)[[*_MEANS]].mean().reset_index()
+    cells = means(own)
     small, large = sorted(cells["size"].unique())
-    at, change = _by_task(cells)
-    found: dict[str, Any] = {"smallest": small, "largest": large, "unit": unit}
-    found |= {"units": cells[unit].nunique(), "tasks": len(change), "languages": cells["language"].nunique()}
+    at = scales.add(cells.groupby(["size", "task"])[[*_MEANS]].mean())
+    found: dict[str, Any] = {"smallest": small, "largest": large} | estimates(cells, _change_by_task)
     found |= {"base_small": at.loc[small, "base_score"].mean(), "base_large": at.loc[large, "base_score"].mean()}
     for name in SCALES:
-        mean, low, high = _jackknife(cells, name) if unit == "language" else scale.mean_with_interval(change[name])
         found |= {f"{name}_small": at.loc[small, name].mean(), f"{name}_large": at.loc[large, name].mean()}
-        found |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     said = direction(found)
     apart = all(found[f"{name}_low"] > 0 or found[f"{name}_high"] < 0 for name in SCALES)
     return found | {"direction": said, "clear": bool(apart and said in (GROWS, SHRINKS))}
@@ -63,22 +65,68 @@ def _change(own: pd.DataFrame) -> dict[str, Any]:
 _MEANS = ("base_score", "score", "gain")
 
 
-def _by_task(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """SCALES of means over languages: by size and task, and the change of each by task."""
+def means(own: pd.DataFrame) -> pd.DataFrame:
+    """Means of one series over the subjects of a test: a row per size, task and language."""
+    return own.groupby(["size", "task", "language"], dropna=False)[[*_MEANS]].mean().reset_index()
+
+
+def _change_by_task(cells: pd.DataFrame) -> pd.DataFrame:
+    """The change of means over languages from the smaller to the larger of two sizes, on SCALES, by task."""
     at = scales.add(cells.groupby(["size", "task"])[[*_MEANS]].mean())
     small, large = at.index.levels[0]
-    return at, at.loc[large] - at.loc[small]
+    return at.loc[large] - at.loc[small]
 
 
-def _jackknife(cells: pd.DataFrame, name: str) -> tuple[float, float, float]:
-    """The change of a single task on one scale, with its interval over languages."""
+def by_task(cells: pd.DataFrame) -> pd.DataFrame:
+    """SCALES of means over languages at one size, by task."""
+    return scales.add(cells.groupby("task")[[*_MEANS]].mean())
+
+
+def estimates(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[str, Any]:
+    """Means over tasks of what ``of`` says of ``means``: unit, units, tasks, languages, and ``<scale>``,
+    ``<scale>_low``, ``<scale>_high`` for SCALES; over the languages of a single task by the jackknife."""
+    unit, found = scale.unit_of(cells), of(cells)
+    about = {"unit": unit, "units": cells[unit].nunique(), "tasks": len(found), "languages": cells["language"].nunique()}
+    for name in SCALES:
+        mean, low, high = (
+            _jackknife(cells, of, name) if unit == "language" else scale.mean_with_interval(found[name])
+        )
+        about |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return about
+
+
+def _jackknife(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame], name: str) -> tuple[float, float, float]:
+    """What ``of`` says of a single task on one scale, with its interval over languages."""
     names = cells["language"].unique()
-    whole = float(_by_task(cells)[1][name].iloc[0])
+    whole = float(of(cells)[name].iloc[0])
     if len(names) < scale.FEWEST_TASKS:
         return whole, float("nan"), float("nan")
-    without = pd.Series([float(_by_task(cells[cells["language"] != one])[1][name].iloc[0]) for one in names])
+    without = pd.Series([float(of(cells[cells["language"] != one])[name].iloc[0]) for one in names])
     mean, low, high = scale.mean_with_interval(len(names) * whole - (len(names) - 1) * without)
     return whole, whole + low - mean, whole + high - mean
+
+
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """``changes`` with p, holm and bh (NaN without an interval on every scale): is the change real on all scales?
+
+    ``p`` is the largest of the two-sided p values of SCALES where all agree in sign, and 1 where they do not: each
+    scale has to reject (an intersection-union test). ``holm`` (Holm 1979) and ``bh`` (Benjamini and Hochberg 1995) are
+    adjusted over all series that have one.
+    """
+    p = pd.DataFrame({name: _p_values(table, name) for name in SCALES})
+    known = p.notna().all(axis=1)
+    largest = p.max(axis=1).where(table["direction"].isin([GROWS, SHRINKS]), 1.0).where(known)
+    bh = pd.Series(float("nan"), index=table.index)
+    if known.any():
+        bh[known] = multipletests(largest[known], method="fdr_bh")[1]
+    return table.assign(p=largest, holm=holm(largest), bh=bh)
+
+
+def _p_values(table: pd.DataFrame, name: str) -> pd.Series:
+    """Two-sided p values of t intervals that ``estimates`` gave."""
+    df = (table["units"] - 1).astype(float).where(table[f"{name}_low"].notna())
+    se = (table[f"{name}_high"] - table[f"{name}_low"]) / 2 / stats.t.ppf((1 + LEVEL) / 2, df)
+    return 2 * stats.t.sf((table[name] / se.where(se > 0)).abs(), df) + 0 * se
 
 
 def grouped(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
@@ -102,3 +150,30 @@ def grouped(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
     parts = [f"{name}{part}" for name in SCALES for part in ("", "_low", "_high")]
     counts = ["grows", "shrinks", "depends", "not_known"]
     return pd.DataFrame(found, columns=[*by, "series", "families", "studies", "units", *parts, *counts])
+
+
+def without_a_study(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
+    """Groups of ``grouped`` whose mean change in points has another sign without one study: ``by``, left_out, gain
+    (the mean without it), whole (with it), units (left)."""
+    whole = grouped(table, by)[[*by, "gain"]].rename(columns={"gain": "whole"})
+    found = [
+        grouped(table[table["study"] != study], by).assign(left_out=study).merge(whole, on=by)
+        for study in sorted(table["study"].unique())
+    ]
+    columns = [*by, "left_out", "gain", "whole", "units"]
+    rows = pd.concat([part[columns] for part in found]) if found else pd.DataFrame(columns=columns)
+    return rows[np.sign(rows["gain"]) != np.sign(rows["whole"])].reset_index(drop=True)
+
+
+def with_base(table: pd.DataFrame) -> dict[str, float]:
+    """How the change in points goes with the base's score at the smallest size: series (number) and r (Pearson's) over
+    them, units (families in a study) and r_units over their means. NaN with fewer than three.
+
+    Noise in that base score raises the change as much as it raises the score, so by itself it would make r positive.
+    """
+    known = table.dropna(subset=["base_small", "gain"])
+    units = known.groupby(["study", "family"])[["base_small", "gain"]].mean()
+    found = {"series": len(known), "units": len(units)}
+    for name, rows in (("r", known), ("r_units", units)):
+        found[name] = float(rows["base_small"].corr(rows["gain"])) if len(rows) >= 3 else float("nan")
+    return found

@@ -46,15 +46,9 @@ def bases(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["study", "model", "base", "why"])
 
 
-def pairs(scores: pd.DataFrame) -> pd.DataFrame:
-    """A row per tuned score with a base score, and per printed difference.
-
-    Columns: SERIES, source_key, model, base, size, ITEM, task_title, chance, chance_known, metric, base_score and score
-    (0..1; NaN where only the difference is printed), gain (chance-corrected, of 1), and near_chance (bool: the base's
-    mean over the languages of this task, at this size, is less than FLOOR above chance).
-
-    ``scores`` is the table of ``scores.table``. Averages are left out where there are languages.
-    """
+def matched(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every tuned score beside that of its base, and every printed difference, in all metrics, languages and averages:
+    the rows that ``pairs`` chooses from, with kind, rank, without_english and data_languages beside its columns."""
     rows = sc.usable(scores)
     tuned = rows[(rows["type"] != "none") & rows["size"].notna()]
     printed = tuned[tuned["measure"] == "difference"]
@@ -68,13 +62,26 @@ def pairs(scores: pd.DataFrame) -> pd.DataFrame:
     found = tuned.merge(base, on=["study", "base", *_SETTING])
     found = found.assign(gain=found["corrected"] - found["base_corrected"])
     columns = [*SERIES, "source_key", "model", "base", "size", *ITEM, "task_title", "chance", "chance_known", "metric"]
-    columns += ["rank", "kind", "without_english", "base_score", "score", "gain"]
+    columns += ["rank", "kind", "without_english", "data_languages", "base_score", "score", "gain"]
     both = pd.concat([printed[columns], found[columns]], ignore_index=True)
     both["family"] = both["family"].where(both["base"] == both["model"], _family_of(scores, both))
-    return _near_chance(sc.one_per_language(both, SERIES).reset_index(drop=True))
+    return both
 
 
-def _near_chance(rows: pd.DataFrame) -> pd.DataFrame:
+def pairs(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row per tuned score with a base score, and per printed difference.
+
+    Columns: SERIES, source_key, model, base, size, ITEM, task_title, chance, chance_known, metric, base_score and score
+    (0..1; NaN where only the difference is printed), gain (chance-corrected, of 1), and near_chance (bool: the base's
+    mean over the languages of this task, at this size, is less than FLOOR above chance).
+
+    ``scores`` is the table of ``scores.table``. Averages are left out where there are languages.
+    """
+    return near_chance(sc.one_per_language(matched(scores), SERIES).reset_index(drop=True))
+
+
+def near_chance(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with ``near_chance``, see ``pairs``."""
     above = rows["base_score"] - rows["chance"]
     mean = above.groupby([rows[name] for name in [*SERIES, "size", "task"]], dropna=False).transform("mean")
     return rows.assign(near_chance=mean < FLOOR)
