@@ -34,18 +34,24 @@ def changes(pairs: pd.DataFrame, window: bool = True) -> pd.DataFrame:
 
     ``pairs`` is that of ``gains.estimable``.
     """
-    rows = scale.inside(pairs, SERIES) if window else pairs
-    sizes = rows.groupby(SERIES, dropna=False)["size"]
-    ends = rows[(rows["size"] == sizes.transform("min")) | (rows["size"] == sizes.transform("max"))]
-    ends = ends[ends.groupby(SERIES, dropna=False)["size"].transform("nunique") == 2]
-    even = balanced(ends, SERIES)
     found = [
         dict(zip(SERIES, key, strict=True)) | _change(own)
-        for key, own in even[even["balanced"]].groupby(SERIES, sort=True, dropna=False)
+        for key, own in ends(pairs, window).groupby(SERIES, sort=True, dropna=False)
     ]
     parts = [f"{name}{part}" for name in SCALES for part in ("_small", "_large", "", "_low", "_high")]
     about = ["smallest", "largest", "unit", "units", "tasks", "languages", "base_small", "base_large"]
     return pd.DataFrame(found, columns=[*SERIES, *about, *parts, "direction", "clear"])
+
+
+def ends(pairs: pd.DataFrame, window: bool = True) -> pd.DataFrame:
+    """The rows that ``changes`` rests on: smallest and largest size of each series, over the tasks and languages of
+    both."""
+    rows = scale.inside(pairs, SERIES) if window else pairs
+    sizes = rows.groupby(SERIES, dropna=False)["size"]
+    two = rows[(rows["size"] == sizes.transform("min")) | (rows["size"] == sizes.transform("max"))]
+    two = two[two.groupby(SERIES, dropna=False)["size"].transform("nunique") == 2]
+    even = balanced(two, SERIES)
+    return even[even["balanced"]]
 
 
 def _change(own: pd.DataFrame) -> dict[str, Any]:
@@ -86,16 +92,21 @@ def estimates(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -
     """Means over tasks of what ``of`` says of ``means``: unit, units, tasks, languages, and ``<scale>``,
     ``<scale>_low``, ``<scale>_high`` for SCALES; over the languages of a single task by the jackknife."""
     unit, found = scale.unit_of(cells), of(cells)
-    about = {"unit": unit, "units": cells[unit].nunique(), "tasks": len(found), "languages": cells["language"].nunique()}
+    about = {
+        "unit": unit,
+        "units": cells[unit].nunique(),
+        "tasks": len(found),
+        "languages": cells["language"].nunique(),
+    }
     for name in SCALES:
-        mean, low, high = (
-            _jackknife(cells, of, name) if unit == "language" else scale.mean_with_interval(found[name])
-        )
+        mean, low, high = _jackknife(cells, of, name) if unit == "language" else scale.mean_with_interval(found[name])
         about |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return about
 
 
-def _jackknife(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame], name: str) -> tuple[float, float, float]:
+def _jackknife(
+    cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame], name: str
+) -> tuple[float, float, float]:
     """What ``of`` says of a single task on one scale, with its interval over languages."""
     names = cells["language"].unique()
     whole = float(of(cells)[name].iloc[0])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.experiment.cells import SHUFFLED
 from xlscale.published import scores as sc
 from xlscale.published.tables import UNKNOWN_ORDER
 
@@ -151,7 +150,7 @@ def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def published(scores: pd.DataFrame) -> pd.DataFrame:
-    """The published points of the headline figure: those of ``points``, with the panel that each is drawn in.
+    """The points of the figure over all sizes: those of ``points``, with the panel that each is drawn in.
 
     ``order`` is that of the panels: fine-tuned, prompted by regime, continued pretraining by regime, then unknown ones.
     """
@@ -161,33 +160,3 @@ def published(scores: pd.DataFrame) -> pd.DataFrame:
     found["panel"] = found["panel"].where(~continued, found["panel"].str.replace(PUBLISHED, _CONTINUED))
     found["order"] = found["order"].where(~continued | (found["order"] == UNKNOWN_ORDER), found["order"] + 20)
     return found
-
-
-def local(cells: pd.DataFrame, gains: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:
-    """The local ladder's points in the same form, from ``store.cells`` and ``stats.slopes.gains``.
-
-    Size counts parameters outside the word embeddings; a gain is chance-corrected with ``chance`` of its target (0..1)
-    and a mean over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low,
-    high.
-    """
-    known = gains.dropna(subset=["estimate"])
-    if known.empty:
-        return pd.DataFrame(columns=["training", "type", "focus", "control", "size", "gain", "low", "high", "tasks"])
-    facts = cells.drop_duplicates("condition").set_index("condition")
-    sizes = cells.groupby("layers")["non_embedding_parameters"].max()
-    corrected = known["estimate"] / (1 - known["target"].map(chance))
-    known = known.assign(
-        gain=corrected,
-        size=known["layers"].map(sizes),
-        control=known["condition"].str.endswith(SHUFFLED),
-        type=known["condition"].map(facts["intermediate_type"]),
-        training=known["condition"],
-        focus="",
-    )
-    # A size counts only the targets that a condition has at every size, as in the published series.
-    per = known.groupby("condition")["size"].transform("nunique")
-    shared = known.groupby(["condition", "target"])["size"].transform("nunique") == per
-    grouped = known[shared].groupby(["training", "type", "focus", "control", "size"], sort=True)
-    return grouped.agg(
-        gain=("gain", "mean"), low=("gain", "min"), high=("gain", "max"), tasks=("target", "nunique")
-    ).reset_index()

@@ -92,7 +92,6 @@ def fit(rows: pd.DataFrame, value: str) -> Fit:
 
 def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, float]] | None:
     """Slope, standard error and standard deviations (sd_...), or None. Effects estimated at zero are left out."""
-    import statsmodels.formula.api as smf
 
     effects = {name: f"0 + C({name})" for name in ("family", "task", "language") if data[name].nunique() >= 2}
     if data.groupby("task")["language"].nunique().max() == 1:

@@ -61,6 +61,12 @@ def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = Fal
     return pd.DataFrame(found, columns=[*series, *columns])
 
 
+def last_step(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
+    """The rows of the two largest sizes of every series: does a slope over all sizes hold at the largest ones?"""
+    ranks = rows.groupby(series, dropna=False)["size"].rank(method="dense", ascending=False)
+    return rows[ranks <= 2]
+
+
 def inside(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     """The rows of the 7B to 70B classes, of series whose sizes there differ by a factor of WIDE."""
     rows = rows[sc.in_window(rows["size"])]

@@ -149,11 +149,21 @@ def _languages(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     return out.assign(kind=kind, without_english=language.str.contains(_WITHOUT_ENGLISH))
 
 
+def criteria(scores: pd.DataFrame) -> dict[str, pd.Series]:
+    """What rows must be for estimates to use them, in words: which rows are."""
+    return {
+        "not of English": scores["kind"].isin(["language", "average"]),
+        "in a metric that is used": scores["rank"].notna()
+        & scores["measure"].isin(["score", "corrected", "difference"]),
+        "of a task whose chance level can be corrected for": scores["corrected"].notna(),
+        "of a model, in the regime that is stated": scores["skip"] == "",
+        "of a model that uses all of its parameters": ~scores["sparse"],
+    }
+
+
 def usable(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows that estimates may use: a ranked metric, a task with a chance level, not English, not a sparse model."""
-    keep = scores["kind"].isin(["language", "average"]) & scores["rank"].notna() & (scores["skip"] == "")
-    keep &= scores["measure"].isin(["score", "corrected", "difference"]) & scores["corrected"].notna()
-    return scores[keep & ~scores["sparse"]]
+    """Rows that estimates may use: those that meet all ``criteria``."""
+    return scores[pd.concat(criteria(scores), axis=1).all(axis=1)]
 
 
 def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ and regimes come from the data: what is added there appears here. Secondary tran
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,7 @@ from xlscale.report.sections.results import INTERVAL
 
 MARK = " †"
 NONE = "none"
+UNVERIFIED = "not verified"
 PER_TEN = "percentage points per factor of ten in parameters"
 _PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 
@@ -53,8 +55,9 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
         span = size_range(sizes.min(), sizes.max()) if len(sizes) else "not stated"
         regimes = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
         quality = marked(source["quality"], source["quality"] == "secondary")
-        rows.append([source["title"], regimes, span, str(own["task"].nunique()), f"{len(own):,}", quality])
-    header = ["Source", "Regimes", "Parameters", "Tasks", "Scores", "Quality"]
+        about = [source["title"], source["study"], regimes, span, str(own["task"].nunique()), f"{len(own):,}"]
+        rows.append([*about, source["licence"], quality])
+    header = ["Source", "Study", "Regimes", "Parameters", "Tasks", "Scores", "Licence", "Quality"]
     numbers.table("published_sources", header, rows)
     for name in ("source_key", "study", "regime", "family", "task", "language"):
         _count(numbers, _PLURALS.get(name, f"{name}s"), scores[name].nunique())
@@ -62,10 +65,22 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
     _count(numbers, "secondary", scores["secondary"].sum(), "scores")
     _size(numbers, "smallest", scores["size"].min())
     _size(numbers, "largest", scores["size"].max())
+    read = layer.sources["source_key"].isin(scores["source_key"])
+    unverified = layer.sources.loc[read, "licence"].str.startswith(UNVERIFIED)
+    _count(numbers, "unverified_licences", unverified.sum(), "sources")
     unknown = sorted(set(scores["regime"]) - set(layer.regimes["regime"]))
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
     numbers.add("published_unknown_chance", len(guessed), listing(guessed))
+
+
+def add_flow(numbers: Numbers, table: pd.DataFrame) -> None:
+    """The table of ``selection.flow``, a row per criterion."""
+    rows = []
+    for row in table.itertuples():
+        series = DASH if pd.isna(row.series) else f"{row.series:.0f}"
+        rows.append([row.step, f"{row.left_out:,}", f"{row.scores:,}", str(row.studies), series])
+    numbers.table("published_flow", ["Scores that are ...", "Left out", "Left", "Studies", "Series"], rows)
 
 
 def add_coding(numbers: Numbers, layer: Layer) -> None:
@@ -108,8 +123,15 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
     ``studies``: all of them in the order of their sources."""
     own = levels[(levels["group"] == "finetuned") & (levels["type"] == "none")]
     found = scale.slopes(own, scale.LEVELS, "corrected")
-    rows = [[_named(row), *_slope_cells(row)] for row in found.itertuples()]
-    numbers.table("published_finetuned", ["Family", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL], rows)
+    last = scale.slopes(scale.last_step(own, scale.LEVELS), scale.LEVELS, "corrected")
+    found = found.merge(last, on=scale.LEVELS, suffixes=("", "_last"))
+    header = ["Family", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL, "From", "Slope from there", INTERVAL]
+    rows = [
+        [_named(row), *_slope_cells(row), size_range(row.smallest_last, row.smallest_last), signed(row.slope_last),
+         interval(row.low_last, row.high_last)]
+        for row in found.itertuples()
+    ]  # fmt: skip
+    numbers.table("published_finetuned", header, rows)
     inside = own[sc.in_window(own["size"])].groupby(["study", "family"])["size"].nunique()
     _count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
     _size(numbers, "finetuned_largest", own["size"].max())
@@ -117,6 +139,11 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
     for row, keys in zip(found.itertuples(), keys_of(found, ["family"], studies), strict=True):
         for key in keys:
             _add_slope(numbers, f"published_finetuned_{key}", row)
+            last = {name: getattr(row, f"{name}_last") for name in ("slope", "low", "high")}
+            _add_slope(numbers, f"published_finetuned_{key}_last", SimpleNamespace(**last))
+            _size(numbers, f"finetuned_{key}_last_from", row.smallest_last)
+            _size(numbers, f"finetuned_{key}_largest", row.largest)
+            _count(numbers, f"finetuned_{key}_tasks", row.tasks, "tasks")
 
 
 def keys_of(table: pd.DataFrame, names: list[str], studies: list[str]) -> list[list[str]]:
