@@ -144,7 +144,6 @@ NEWTS = [
 
 def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
     folder = shutil.copytree(small, tmp_path / "published")
-    nothing = pd.DataFrame(columns=["training", "type", "control", "size", "gain"])
 
     def made():
         layer = tables.load(folder)
@@ -153,7 +152,7 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
         report.add_gains(numbers, gains.pairs(table), list(layer.sources["study"]))
         levels = scale.levels(table)
         window = scale.slopes(levels[levels["type"] == "none"], scale.LEVELS, "corrected", window=True)
-        figs = published.headline(gains.published(table), nothing), published.forest(window)
+        figs = published.by_regime(gains.published(table)), published.forest(window)
         titles = [[ax.get_title() for ax in figs[0].axes], [t.get_text() for t in figs[1].axes[0].get_yticklabels()]]
         return numbers, titles
 
@@ -190,9 +189,9 @@ def test_secondary_transcriptions_are_marked(small):
     assert any("secondary" in text.get_text() for legend in fig.legends for text in legend.get_texts())
 
 
-def test_no_line_of_the_headline_crosses_a_series(small):
+def test_no_line_crosses_a_series(small):
     points = gains.published(scores.table(tables.load(small)))
-    fig = published.headline(points, pd.DataFrame(columns=["training", "type", "control", "size", "gain"]))
+    fig = published.by_regime(points)
     drawn = [line for ax in fig.axes for line in ax.lines if line.get_marker() not in ("None", "")]
     assert len(drawn) == points.groupby([*gains.SERIES]).ngroups
     assert sum(len(line.get_xdata()) for line in drawn) == len(points)
@@ -213,26 +212,6 @@ def test_a_base_must_be_one_model_of_the_same_study_family_and_size():
     same = (scored["score"] - scored["base_score"]) / (1 - scored["chance"])
     direct = ~scored["study"].eq("euroeval")
     assert np.allclose(scored.loc[direct, "gain"], same[direct])
-
-
-def test_local_points_are_corrected_for_chance_and_balanced_over_targets():
-    cells = simulate.cells(np.random.default_rng(1))
-    from xlscale.stats import slopes
-
-    table = slopes.gains(cells)
-    chance = dict.fromkeys(table["target"].unique(), 0.2)
-    points = gains.local(cells, table, chance)
-    one = table[(table["condition"] == "squad_wiki") & (table["layers"] == 1)]["estimate"].mean() / 0.8
-    own = points[(points["training"] == "squad_wiki")].sort_values("size")
-    assert own["gain"].iloc[0] == pytest.approx(one) and not own["control"].any()
-    one_rung = gains.local(cells[cells["layers"] == 1], table[table["layers"] == 1], chance)
-    assert one_rung["size"].nunique() == 1 and len(one_rung) == 4
-    none = gains.local(cells, table.assign(estimate=np.nan), chance)
-    assert none.empty and published.headline(gains.published(scores.table()), none)
-    assert set(points.loc[points["control"], "training"]) == {
-        "squad_wiki, shuffled labels",
-        "squad_amazon, shuffled labels",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +235,7 @@ def written(small, tmp_path_factory):
 @pytest.mark.slow
 def test_the_notebooks_write_their_figures_tables_and_numbers(written):
     made = {path.stem: json.loads(path.read_text()) for path in (written / "generated").iterdir()}
-    drawn = {"published_finetuned", "published_gain", "published_influence", "published_scale"}
+    drawn = {f"published_{name}" for name in ("finetuned", "gain", "gain_all", "influence", "scale")}
     assert set(made["06_published"]["figures"]) == drawn and not made["09_claims"]["figures"]
     assert all(content["tables"] and content["numbers"] for content in made.values())
     assert made["06_published"]["numbers"]["published_finetuned_inside"]["text"] == "0"

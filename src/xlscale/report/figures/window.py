@@ -72,7 +72,9 @@ def _lines(table: pd.DataFrame) -> list[dict]:
         found.append({"text": heading(language, breadth), "lines": 1.5, "series": None})
         for row in own.sort_values(["base_small", "study"], na_position="last").itertuples():
             more = f"; {row.protocol}" if row.twice else ""
-            wrapped = textwrap.wrap(f"{row.family} {_sizes(row.smallest, row.largest)}, {row.training}{more}", _WRAP)
+            wrapped = textwrap.wrap(
+                f"{row.family} {_sizes(row.smallest, row.largest)}, {row.training}{more}", _WRAP, break_on_hyphens=False
+            )
             found.append({"text": "\n".join(wrapped), "lines": len(wrapped) + 0.3 * (len(wrapped) > 1), "series": row})
     return found
 
@@ -179,7 +181,7 @@ def _contrasts(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot([100 * row.gain_low, 100 * row.gain_high], [at, at], color="0.6", linewidth=1.6, zorder=2)
         ax.plot(100 * row.gain, at, marker="D", markersize=3.2, color="black", zorder=3)
         text = f"{row.family} {size_range(row.size, row.size)}, {row.training}, {row.protocol}"
-        names.append("\n".join(textwrap.wrap(text, 52)))
+        names.append("\n".join(textwrap.wrap(text, 52, break_on_hyphens=False)))
     ax.set_yticks(range(len(names)), names, fontsize=5.2, linespacing=0.95)
     ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0, pad=2)

@@ -39,23 +39,15 @@ def add_changes(numbers: Numbers, table: pd.DataFrame, studies: list[str], name:
         _add_window(numbers, table, known, studies)
     rows = []
     for row in table.sort_values(["data_language", "data_breadth", "base_small", "study"]).itertuples():
-        about = [marked(row.family, row.secondary), row.training, row.data_language, row.data_breadth, row.protocol]
+        data = f"{row.data_language}, {row.data_breadth}"
+        about = [f"{marked(row.family, row.secondary)}, {row.training}", data, row.protocol]
         base = [size_range(row.smallest, row.largest), percent(row.base_small, missing=DASH)]
         ends = [signed(row.gain_small), signed(row.gain_large), signed(row.gain)]
-        others = [signed(row.share), signed(row.log_odds, 2, factor=1)]
-        rows.append(
-            [
-                *about,
-                *base,
-                *ends,
-                interval(row.gain_low, row.gain_high),
-                over(row, row.gain_low),
-                *others,
-                row.direction,
-            ]
-        )
-    header = ["Family", "Training", "Data", "Breadth", "Regime", "Parameters", "Base", "First", "Last", "Change"]
-    header += [INTERVAL, "Over", "Share", "Log odds", "The gain"]
+        sure = [interval(row.gain_low, row.gain_high), over(row, row.gain_low)]
+        others = [signed(row.share), signed(row.log_odds, 2, factor=1), row.direction]
+        rows.append([*about, *base, *ends, *sure, *others])
+    header = ["Model and training", "Data", "Regime", "Parameters", "Base", "First", "Last", "Change", INTERVAL, "Over"]
+    header += ["Share", "Log odds", "The gain"]
     numbers.table(f"published_changes_{name}", header, rows)
 
 

@@ -71,20 +71,22 @@ def _sure(row: Any) -> str:
 
 def _change(row: Any) -> str:
     ends = interval(row["gain_low"], row["gain_high"])
-    return f"{signed(row['gain'])} points ({ends}, over {row['units']} families in studies)"
+    return f"{signed(row['gain'])} points above chance ({ends}, over {row['units']} families in studies)"
 
 
 def _breadths(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
     own = groups[groups["data_language"] == coding.ENGLISH].set_index("data_breadth")
     if not {"one", "many"} <= {*own.index}:
         return "whether it matters that they are of one domain cannot be said"
-    text = f"after data of one domain it changes by {_change(own.loc['one'])}, "
-    text += f"after general data by {_change(own.loc['many'])}"
+    one, many = own.loc["one"], own.loc["many"]
+    text = f"after data of one domain ({one['series']} series, {one['studies']} studies) it changes by {_change(one)}, "
+    text += f"after general data ({many['series']} series, {many['studies']} studies) by {_change(many)}"
     found = _term(fits, "gain", multilevel.ONE_LESS_MANY)
     if found is None or pd.isna(found.low):
         return text
     clear = "differ" if found.low > 0 or found.high < 0 else "do not differ clearly"
-    return f"{text}, and in one model of all series the two slopes {clear} ({_slope(found)} points per factor of ten)"
+    slope = f"{_slope(found)} points above chance per factor of ten"
+    return f"{text}, and in one model of all series the two slopes {clear}: {slope}"
 
 
 def _term(fits: pd.DataFrame, model: str, term: str) -> Any:
@@ -93,7 +95,7 @@ def _term(fits: pd.DataFrame, model: str, term: str) -> Any:
 
 
 def _slope(row: Any, digits: int = 1) -> str:
-    return f"{signed(row.value, digits, 1)}, {interval(row.low, row.high, digits, 1)}"
+    return f"{signed(row.value, digits, 1)} ({interval(row.low, row.high, digits, 1)})"
 
 
 def add_tests(numbers: Numbers, table: pd.DataFrame) -> None:
@@ -111,7 +113,7 @@ def add_left_out(numbers: Numbers, table: pd.DataFrame, titles: dict[str, str]) 
     ``changes.without_a_study`` by language and breadth."""
     items = [
         f"{row.data_language}, {row.data_breadth}: {signed(row.whole)} with all, {signed(row.gain)} without "
-        f"{titles.get(row.left_out, row.left_out)} ({row.units} families in studies left)"
+        f"{titles.get(row.left_out, row.left_out)} (families in studies left: {row.units})"
         for row in table.itertuples()
     ]
     numbers.add("published_groups_without", len(items), "; ".join(items) or "none")
@@ -126,17 +128,10 @@ def add_base(numbers: Numbers, found: dict[str, float]) -> None:
 
 
 def add_within(numbers: Numbers, breadth: pd.DataFrame, language: pd.DataFrame, table: pd.DataFrame) -> None:
-    """Two kinds of data on one base: ``within.levels`` of both contrasts in the window as one table, and what
+    """Two kinds of data on one base: ``within.levels`` of both contrasts in the window as tables, and what
     ``changes.changes`` says of the contrast of breadths (``table``) in ``published_within_changes`` and counts."""
-    rows = []
-    for contrast, found in (("one domain − general", breadth), ("tested language − with English", language)):
-        for row in found.itertuples():
-            about = [contrast, marked(row.family, row.secondary), size_range(row.size, row.size), row.training]
-            values = [signed(row.gain), interval(row.gain_low, row.gain_high), over(row, row.gain_low)]
-            others = [signed(row.share), signed(row.log_odds, 2, 1)]
-            rows.append([*about, row.other, row.protocol, *values, *others])
-    header = ["Contrast", "Family", "Parameters", "Training", "Minus the mean of", "Regime", "Points", INTERVAL, "Over"]
-    numbers.table("published_within", [*header, "Share", "Log odds"], rows)
+    for name, found in (("within", breadth), ("within_languages", language)):
+        _add_contrasts(numbers, f"published_{name}", found)
     items = []
     for row in table.itertuples():
         ends = f"{signed(row.gain_small)} at {size_range(row.smallest, row.smallest)}"
@@ -154,6 +149,17 @@ def add_within(numbers: Numbers, breadth: pd.DataFrame, language: pd.DataFrame, 
     numbers.count("published_within_languages", len(language), "contrasts")
     numbers.count("published_within_languages_below", (own["gain_high"] < 0).sum(), "contrasts")
     numbers.count("published_within_languages_above", (own["gain_low"] > 0).sum(), "contrasts")
+
+
+def _add_contrasts(numbers: Numbers, name: str, table: pd.DataFrame) -> None:
+    rows = []
+    for row in table.itertuples():
+        what = f"{marked(row.family, row.secondary)} {size_range(row.size, row.size)}, {row.training}"
+        sure = [interval(row.gain_low, row.gain_high), over(row, row.gain_low)]
+        values = [signed(row.gain), *sure, signed(row.share), signed(row.log_odds, 2, 1)]
+        rows.append([what, row.other, row.protocol, *values])
+    header = ["Model and training", "Minus the mean of", "Regime", "Points", INTERVAL, "Over", "Share", "Log odds"]
+    numbers.table(name, header, rows)
 
 
 def add_recipes(numbers: Numbers, table: pd.DataFrame) -> None:
