@@ -253,8 +253,9 @@ def test_the_answer_names_window_series_studies_and_scale(inside):
     section.add_answer(numbers, languages, groups, fits)
     text = numbers.numbers["published_answer"]["text"]
     row = languages.set_index("data_language").loc["English"]
-    for part in ("from 7B to 70B", f"{int(row['series'])} series", f"{int(row['studies'])} studies", "points above chance",
-                 "all three scales", "shows no direction that is clear of zero", "do not differ clearly"):  # fmt: skip
+    counts = [f"{int(row[name])} {name}" for name in ("series", "studies")]
+    said = ["shows no direction that is clear of zero", "do not differ clearly"]
+    for part in ("from 7B to 70B", "points above chance", "all three scales", *counts, *said):
         assert part in text
     sure = languages.assign(**{f"{name}_low": 0.1 for name in scales.SCALES})
     numbers = Numbers("06_published")

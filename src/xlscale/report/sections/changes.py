@@ -57,7 +57,7 @@ def _add_window(numbers: Numbers, table: pd.DataFrame, known: pd.DataFrame, stud
     for key, count in (("intervals", len(known)), ("rising", rising.sum()), ("falling", falling.sum())):
         numbers.count(f"published_series_{key}", count, "series")
     for row, keys in zip(table.itertuples(), keys_of(table, ["family", "training", "protocol"], studies), strict=True):
-        shares = f"{percent(row.share_small, 0)} to {percent(row.share_large, 0)}% of the remaining error"
+        shares = f"{signed(row.share_small, 0)} to {signed(row.share_large, 0)}% of the remaining error"
         odds = " to ".join(signed(value, 2, factor=1) for value in (row.log_odds_small, row.log_odds_large))
         text = f"{signed(row.gain_small)} to {signed(row.gain_large)} points, {shares}, {odds} in log odds"
         for key in keys:
