@@ -10,7 +10,8 @@ Effects whose variance is estimated at zero are left out and named; a fit that d
 the random slopes, then without any random effect, and says so.
 
 A slope of one kind of data is generalised over the families in studies that have it: its interval is a t interval with
-their number less one as degrees of freedom, and there is none with fewer than three.
+their number less one as degrees of freedom, and there is none with fewer than three. With fewer than FEWEST_ROWS rows
+nothing is fitted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from scipy import stats
 from xlscale.core import cache
 from xlscale.published import changes, scale, scales
 from xlscale.published.gains import SERIES
-from xlscale.published.regression import CENTRE, FEWEST_FAMILIES, POINTS, Components, components
+from xlscale.published.regression import CENTRE, FEWEST_FAMILIES, FEWEST_ROWS, POINTS, Components, components
 from xlscale.published.scales import SCALES
 from xlscale.stats.groups import LEVEL
 
@@ -82,7 +83,7 @@ def _fit(table: pd.DataFrame, name: str, more: tuple[str, ...] = ()) -> pd.DataF
     several = data.groupby("data")["x"].nunique() >= 2
     data = data[data["data"].map(several)]
     columns = ["term", "value", "low", "high", "units", "rows", "fitted", "note"]
-    if data["data"].nunique() < 2:
+    if len(data) < FEWEST_ROWS or data["data"].nunique() < 2:
         return pd.DataFrame(columns=columns)
     found, note = _tried(data, more)
     fitted = ", ".join(key for key in found.spread if key != "rest") or "none"
@@ -95,7 +96,8 @@ def _fit(table: pd.DataFrame, name: str, more: tuple[str, ...] = ()) -> pd.DataF
     made = []
     for term, weight in weights.items():
         w = pd.Series(weight).reindex(found.values.index, fill_value=0.0)
-        value, se = float(w @ found.values), float(w @ found.covariance @ w) ** 0.5
+        value, variance = float(w @ found.values), float(w @ found.covariance @ w)
+        se = variance**0.5 if variance > 0 else _NAN  # a combination that so few rows leave open
         half = stats.t.ppf((1 + LEVEL) / 2, count[term] - 1) * se if count[term] >= FEWEST_FAMILIES else _NAN
         ends = [round(end, _DIGITS[name]) for end in (value, value - half, value + half)]
         made.append((term, *ends, int(count[term]), len(data), fitted, note))

@@ -12,6 +12,7 @@ import pandas as pd
 from xlscale.published import changes, gains, scale
 from xlscale.published import scores as sc
 from xlscale.published.gains import ITEM, SERIES
+from xlscale.published.scales import SCALES
 
 CASE = ["study", "family", "regime", "protocol"]
 ONE, MANY = "one", "many"
@@ -74,16 +75,16 @@ def _against(mine: pd.DataFrame, theirs: pd.DataFrame, count: int) -> pd.DataFra
 def levels(rows: pd.DataFrame) -> pd.DataFrame:
     """The contrast at every size, a row per SERIES, other and size: unit, units, tasks, languages, and ``<scale>``,
     ``<scale>_low``, ``<scale>_high`` for SCALES. ``rows`` is that of ``breadth`` or ``languages``."""
-    found = []
-    for key, own in rows.groupby([*SERIES, "other", "base", "size"], sort=True, dropna=False):
-        about = dict(zip([*SERIES, "other", "base", "size"], key, strict=True))
-        found.append(about | changes.estimates(changes.means(own), changes.by_task))
-    return pd.DataFrame(found)
+    keys, found = [*SERIES, "other", "base", "size"], []
+    for key, own in rows.groupby(keys, sort=True, dropna=False):
+        found.append(dict(zip(keys, key, strict=True)) | changes.estimates(changes.means(own), changes.by_task))
+    parts = [f"{name}{part}" for name in SCALES for part in ("", "_low", "_high")]
+    return pd.DataFrame(found, columns=[*keys, "unit", "units", "tasks", "languages", *parts])
 
 
 def inside(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``levels`` in the window from 7B to 70B."""
-    return table[sc.in_window(table["size"])] if len(table) else table
+    return table[sc.in_window(table["size"].astype(float))]
 
 
 def recipes(pairs: pd.DataFrame) -> pd.DataFrame:
