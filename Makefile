@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
-             HARDWARE
+             HARDWARE SET REPLACE KEY
 
 # What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
 # things. Where the environment has one of these names, that is said, and `make -e` lets it count.
@@ -22,7 +22,7 @@ SOURCE := record
 N := 3
 SEED := 1
 BENCHMARK := xtreme-r
-$(foreach name,JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS,$(eval $(name) :=))
+$(foreach name,$(filter-out STUDY MODEL CELLS SOURCE N SEED BENCHMARK,$(VARIABLES)),$(eval $(name) :=))
 
 # A value reaches a command as it was given, through the environment: no line below has one in its text, and none is
 # expanded by make. A variable that no target knows is an error, since it would change nothing.
@@ -40,7 +40,7 @@ $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, no
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
 .PHONY: help reproduce test test-full verify canary manifest sweep record tune heal cells plan cell paper data data-fetch data-check export score
-.PHONY: add-source bench explore lint clean
+.PHONY: add-source withdraw-source bench explore lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,9 +120,13 @@ score: $(READY)  ## score a folder of predictions, or two  PREDICTIONS=dir LABEL
 	$(call needed,LABELS,a folder of labels)
 	@"$$PY" -m xlscale.score $(if $(AGAINST),--paired "$$PREDICTIONS" "$$AGAINST",--predictions="$$PREDICTIONS") --labels="$$LABELS" --benchmark="$$BENCHMARK" --options="$$OPTIONS"
 
-add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... (.csv, .csv.gz)
-	$(call needed,FILE,a .csv or .csv.gz file (see data_manifest/published/))
-	@$(XLSCALE) add-source -- "$$FILE"
+add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... [SET="a=b; c=d"] [REPLACE=1]
+	$(call needed,FILE,a .csv .csv.gz .json or .jsonl file (see data_manifest/published/))
+	@$(XLSCALE) add-source --set="$$SET" $${REPLACE:+--replace} -- "$$FILE"
+
+withdraw-source: $(READY)  ## take a source and its scores out of data_manifest/published/  KEY=...
+	$(call needed,KEY,a source_key of data_manifest/published/sources.csv)
+	@$(XLSCALE) withdraw-source -- "$$KEY"
 
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@"$$PY" benchmarks

@@ -1,17 +1,13 @@
 """The claims audit: verdicts follow from checks, and new numbers decide what was undecidable."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 import simulate
-import test_published as source
 import yaml
 
 from xlscale.core.files import XlscaleError
-from xlscale.published import claims, scores, sources, tables
-from xlscale.record import store
+from xlscale.published import claims, scores
 from xlscale.report import typeset
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import claims as section
@@ -20,9 +16,13 @@ from xlscale.stats import slopes
 NOTHING = pd.DataFrame(columns=["condition", "estimate", "low", "high"])
 
 
-def evidence(rows=(), cells=None, gains=NOTHING):
+ABOVE = pd.DataFrame({"condition": ["a"], "estimate": [0.1], "low": [0.05], "high": [0.2]})
+BELOW = pd.DataFrame({"condition": ["a"], "estimate": [-0.1], "low": [-0.2], "high": [-0.05]})
+
+
+def evidence(rows=(), gains=NOTHING):
     columns = ["training", "task", "model", "metric", "score", "measure"]
-    return claims.Evidence(pd.DataFrame(rows, columns=columns), store.table({}) if cells is None else cells, gains)
+    return claims.Evidence(pd.DataFrame(rows, columns=columns), gains)
 
 
 GAINS = [("SQuAD", "avg", "m", "acc", 0.08, "difference"), ("QQP", "avg", "m", "acc", -0.02, "difference")]
@@ -51,7 +51,6 @@ SQUAD, ALL = {"training": "SQuAD"}, {"task": "avg"}
         ({"kind": "largest", "select": ALL, "by": "training", "name": "CCG"}, None, ""),
         ({"kind": "count", "select": ALL, "by": "training", "expected": 2}, True, "2 (claimed 2)"),
         ({"kind": "matches", "select": ALL, "column": "metric", "pattern": "F1*"}, False, "0 of 2; not so: acc"),
-        ({"kind": "phases"}, None, ""),
         ({"kind": "local_gains"}, None, ""),
     ],
 )
@@ -69,6 +68,13 @@ def claim(*checks):
 HOLDS = {"kind": "value", "select": {"training": "SQuAD"}, "expected": 0.08}
 FAILS = {**HOLDS, "expected": 0.5}
 EMPTY = {**HOLDS, "select": {"training": "MNLI"}}
+LOCAL = {"kind": "local_gains"}
+
+
+def test_what_a_small_ladder_does_not_show_is_not_contradicted():
+    for checks, verdict in (([LOCAL], claims.NOT_REPRODUCED), ([FAILS, LOCAL], claims.CONTRADICTED)):
+        found = section.audit(claims.Claims(papers={"p": "P"}, claims=[claim(*checks)]), evidence(GAINS, BELOW))
+        assert found.loc[0, "verdict"] == verdict
 
 
 @pytest.mark.parametrize(
@@ -79,13 +85,13 @@ EMPTY = {**HOLDS, "select": {"training": "MNLI"}}
         ([EMPTY, FAILS], claims.CONTRADICTED),
         ([HOLDS, EMPTY], claims.UNDECIDABLE),
         ([HOLDS, {**FAILS, "role": "context"}], claims.SUPPORTED),
-        ([HOLDS, {"kind": "phases"}], f"{claims.SUPPORTED}; {claims.REPRODUCED}"),
-        ([{"kind": "phases"}], claims.REPRODUCED),
+        ([HOLDS, LOCAL], f"{claims.SUPPORTED}; {claims.REPRODUCED}"),
+        ([LOCAL], claims.REPRODUCED),
+        ([FAILS, LOCAL], claims.CONTRADICTED),
     ],
 )
 def test_what_follows_from_the_findings(checks, verdict):
-    cells = pd.DataFrame({"phase": list(claims.PHASES), "status": "complete"})
-    found = section.audit(claims.Claims(papers={"p": "P"}, claims=[claim(*checks)]), evidence(GAINS, cells))
+    found = section.audit(claims.Claims(papers={"p": "P"}, claims=[claim(*checks)]), evidence(GAINS, ABOVE))
     assert found.loc[0, "verdict"] == verdict
     assert found.loc[0, "would_decide"] == ("numbers" if verdict == claims.UNDECIDABLE else "")
 
@@ -96,32 +102,29 @@ def test_local_gains_are_reproduced_only_if_some_are_above_and_none_below():
     assert claims.run(check, evidence(gains=frame)).holds is True
     assert claims.run(check, evidence(gains=frame.assign(high=[0.2, -0.01]))).holds is False
     cells = simulate.cells(np.random.default_rng(1), truth=simulate.effects(-0.2, {}), sd=0.001)
-    found = claims.run(check, evidence(cells=cells, gains=slopes.gains(cells)))
+    found = claims.run(check, evidence(gains=slopes.gains(cells)))
     assert section.sentence(check, found).startswith("local ladder: of ")
 
 
 @pytest.fixture(scope="module")
 def audited():
-    cells = pd.DataFrame({"phase": list(claims.PHASES), "status": "complete"})
-    return section.audit(claims.load(), claims.Evidence(scores.table(), cells, NOTHING)).set_index("id")
+    return section.audit(claims.load(), claims.Evidence(scores.table(), ABOVE)).set_index("id")
 
 
 def test_the_audit_of_the_public_numbers(audited):
     verdicts = audited["verdict"].to_dict()
-    undecided = {"three_tasks", "multi_task_best", "best_per_target", "beats_mlm_and_translation", "nine_tasks"}
-    assert {name for name in undecided if verdicts[name] == claims.UNDECIDABLE} == undecided
-    assert verdicts["three_phases"] == claims.REPRODUCED
-    assert all(verdicts[name] == claims.SUPPORTED for name in ("bucc_tatoeba", "tydiqa_xnli", "xlmr_large"))
+    assert verdicts["improves_on_average"] == claims.REPRODUCED
+    assert all(verdicts[name] == claims.SUPPORTED for name in ("best_per_target", "xtreme_r_mt5", "xtreme_r_ten"))
     assert verdicts["injection_output"] == verdicts["injection_early_layer"] == claims.CONTRADICTED
-    assert all(text for text in audited.loc[audited["verdict"] == claims.UNDECIDABLE, "would_decide"])
-    assert "+8.3 points (claimed +8.2 points)" in audited.loc["three_tasks", "found"]
-    assert "+8.1 points" in audited.loc["best_per_target", "found"]
+    assert claims.UNDECIDABLE not in verdicts.values()  # there is no verdict on what was not read
+    assert "+6.1 points" in audited.loc["best_per_target", "found"]
 
 
-def test_all_nine_claims_and_all_four_papers_are_there(audited):
-    counts = audited["paper"].value_counts()
-    assert counts["Phang et al. 2020"] == 10 and len(counts) == 4
-    assert set(audited["verdict"]) <= {claims.SUPPORTED, claims.REPRODUCED, claims.CONTRADICTED, claims.UNDECIDABLE}
+def test_no_claim_is_tested_against_the_table_that_it_summarises():
+    own = {"phang2020": "phang2020_v1", "ruder2021": "ruder2021"}
+    for one in claims.load().claims:
+        deciding = [check for check in one.checks if check.role == "decides"]
+        assert all(check.select.get("source_key") != own.get(one.paper, "") for check in deciding), one.id
 
 
 def test_no_verdict_is_written_in_the_file():
@@ -132,44 +135,28 @@ def test_no_verdict_is_written_in_the_file():
     assert not any(words in line for line in told for words in (claims.SUPPORTED, claims.CONTRADICTED))
 
 
-def test_the_final_versions_numbers_would_decide(tmp_path):
-    folder = shutil.copytree(tables.FOLDER, tmp_path / "published")
-    like = {
-        "source_key": "phang2020_final",
-        "model": "XLM-R Large",
-        "model_family": "XLM-R",
-        "params": "560M",
-        "task": "avg",
-        "language": "avg",
-        "metric": "avg; DELTA vs baseline",
-        "regime": "zero-shot-finetuned",
-    }
-    values = {"SQuAD": "8.2", "MNLI": "7.5", "HellaSwag": "7.0", "Multi-task": "8.7"}
-    rows = [{**like, "intermediate_task": f"{name} (No MLM)", "value": value} for name, value in values.items()]
-    sources.add(source.write(tmp_path / "final.csv", *rows), folder)
-    table = scores.table(tables.load(folder))
-    found = section.audit(claims.load(), claims.Evidence(table, store.table({}), NOTHING)).set_index("id")["verdict"]
-    assert found["three_tasks"] == found["multi_task_best"] == claims.SUPPORTED
-    assert found["nine_tasks"] == claims.CONTRADICTED  # three of them are there
+def test_new_numbers_decide_what_was_undecidable():
+    it = claim({"kind": "count", "select": {"training": "[!M]*"}, "by": "training", "expected": 3})
+    found = claims.Claims(papers={"p": "P"}, claims=[it])
+    for rows, verdict in (((), claims.UNDECIDABLE), (GAINS, claims.CONTRADICTED),
+                          ([*GAINS, ("CCG", "avg", "m", "acc", 0.0, "difference")], claims.SUPPORTED)):  # fmt: skip
+        assert section.audit(found, evidence(rows)).loc[0, "verdict"] == verdict
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("kind: phases", "kind: guess"), "claims.7.checks.0.kind"),
-        (
-            ("by: training, expected: 9", "by: training"),
-            "nine_tasks: expected: expected one in a check of kind 'count'",
-        ),
-        (("id: nine_tasks", "id: three_phases"), "three_phases: id: expected every id once"),
+        (("kind: local_gains", "kind: guess"), "claims.1.checks.0.kind"),
+        (("by: task, expected: 10", "by: task"), "xtreme_r_ten: expected: expected one in a check of kind 'count'"),
+        (("id: xtreme_r_ten", "id: xtreme_r_mt5"), "xtreme_r_mt5: id: expected every id once"),
         (("paper: ngugi2025", "paper: ngugi"), "injection_trained: paper: expected one of phang2020"),
         (
-            ("- {kind: phases}", "- {kind: phases, role: context}"),
-            "three_phases: checks: expected at least one that decides",
+            ("- {kind: local_gains}", "- {kind: local_gains, role: context}"),
+            "improves_on_average: checks: expected at least one that decides",
         ),
         (
-            (", expected: 0.087, tolerance: 0.0005}", "}"),
-            "multi_task_best: expected: expected one, at_least or at_most in a check that decides",
+            (", expected: 0.3211, tolerance: 0.00005}", "}"),
+            "injection_trained: expected: expected one, at_least or at_most in a check that decides",
         ),
     ],
 )
@@ -202,7 +189,7 @@ def test_of_equals_each_is_the_largest():
 def test_what_the_paper_prints_counts_every_claim(audited):
     numbers = Numbers("09_claims")
     section.add(numbers, audited.reset_index())
-    parts = ("supported", "reproduced", "contradicted", "undecidable")
+    parts = ("supported", "reproduced", "not_reproduced", "contradicted", "undecidable")
     assert sum(numbers.numbers[f"claims_{part}"]["value"] for part in parts) == len(audited)
     assert len(numbers.tables["claims"]["rows"]) == len(audited)
     typeset.check_glyphs(cell for row in numbers.tables["claims"]["rows"] for cell in row)

@@ -253,7 +253,8 @@ def test_the_command_adds_and_refuses(folder, tmp_path):
 def test_labels_that_no_table_knows_are_accepted_with_a_warning(folder, tmp_path):
     change = {"regime": "guessed", "task": "new_task", "intermediate_task": "new data", "language": "kv"}
     said = sources.add(write(tmp_path / "mine.csv", change), folder).splitlines()
-    assert len(said) == 4 and all("mine.csv: line 2: " in line for line in said[1:])
+    assert len(said) == 5 and all("mine.csv: line 2: " in line for line in said[1:4])
+    assert said[-1].endswith("mine.csv: 1 of 1 tuned models have no base: Newt 7B")
     row = frame(folder).iloc[-1]
     assert (row["panel"], row["order"]) == ("guessed", tables.UNKNOWN_ORDER)
     assert (row["type"], row["training"]) == ("unclassified", "new data")
@@ -305,18 +306,19 @@ def test_all_scores_are_on_their_scale_and_all_labels_are_known(table):
     limits = table["measure"].map(tables.MEASURES)
     assert (table["score"] >= limits.str[0]).all() and (table["score"] <= limits.str[1]).all()
     assert table["chance_known"].all() and (table["order"] < tables.UNKNOWN_ORDER).all()
-    assert len(table) == 15505 and table["source_key"].nunique() == 28
+    assert len(table) >= 20102 and table["source_key"].nunique() >= 41  # more where a user added some
     # A whole column below chance would be a wrong unit or a wrong chance level.
     used = scores.usable(table[table["measure"] == "score"])
     assert used.groupby(["source_key", "task"])["corrected"].max().min() > 0
-    percent = table[table["unit"] == "percent"]
+    percent = table[(table["unit"] == "percent") & (table["measure"] == "score")]
     assert (percent.groupby(["source_key", "metric"])["score"].max() > 0.02).all()
 
 
 def test_contradictions_are_listed_and_rounding_is_none(table, folder, tmp_path):
     found = sources.repeated(table)
     wrong = found[~found["agree"]]
-    assert set(wrong["model"]) == {"Flan-PaLM 540B", "mBERT"} and len(found) > 100
+    # The podcasts' two papers tested the same two models again, on the same exams.
+    assert {"Flan-PaLM 540B", "mBERT", "Gemma 2B", "Gemma 7B"} <= set(wrong["model"]) and len(found) > 100
     like = {"model_family": "mT5", "model": "mT5-XXL", "params": "13B", "language": "avg"}
     changes = [{**like, "value": "85.05"}, {**like, "task": "pawsx", "value": "95"}]
     sources.add(write(tmp_path / "mine.csv", *changes), folder)
@@ -393,10 +395,11 @@ def test_rows_are_checked_before_anything_is_written(folder, tmp_path, monkeypat
         sources, "write_results", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     before = (folder / "results.parquet").read_bytes()
+    rows_before = len(tables.load(folder).results)
     with pytest.raises(XlscaleError, match="could not be written"):
         sources.add(write(tmp_path / "mine.csv", {}), folder)
     assert (folder / "results.parquet").read_bytes() == before
-    assert len(tables.load(folder).results) == 15505  # a source without results harms nobody
+    assert len(tables.load(folder).results) == rows_before  # a source without results harms nobody
 
 
 # What is known of the evidence from elsewhere, recomputed from the table: (selection, values by size).
@@ -490,5 +493,9 @@ def test_basque_continued_pretraining(table, task, before, after):
 
 def test_rows_read_as_pandas_reads_them(tmp_path):
     path = write(tmp_path / "mine.csv", {}, {"where_read": 'a "b", c'})
-    expected = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    expected = (
+        pd.read_csv(path, dtype=str, keep_default_na=False)
+        .assign(study="", base_model="", stderr="")
+        .to_dict("records")
+    )
     assert [row for _, row in rows.read(path)] == expected

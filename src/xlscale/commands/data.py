@@ -65,15 +65,29 @@ def _chosen(cards: list[str], study: str | None) -> list[DataCard | ModelCard]:
     return chosen
 
 
-def add_source(path: str) -> str:
+def add_source(path: str, fields: str = "", replace: bool = False) -> str:
     """Add published scores as ``published.sources.add`` does. Raises XlscaleError as that does, and for a text that the
-    paper's fonts cannot draw, which would stop it at the very end."""
-    from xlscale.published import rows, sources
+    paper's fonts cannot draw, which would stop it at the very end. Where a score was read is never set in the paper:
+    that may be in any script. ``fields``: what the file does not say, "source_key=mine; params=8B"."""
+    from xlscale.published import sources
     from xlscale.report import typeset
 
-    lines = rows.read(Path(path))
-    try:
-        typeset.check_glyphs(text for _, row in lines for text in row.values())
-    except XlscaleError as error:
-        raise XlscaleError(f"{path}: {error}; nothing was changed") from None
-    return sources.add(Path(path))
+    parts = [part.partition("=") for part in fields.split(";") if part.strip()]
+    given = {name.strip(): text.strip() for name, _, text in parts}
+    faults = []
+    for line, row in sources.read(Path(path), given)[0]:
+        for field, text in row.items():
+            try:
+                typeset.check_glyphs([] if field == "where_read" or text.isascii() else [text])
+            except XlscaleError as error:
+                faults.append(f"{path}:{line}: {field}: {error}")
+    if faults:
+        raise XlscaleError("\n".join([*faults, "nothing was changed"]))
+    return sources.add(Path(path), given=given, replace=replace)
+
+
+def withdraw_source(key: str) -> str:
+    """Take a source out as ``published.sources.withdraw`` does."""
+    from xlscale.published import sources
+
+    return sources.withdraw(key)

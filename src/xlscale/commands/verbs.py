@@ -223,7 +223,33 @@ VERBS = [
         "check published scores and add them to data_manifest/published/",
         "add-source mine.csv",
         "commands.data:add_source",
-        (("path", {"metavar": "FILE", "help": ".csv or .csv.gz file, with the columns of data_manifest/published/"}),),
+        (
+            (
+                "path",
+                {
+                    "metavar": "FILE",
+                    "help": ".csv or .csv.gz file with the columns of data_manifest/published/, "
+                    "or .json or .jsonl of lm-evaluation-harness, EuroEval or MTEB",
+                },
+            ),
+            (
+                "--set",
+                {
+                    "dest": "fields",
+                    "default": "",
+                    "metavar": "FIELDS",
+                    "help": "what the file does not say: 'source_key=mine; model_family=Newt; params=8B'",
+                },
+            ),
+            ("--replace", {"action": "store_true", "help": "in the place of all rows that its sources have"}),
+        ),
+    ),
+    Verb(
+        "withdraw-source",
+        "take a source and its scores out of data_manifest/published/",
+        "withdraw-source mine",
+        "commands.data:withdraw_source",
+        (("key", {"metavar": "KEY", "help": "a source_key of data_manifest/published/sources.csv"}),),
     ),
     Verb(
         "data fetch",

@@ -1,51 +1,53 @@
 """Gains: how much better a tuned model scores than its base, at the same size, task, language, metric and regime, in
 one study.
 
-A *series* is one family after one kind of training in one regime of one study; along it only the size changes, so its
-sizes are compared over the tasks and languages that all of them have. Nothing crosses series.
+A *series* is one family after one kind of training in one regime of one study, tested in the language of its data or in
+others; along it only the size changes, so its sizes are compared over the tasks and languages that all of them have.
+Nothing crosses series. The unit is the same everywhere: subjects of a test count within its language, languages within
+their task, tasks within their series, series within their family and study.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.experiment.conditions import SHUFFLED
 from xlscale.published import scores as sc
 from xlscale.published.tables import UNKNOWN_ORDER
 
 SERIES = ["study", "family", "training", "type", "focus", "route", "regime", "protocol", "group", "panel", "order",
-          "secondary"]  # fmt: skip
+          "secondary", "data_language", "data_kind", "data_breadth", "data_disclosed"]  # fmt: skip
+ITEM = ["task", "part", "language"]  # what one score is of
+FLOOR = 0.03  # a base whose mean score on a task is less than this above chance has not learned it
 PUBLISHED, _CONTINUED = "published, ", "continued pretraining, "
-_SETTING = ["regime", "task", "metric", "language"]
+_SETTING = ["regime", "metric", *ITEM]
 
 
 def bases(scores: pd.DataFrame) -> pd.DataFrame:
     """A row per tuned model: study, model, base (name, or "" without one), why (without one, else "").
 
-    The base is the one that models.csv names; else the only model of the same study, family and size without training.
+    The base is the one that models.csv or the row names, where the study has it; else the only model of the same study,
+    family and size without training.
     """
     models = scores[(scores["skip"] == "") & (scores["route"] != "embedding")]
     facts = ["study", "model", "family", "size", "type", "base_model"]
     models = models[facts].drop_duplicates()
     plain = models[models["type"] == "none"].groupby(["study", "family", "size"], dropna=False)["model"].agg(list)
+    there = set(zip(scores["study"], scores["model"], strict=True))
     rows = []
     for row in models[models["type"] != "none"].drop_duplicates(["study", "model"]).itertuples(index=False):
         same = plain.get((row.study, row.family, row.size), []) if pd.notna(row.size) else []
         base = row.base_model or (same[0] if len(same) == 1 else "")
+        if base and (row.study, base) not in there:
+            base, same = "", []
         several = f"several models could be its base: {', '.join(same)}"
         why = "" if base else several if same else "its base was not evaluated in the same study"
         rows.append((row.study, row.model, base, why))
     return pd.DataFrame(rows, columns=["study", "model", "base", "why"])
 
 
-def pairs(scores: pd.DataFrame) -> pd.DataFrame:
-    """A row per tuned score with a base score, and per printed difference.
-
-    Columns: SERIES, source_key, model, base, size, task, task_title, chance, chance_known, metric, language, base_score
-    and score (0..1; NaN where only the difference is printed), gain (chance-corrected, of 1).
-
-    ``scores`` is the table of ``scores.table``. Averages are left out where there are languages.
-    """
+def matched(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every tuned score beside that of its base, and every printed difference, in all metrics, languages and averages:
+    the rows that ``pairs`` chooses from, with kind, rank, without_english and data_languages beside its columns."""
     rows = sc.usable(scores)
     tuned = rows[(rows["type"] != "none") & rows["size"].notna()]
     printed = tuned[tuned["measure"] == "difference"]
@@ -58,11 +60,36 @@ def pairs(scores: pd.DataFrame) -> pd.DataFrame:
     base = base.rename(columns={"model": "base", "corrected": "base_corrected", "score": "base_score"})
     found = tuned.merge(base, on=["study", "base", *_SETTING])
     found = found.assign(gain=found["corrected"] - found["base_corrected"])
-    columns = [*SERIES, "source_key", "model", "base", "size", "task", "task_title", "chance", "chance_known", "metric"]
-    columns += ["rank", "language", "kind", "without_english", "base_score", "score", "gain"]
+    columns = [*SERIES, "source_key", "model", "base", "size", *ITEM, "task_title", "chance", "chance_known", "metric"]
+    columns += ["rank", "kind", "without_english", "data_languages", "base_score", "score", "gain"]
     both = pd.concat([printed[columns], found[columns]], ignore_index=True)
     both["family"] = both["family"].where(both["base"] == both["model"], _family_of(scores, both))
-    return sc.one_per_language(both, SERIES).reset_index(drop=True)
+    return both
+
+
+def pairs(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row per tuned score with a base score, and per printed difference.
+
+    Columns: SERIES, source_key, model, base, size, ITEM, task_title, chance, chance_known, metric, base_score and score
+    (0..1; NaN where only the difference is printed), gain (chance-corrected, of 1), and near_chance (bool: the base's
+    mean over the languages of this task, at this size, is less than FLOOR above chance).
+
+    ``scores`` is the table of ``scores.table``. Averages are left out where there are languages.
+    """
+    return near_chance(sc.one_per_language(matched(scores), SERIES).reset_index(drop=True))
+
+
+def near_chance(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with ``near_chance``, see ``pairs``."""
+    above = rows["base_score"] - rows["chance"]
+    mean = above.groupby([rows[name] for name in [*SERIES, "size", "task"]], dropna=False).transform("mean")
+    return rows.assign(near_chance=mean < FLOOR)
+
+
+def estimable(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The rows from which gains are estimated: without those whose base is near chance, where a gain has all the room
+    to grow with size that the base did not use."""
+    return pairs[~pairs["near_chance"]]
 
 
 def _family_of(scores: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
@@ -78,15 +105,17 @@ def balanced(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     parts = []
     for _, own in rows.groupby(series, sort=True, dropna=False):
         sizes = own["size"].nunique()
-        shared = own.groupby(["task", "language"])["size"].transform("nunique") == sizes
+        shared = own.groupby(ITEM)["size"].transform("nunique") == sizes
         parts.append((own[shared] if shared.any() else own).assign(balanced=bool(shared.any())))
     return pd.concat(parts, ignore_index=True) if parts else rows.assign(balanced=pd.Series(dtype=bool))
 
 
 def by_task(rows: pd.DataFrame, series: list[str], value: str = "gain") -> pd.DataFrame:
-    """Means over languages: a row per series, size and task, with ``value``, languages (number) and balanced."""
+    """Means over languages, of each over its subjects: a row per series, size and task, with ``value``, languages
+    (number) and balanced."""
     keys = [*series, "size", "task", "task_title", "balanced"]
-    grouped = rows.groupby(keys, sort=True, dropna=False)
+    single = rows.groupby([*keys, "language"], sort=True, dropna=False)[value].mean().reset_index()
+    grouped = single.groupby(keys, sort=True, dropna=False)
     return grouped.agg(**{value: (value, "mean"), "languages": ("language", "nunique")}).reset_index()
 
 
@@ -114,49 +143,20 @@ def harnesses(pairs: pd.DataFrame) -> pd.DataFrame:
     studies = pairs.groupby(case)["study"].transform("nunique")
     several = pairs[studies >= 2]
     same = several.groupby([*case, "task", "language"])["study"].transform("nunique") == studies[studies >= 2]
-    tasks = several[same].groupby([*case, "study", "task"])["gain"].mean().reset_index()
+    single = several[same].groupby([*case, "study", "task", "language"])["gain"].mean()
+    tasks = single.groupby([*case, "study", "task"]).mean().reset_index()
     found = tasks.groupby([*case, "study"]).agg(tasks=("task", "nunique"), gain=("gain", "mean")).reset_index()
     return found[["family", "training", "size", "protocol", "tasks", "study", "gain"]]
 
 
 def published(scores: pd.DataFrame) -> pd.DataFrame:
-    """The published points of the headline figure: those of ``points``, with the panel that each is drawn in.
+    """The points of the figure over all sizes: those of ``points``, with the panel that each is drawn in.
 
     ``order`` is that of the panels: fine-tuned, prompted by regime, continued pretraining by regime, then unknown ones.
     """
-    rows = balanced(pairs(scores), SERIES)
+    rows = balanced(estimable(pairs(scores)), SERIES)
     found = points(by_task(rows, SERIES), SERIES)
     continued = found["route"] == "continued pretraining"
     found["panel"] = found["panel"].where(~continued, found["panel"].str.replace(PUBLISHED, _CONTINUED))
     found["order"] = found["order"].where(~continued | (found["order"] == UNKNOWN_ORDER), found["order"] + 20)
     return found
-
-
-def local(cells: pd.DataFrame, gains: pd.DataFrame, chance: dict[str, float]) -> pd.DataFrame:
-    """The local ladder's points in the same form, from ``store.cells`` and ``stats.slopes.gains``.
-
-    Size counts parameters outside the word embeddings; a gain is chance-corrected with ``chance`` of its target (0..1)
-    and a mean over targets. Columns: training, type, focus, control (bool: shuffled labels), size, gain, tasks, low,
-    high.
-    """
-    known = gains.dropna(subset=["estimate"])
-    if known.empty:
-        return pd.DataFrame(columns=["training", "type", "focus", "control", "size", "gain", "low", "high", "tasks"])
-    facts = cells.drop_duplicates("condition").set_index("condition")
-    sizes = cells.groupby("layers")["non_embedding_parameters"].max()
-    corrected = known["estimate"] / (1 - known["target"].map(chance))
-    known = known.assign(
-        gain=corrected,
-        size=known["layers"].map(sizes),
-        control=known["condition"].str.endswith(SHUFFLED),
-        type=known["condition"].map(facts["intermediate_type"]),
-        training=known["condition"],
-        focus="",
-    )
-    # A size counts only the targets that a condition has at every size, as in the published series.
-    per = known.groupby("condition")["size"].transform("nunique")
-    shared = known.groupby(["condition", "target"])["size"].transform("nunique") == per
-    grouped = known[shared].groupby(["training", "type", "focus", "control", "size"], sort=True)
-    return grouped.agg(
-        gain=("gain", "mean"), low=("gain", "min"), high=("gain", "max"), tasks=("target", "nunique")
-    ).reset_index()

@@ -5,9 +5,9 @@
 Only series with several sizes take part: elsewhere size would stand for whatever else differs between models. Family,
 its slope, series (a family in one study, after one training), task and language are crossed random effects (variance
 components by REML, statsmodels' MixedLM). The families are what b is to be generalised over. So its interval uses
-Student's t with their number less one as degrees of freedom, as Knapp and Hartung (2003) do in meta-regression with the
-number of studies: with so few, a normal quantile would give far too narrow an interval. With fewer than three families
-there is no interval: the slope describes those families.
+Student's t with their number less one as degrees of freedom: with so few, a normal quantile would give far too narrow
+an interval. The standard error is the model's own. With fewer than three families there is no interval: the slope
+describes those families.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ def fit(rows: pd.DataFrame, value: str) -> Fit:
 
 def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, float]] | None:
     """Slope, standard error and standard deviations (sd_...), or None. Effects estimated at zero are left out."""
-    import statsmodels.formula.api as smf
 
     effects = {name: f"0 + C({name})" for name in ("family", "task", "language") if data[name].nunique() >= 2}
     if data.groupby("task")["language"].nunique().max() == 1:
@@ -103,7 +102,32 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
         effects["series"] = "0 + C(series)"
     # A type that no family has beside another says nothing that its family does not.
     types = data.groupby("family")["type"].nunique().max() >= 2
-    formula = "y ~ x + C(type)" if types else "y ~ x"
+    found = components("y ~ x + C(type)" if types else "y ~ x", data, effects)
+    if found is None:
+        return None
+    spread = {f"sd_{name}": found.spread.get(name, _NAN) for name in (*_SPREADS, "rest")}
+    return float(found.values["x"]), float(found.covariance.loc["x", "x"] ** 0.5), spread
+
+
+@dataclass(frozen=True)
+class Components:
+    """Fixed effects and their covariance, by the names of the formula's terms, and the standard deviations of the
+    random effects that are not zero and of the ``rest``."""
+
+    values: pd.Series
+    covariance: pd.DataFrame
+    spread: dict[str, float]
+
+
+def components(formula: str, data: pd.DataFrame, effects: dict[str, str]) -> Components | None:
+    """Fit a model with these crossed random effects (a formula for each name) by REML; None if it does not converge.
+
+    Effects estimated at zero are left out and the rest is fitted again; without any it is least squares. ``data`` has
+    a column whole, of ones.
+    """
+    import statsmodels.formula.api as smf
+
+    effects = dict(effects)
     while effects:
         model = smf.mixedlm(formula, data, groups="whole", re_formula="0", vc_formula=effects)
         with warnings.catch_warnings():
@@ -114,17 +138,17 @@ def _mixed(data: pd.DataFrame, families: int) -> tuple[float, float, dict[str, f
                 found = model.fit(reml=True, method="powell")
             except np.linalg.LinAlgError:
                 return None
-        spread = dict(zip(model.exog_vc.names, np.sqrt(np.maximum(found.vcomp, 0)), strict=True))
+        spread = dict(zip(model.exog_vc.names, map(float, np.sqrt(np.maximum(found.vcomp, 0))), strict=True))
         rest = float(found.scale**0.5)
         flat = [name for name, sd in spread.items() if sd < _FLAT * rest]
         if not flat:
-            good = found.converged and np.isfinite(found.bse_fe["x"])
-            spread = {f"sd_{name}": float(spread.get(name, _NAN)) for name in _SPREADS} | {"sd_rest": rest}
-            return (float(found.fe_params["x"]), float(found.bse_fe["x"]), spread) if good else None
+            names = found.fe_params.index
+            covariance = found.cov_params().loc[names, names]
+            good = found.converged and np.isfinite(np.diag(covariance)).all()
+            return Components(found.fe_params, covariance, spread | {"rest": rest}) if good else None
         effects = {name: text for name, text in effects.items() if name not in flat}
     plain = smf.ols(formula, data).fit()
-    spread = {f"sd_{name}": _NAN for name in _SPREADS} | {"sd_rest": float(plain.scale**0.5)}
-    return float(plain.params["x"]), float(plain.bse["x"]), spread
+    return Components(plain.params, plain.cov_params(), {"rest": float(plain.scale**0.5)})
 
 
 def regressions(rows: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from unicodedata import is_normalized
 from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
 from xlscale.core.strict import SHORT, unseen
-from xlscale.published.tables import COLUMNS, KEY, MEASURES, PER_UNIT, QUALITIES, Layer, parameters
+from xlscale.published.tables import COLUMNS, KEY, MEASURES, OPTIONAL, PER_UNIT, QUALITIES, Layer, parameters
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
@@ -48,13 +48,14 @@ def read(path: Path) -> list[tuple[int, dict[str, str]]]:
     ]
     if ragged:
         raise XlscaleError("\n".join(ragged))
-    return [(n, {name: text.strip() for name, text in zip(header, row, strict=True)}) for n, row in lines]
+    empty = dict.fromkeys(OPTIONAL, "")
+    return [(n, empty | {name: text.strip() for name, text in zip(header, row, strict=True)}) for n, row in lines]
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    if sorted(header) != sorted(COLUMNS):
+    if sorted(header) != sorted({*COLUMNS, *(name for name in OPTIONAL if name in header)}):
         missing = [name for name in COLUMNS if name not in header]
-        more = [name for name in header if name not in COLUMNS]
+        more = [name for name in header if name not in (*COLUMNS, *OPTIONAL)]
         wrong = [f"{what} {_few(names)}" for what, names in (("missing", missing), ("unknown", more)) if names]
         got = "; ".join(wrong) or "a column twice"
         raise XlscaleError(f"{path}:1: header: expected the columns {','.join(COLUMNS)}, got {got}")
@@ -73,7 +74,7 @@ def faults(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[tuple[
     found = [(n, fault) for n, row in lines for fault in _row(row, layer)]
     broken = {n for n, _ in found}
     whole = [(n, row) for n, row in lines if n not in broken]
-    found += [*_fractions(whole, layer), *_twice(lines, layer), *_qualities(whole, layer)]
+    found += [*_fractions(whole, layer), *_twice(lines, layer), *_of_sources(whole, layer)]
     return sorted(found)
 
 
@@ -88,8 +89,11 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
             yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
         elif "  " in text or not is_normalized("NFC", text):  # which look like, and so would be, another's twice
             yield f"{name}: expected single spaces and composed characters (NFC), got {SHORT.repr(text)}"
-    if row["source_key"] and not _SOURCE.fullmatch(row["source_key"]):
-        yield f"source_key: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row['source_key'])}"
+    for name in ("source_key", "study"):
+        if row[name] and not _SOURCE.fullmatch(row[name]):
+            yield f"{name}: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row[name])}"
+    if row["stderr"] and not number(row["stderr"]) >= 0:
+        yield f"stderr: expected a number of at least 0, or nothing, got {SHORT.repr(row['stderr'])}"
     if row["quality"] and row["quality"] not in QUALITIES:
         yield f"quality: expected one of {', '.join(QUALITIES)}, got {SHORT.repr(row['quality'])}"
     if row["language"] and (fault := _language(row["language"])):
@@ -159,12 +163,14 @@ def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tu
             before[key] = (f"line {n}", number(row["value"]))
 
 
-def _qualities(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
-    known = dict(zip(layer.sources["source_key"], layer.sources["quality"], strict=True))
-    for n, row in lines:
-        expected = known.setdefault(row["source_key"], row["quality"])
-        if expected != row["quality"]:
-            yield n, f"quality: expected {expected!r} as in the rest of its source, got {SHORT.repr(row['quality'])}"
+def _of_sources(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
+    """Rows that say of their source what the rest of it does not: its quality, or its study."""
+    for name in ("quality", "study"):
+        known = dict(zip(layer.sources["source_key"], layer.sources[name], strict=True))
+        for n, row in lines:
+            expected = known.setdefault(row["source_key"], row[name])
+            if row[name] != expected and (name == "quality" or row[name]):
+                yield n, f"{name}: expected {expected!r} as in the rest of its source, got {SHORT.repr(row[name])}"
 
 
 def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:

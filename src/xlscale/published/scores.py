@@ -10,6 +10,7 @@ import re
 
 import pandas as pd
 
+from xlscale.published import coding
 from xlscale.published.tables import PER_UNIT, UNKNOWN_ORDER, Layer, load, parameters
 
 # The classes that are called 7B and 70B, as vendors count them: 6.7B (LLaMA, Llama 2) to 72.7B (Qwen2.5).
@@ -24,9 +25,11 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     Beside the columns of the results:
     - of the source: study, title, secondary (bool: neither the authors' own file nor their paper's text)
     - of the model: family, size (total parameters, NaN if unknown), sparse (bool), base_model
-    - of its training: training, type, focus, route
+    - of its training: training, type, focus, route, and as coded: data_languages, data_kind, data_breadth,
+      data_disclosed, and data_language (what its languages are to that of the score; "none" without training)
     - of the regime: group, order, panel, protocol (a short name)
-    - of the task: task (canonical; ``task_label`` is the source's), task_title, chance, chance_known, xtreme_r (bool)
+    - of the task: task (canonical; ``task_label`` is the source's), part (the label, of sources that give the subjects
+      of a test, else ""), task_title, chance, chance_known, xtreme_r (bool)
     - of the metric: unit, measure, rank (NaN: not used)
     - of the language: kind ("language", "english", "average", "other"), without_english (bool, of averages)
     - skip (text: why a row is not used)
@@ -34,7 +37,7 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     """
     layer = layer or load()
     out = layer.results.copy()
-    for part in (_sources, _regimes, _training, _metrics, _tasks, _models, _languages):
+    for part in (_sources, _regimes, _training, _data, _metrics, _tasks, _models, _languages):
         out = part(out, layer)
     out["score"] = out["value"] / out["unit"].map(PER_UNIT)
     corrected = (out["score"] - out["chance"]) / (1 - out["chance"])
@@ -70,6 +73,15 @@ def _training(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     return out
 
 
+def _data(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
+    of, label, plain = coding.decided(layer.coding), out["intermediate_task"], out["type"] == "none"
+    for field in coding.FIELDS:
+        out[f"data_{field}"] = label.map(of[field]).fillna(coding.NOT_CODED).mask(plain, "none")
+    pairs = zip(out["data_languages"], out["language"], plain, strict=True)
+    out["data_language"] = ["none" if base else coding.relation(coded, tested) for coded, tested, base in pairs]
+    return out
+
+
 def _mapped(labels: pd.Series, look_up) -> pd.DataFrame:
     """Rows of a look-up table for labels, each label looked up once."""
     of = {label: look_up(label) for label in labels.unique()}
@@ -86,9 +98,14 @@ def _tasks(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     unknown = {"task": "", "title": "", "chance": "0", "xtreme_r": "no"}
     found = _mapped(label, lambda name: layer.task(name) or unknown)
     known = {name: layer.task(name) is not None for name in label.unique()}
+    task = found["task"].where(found["task"] != "", label)
+    one = [out[name] for name in ("source_key", "model", "regime", "metric", "language")]
+    several = label.groupby([*one, task.rename("one_task")]).transform("nunique") > 1
+    subjects = several.groupby([out["source_key"], task.rename("one_task")]).transform("any")
     return out.assign(
         task_label=label,
-        task=found["task"].where(found["task"] != "", label),
+        task=task,
+        part=label.where(subjects, ""),
         task_title=found["title"].where(found["title"] != "", label),
         chance=pd.to_numeric(found["chance"]).where(found["chance"] != ""),
         chance_known=label.map(known),
@@ -106,7 +123,7 @@ def _models(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     named = out["model"].str.contains(_SPARSE_NAME)
     family = found["family"].where(found["family"] != "", out["model_family"])
     return out.assign(
-        base_model=found["base_model"],
+        base_model=found["base_model"].where(found["base_model"] != "", out["base_model"]),
         skip=found["skip"],
         size=params.map({text: count for text, (count, _) in counts.items()}).astype(float),
         sparse=params.map({text: sparse for text, (_, sparse) in counts.items()}).astype(bool) | named,
@@ -132,15 +149,26 @@ def _languages(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     return out.assign(kind=kind, without_english=language.str.contains(_WITHOUT_ENGLISH))
 
 
+def criteria(scores: pd.DataFrame) -> dict[str, pd.Series]:
+    """What rows must be for estimates to use them, in words: which rows are."""
+    return {
+        "not of English": scores["kind"].isin(["language", "average"]),
+        "in a metric that is used": scores["rank"].notna()
+        & scores["measure"].isin(["score", "corrected", "difference"]),
+        "of a task whose chance level can be corrected for": scores["corrected"].notna(),
+        "of a model, in the regime that is stated": scores["skip"] == "",
+        "of a model that uses all of its parameters": ~scores["sparse"],
+    }
+
+
 def usable(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows that estimates may use: a ranked metric, a task with a chance level, not English, not a sparse model."""
-    keep = scores["kind"].isin(["language", "average"]) & scores["rank"].notna() & (scores["skip"] == "")
-    keep &= scores["measure"].isin(["score", "corrected", "difference"]) & scores["corrected"].notna()
-    return scores[keep & ~scores["sparse"]]
+    """Rows that estimates may use: those that meet all ``criteria``."""
+    return scores[pd.concat(criteria(scores), axis=1).all(axis=1)]
 
 
 def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     """Each score of a series once: in one metric per task, by language where all models of the series have languages.
+    The subjects of a test stay apart.
 
     ``series`` are columns; ``model`` distinguishes the models of a series. Of several metrics the one of lowest rank
     counts, of several averages the one without English, of several sources of a study the first. A task for which some
@@ -160,7 +188,7 @@ def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     rows = rows[rows["single"] | rows["without_english"] | ~better.transform("any")]
     label = rows["language"].where(rows["single"], "average")
     helpers = [name for name in rows if name.startswith(("all_", "has_"))] + ["single", "average"]
-    return rows.assign(language=label).drop_duplicates([*own, "language"]).drop(columns=helpers)
+    return rows.assign(language=label).drop_duplicates([*own, "part", "language"]).drop(columns=helpers)
 
 
 def in_window(sizes: pd.Series) -> pd.Series:

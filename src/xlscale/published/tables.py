@@ -20,17 +20,20 @@ import pyarrow.parquet as pq
 
 from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative
 from xlscale.core.strict import SHORT, unseen
+from xlscale.published import coding
 
 FOLDER = MANIFEST / "published"
 COLUMNS = (
     "source_key", "paper_arxiv", "table", "model_family", "model", "params", "intermediate_task", "regime", "task",
     "metric", "language", "value", "where_read", "quality",
 )  # fmt: skip
+OPTIONAL = ("study", "base_model", "stderr")  # what a file may have beside these
 # Two rows that agree in these are the same score given twice.
 KEY = ("source_key", "table", "model_family", "model", "params", "intermediate_task", "regime", "task", "metric",
        "language")  # fmt: skip
 QUALITIES = ("primary", "full-text copy", "secondary")
-STORED = tuple(name for name in COLUMNS if name != "quality")  # one quality per source: it is in sources.csv
+# One quality and study per source: they are in sources.csv. The last two are stored where any row has them.
+STORED = (*(name for name in COLUMNS if name != "quality"), "base_model", "stderr")
 UNKNOWN_ORDER = 99
 HEADERS = {
     "sources": ("source_key", "study", "title", "quality", "licence", "limits"),
@@ -38,6 +41,7 @@ HEADERS = {
     "tasks": ("pattern", "task", "title", "chance", "xtreme_r", "note"),
     "metrics": ("pattern", "unit", "measure", "rank", "note"),
     "training": ("intermediate_task", "training", "type", "focus", "route", "why"),
+    "coding": ("intermediate_task", "coder", *coding.FIELDS, "why"),
     "models": ("source_key", "model", "base_model", "family", "params", "skip", "note"),
 }
 TYPES = ("none", "general", "domain", "mixed", "unclassified")
@@ -54,8 +58,8 @@ _FACTOR = {"M": 1e6, "B": 1e9}
 class Layer:
     """All tables of one folder.
 
-    ``results`` has the columns STORED, all text but ``value`` (float64, in the unit of its source); the other tables
-    are text, with the columns of HEADERS.
+    ``results`` has the columns STORED, all text but ``value`` and ``stderr`` (float64, in the unit of their source;
+    NaN: not known); the other tables are text, with the columns of HEADERS.
     """
 
     results: pd.DataFrame
@@ -64,6 +68,7 @@ class Layer:
     tasks: pd.DataFrame
     metrics: pd.DataFrame
     training: pd.DataFrame
+    coding: pd.DataFrame
     models: pd.DataFrame
 
     def task(self, label: str) -> dict[str, str] | None:
@@ -102,6 +107,7 @@ def load(folder: Path = FOLDER) -> Layer:
     folder = Path(folder)
     small = {name: _read(folder / f"{name}.csv", header) for name, header in HEADERS.items()}
     _check_words(folder, small)
+    coding.check(small["coding"])
     layer = Layer(results=read_results(folder / "results.parquet"), **small)
     lost = sorted(set(layer.results["source_key"]) - set(layer.sources["source_key"]))
     if lost:
@@ -112,22 +118,27 @@ def load(folder: Path = FOLDER) -> Layer:
 def read_results(path: Path) -> pd.DataFrame:
     """``results.parquet`` with the columns STORED, empty where there is none. Raises XlscaleError if unreadable."""
     if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=float if name == "value" else str) for name in STORED})
+        return pd.DataFrame({name: pd.Series(dtype=float if name in _NUMBERS else str) for name in STORED})
     try:
-        return pq.read_table(path, columns=list(STORED)).to_pandas().astype(dict.fromkeys(_TEXT, str))
+        found = pq.read_table(path).to_pandas()
+        found = found.assign(**{name: empty for name, empty in _SOMETIMES.items() if name not in found})
+        return found[[*STORED]].astype(dict.fromkeys(_TEXT, str))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise XlscaleError(
             f"{relative(path)}: not a readable table of results ({' '.join(str(error).split())})"
         ) from None
 
 
-_TEXT = [name for name in STORED if name != "value"]
+_NUMBERS = ("value", "stderr")
+_TEXT = [name for name in STORED if name not in _NUMBERS]
+_SOMETIMES = {"base_model": "", "stderr": float("nan")}
 
 
 def write_results(results: pd.DataFrame, path: Path) -> None:
     """Write ``results.parquet``: its bytes depend on the rows and on the version of pyarrow alone."""
-    schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in STORED])
-    table = pa.Table.from_pandas(results[list(STORED)], schema=schema, preserve_index=False)
+    used = [name for name in STORED if name not in _SOMETIMES or not results[name].isin([_SOMETIMES[name]]).all()]
+    schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in used])
+    table = pa.Table.from_pandas(results[used], schema=schema, preserve_index=False)
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=19)
 
 
@@ -172,9 +183,22 @@ def _is_count(text: str) -> bool:
     return True
 
 
+def _are_languages(text: str) -> bool:
+    try:
+        coding.languages(text)
+    except ValueError:
+        return False
+    return True
+
+
 # What columns of the small tables hold: whether a text is right, and what is expected.
 _FORMS: dict[tuple[str, str], tuple[Callable[[str], object], str]] = {
     ("training", "type"): _one_of(*TYPES),
+    ("coding", "coder"): _one_of(*coding.CODERS, coding.AGREED),
+    ("coding", "languages"): (_are_languages, "one or two codes of languages, 'several' or 'unknown'"),
+    ("coding", "kind"): _one_of(*coding.KINDS),
+    ("coding", "breadth"): _one_of(*coding.BREADTHS),
+    ("coding", "disclosed"): _one_of("yes", "no"),
     ("metrics", "unit"): _one_of(*PER_UNIT),
     ("metrics", "measure"): _one_of(*MEASURES),
     ("metrics", "rank"): (re.compile("[0-9]{0,4}").fullmatch, "nothing or a whole number"),

@@ -6,7 +6,9 @@ Filled markers are authors' own numbers, open ones secondary transcriptions. The
 from __future__ import annotations
 
 import math
+import textwrap
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -15,56 +17,53 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from xlscale.core.format import size_range
+from xlscale.core.format import signed, size_range
+from xlscale.published import gains, scale
 from xlscale.published.scores import WINDOW
 from xlscale.report.figures import style
 
 LAYER = "published layer"
-TYPES = {"general": "o", "domain": "^", "mixed": "s", "unclassified": "D", "control": "x"}
+TYPES = {"general": "o", "domain": "^", "mixed": "s", "unclassified": "D"}
 TYPE_TITLES = {
     "general": "general data",
     "domain": "domain-specific data",
     "mixed": "mixed data",
     "unclassified": "not classified",
-    "control": "local control (labels shuffled)",
 }
 _SHADE = "0.88"
 _OPEN = "secondary transcription (open)"
 _LABELLED = 7  # lines of a panel that can carry their names
 
 
-def headline(published: pd.DataFrame, local: pd.DataFrame) -> Figure:
-    """Gain against parameters, a panel per regime, on one axis from the local ladder to the largest model.
+def by_regime(published: pd.DataFrame) -> Figure:
+    """Gain against parameters over all sizes, a panel per regime.
 
-    ``published`` is that of ``gains.published``, ``local`` that of ``gains.local`` (it may be empty). A line joins the
-    sizes of one series only.
+    ``published`` is that of ``gains.published``. A line joins the sizes of one series only.
     """
-    names = [("local, fine-tuned in English", None)]
-    names += [(title, title) for title, _ in published.groupby("panel")["order"].min().sort_values().items()]
+    names = list(published.groupby("panel")["order"].min().sort_values().index)
     with style.look():
-        rows = -(-len(names) // 2)
+        rows = max(-(-len(names) // 2), 1)
         fig, axes = style.panels(rows, 2, 0.9 + 1.75 * rows, sharex=True)
-        smallest = min([*local["size"], *published["size"], WINDOW[0]]) / 2
+        smallest = min([*published["size"], WINDOW[0]]) / 2
         largest = max([*published["size"], WINDOW[1]]) * 2
-        for ax, (title, panel) in zip(axes, names, strict=False):
+        for ax, panel in zip(axes, names, strict=False):
             ax.axvspan(*WINDOW, color=_SHADE, linewidth=0, zorder=0)
             ax.axhline(0, color="0.4", linewidth=0.7, zorder=1)
-            _draw_local(ax, local) if panel is None else _draw_series(ax, published[published["panel"] == panel])
+            _draw_series(ax, published[published["panel"] == panel])
             ax.margins(y=0.12)
-            _size_axis(ax, title, smallest, largest)
+            _size_axis(ax, "\n".join(textwrap.wrap(panel, 52)), smallest, largest)
             ax.yaxis.set_major_locator(MaxNLocator(5))
         for ax in axes[len(names) :]:
             ax.axis("off")
         fig.supylabel("gain over the same model without it (points, chance-corrected)", fontsize=8.5)
         for ax in axes[max(len(names) - 2, 0) : len(names)]:
-            ax.set_xlabel("parameters (log scale)")
-        handles = _type_handles(published, local)
+            ax.set_xlabel("total parameters (log scale)")
+        handles = _type_handles(published)
         if len(axes) > len(names):  # there is room for it in the panel that is not needed
             axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False, fontsize=7.5)
         else:
             _legend(fig, handles)
-        text = "points are means over tasks; local sizes are those outside the word embeddings, others total"
-        _note(fig, f"both layers: {text}")
+        _note(fig, f"{LAYER}: points are means over tasks; lines join the sizes of one series")
     return fig
 
 
@@ -77,17 +76,10 @@ def _size_axis(ax: Axes, title: str, smallest: float, largest: float) -> None:
     sns.despine(ax=ax)
 
 
-def _draw_local(ax: Axes, local: pd.DataFrame) -> None:
-    for (_, kind, control), own in local.groupby(["training", "type", "control"], sort=True):
-        _line(ax, own, "control" if control else kind, False)
-    if local.empty:
-        ax.text(0.5, 0.5, "no record", ha="center", va="center", transform=ax.transAxes)
-
-
 def _draw_series(ax: Axes, own: pd.DataFrame) -> None:
-    keys = ["study", "family", "training", "type", "regime", "secondary"]
+    keys = ["study", "family", "training", "type", "regime", "secondary", "data_language"]
     labels = {}
-    for (_, family, training, kind, _, secondary), rows in own.groupby(keys, sort=True):
+    for (_, family, training, kind, _, secondary, _), rows in own.groupby(keys, sort=True):
         _line(ax, rows, kind, secondary)
         if rows["size"].nunique() >= 2:
             first = rows.loc[rows["size"].idxmin()]
@@ -111,7 +103,7 @@ def _labels(ax: Axes, labels: dict[str, tuple[float, float]]) -> None:
 
 
 def _colours() -> dict[str, str]:
-    return dict(zip(TYPES, sns.color_palette("colorblind", len(TYPES)).as_hex(), strict=True)) | {"control": "0.4"}
+    return dict(zip(TYPES, sns.color_palette("colorblind", len(TYPES)).as_hex(), strict=True))
 
 
 def _line(ax: Axes, rows: pd.DataFrame, kind: str, secondary: bool) -> None:
@@ -130,9 +122,8 @@ def _filled(of: dict[str, str], secondary: bool) -> dict:
     return {**of, "markerfacecolor": "white" if secondary else of["color"]}
 
 
-def _type_handles(published: pd.DataFrame, local: pd.DataFrame) -> dict[str, Line2D | Patch]:
-    shown = {*published["type"], *local.loc[~local["control"].astype(bool), "type"]}
-    shown |= {"control"} if local["control"].any() else set()
+def _type_handles(published: pd.DataFrame) -> dict[str, Line2D | Patch]:
+    shown = {*published["type"]}
     handles = {TYPE_TITLES[kind]: {"marker": TYPES[kind], "color": _colours()[kind]} for kind in TYPES if kind in shown}
     return _handles(handles) | _open(published) | _window()
 
@@ -152,32 +143,69 @@ def _window() -> dict[str, Patch]:
 
 
 def finetuned(levels: pd.DataFrame) -> Figure:
-    """Score of fine-tuned models without intermediate training against parameters: a panel per task that some family
-    has at several sizes.
+    """Fine-tuned models without intermediate training against parameters: first the mean over tasks of every family
+    with three sizes or more, with its slope over all sizes and over the last two; then a panel per task.
 
-    ``levels`` is that of ``scale.levels``, of one regime; scores are the source's own, in percent.
+    ``levels`` is that of ``scale.levels``, of one regime. Scores of tasks are the source's own, in percent; the mean is
+    of chance-corrected ones.
     """
     several = levels.groupby(["study", "family", "task"])["size"].transform("nunique") >= 2
     tasks = levels.loc[several, ["task", "task_title"]].drop_duplicates().sort_values("task_title")
     styles = style.markers(sorted(levels.loc[levels["task"].isin(tasks["task"]), "family"].unique()))
     with style.look():
-        rows = max(-(-len(tasks) // 3), 1)
-        fig, axes = style.panels(rows, 3, 0.9 + 1.6 * rows, sharex=True)
-        for ax, task in zip(axes, tasks.itertuples(), strict=False):
-            ax.axvspan(*WINDOW, color=_SHADE, linewidth=0, zorder=0)
+        rows = -(-(len(tasks) + 1) // 4)
+        fig, axes = style.panels(rows, 4, 0.9 + 1.75 * rows, sharex=True)
+        _bends(axes[0], levels, styles)
+        for ax, task in zip(axes[1:], tasks.itertuples(), strict=False):
             own = levels[levels["task"] == task.task]
             for (_, family, secondary), part in own.groupby(["study", "family", "secondary"]):
                 mean = part.groupby("size")["score"].mean()
-                ax.plot(mean.index, 100 * mean, markersize=3.8, linewidth=0.8, **_filled(styles[family], secondary))
-            _size_axis(ax, task.task_title, levels["size"].min() / 1.5, WINDOW[1] * 1.3)
-        for ax in axes[len(tasks) :]:
+                ax.plot(mean.index, 100 * mean, markersize=3.4, linewidth=0.8, **_filled(styles[family], secondary))
+            ax.set_title(task.task_title)
+        used = axes[: len(tasks) + 1]
+        for ax in used:
+            ax.axvspan(*WINDOW, color=_SHADE, linewidth=0, zorder=0)
+            _size_axis(ax, ax.get_title(), levels["size"].min() / 1.5, WINDOW[1] * 1.3)
+            ax.tick_params(labelsize=6.5)
+        for ax in axes[len(used) :]:
             ax.set_visible(False)
-        fig.supylabel("zero-shot score (%)", fontsize=8.5)
-        for ax in axes[max(len(tasks) - 3, 0) : len(tasks)]:
-            ax.set_xlabel("total parameters (log scale)")
-        _legend(fig, _handles(styles) | _open(levels) | _window())
+        fig.supylabel("zero-shot score (%; first panel: points above chance)", fontsize=8)
+        for ax in used[-4:]:
+            ax.set_xlabel("total parameters (log scale)", fontsize=7)
+        lines = {
+            "least squares, all sizes": Line2D([], [], color="0.3", linestyle="--", linewidth=0.9),
+            "the last two sizes": Line2D([], [], color="0.3", linewidth=1.6),
+        }
+        _legend(fig, _handles(styles) | _open(levels) | lines | _window())
         _note(fig, f"{LAYER}: fine-tuned in English, without intermediate training; lines join one study's family")
     return fig
+
+
+def _bends(ax: Axes, levels: pd.DataFrame, styles: dict[str, dict[str, str]]) -> None:
+    """Means over the tasks that all sizes of a family have; a dashed line through all sizes, a solid one through the
+    last two, and both slopes."""
+    whole = scale.slopes(levels, scale.LEVELS, "corrected").set_index(scale.LEVELS)
+    last = scale.slopes(scale.last_step(levels, scale.LEVELS), scale.LEVELS, "corrected").set_index(scale.LEVELS)
+    texts = []
+    for key, own in gains.balanced(levels, scale.LEVELS).groupby(scale.LEVELS, dropna=False):
+        family = own["family"].iloc[0]
+        if key not in whole.index or whole.loc[key, "sizes"] < 3 or not own["balanced"].all() or family not in styles:
+            continue
+        mean = (
+            100
+            * gains.points(gains.by_task(own, scale.LEVELS, "corrected"), scale.LEVELS, "corrected").set_index("size")[
+                "corrected"
+            ]
+        )
+        x = np.log10(mean.index.to_numpy(dtype=float))
+        line = np.polyval(np.polyfit(x, mean, 1), x)
+        ax.plot(mean.index, mean, linestyle="", markersize=3.4, **_filled(styles[family], own["secondary"].iloc[0]))
+        ax.plot(mean.index, line, color="0.3", linestyle="--", linewidth=0.9, zorder=1)
+        ax.plot(mean.index[-2:], mean.iloc[-2:], color="0.3", linewidth=1.6, zorder=1)
+        slopes = [signed(table.loc[key, "slope"]) for table in (whole, last)]
+        texts.append(f"{family}: {slopes[0]} a decade,\n{slopes[1]} from {size_range(*[mean.index[-2]] * 2)}")
+    ax.text(0.97, 0.04, "\n".join(texts), transform=ax.transAxes, ha="right", va="bottom", fontsize=5.8)
+    ax.set_title("mean over tasks")
 
 
 def forest(slopes: pd.DataFrame) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.core.format import DASH, listing, percent, signed
+from xlscale.core.format import DASH, percent, signed
 from xlscale.published import claims
 from xlscale.published.claims import Check, Claims, Evidence, Finding
 from xlscale.report.numbers import Numbers
@@ -12,6 +12,7 @@ from xlscale.report.numbers import Numbers
 _VERDICTS = {
     "supported": claims.SUPPORTED,
     "reproduced": claims.REPRODUCED,
+    "not_reproduced": claims.NOT_REPRODUCED,
     "contradicted": claims.CONTRADICTED,
     "undecidable": claims.UNDECIDABLE,
 }
@@ -56,8 +57,6 @@ def _text(check: Check, facts: dict) -> str:
             first, more = facts["others"][:1], len(facts["others"]) - 1
             example = f"; not so: {first[0]}" + (f" and {more} more" if more else "") if first else ""
             return f"{facts['fit']} of {facts['of']}{example}"
-        case "phases":
-            return "complete cells: " + listing(f"{count} {phase}" for phase, count in facts.items())
         case "local_gains":
             counts = f"{facts['above']} above zero and {facts['below']} below"
             return f"local ladder: of {facts['of']} gains (set, target and rung), {counts}"
@@ -79,7 +78,8 @@ def _valued(check: Check, value: float, unit: str) -> str:
 def add(numbers: Numbers, table: pd.DataFrame) -> None:
     """The audit's table and the numbers of claims by verdict, for the paper."""
     for key, words in _VERDICTS.items():
-        numbers.count(f"claims_{key}", table["verdict"].str.contains(words, regex=False).sum(), "claims")
+        said = table["verdict"].str.split("; ").map(lambda parts, words=words: words in parts)
+        numbers.count(f"claims_{key}", said.sum(), "claims")
         numbers.words(f"claims_{key}_word", words)
     numbers.count("claims_total", len(table), "claims")
     numbers.count("claims_papers", table["paper"].nunique(), "papers")

@@ -6,12 +6,13 @@ and regimes come from the data: what is added there appears here. Secondary tran
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
 from xlscale.core.format import DASH, interval, listing, percent, signed, size_range, slug
-from xlscale.published import gains, regression, scale, sources
+from xlscale.published import coding, gains, regression, scale, sources
 from xlscale.published import scores as sc
 from xlscale.published.tables import Layer
 from xlscale.report.labels import POINTS
@@ -20,6 +21,7 @@ from xlscale.report.sections.results import INTERVAL
 
 MARK = " †"
 NONE = "none"
+UNVERIFIED = "not verified"
 PER_TEN = "percentage points per factor of ten in parameters"
 _PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 
@@ -53,8 +55,9 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
         span = size_range(sizes.min(), sizes.max()) if len(sizes) else "not stated"
         regimes = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
         quality = marked(source["quality"], source["quality"] == "secondary")
-        rows.append([source["title"], regimes, span, str(own["task"].nunique()), f"{len(own):,}", quality])
-    header = ["Source", "Regimes", "Parameters", "Tasks", "Scores", "Quality"]
+        about = [source["title"], source["study"], regimes, span, str(own["task"].nunique()), f"{len(own):,}"]
+        rows.append([*about, source["licence"], quality])
+    header = ["Source", "Study", "Regimes", "Parameters", "Tasks", "Scores", "Licence", "Quality"]
     numbers.table("published_sources", header, rows)
     for name in ("source_key", "study", "regime", "family", "task", "language"):
         _count(numbers, _PLURALS.get(name, f"{name}s"), scores[name].nunique())
@@ -62,10 +65,36 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
     _count(numbers, "secondary", scores["secondary"].sum(), "scores")
     _size(numbers, "smallest", scores["size"].min())
     _size(numbers, "largest", scores["size"].max())
+    read = layer.sources["source_key"].isin(scores["source_key"])
+    unverified = layer.sources.loc[read, "licence"].str.startswith(UNVERIFIED)
+    _count(numbers, "unverified_licences", unverified.sum(), "sources")
     unknown = sorted(set(scores["regime"]) - set(layer.regimes["regime"]))
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
     numbers.add("published_unknown_chance", len(guessed), listing(guessed))
+
+
+def add_flow(numbers: Numbers, table: pd.DataFrame) -> None:
+    """The table of ``selection.flow``, a row per criterion."""
+    rows = []
+    for row in table.itertuples():
+        series = DASH if pd.isna(row.series) else f"{row.series:.0f}"
+        rows.append([row.step, f"{row.left_out:,}", f"{row.scores:,}", str(row.studies), series])
+    numbers.table("published_flow", ["Scores that are ...", "Left out", "Left", "Studies", "Series"], rows)
+
+
+def add_coding(numbers: Numbers, layer: Layer) -> None:
+    """How far the two codings of what intermediate data are agree: a table, and keys ``published_coding_labels``,
+    ``_raw_<field>`` (percent) and ``_kappa_<field>``."""
+    found = coding.agreement(layer.coding)
+    rows = []
+    for row in found.itertuples():
+        raw, kappa = percent(row.raw, 0), f"{row.kappa:.2f}"
+        numbers.add(f"published_coding_raw_{row.field}", row.raw, raw, "percent")
+        numbers.add(f"published_coding_kappa_{row.field}", row.kappa, kappa)
+        rows.append([row.field, str(row.labels), str(row.same), raw, kappa])
+    numbers.table("published_coding", ["Field", "Labels", "Same", "Agreement (%)", "Kappa"], rows)
+    _count(numbers, "coding_labels", found["labels"].max(), "labels")
 
 
 def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
@@ -89,24 +118,52 @@ def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
     numbers.table("published_contradictions", ["Model", "Score", "Sources", "Lowest", "Highest"], rows)
 
 
-def add_finetuned(numbers: Numbers, levels: pd.DataFrame) -> None:
-    """Slopes of fine-tuned families without intermediate training, and whether any has two sizes in the window."""
+def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) -> None:
+    """Slopes of fine-tuned families without intermediate training, and whether any has two sizes in the window.
+    ``studies``: all of them in the order of their sources."""
     own = levels[(levels["group"] == "finetuned") & (levels["type"] == "none")]
     found = scale.slopes(own, scale.LEVELS, "corrected")
-    rows = [[_named(row), *_slope_cells(row)] for row in found.itertuples()]
-    numbers.table("published_finetuned", ["Family", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL], rows)
+    last = scale.slopes(scale.last_step(own, scale.LEVELS), scale.LEVELS, "corrected")
+    found = found.merge(last, on=scale.LEVELS, suffixes=("", "_last"))
+    header = ["Family", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL, "From", "Slope from there", INTERVAL]
+    rows = [
+        [_named(row), *_slope_cells(row), size_range(row.smallest_last, row.smallest_last), signed(row.slope_last),
+         interval(row.low_last, row.high_last)]
+        for row in found.itertuples()
+    ]  # fmt: skip
+    numbers.table("published_finetuned", header, rows)
     inside = own[sc.in_window(own["size"])].groupby(["study", "family"])["size"].nunique()
     _count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
     _size(numbers, "finetuned_largest", own["size"].max())
     numbers.add("published_finetuned_families", len(found), listing(found["family"].drop_duplicates()))
-    for row, key in zip(found.itertuples(), _keys(found, ["family"]), strict=True):
-        _add_slope(numbers, f"published_finetuned_{key}", row)
+    for row, keys in zip(found.itertuples(), keys_of(found, ["family"], studies), strict=True):
+        for key in keys:
+            _add_slope(numbers, f"published_finetuned_{key}", row)
+            last = {name: getattr(row, f"{name}_last") for name in ("slope", "low", "high")}
+            _add_slope(numbers, f"published_finetuned_{key}_last", SimpleNamespace(**last))
+            _size(numbers, f"finetuned_{key}_last_from", row.smallest_last)
+            _size(numbers, f"finetuned_{key}_largest", row.largest)
+            _count(numbers, f"finetuned_{key}_tasks", row.tasks, "tasks")
 
 
-def _keys(table: pd.DataFrame, names: list[str]) -> list[str]:
-    """A key per row from these columns, with its study where two rows would share one."""
-    short = [slug(*words) for words in table[names].itertuples(index=False, name=None)]
-    return [slug(key, study) if short.count(key) > 1 else key for key, study in zip(short, table["study"], strict=True)]
+def keys_of(table: pd.DataFrame, names: list[str], studies: list[str]) -> list[list[str]]:
+    """The keys of each row: these columns and its study, and also without the study in the first of ``studies`` that
+    has such a row. A source that is added later comes last, so it changes no key that is there.
+
+    Rows of one study that differ in the language of their data alone have that in their keys.
+    """
+    words = [list(row) for row in table[names].itertuples(index=False, name=None)]
+    own = list(zip(map(tuple, words), table["study"], strict=True))
+    tested = table.get("data_language", table["study"])
+    full = [
+        (*key, text) if own.count((key, study)) > 1 else key for (key, study), text in zip(own, tested, strict=True)
+    ]
+    order = {study: at for at, study in enumerate(studies)}
+    first: dict[tuple[str, ...], str] = {}
+    for key, study in sorted(zip(full, table["study"], strict=True), key=lambda item: order[item[1]]):
+        first.setdefault(key, study)
+    rows = zip(full, table["study"], strict=True)
+    return [[slug(*key, study), *([slug(*key)] if first[key] == study else [])] for key, study in rows]
 
 
 def _named(row: Any) -> str:
@@ -123,46 +180,69 @@ def _add_slope(numbers: Numbers, key: str, row: Any) -> None:
     numbers.words(f"{key}_interval", interval(row.low, row.high), PER_TEN)
 
 
-def add_gains(numbers: Numbers, pairs: pd.DataFrame) -> None:
+def add_bases(numbers: Numbers, bases: pd.DataFrame) -> None:
+    """How many tuned models there are, and how many of them have no base and so no gain; ``bases`` is that of
+    ``gains.bases``."""
+    _count(numbers, "tuned_models", len(bases), "models")
+    _count(numbers, "without_base", (bases["base"] == "").sum(), "models")
+
+
+def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None:
     """Gain against size of every series with several sizes (table and keys), and of the kinds of data in the window.
 
-    Keys: ``published_gain_<family>_<training>_<protocol>_summary`` (the gain at every size), ``_slope``, ``_interval``.
+    ``pairs`` is that of ``gains.pairs``; those whose base is near chance are counted and take part in nothing else.
+    ``studies``: all of them in the order of their sources.
+    Keys: ``published_gain_<family>_<training>_<protocol>_<study>_summary`` (the gain at every size), ``_slope``,
+    ``_interval``; see ``keys_of``.
     """
+    _count(numbers, "near_chance", pairs["near_chance"].sum(), "gains")
+    _count(numbers, "paired", len(pairs), "gains")
+    numbers.add("published_floor", gains.FLOOR, percent(gains.FLOOR, 0), "percentage points")
+    pairs = gains.estimable(pairs)
     even = gains.balanced(pairs, gains.SERIES)
     points = gains.points(gains.by_task(even, gains.SERIES), gains.SERIES)
     slopes = scale.slopes(pairs, gains.SERIES, "gain").sort_values(["order", "route", "study", "family", "training"])
     rows = []
-    for row, slugged in zip(slopes.itertuples(), _keys(slopes, ["family", "training", "protocol"]), strict=True):
+    keys = keys_of(slopes, ["family", "training", "protocol"], studies)
+    for row, slugged in zip(slopes.itertuples(), keys, strict=True):
         own = points[(points[gains.SERIES] == [getattr(row, name) for name in gains.SERIES]).all(axis=1)]
         own = own.sort_values("size")
         ends = [signed(own["gain"].iloc[0]), signed(own["gain"].iloc[-1])]
         about = [_named(row), f"{row.training} ({row.type})", row.protocol, size_range(row.smallest, row.largest)]
-        rows.append([*about, str(row.tasks), *ends, signed(row.slope), interval(row.low, row.high)])
+        rows.append([*about, str(row.tasks), *ends, signed(row.slope), interval(row.low, row.high), over(row, row.low)])
         at = listing(f"{signed(gain)} at {size_range(size, size)}" for size, gain in own[["size", "gain"]].to_numpy())
-        numbers.words(f"published_gain_{slugged}_summary", at, POINTS)
-        _add_slope(numbers, f"published_gain_{slugged}", row)
-    header = ["Family", "Training (type)", "Regime", "Parameters", "Tasks", "First", "Last", "Slope", INTERVAL]
+        for key in slugged:
+            numbers.words(f"published_gain_{key}_summary", at, POINTS)
+            _add_slope(numbers, f"published_gain_{key}", row)
+    header = ["Family", "Training (type)", "Regime", "Parameters", "Tasks", "First", "Last", "Slope", INTERVAL, "Over"]
     numbers.table("published_gains", header, rows)
     _count(numbers, "series", len(slopes), "series")
-    _count_intervals(numbers, ("series_intervals", "series_rising", "series_falling"), slopes, "series")
     _add_types(numbers, pairs)
     _add_harnesses(numbers, gains.harnesses(pairs), set(pairs.loc[pairs["secondary"], "study"]))
 
 
+def over(row: Any, low: float) -> str:
+    """What the interval of a row, from ``low``, is over: "10 languages"; a dash where it has none."""
+    return DASH if pd.isna(low) else f"{row.units} {row.unit}s"
+
+
 def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
-    """Mean gain by kind of data inside the window, each series with equal weight."""
+    """Mean gain inside the window by language and breadth of the data: series within families and studies first."""
     own = pairs[sc.in_window(pairs["size"])]
-    keys = ["order", "panel", "route", "type", "study", "family", "training", "regime", "size"]
-    per = own.groupby([*keys, "secondary", "task"])["gain"].mean().groupby([*keys, "secondary"]).mean()
-    series = per.groupby([name for name in [*keys, "secondary"] if name != "size"]).mean().reset_index()
+    tasks = gains.by_task(own.assign(balanced=False), gains.SERIES)
+    size = tasks.groupby([*gains.SERIES, "size"])["gain"].mean()
+    series = size.groupby(gains.SERIES).mean().reset_index()
+    by = ["order", "panel", "route", "data_language", "data_breadth"]
     rows = []
-    for (_, panel, route, kind), part in series.groupby(["order", "panel", "route", "type"], sort=True):
+    for (_, panel, route, language, breadth), part in series.groupby(by, sort=True):
+        units = part.groupby(["study", "family"])["gain"].mean()
         families = part["family"].nunique()
         regime = marked(panel.removeprefix(gains.PUBLISHED), part["secondary"].all())
-        spread = f"{signed(part['gain'].min())} to {signed(part['gain'].max())}" if len(part) > 1 else NONE
+        spread = f"{signed(units.min())} to {signed(units.max())}" if len(units) > 1 else NONE
         alone = " (one family)" if families == 1 else ""
-        rows.append([route, regime, kind, str(len(part)), f"{families}{alone}", signed(part["gain"].mean()), spread])
-    header = ["Route", "Regime", "Data", "Series", "Families", "Mean gain", "Range over series"]
+        counts = [str(len(part)), f"{families}{alone}", str(part["study"].nunique())]
+        rows.append([route, regime, language, breadth, *counts, signed(units.mean()), spread])
+    header = ["Route", "Regime", "Data", "Breadth", "Series", "Families", "Studies", "Mean gain", "Range over families"]
     numbers.table("published_types", header, rows)
 
 

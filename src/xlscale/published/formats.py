@@ -1,0 +1,164 @@
+"""Result files of other harnesses as rows of a source: lm-evaluation-harness, EuroEval and MTEB.
+
+What such a file does not say (the source's key, the family, what the model was trained on) is given beside it. Nothing
+is guessed: what cannot be read as one score in one language is left out, and named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xlscale.acquire.external import readers
+from xlscale.cards.languages import ENGLISH, canonical
+from xlscale.core.files import XlscaleError, read_json, relative
+
+Row = dict[str, str]
+Reader = Callable[[Any, Path], Iterator["Row | str"]]  # rows, and what was left out: one line each
+# The first of these that a task has is read; others are named.
+_HARNESS = ("acc", "exact_match", "f1", "mcc", "em")
+_LANGUAGE = re.compile(r"(.+)_([a-z]{2}|[a-z]{3}_[A-Z][a-z]{3})")
+_EUROEVAL = {"named-entity-recognition": "ner", "reading-comprehension": "reading_comprehension"}
+_MAIN = {"ner": "test_micro_f1_no_misc", "reading_comprehension": "test_f1"}
+_EUROEVAL_METRIC = "primary metric (NER micro-F1 no-MISC; RC F1; MC tasks MCC)"
+_EUROEVAL_REGIME = "few-shot (EuroEval default; some models zero-shot - see note in model name)"
+
+
+def read(path: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a .json or .jsonl file, and a line for each result that was left out.
+
+    Raises XlscaleError for a file that is in none of the three formats, naming what each is known by.
+    """
+    if not path.is_file():
+        raise XlscaleError(f"{relative(path)}: expected a plain file")
+    records = readers.objects(path) if path.suffix == ".jsonl" else [read_json(path)]
+    rows: list[Row] = []
+    left: list[str] = []
+    for n, record in enumerate(records, 1):
+        reader = _reader(record)
+        if reader is None:
+            known = (
+                "results and configs (lm-evaluation-harness), dataset and results (EuroEval), or task_name and scores"
+            )
+            raise XlscaleError(f"{relative(path)}:{n}: expected an object with {known} (MTEB)")
+        with readers.expecting(Path(f"{path}:{n}"), f"what {_NAMES[reader]} writes"):
+            found = list(reader(record, path))
+        rows += [one for one in found if isinstance(one, dict)]
+        left += [one for one in found if isinstance(one, str)]
+    return rows, left
+
+
+def _reader(record: Any) -> Reader | None:
+    if not isinstance(record, dict):
+        return None
+    for fields, reader in ((("results", "configs"), _harness), (("dataset", "results"), _euroeval)):
+        if all(field in record for field in fields):
+            return reader
+    return _mteb if {"task_name", "scores"} <= record.keys() else None
+
+
+def _harness(record: Any, path: Path) -> Iterator[Row | str]:
+    config = record.get("config") or {}
+    arguments = config.get("model_args") or {}
+    if isinstance(arguments, str):
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+    model = record.get("model_name") or arguments.get("pretrained") or ""
+    groups = {name for name, parts in (record.get("group_subtasks") or {}).items() if parts}
+    for name, values in record["results"].items():
+        place = _LANGUAGE.fullmatch(name)
+        if name in groups or not place:
+            yield f"{name}: left out: {'a group of tasks' if name in groups else 'no language at the end of its name'}"
+            continue
+        metrics = [key for key in values if key.split(",")[0] in _HARNESS]
+        metrics.sort(key=lambda key: _HARNESS.index(key.split(",")[0]))
+        if not metrics:
+            yield f"{name}: left out: none of its metrics is one of {', '.join(_HARNESS)}"
+            continue
+        for other in metrics[1:]:
+            yield f"{name}: {metrics[0]} is read, {other} is not"
+        metric, chosen = metrics[0].split(",") if "," in metrics[0] else (metrics[0], "none")
+        shots = (record.get("n-shot") or {}).get(name, 0)
+        told = metric if chosen == "none" else f"{metric}, {chosen}"
+        yield {
+            **_about(path, model, _count(config.get("model_num_parameters")), name),
+            "table": "lm-evaluation-harness JSON",
+            "regime": f"few-shot-{shots}" if shots else "zero-shot-prompted",
+            "task": place[1],
+            "metric": f"{told} (fraction, lm-eval-harness)",
+            "language": canonical(place[2]),
+            "value": _number(values[metrics[0]]),
+            "stderr": _number(values.get(f"{metric}_stderr,{chosen}", values.get(f"{metric}_stderr"))),
+        }
+
+
+def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
+    task = _EUROEVAL.get(record["task"], record["task"].replace("-", "_"))
+    label = f"{task} ({record['dataset']})"
+    languages = {canonical(code) for code in record["languages"]}
+    main, total = _MAIN.get(task, "test_mcc"), record["results"]["total"]
+    why = ""
+    if not record.get("generative", True):
+        why = "the model was fine-tuned on the task"
+    elif len(languages) != 1:
+        why = f"expected one language, got {', '.join(sorted(languages))}"
+    elif main not in total:
+        why = f"expected {main} among its results"
+    if why:
+        yield f"{record['model']}: {label}: left out: {why}"
+        return
+    split = " (val)" if record.get("validation_split") else ""
+    yield {
+        **_about(path, record["model"] + split, _count(record.get("num_model_parameters")), record["dataset"]),
+        "table": "EuroEval records",
+        "regime": _EUROEVAL_REGIME if record.get("few_shot", True) else "zero-shot-prompted",
+        "task": label,
+        "metric": _EUROEVAL_METRIC,
+        "language": languages.pop(),
+        "value": _number(total[main]),
+        "stderr": _number(total.get(f"{main}_se")),
+    }
+
+
+def _mteb(record: Any, path: Path) -> Iterator[Row | str]:
+    about = path.with_name("model_meta.json")
+    meta = read_json(about) if about.exists() else {}
+    name, splits = record["task_name"], record["scores"]
+    split = "test" if "test" in splits else next(iter(splits))
+    for other in splits:
+        if other != split:
+            yield f"{name}: the split {split} is read, {other} is not"
+    for scores in splits[split]:
+        codes = {canonical(code.replace("-", "_")) for code in scores["languages"]}
+        codes = codes - {ENGLISH} if len(codes) == 2 else codes
+        if len(codes) != 1:
+            yield f"{name} ({scores['hf_subset']}): left out: expected one language, or one and English"
+            continue
+        yield {
+            **_about(path, meta.get("name") or "", _count(meta.get("n_parameters")), f"{name}, {scores['hf_subset']}"),
+            "table": "MTEB results",
+            "regime": "zero-shot retrieval (no task training)",
+            "task": name,
+            "metric": "main score (fraction, MTEB)",
+            "language": codes.pop(),
+            "value": _number(scores["main_score"]),
+        }
+
+
+def _about(path: Path, model: str, params: str, what: str) -> Row:
+    return {"model": model, "params": params, "where_read": f"{path.name}, {what}", "quality": "primary"}
+
+
+def _count(number: Any) -> str:
+    """A number of parameters as a source writes it; nothing where it is not known."""
+    if not isinstance(number, int | float) or number < 1e6:
+        return ""
+    return f"{number / 1e9:.4g}B" if number >= 1e9 else f"{number / 1e6:.4g}M"
+
+
+def _number(value: Any) -> str:
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+_NAMES: dict[Reader, str] = {_harness: "lm-evaluation-harness", _euroeval: "EuroEval", _mteb: "MTEB"}

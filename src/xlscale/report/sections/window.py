@@ -1,0 +1,229 @@
+"""What the paper says of published gains from 7B to 70B as a whole: its answer, several tests at once, one study less,
+data compared within one base, and the multilevel model.
+
+Points are percentage points of the chance-corrected score. "Grows" and "shrinks" need all three scales.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from xlscale.core.format import interval, signed, size_range, slug
+from xlscale.published import coding, multilevel
+from xlscale.published.scales import GROWS, SCALES, SHRINKS
+from xlscale.report.labels import POINTS
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections.published import PER_TEN, marked, over
+from xlscale.report.sections.results import INTERVAL
+
+ALPHA = 0.05
+_SCALED = {"gain": (1, 100.0), "share": (1, 100.0), "log_odds": (2, 1.0)}  # digits and factor of a printed change
+_UNITS = {
+    "gain": "points",
+    "share": "share of the error",
+    "log_odds": "log odds",
+    multilevel.BY_LANGUAGE: "points, by language",
+}
+
+
+def group_keys(numbers: Numbers, table: pd.DataFrame, by: list[str]) -> None:
+    """A table of ``changes.grouped``, in keys ``published_group_<language>[_<breadth>]_``: series, families, studies,
+    units, grows, shrinks, depends, not_known, and for SCALES ``<scale>`` and ``<scale>_interval``."""
+    for row in table.itertuples():
+        own = f"published_group_{slug(*(getattr(row, name) for name in by))}"
+        for name in ("series", "families", "studies", "units", "grows", "shrinks", "depends", "not_known"):
+            numbers.count(f"{own}_{name}", getattr(row, name))
+        for name, (digits, factor) in _SCALED.items():
+            numbers.words(f"{own}_{name}", signed(getattr(row, name), digits, factor))
+            ends = (getattr(row, f"{name}_{end}") for end in ("low", "high"))
+            numbers.words(f"{own}_{name}_interval", interval(*ends, digits, factor))
+
+
+def add_answer(numbers: Numbers, languages: pd.DataFrame, groups: pd.DataFrame, fits: pd.DataFrame) -> None:
+    """``published_answer``: what the title's question gets from the published scores, in one sentence.
+
+    ``languages`` and ``groups`` are ``changes.grouped`` by language and by language and breadth, ``fits`` is that of
+    ``multilevel.fits``.
+    """
+    english = languages[languages["data_language"] == coding.ENGLISH]
+    if english.empty:
+        numbers.words("published_answer", "no published series from 7B to 70B was trained on English data")
+        return
+    row = english.iloc[0]
+    counts = f"{row['series']} series ({row['families']} families, {row['studies']} studies)"
+    said = f"on all three scales it grows in {row['grows']}, shrinks in {row['shrinks']}"
+    rest = f"depends on the scale in {row['depends']}" + (
+        f", unknown in {row['not_known']}" if row["not_known"] else ""
+    )
+    text = f"from 7B to 70B, in {counts} of prompted models, the gain from further training on English data "
+    text += f"{_sure(row)}: {said} and {rest}, with a mean change of {_change(row)}; "
+    numbers.words("published_answer", text + _breadths(groups, fits), POINTS)
+
+
+def _sure(row: Any) -> str:
+    """What the intervals of a group on all scales allow to say."""
+    if all(row[f"{name}_low"] > 0 for name in SCALES):
+        return GROWS
+    return SHRINKS if all(row[f"{name}_high"] < 0 for name in SCALES) else "shows no direction that is clear of zero"
+
+
+def _change(row: Any) -> str:
+    ends = interval(row["gain_low"], row["gain_high"])
+    return f"{signed(row['gain'])} points above chance ({ends}, over {row['units']} families in studies)"
+
+
+def _breadths(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
+    own = groups[groups["data_language"] == coding.ENGLISH].set_index("data_breadth")
+    if not {"one", "many"} <= {*own.index}:
+        return "whether it matters that they are of one domain cannot be said"
+    one, many = own.loc["one"], own.loc["many"]
+    text = f"after data of one domain ({one['series']} series, {one['studies']} studies) it changes by {_change(one)}, "
+    text += f"after general data ({many['series']} series, {many['studies']} studies) by {_change(many)}"
+    found = _term(fits, "gain", multilevel.ONE_LESS_MANY)
+    if found is None or pd.isna(found.low):
+        return text
+    clear = "differ" if found.low > 0 or found.high < 0 else "do not differ clearly"
+    slope = f"{_slope(found)} points above chance per factor of ten"
+    return f"{text}, and in one model of all series the two slopes {clear}: {slope}"
+
+
+def _term(fits: pd.DataFrame, model: str, term: str) -> Any:
+    rows = fits[(fits["model"] == model) & (fits["left_out"] == "") & (fits["term"] == term)]
+    return next(rows.itertuples(), None)
+
+
+def _slope(row: Any, digits: int = 1) -> str:
+    return f"{signed(row.value, digits, 1)} ({interval(row.low, row.high, digits, 1)})"
+
+
+def add_tests(numbers: Numbers, table: pd.DataFrame) -> None:
+    """Several tests at once, of ``changes.tested``: ``published_tests``, ``_unadjusted``, ``_holm``, ``_bh`` (numbers
+    of series whose change is real on all scales at ALPHA), ``_smallest`` (the smallest of Holm's p values)."""
+    known = table.dropna(subset=["p"])
+    numbers.count("published_tests", len(known), "series")
+    for key, name in (("unadjusted", "p"), ("holm", "holm"), ("bh", "bh")):
+        numbers.count(f"published_tests_{key}", (known[name] < ALPHA).sum(), "series")
+    numbers.add("published_tests_smallest", known["holm"].min(), f"{known['holm'].min():.2f}")
+
+
+def add_left_out(numbers: Numbers, table: pd.DataFrame, titles: dict[str, str]) -> None:
+    """``published_groups_without``: which mean changes have another sign without one study, in words; ``table`` is
+    ``changes.without_a_study`` by language and breadth."""
+    items = [
+        f"{row.data_language}, {row.data_breadth}: {signed(row.whole)} with all, {signed(row.gain)} without "
+        f"{titles.get(row.left_out, row.left_out)} (families in studies left: {row.units})"
+        for row in table.itertuples()
+    ]
+    numbers.add("published_groups_without", len(items), "; ".join(items) or "none")
+
+
+def add_base(numbers: Numbers, found: dict[str, float]) -> None:
+    """The correlation of ``changes.with_base``."""
+    for name in ("series", "units"):
+        numbers.count(f"published_base_{name}", found[name])
+    for name in ("r", "r_units"):
+        numbers.add(f"published_base_{name}", found[name], signed(found[name], 2, 1))
+
+
+def add_within(numbers: Numbers, breadth: pd.DataFrame, language: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Two kinds of data on one base: ``within.levels`` of both contrasts in the window as tables, and what
+    ``changes.changes`` says of the contrast of breadths (``table``) in ``published_within_changes`` and counts."""
+    for name, found in (("within", breadth), ("within_languages", language)):
+        _add_contrasts(numbers, f"published_{name}", found)
+    items = []
+    for row in table.itertuples():
+        ends = f"{signed(row.gain_small)} at {size_range(row.smallest, row.smallest)}"
+        ends += f" and {signed(row.gain_large)} at {size_range(row.largest, row.largest)}"
+        sure = (
+            f", change {signed(row.gain)} ({interval(row.gain_low, row.gain_high)})" if pd.notna(row.gain_low) else ""
+        )
+        items.append(f"{row.family}, {row.training} ({row.protocol}): {ends}{sure}, {row.direction}")
+    numbers.words("published_within_changes", "; ".join(items) or "none", POINTS)
+    numbers.count("published_within_series", len(table), "series")
+    numbers.count("published_within_studies", table["study"].nunique(), "studies")
+    for key, word in (("grow", GROWS), ("shrink", SHRINKS)):
+        numbers.count(f"published_within_{key}", (table["direction"] == word).sum(), "series")
+    own = language.dropna(subset=["gain_low"])
+    numbers.count("published_within_languages", len(language), "contrasts")
+    numbers.count("published_within_languages_below", (own["gain_high"] < 0).sum(), "contrasts")
+    numbers.count("published_within_languages_above", (own["gain_low"] > 0).sum(), "contrasts")
+
+
+def _add_contrasts(numbers: Numbers, name: str, table: pd.DataFrame) -> None:
+    rows = []
+    for row in table.itertuples():
+        what = f"{marked(row.family, row.secondary)} {size_range(row.size, row.size)}, {row.training}"
+        sure = [interval(row.gain_low, row.gain_high), over(row, row.gain_low)]
+        values = [signed(row.gain), *sure, signed(row.share), signed(row.log_odds, 2, 1)]
+        rows.append([what, row.other, row.protocol, *values])
+    header = ["Model and training", "Minus the mean of", "Regime", "Points", INTERVAL, "Over", "Share", "Log odds"]
+    numbers.table(name, header, rows)
+
+
+def add_recipes(numbers: Numbers, table: pd.DataFrame) -> None:
+    """``within.recipes``: how far recipes differ on one base, beside how far size moves the gain."""
+    rows = []
+    for row in table.itertuples():
+        data = f"{row.data_language}, {row.data_breadth}"
+        span = size_range(row.smallest, row.largest)
+        values = [str(row.trainings), signed(row.between), signed(row.across)]
+        rows.append([row.family, row.protocol, data, span, *values])
+    header = ["Family", "Regime", "Data", "Parameters", "Recipes", "Range over recipes", "Mean change with size"]
+    numbers.table("published_recipes", header, rows)
+    numbers.count("published_recipes_cases", len(table), "cases")
+    numbers.count("published_recipes_wider", (table["between"] > table["across"]).sum(), "cases")
+    numbers.count("published_recipes_studies", table["study"].nunique(), "studies")
+
+
+def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str]) -> None:
+    """The table of ``multilevel.fits``, and ``published_multilevel_``: rows, clear (kinds of data whose slope has an
+    interval clear of zero on all scales), contrast (ONE_LESS_MANY on each scale), base (per point of the base's score),
+    fitted, notes, and without (slopes whose sign a study changes)."""
+    whole = fits[fits["left_out"] == ""]
+    rows = []
+    for row in whole.itertuples():
+        log_odds = row.model == "log_odds"
+        digits = 3 if row.term == "base" else 2 if log_odds else 1
+        about = [
+            _UNITS[row.model],
+            "the base's score" if row.term == "base" else row.term,
+            str(row.units),
+            str(row.rows),
+        ]
+        rows.append([*about, signed(row.value, digits, 1), interval(row.low, row.high, digits, 1)])
+    header = ["Scale", "Slope after data", "Families in studies", "Rows", "Slope", INTERVAL]
+    numbers.table("published_multilevel", header, rows)
+    own = "published_multilevel"
+    slopes = whole[~whole["term"].isin(["base", multilevel.ONE_LESS_MANY]) & whole["model"].isin(SCALES)]
+    sure = slopes.assign(up=slopes["low"] > 0, down=slopes["high"] < 0).groupby("term")[["up", "down"]].all()
+    numbers.count(f"{own}_kinds", len(sure), "kinds")
+    numbers.count(f"{own}_clear", sure.any(axis=1).sum(), "kinds")
+    counts = whole.groupby("model")["rows"].max()
+    for name in (*SCALES, multilevel.BY_LANGUAGE):
+        digits = _SCALED.get(name, (1, 0))[0]
+        for key, term in (("contrast", multilevel.ONE_LESS_MANY), ("base", "base")):
+            row = _term(fits, name, term)
+            text = "missing" if row is None else _slope(row, 3 if key == "base" else digits)
+            numbers.words(f"{own}_{key}_{slug(name)}", text, PER_TEN)
+        numbers.count(f"{own}_rows_{slug(name)}", counts.get(name, 0), "rows")
+    fitted = [f"{_UNITS[name]}: {part['fitted'].iloc[0]}" for name, part in whole.groupby("model", sort=False)]
+    numbers.words(f"{own}_fitted", "; ".join(fitted) or "nothing")
+    notes = [
+        f"{_UNITS[name]}: {note}" for name, note in whole.groupby("model", sort=False)["note"].first().items() if note
+    ]
+    numbers.words(f"{own}_notes", "; ".join(notes) or "none")
+    numbers.words(f"{own}_without", _changed(fits, titles))
+
+
+def _changed(fits: pd.DataFrame, titles: dict[str, str]) -> str:
+    """Slopes in points that have another sign without one study."""
+    own = fits[(fits["model"] == "gain") & (fits["term"] != "base")]
+    before = own[own["left_out"] == ""].set_index("term")["value"]
+    items = []
+    for row in own[own["left_out"] != ""].itertuples():
+        if before[row.term] * row.value < 0:
+            ends = f"{signed(before[row.term], 1, 1)} with all, {signed(row.value, 1, 1)}"
+            items.append(f"{row.term}: {ends} without {titles.get(row.left_out, row.left_out)}")
+    return "; ".join(items) or "none"

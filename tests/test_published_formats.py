@@ -1,0 +1,241 @@
+"""Result files that people have, of lm-evaluation-harness, EuroEval and MTEB; replacing and withdrawing a source.
+
+The fixtures are made here, in the forms that the three write.
+"""
+
+import json
+import shutil
+import threading
+
+import pytest
+import test_published as source
+
+from xlscale.commands import data
+from xlscale.core.files import XlscaleError
+from xlscale.published import formats, gains, scores, sources, tables
+from xlscale.published.tables import FOLDER
+
+HARNESS = {
+    "results": {
+        "xnli": {" ": " ", "alias": "xnli"},
+        "xnli_sw": {"alias": " - xnli_sw", "acc,none": 0.45, "acc_stderr,none": 0.01},
+        "belebele_swh_Latn": {"alias": "b", "acc,none": 0.5, "acc_stderr,none": 0.02, "acc_norm,none": 0.6},
+        "mgsm_direct_sw": {"exact_match,flexible-extract": 0.3, "exact_match_stderr,flexible-extract": 0.03},
+        "hellaswag": {"acc,none": 0.7, "acc_stderr,none": "N/A"},
+        "wiki_sw": {"word_perplexity,none": 12.0},
+    },
+    "group_subtasks": {"xnli": ["xnli_sw"], "xnli_sw": []},
+    "configs": {"xnli_sw": {"num_fewshot": 0}},
+    "n-shot": {"xnli_sw": 0, "belebele_swh_Latn": 5, "mgsm_direct_sw": 8},
+    "config": {
+        "model": "hf",
+        "model_args": "pretrained=org/newt-8b,dtype=bfloat16",
+        "model_num_parameters": 8030261248,
+    },
+}
+EUROEVAL = {
+    "dataset": "germanquad",
+    "task": "reading-comprehension",
+    "languages": ["de"],
+    "model": "org/newt-8b",
+    "results": {"raw": [{"test_f1": 60.0}], "total": {"test_f1": 60.5, "test_f1_se": 1.5, "test_em": 40.0}},
+    "num_model_parameters": 8030261248,
+    "generative": True,
+    "few_shot": True,
+    "validation_split": False,
+    "euroeval_version": "15.0.0",
+}
+MTEB = {
+    "dataset_revision": "abc",
+    "task_name": "BelebeleRetrieval",
+    "mteb_version": "1.12.0",
+    "scores": {
+        "test": [
+            {"hf_subset": "swh_Latn-swh_Latn", "languages": ["swh-Latn", "swh-Latn"], "main_score": 0.61},
+            {"hf_subset": "eng_Latn-tha_Thai", "languages": ["eng-Latn", "tha-Thai"], "main_score": 0.52},
+            {"hf_subset": "deu_Latn-tha_Thai", "languages": ["deu-Latn", "tha-Thai"], "main_score": 0.42},
+        ],
+        "dev": [],
+    },
+    "evaluation_time": 3.2,
+}
+GIVEN = {"source_key": "mine", "model_family": "Newt", "intermediate_task": "none"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the published layer with few results, that a test may change."""
+    folder = shutil.copytree(FOLDER, tmp_path / "data_manifest" / "published")
+    results = tables.read_results(folder / "results.parquet")
+    tables.write_results(results[results["source_key"] == "latxa"], folder / "results.parquet")
+    return folder
+
+
+def written(path, *records):
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    return path
+
+
+def mine(folder):
+    table = scores.table(tables.load(folder))
+    return table[table["source_key"] == "mine"]
+
+
+def test_results_of_the_harness_are_read_with_their_standard_errors(folder, tmp_path):
+    path = written(tmp_path / "results_2026-01-01.json", HARNESS)
+    said = sources.add(path, folder, GIVEN).splitlines()
+    assert said[0] == "added 3 scores of mine"
+    for text in (
+        "xnli: left out: a group of tasks",
+        "hellaswag: left out: no language at the end of its name",
+        "wiki_sw: left out: none of its metrics is one of acc, exact_match, f1, mcc, em",
+    ):
+        assert f"warning: {path}: {text}" in said
+    found = mine(folder).set_index("task")
+    assert found.loc["xnli", ["value", "stderr", "language", "regime"]].tolist() == [
+        0.45,
+        0.01,
+        "sw",
+        "zero-shot-prompted",
+    ]
+    assert found.loc["belebele", ["value", "stderr", "language", "regime"]].tolist() == [0.5, 0.02, "sw", "few-shot-5"]
+    assert found.loc["mgsm", ["value", "stderr", "regime"]].tolist() == [0.3, 0.03, "few-shot-8"]
+    assert set(found["model"]) == {"org/newt-8b"} and found["size"].tolist() == pytest.approx([8.03e9] * 3)
+    assert found.loc["xnli", "corrected"] == pytest.approx((0.45 - 1 / 3) / (2 / 3))
+
+
+def test_records_of_euroeval_are_read(folder, tmp_path):
+    encoder = {**EUROEVAL, "generative": False, "model": "org/encoder"}
+    several = {**EUROEVAL, "languages": ["nb", "nn"], "dataset": "norquad"}
+    path = written(tmp_path / "euroeval_benchmark_results.jsonl", EUROEVAL, encoder, several)
+    said = sources.add(path, folder, GIVEN)
+    assert said.startswith("added 1 scores of mine\n")
+    assert "org/encoder: reading_comprehension (germanquad): left out: the model was fine-tuned on the task" in said
+    assert "reading_comprehension (norquad): left out: expected one language, got nn, no" in said
+    (row,) = mine(folder).to_dict("records")
+    assert (row["task"], row["language"], row["value"], row["stderr"]) == ("euroeval_reading", "de", 60.5, 1.5)
+    assert (row["corrected"], row["group"]) == (pytest.approx(0.605), "few-shot")
+
+
+def test_results_of_mteb_are_read_with_the_model_beside_them(folder, tmp_path):
+    written(tmp_path / "model_meta.json", {"name": "org/embedder", "n_parameters": 560000000})
+    given = {**GIVEN, "intermediate_task": "contrastive embedding training (retrieval; multi-domain)"}
+    said = sources.add(written(tmp_path / "BelebeleRetrieval.json", MTEB), folder, given)
+    assert (
+        said.startswith("added 2 scores of mine\n") and "(deu_Latn-tha_Thai): left out: expected one language" in said
+    )
+    assert "the split test is read, dev is not" in said
+    found = mine(folder).set_index("language")
+    assert found["value"].to_dict() == {"sw": 0.61, "th": 0.52} and found["size"].tolist() == pytest.approx([5.6e8] * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "said"),
+    [
+        ("x.json", {"a": 1}, r"x\.json:1: expected an object with results and configs"),
+        ("x.json", [], r"x\.json:1: expected an object"),
+        ("x.json", {**HARNESS, "results": {"xnli_xx": {"acc,none": 0.4}}}, r"what lm-evaluation-harness writes"),
+        ("x.jsonl", {**EUROEVAL, "results": {"raw": []}}, r"x\.jsonl:1: expected what EuroEval writes"),
+        ("x.json", {**MTEB, "scores": {"test": [{}]}}, r"what MTEB writes"),
+        (
+            "x.json",
+            {**HARNESS, "results": {"xnli_sw": {"acc,none": "high"}}},
+            r":1: value: expected a text, got nothing",
+        ),
+        ("x.json", {**HARNESS, "results": {"xnli_sw": {"acc,none": 45.0}}}, r":1: value: expected 0 to 1 \(fraction"),
+    ],
+)
+def test_what_is_none_of_them_is_one_line_and_changes_nothing(folder, tmp_path, name, record, said):
+    before = source.state(folder)
+    with pytest.raises(XlscaleError, match=said) as caught:
+        sources.add(written(tmp_path / name, record), folder, GIVEN)
+    assert all(len(line) < 400 for line in str(caught.value).splitlines()) and source.state(folder) == before
+
+
+def test_what_a_file_does_not_say_has_to_be_given(folder, tmp_path):
+    path = written(tmp_path / "results.json", HARNESS)
+    with pytest.raises(XlscaleError, match="source_key: expected a text, got nothing") as caught:
+        sources.add(path, folder)
+    assert "model_family: expected a text" in str(caught.value) and "intermediate_task: " in str(caught.value)
+    with pytest.raises(XlscaleError, match="SET: expected columns .*, got 'colour'"):
+        sources.add(path, folder, {"colour": "red"})
+
+
+def test_a_base_and_a_study_can_be_named_in_the_file(folder, tmp_path):
+    header = (*tables.COLUMNS, "base_model", "study", "stderr")
+    base = {"model": "Newt start", "model_family": "Old Newt", "value": "40", "study": "newts", "stderr": "1.5"}
+    tuned = {"model": "Newt 7B-x", "value": "55", "intermediate_task": "news", "base_model": "Newt start"}
+    lost = {"model": "Newt 7B-y", "value": "55", "intermediate_task": "news", "base_model": "nowhere"}
+    rows = [base, tuned | {"study": "newts"}, lost]
+    said = sources.add(source.write(tmp_path / "mine.csv", *rows, header=header), folder)
+    assert "1 of 2 tuned models have no base: Newt 7B-y" in said
+    layer = tables.load(folder)
+    assert layer.sources.set_index("source_key").loc["mine", "study"] == "newts"
+    table = scores.table(layer)
+    pairs = gains.pairs(table)
+    assert pairs.loc[pairs["study"] == "newts", ["model", "base"]].to_numpy().tolist() == [["Newt 7B-x", "Newt start"]]
+    assert table.loc[table["model"] == "Newt start", "stderr"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stderr": "-1"}, "stderr: expected a number of at least 0, or nothing, got '-1'"),
+        ({"stderr": "x"}, "stderr: expected a number of at least 0"),
+        ({"study": "My Study"}, "study: expected lower-case letters"),
+        ({"study": "other"}, "study: expected 'one' as in the rest of its source, got 'other'"),
+    ],
+)
+def test_wrong_optional_fields_are_named(folder, tmp_path, change, said):
+    header = (*tables.COLUMNS, "base_model", "study", "stderr")
+    path = source.write(
+        tmp_path / "mine.csv", {"study": "one"}, {"language": "th", "study": "one", **change}, header=header
+    )
+    with pytest.raises(XlscaleError, match=rf":3: {said}"):
+        sources.add(path, folder)
+
+
+def test_several_models_of_one_size_and_several_metrics_of_one_rank_are_named(folder, tmp_path):
+    rows = [{"model": "Newt A"}, {"model": "Newt B", "metric": "f1"}, {"model": "Newt B", "metric": "accuracy"}]
+    said = sources.add(source.write(tmp_path / "mine.csv", *rows), folder)
+    assert "several models of one size are one point: Newt A, Newt B" in said
+    assert "Newt B, xnli: several metrics of one rank, of which the first counts: f1, accuracy" in said
+
+
+def test_a_source_is_replaced_or_withdrawn_by_its_key(folder, tmp_path):
+    before = source.state(folder)
+    path = source.write(tmp_path / "mine.csv", {}, {"language": "th"})
+    sources.add(path, folder)
+    newer = source.write(tmp_path / "newer.csv", {"value": "60"})
+    with pytest.raises(XlscaleError, match="expected every score once, got another value as a row that is there"):
+        sources.add(newer, folder)
+    assert sources.add(newer, folder, replace=True).startswith("added 1 scores of mine, in the place of 2")
+    assert mine(folder)["value"].tolist() == [60.0]
+    assert sources.withdraw("mine", folder) == "withdrew 1 scores of mine"
+    after = source.state(folder)
+    assert {name: after[name] for name in before} == before
+    with pytest.raises(XlscaleError, match="KEY: expected a source_key of .*sources.csv, got 'mine'"):
+        sources.withdraw("mine", folder)
+
+
+def test_two_who_add_at_once_lose_nothing(folder, tmp_path):
+    paths = [source.write(tmp_path / f"{name}.csv", {"source_key": name}) for name in ("one", "two")]
+    both = [threading.Thread(target=sources.add, args=(path, folder)) for path in paths]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert {"one", "two"} <= set(tables.load(folder).results["source_key"])
+
+
+def test_where_a_score_was_read_may_be_in_any_script_and_what_is_set_may_not(tmp_path, monkeypatch):
+    path = source.write(tmp_path / "mine.csv", {"where_read": "表 3"}, {"model": "水 7B", "language": "th"})
+    monkeypatch.setattr(sources, "add", lambda *_, **__: "added")
+    with pytest.raises(XlscaleError, match=r"mine\.csv:3: model: .*no glyph for 水") as caught:
+        data.add_source(str(path))
+    assert "where_read" not in str(caught.value) and str(caught.value).endswith("nothing was changed")
+    assert data.add_source(str(source.write(tmp_path / "fine.csv", {"where_read": "表 3"}))) == "added"
+
+
+def test_every_reader_is_named():
+    assert {formats._reader(record) for record in (HARNESS, EUROEVAL, MTEB)} == set(formats._NAMES)

@@ -1,0 +1,267 @@
+"""Published gains from 7B to 70B as a whole: several tests at once, one base, one model, the selection, the figure."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import test_published_changes as made
+from scipy import stats
+
+from xlscale.published import changes, gains, multilevel, regression, scales, scores, selection, tables, within
+from xlscale.report.figures import style, window
+from xlscale.report.numbers import Numbers
+from xlscale.report.sections import window as section
+
+rows = made.rows
+TITLES = {"one": "One", "two": "Two"}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return scores.table()
+
+
+@pytest.fixture(scope="module")
+def inside(table):
+    return changes.tested(changes.changes(gains.estimable(gains.pairs(table))))
+
+
+def three(training, *gained, study="one", family="f"):
+    """A series with three tasks at 7B and 70B, whose gain changes by ``gained``."""
+    cells = [(size, task, "sw", 0.4, 0.5 + (at and more)) for task, more in zip("abc", gained, strict=True)
+             for at, size in enumerate((7e9, 70e9))]  # fmt: skip
+    return rows(*cells, training=training, study=study, family=family)
+
+
+def test_p_is_that_of_a_t_test_on_the_scale_that_says_least():
+    pairs = pd.concat([three("x", 0.04, 0.06, 0.08), three("y", 0.01, -0.03, 0.05)], ignore_index=True)
+    found = changes.tested(changes.changes(pairs)).set_index("training")
+    odds = [np.log((0.5 + more) / (0.5 - more)) for more in (0.04, 0.06, 0.08)]
+    least = max(stats.ttest_1samp(values, 0).pvalue for values in ([0.04, 0.06, 0.08], odds))
+    assert found.loc["x", "p"] == pytest.approx(least)
+    assert found["holm"].tolist() == pytest.approx([2 * least, found.loc["y", "p"]])
+    assert found["bh"].tolist() == pytest.approx([2 * least, found.loc["y", "p"]])
+
+
+def test_a_change_whose_sign_depends_on_the_scale_is_none_and_one_without_interval_has_no_p():
+    cells = [(size, task, "sw", base, base + 0.1 + sign * more) for size, base, sign in ((7e9, 0.2, 1), (70e9, 0.8, -1))
+             for task, more in zip("abc", (0.001, 0.002, 0.003), strict=True)]  # fmt: skip
+    assert changes.tested(changes.changes(rows(*cells)))["p"].tolist() == [1.0]
+    one = changes.tested(changes.changes(rows(*(cell for cell in cells if cell[1] == "a"))))
+    assert one[["p", "holm", "bh"]].isna().all(axis=None)
+
+
+def test_a_study_that_turns_a_mean_is_named():
+    pairs = pd.concat([three("x", 0.01, 0.01, 0.01, study="two"), three("y", -0.03, -0.03, -0.03, study="one")])
+    found = changes.without_a_study(changes.changes(pairs))
+    assert found["left_out"].tolist() == ["one"]
+    assert found[["gain", "whole", "units"]].iloc[0].tolist() == pytest.approx([0.01, -0.01, 1])
+    numbers = Numbers("06_published")
+    section.add_left_out(numbers, found, TITLES)
+    assert "−1.0 with all, +1.0 without One" in numbers.numbers["published_groups_without"]["text"]
+
+
+def test_the_change_beside_the_score_of_the_base():
+    known = pd.DataFrame({"study": list("aabb"), "family": list("xyxx"), "base_small": [0.1, 0.2, 0.3, 0.5],
+                          "gain": [0.3, 0.2, 0.1, 0.3]})  # fmt: skip
+    found = changes.with_base(known)
+    assert (found["series"], found["units"]) == (4, 3)
+    assert found["r"] == pytest.approx(stats.pearsonr(known["base_small"], known["gain"])[0])
+    assert found["r_units"] == pytest.approx(stats.pearsonr([0.1, 0.2, 0.4], [0.3, 0.2, 0.2])[0])
+
+
+def test_data_of_one_domain_less_general_data_on_one_base_as_the_source_prints_them(table):
+    printed = tables.load().results
+    own = printed[(printed["source_key"] == "flan_palm_t3") & (printed["task"].str.contains("mgsm"))]
+    at = own.groupby(["params", "intermediate_task"])["value"].first()
+    several = [name for name in at["8B"].index if name != "none" and "CoT (9 tasks)" not in name]
+    found = within.levels(within.breadth(table))
+    mgsm = found[(found["family"] == "PaLM") & found["protocol"].str.contains("native")].set_index("size")
+    for size, params in ((8e9, "8B"), (62e9, "62B")):
+        one = at[params][[name for name in at[params].index if "CoT (9 tasks)" in name]].iloc[0]
+        assert 100 * mgsm.loc[size, "gain"] == pytest.approx(one - at[params][several].mean())
+    assert len(several) == len(mgsm.loc[8e9, "other"].split("), ")) == 3
+
+
+def test_on_one_base_only_what_all_have_is_compared(table):
+    found = within.breadth(table)
+    olmo = found[(found["family"] == "OLMo 3") & (found["size"] > 3e10)]
+    tuned = gains.matched(table)
+    for name in ("SFT (Dolci)", "Think (OLMo 3)"):
+        own = tuned[(tuned["family"] == "OLMo 3") & (tuned["training"] == name) & (tuned["size"] > 3e10)]
+        items = set(own[[*gains.ITEM, "metric"]].itertuples(index=False, name=None))
+        assert set(olmo[[*gains.ITEM, "metric"]].itertuples(index=False, name=None)) <= items
+    assert set(olmo["other"]) == {"SFT (Dolci), SFT + DPO (Dolci), SFT + DPO + RL (OLMo 3)"}
+    row = changes.changes(found).set_index("family").loc["OLMo 3"]
+    assert (round(100 * row["gain_small"], 1), round(100 * row["gain_large"], 1)) == (13.5, 9.0)
+    single = within.levels(found).query("study == 'camels'").set_index("training")["gain"]
+    assert single.round(3).to_dict() == {"CoT": 0.091, "Code-Alpaca": 0.002}  # twelve single sets, 13B
+
+
+def test_recipes_differ_between_each_other_and_with_size():
+    pairs = pd.concat([three("x", 0.02, 0.02, 0.02), three("y", 0.0, 0.0, 0.0)], ignore_index=True)
+    row = within.recipes(pairs).iloc[0]
+    assert row[["trainings", "between", "across"]].tolist() == pytest.approx([2, 0.01, 0.01])
+
+
+def test_variance_components_of_a_balanced_design_are_those_of_the_analysis_of_variance():
+    generator, groups, each = np.random.default_rng(3), 12, 8
+    data = pd.DataFrame({"g": np.repeat(range(groups), each), "whole": 1})
+    data["y"] = np.repeat(generator.normal(0, 2, groups), each) + generator.normal(0, 1, groups * each)
+    means = data.groupby("g")["y"].mean()
+    inner = ((data["y"] - data["g"].map(means)) ** 2).sum() / (groups * (each - 1))
+    found = regression.components("y ~ 1", data, {"g": "0 + C(g)"})
+    assert found.spread["rest"] ** 2 == pytest.approx(inner, rel=1e-3)
+    assert found.spread["g"] ** 2 == pytest.approx(means.var(ddof=1) - inner / each, rel=1e-2)
+    assert found.values["Intercept"] == pytest.approx(data["y"].mean())
+    assert found.covariance.iloc[0, 0] == pytest.approx(means.var(ddof=1) / groups, rel=1e-2)
+    flat = regression.components("y ~ 1", data.assign(y=generator.permutation(data["y"])), {"g": "0 + C(g)"})
+    assert set(flat.spread) <= {"g", "rest"}
+
+
+def simulated(one, many, seed=0, noise=0.004):
+    """Series of four families with gains that go with log10 size by ``one`` and ``many``."""
+    generator, parts = np.random.default_rng(seed), []
+    for family in "fghi":
+        for breadth, slope in (("one", one), ("many", many)):
+            cells = []
+            for task in "abc":
+                for size in (7e9, 22e9, 70e9):
+                    base = generator.uniform(0.3, 0.5)
+                    gain = 0.1 + slope * np.log10(size / regression.CENTRE) - 0.2 * base + generator.normal(0, noise)
+                    cells.append((size, task, "sw", base, base + gain))
+            own = rows(*cells, family=family, study=f"s{family}", training=breadth)
+            parts.append(own.assign(data_language="English", data_breadth=breadth))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_multilevel_model_finds_slopes_their_difference_and_the_effect_of_the_base():
+    table = multilevel.rows(simulated(0.05, -0.02))
+    found = multilevel._fit(table, "gain").set_index("term")
+    truth = {"English, one": 5.0, "English, many": -2.0, multilevel.ONE_LESS_MANY: 7.0, "base": -0.2}
+    for term, value in truth.items():
+        assert found.loc[term, "low"] < value < found.loc[term, "high"]
+        assert found.loc[term, "value"] == pytest.approx(value, rel=0.15)
+    assert found.loc["English, one", "units"] == 4 and found.loc["base", "rows"] == len(table)
+
+
+def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(monkeypatch, tmp_path):
+    monkeypatch.setattr("xlscale.core.cache.CACHE", tmp_path)
+    pairs = simulated(0.0, 0.05)
+    pairs.loc[(pairs["family"] == "f") & (pairs["data_breadth"] == "one"), "score"] += 0.1 * np.log10(
+        pairs["size"] / regression.CENTRE
+    )
+    pairs["gain"] = pairs["score"] - pairs["base_score"]
+    found = multilevel.fits(pairs)
+    assert set(found["left_out"]) == {"", "sf", "sg", "sh", "si"}
+    assert set(found.loc[found["left_out"] == "", "model"]) == {*scales.SCALES, multilevel.BY_LANGUAGE}
+    numbers = Numbers("06_published")
+    section.add_multilevel(numbers, found, {})
+    of = {key: number["text"] for key, number in numbers.numbers.items()}
+    assert "without sf" in of["published_multilevel_without"] or found["value"].notna().all()
+    assert of["published_multilevel_contrast_gain"].startswith("−")
+
+
+def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):
+    real, table = regression.components, multilevel.rows(simulated(0.05, -0.02))
+
+    def no_slopes(formula, data, effects):
+        return None if any("slope" in name for name in effects) else real(formula, data, effects)
+
+    monkeypatch.setattr(multilevel, "components", no_slopes)
+    assert set(multilevel._fit(table, "gain")["note"]) == {"did not converge with random slopes"}
+    monkeypatch.setattr(multilevel, "components", lambda *given: real(*given) if not given[2] else None)
+    found = multilevel._fit(table, "gain")
+    assert set(found["note"]) == {"did not converge with random effects"} and set(found["fitted"]) == {"none"}
+
+
+def test_every_criterion_leaves_fewer_and_the_last_are_the_rows_of_the_changes(table, inside):
+    flow = selection.flow(table)
+    assert flow["scores"].iloc[0] == len(table) and (flow["left_out"] >= 0).all()
+    assert (flow["scores"].iloc[:-1].to_numpy() - flow["left_out"].iloc[1:].to_numpy() == flow["scores"].iloc[1:]).all()
+    assert len(scores.usable(table)) == flow["scores"].iloc[len(scores.criteria(table))]
+    last = flow.iloc[-1]
+    assert (last["series"], last["studies"]) == (len(inside), inside["study"].nunique())
+
+
+def test_every_study_of_a_source_is_cited_in_the_paper():
+    text = (tables.MANIFEST.parent / "paper" / "refs.bib").read_text(encoding="utf-8")
+    known = {"phang2020_v1": "phang2020", "tli": "ngugi2025"}
+    for study in set(tables.load().sources["study"]):
+        assert f"{{{known.get(study, study)}," in text, study
+
+
+@pytest.fixture(scope="module")
+def figure(table, inside):
+    contrasts = within.inside(within.levels(within.breadth(table)))
+    return window.headline(inside, contrasts[contrasts["data_language"] == "English"])
+
+
+def arrows(fig):
+    return [text for ax in fig.axes[:2] for text in ax.texts if text.arrow_patch is not None]
+
+
+def test_the_headline_has_an_arrow_per_series_from_the_small_to_the_large_size(figure, inside):
+    found = sorted((round(text.xyann[0], 6), round(text.xy[0], 6)) for text in arrows(figure))
+    ends = 100 * inside[["gain_small", "gain_large"]]
+    assert found == sorted((round(a, 6), round(b, 6)) for a, b in ends.itertuples(index=False))
+    names = [label.get_text() for ax in figure.axes[:2] for label in ax.get_yticklabels()]
+    assert sum(label.get_fontweight() == "normal" for ax in figure.axes[:2] for label in ax.get_yticklabels()) == len(
+        inside
+    )
+    assert all(len(line) <= 60 for name in names for line in name.split("\n"))
+    assert names[0] == "English, one domain" and "English, many domains" in names
+    assert not any("local" in text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")))
+
+
+def test_within_a_group_series_are_sorted_by_the_score_of_the_base(inside):
+    listed = [row["series"] for row in window._lines(inside)]
+    groups = [(row.data_language, row.data_breadth, row.base_small) for row in listed if row is not None]
+    for (*before, low), (*after, high) in pairwise(groups):
+        assert before != after or low <= high
+
+
+def test_names_and_legend_of_the_headline_lie_inside_the_page_and_apart(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    style.draw(figure)
+    figure.set_dpi(720)  # where letters are as wide as in print
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    page = figure.bbox
+    for ax in figure.axes:
+        boxes = [label.get_window_extent(renderer) for label in ax.get_yticklabels() if label.get_text()]
+        assert all(page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1 for box in boxes)
+    (legend,) = figure.legends
+    box = legend.get_window_extent(renderer)
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0
+
+
+def test_the_headline_holds_many_more_series_and_none(inside):
+    many = pd.concat([inside.assign(study=f"s{n}", training=f"t{n}") for n in range(4)], ignore_index=True)
+    fig = window.headline(many, pd.DataFrame(columns=["study", "family", "training", "protocol", "size", "gain"]))
+    assert fig.get_figheight() < 9.7 and len(arrows(fig)) == 4 * len(inside)
+    none = window.headline(inside.iloc[:0], pd.DataFrame(columns=["study", "family", "training", "protocol", "size"]))
+    assert style.draw(none)["svg"]
+
+
+def test_the_answer_names_window_series_studies_and_scale(inside):
+    numbers = Numbers("06_published")
+    languages, groups = changes.grouped(inside, ["data_language"]), changes.grouped(inside)
+    fits = pd.DataFrame([("gain", "", multilevel.ONE_LESS_MANY, -2.0, -9.0, 5.0)],
+                        columns=["model", "left_out", "term", "value", "low", "high"])  # fmt: skip
+    section.add_answer(numbers, languages, groups, fits)
+    text = numbers.numbers["published_answer"]["text"]
+    row = languages.set_index("data_language").loc["English"]
+    counts = [f"{int(row[name])} {name}" for name in ("series", "studies")]
+    said = ["shows no direction that is clear of zero", "do not differ clearly"]
+    for part in ("from 7B to 70B", "points above chance", "all three scales", *counts, *said):
+        assert part in text
+    sure = languages.assign(**{f"{name}_low": 0.1 for name in scales.SCALES})
+    numbers = Numbers("06_published")
+    section.add_answer(numbers, sure, groups, fits.assign(low=1.0))
+    assert "English data grows:" in numbers.numbers["published_answer"]["text"]
+    assert "slopes differ:" in numbers.numbers["published_answer"]["text"]
+    numbers = Numbers("06_published")
+    section.add_answer(numbers, languages.iloc[:0], groups, fits)
+    assert "no published series" in numbers.numbers["published_answer"]["text"]
