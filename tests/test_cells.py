@@ -374,9 +374,9 @@ def test_a_broken_study_stops_only_who_asks_for_it(kind, tmp_path, monkeypatch):
         studies.load("aa").cells()
     assert "\n" not in str(asked.value)
     with pytest.raises(XlscaleError) as caught:
-        studies.find("target-x")
+        studies.find(asked_for := "target-e5_small-k1-none-no_such_card-s1-0000000000")
     said, why = str(caught.value).splitlines()
-    assert said == "ID=target-x: expected the id of a cell of one of the studies aa, smoke"
+    assert said == f"ID={asked_for}: expected the id of a cell of one of the studies aa, smoke"
     assert why.startswith(f"not read: {str(asked.value)[:60]}")
 
 

@@ -74,7 +74,8 @@ def test_an_empty_name_of_a_study_is_none_and_told_before_any_work():
     assert done.stderr.startswith("xlscale: unknown study '': expected one of ")
 
 
-VARIABLES = re.search(r"^VARIABLES := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+VARIABLES = re.search(r"^VARIABLES := (.*)", MAKEFILE, re.MULTILINE)[1].split()
 
 
 def _make(*arguments: str, python: str = sys.executable, cwd=ROOT, **environment: str) -> str:
@@ -208,7 +209,7 @@ def test_the_canary_is_of_all_studies_unless_one_is_named():
 def test_what_the_environment_has_of_that_name_is_told_and_does_not_count(told, target, variable, argument):
     """Shells have N, SEED or OUT for other things; whoever wants them to count says -e, as of any makefile."""
     needed, mine = (
-        {name: f"{name}=x" for name in ("PREDICTIONS", "LABELS", "OUT", "ID", "FILE")},
+        {name: f"{name}=x" for name in ("PREDICTIONS", "LABELS", "OUT", "ID", "FILE", "KEY")},
         {variable: "of a shell"},
     )
     assert argument.format("of a shell") not in told(target, *needed.values(), **mine)

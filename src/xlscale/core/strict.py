@@ -99,7 +99,7 @@ YAML_LIMIT = 2**16  # bytes: of the worst of them PyYAML reads 30,000 in a secon
 MOST, DEEPEST = 200_000, 40  # values of a file with its aliases written out, and levels of them
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(yaml.CBaseLoader):
     """YAML as people read it, which is the core schema of YAML 1.2 with decimal numbers alone: 010 is ten, and ``no``,
     1:30, 1_0, 0x1 and a date are texts. Of tags there are those of these types, and a key stands once in a mapping."""
 
