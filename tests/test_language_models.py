@@ -365,7 +365,10 @@ UNLABELLED = {"intermediate": "unlabelled", "intermediate_objective": "masked_lm
 def test_a_cell_of_text_trains_and_is_evaluated_on_held_out_text(tmp_path, objective):
     given = VALUES | UNLABELLED | {"intermediate_objective": objective}
     run = phase.OpenCell(cells.make("intermediate", given), tmp_path)
-    assert dict(run.cell.reads) == {"unlabelled": data_card("unlabelled").sha256} and run.cell.condition == "unlabelled"
+    assert (
+        dict(run.cell.reads) == {"unlabelled": data_card("unlabelled").sha256}
+        and run.cell.condition == f"unlabelled, {objective}"
+    )
     encoder = run.starting_point()
     head, log = run.train(encoder)
     assert np.mean(log.losses[-2:]) < np.mean(log.losses[:2]) - 0.3
@@ -426,7 +429,7 @@ def test_the_text_is_part_of_a_cell_that_reads_it_and_of_no_other(target_values)
             {"intermediate": "unlabelled"},
             "intermediate_objective: expected masked_lm, translation_lm for unlabelled, got 'supervised'",
         ),
-        ({"intermediate": "lexicon"}, "intermediate: expected a card with role: intermediate, 'lexicon' has role"),
+        ({"intermediate": "synonyms"}, "intermediate: expected a card with role: intermediate, 'synonyms' has role"),
         (
             UNLABELLED | {"intermediate": "vitaminc"},
             "intermediate_objective: expected one for vitaminc of family classification, got",

@@ -211,7 +211,7 @@ def test_targets_go_on_from_the_adapters_and_untrained_ones_are_read_with_them(t
         ({"intermediate": "synonyms"}, "intermediate: expected a card with role: intermediate, 'synonyms' has role: l"),
         (
             {"intermediate": "unlabelled"},
-            "intermediate: expected a card with role: intermediate, 'unlabelled' has ",
+            "intermediate_objective: expected one for unlabelled of family text, got 'lexical', which takes lexicon",
         ),
         ({"intermediate": "vitaminc"}, "intermediate_objective: expected one for vitaminc of family classification, "),
         ({"intermediate_examples": 60_000}, "intermediate_examples: expected at most 52075, the training rows of lexi"),

@@ -64,7 +64,7 @@ class Lexicon(Task):
             order[names] = generator.permutation(names)
         return replace(encoded.take(order), row=encoded.row)
 
-    def head(self, width: int, generator: torch.Generator) -> nn.Module:
+    def head_of(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
         """No parameters."""
         return nn.Identity()
 
