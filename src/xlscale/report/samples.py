@@ -34,7 +34,7 @@ def cards(sets: Sequence[str], read: Sequence[str]) -> list[DataCard]:
                 raise
             print(f"left out: {error}")
             continue
-        if name in sets or (card.bundled and (name in read or not card.task)):
+        if name in sets or (card.bundled and (name in read or card.role not in ("target", "intermediate"))):
             found.append(card)
     return found
 
