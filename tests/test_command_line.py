@@ -82,7 +82,8 @@ def _make(*arguments: str, python: str = sys.executable, cwd=ROOT, **environment
     # -o: the environment is there, however old it is.
     command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", f"PY={python}"]
     # `make test` hands its own variables on, as to every command.
-    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    own = {*VARIABLES, "MAKELEVEL", "MAKEFLAGS"}
+    clean = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(
         [*command, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, env=clean | environment
     )

@@ -52,7 +52,11 @@ SMOKE = studies.load("smoke")
 OTHERS = [
     card.name
     for card in map(data_card, catalogue.names("data"))
-    if card.bundled and card.task and card.trained and card.name not in {*SMOKE.intermediate, *SMOKE.targets}
+    if card.bundled
+    and card.task
+    and card.trained
+    and card.family != "lexicon"
+    and card.name not in {*SMOKE.intermediate, *SMOKE.targets}
 ]
 
 
