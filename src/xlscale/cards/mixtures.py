@@ -6,9 +6,9 @@ What is trained on, and so the identity of a cell, are the sets; the card says w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from xlscale.cards.schema import DataCard
@@ -42,7 +42,7 @@ def card(mixture: Mixture, cards: Sequence[DataCard], where: str) -> DataCard:
         family="mixture",
         type=types.pop() if len(types) == 1 else "mixed",
         metric="accuracy",
-        chance=float(np.mean([one.chance for one in cards])),
+        chance=fmean(one.chance for one in cards),
         languages=[],
         splits=_sums(cards),
         sha256=digest([[one.name, one.sha256] for one in cards]),

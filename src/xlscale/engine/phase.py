@@ -40,6 +40,7 @@ from xlscale.training.methods.base import Method
 from xlscale.training.mixture import Mixture
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
+from xlscale.training.perturbation import generator_from
 
 STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens", "rows", "adapters"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
@@ -145,7 +146,7 @@ class OpenCell:
 
     def _drawn(self, stream: str) -> torch.Generator:
         """A generator of torch's, for the purpose ``stream``."""
-        return torch.Generator().manual_seed(int(self.generator(stream).integers(2**62)))
+        return generator_from(self.generator(stream))
 
     def _inputs(self, task: Task, rows: DatasetDict, stage: int, objective: Objective) -> Encoded:
         """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
