@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import gold
 
+from data_manifest.builders.__main__ import write
 from xlscale.cards import catalogue
 from xlscale.commands import cost
 from xlscale.core.files import XlscaleError, sha256_file
@@ -55,7 +56,7 @@ def test_load_gives_the_splits_of_the_card(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_depend_on_rows_alone(name, tmp_path):
     card = catalogue.data_card(name)
-    bundles.write(bundles.read(card.path), tmp_path / "again.parquet", card.canary)
+    write(card, bundles.read(card.path), tmp_path / "again.parquet")
     assert sha256_file(tmp_path / "again.parquet") == card.sha256
 
 

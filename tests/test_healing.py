@@ -159,7 +159,7 @@ def test_the_committed_rungs_and_evidence_are_what_the_card_and_the_confirmatory
     for layers, rung in healed.healed.rungs.items():
         assert healing._is_made(healed, layers, rung)
         files.verify(rung.path, rung.sha256, f"{layers} layers")
-    assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 26e6
+    assert sum(path.stat().st_size for path in (schema.MANIFEST / "bundled").iterdir()) < 25e6
     decided = evidence.accepted(evidence.summary(evidence.evidence()))
     assert list(studies.load("confirmatory").models) == ["e5_small_healed" if decided else "e5_small"]
 

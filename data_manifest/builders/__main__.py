@@ -43,6 +43,11 @@ def rebuild(card: DataCard, folder: Path | None = None) -> pa.Table:
     return schema.table(card.family, builder.build(card, fetch_all(card.packages, folder)))
 
 
+def write(card: DataCard, rows: pa.Table, path: Path) -> None:
+    """Write the rows of a data set as its bundle is written; of a lexicon hardly any value comes again."""
+    schema.write(rows, path, card.canary, dictionary=card.family != "lexicon")
+
+
 def check(card: DataCard, rows: pa.Table) -> str:
     """Say that ``rows`` give the very file that the card describes, and put it in place where it is not bundled.
 
@@ -50,11 +55,11 @@ def check(card: DataCard, rows: pa.Table) -> str:
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "rows.parquet"
-        schema.write(rows, path, card.canary)
+        write(card, rows, path)
         sha256 = sha256_file(path)
     if sha256 == card.sha256:
         if not card.bundled:
-            schema.write(rows, card.path, card.canary)
+            write(card, rows, card.path)
         return f"{card.name}: {len(rows)} rows, sha256 as in the card"
     same = card.bundled and card.path.exists() and schema.read(card.path).equals(rows)
     why = "the rows are the same, so pyarrow writes other bytes than the pinned version"
@@ -64,7 +69,7 @@ def check(card: DataCard, rows: pa.Table) -> str:
 
 def update(card: DataCard, rows: pa.Table) -> str:
     """Write the bundle, and its sha256 and numbers of rows into the card."""
-    schema.write(rows, card.path, card.canary)
+    write(card, rows, card.path)
     path = MANIFEST / "data" / f"{card.name}.yaml"
     fields = strict.read_yaml(path) | {"sha256": sha256_file(card.path), "splits": schema.counts(rows)}
     write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))

@@ -168,13 +168,22 @@ def other_chance(stated: float, rows: pa.Table) -> str | None:
     return None if near else f"chance: expected {given:.4g}, that of one of a row's choices on average, got {stated}"
 
 
-def write(rows: pa.Table, path: Path, canary: str | None = None, level: int = 19, group: int | None = None) -> None:
+def write(
+    rows: pa.Table,
+    path: Path,
+    canary: str | None = None,
+    level: int = 19,
+    group: int | None = None,
+    dictionary: bool = True,
+) -> None:
     """Write a bundle atomically: zstd, no metadata but the canary string that has to travel along.
 
-    ``level`` is that of the compression, ``group`` the rows of a row group (None: there is one).
+    ``level`` is that of the compression, ``group`` the rows of a row group (None: there is one), ``dictionary``: whether
+    values that come again are written once, which takes more room where hardly any does.
     """
     rows = rows.replace_schema_metadata(None)
     options = {"compression": "zstd", "compression_level": level, "version": "2.6", "store_schema": False}
+    options["use_dictionary"] = dictionary
     with atomic(path) as temporary, pq.ParquetWriter(temporary, rows.schema, **options) as writer:
         if canary:
             writer.add_key_value_metadata({"canary": canary})
