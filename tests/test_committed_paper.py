@@ -33,7 +33,7 @@ for path, output, parameters in json.load(sys.stdin):
 
 @pytest.mark.slow
 def test_the_committed_paper_is_what_the_record_gives(tmp_path):
-    names = [name for name in steps.Build().notebooks if name != "00_data"]  # no record: see test_reproduce
+    names = steps.Build().notebooks
     parameters = {name: {"out": str(tmp_path)} | ({"again": 0} if name == "08_preparation" else {}) for name in names}
     work = [(str(files.NOTEBOOKS / f"{n}.ipynb"), str(tmp_path / f"{n}.ipynb"), parameters[n]) for n in names]
     command, environment = [sys.executable, "-c", FORKED], processes.environment()

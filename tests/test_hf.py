@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Hub
 from safetensors.torch import load_file, save_file
+from test_layouts import assert_padding_changes_nothing
 from transformers import AutoConfig, AutoModel
 
 from xlscale.acquire import ensure
@@ -70,12 +71,7 @@ def test_a_rung_gives_the_hidden_states_of_the_library_s_own_model(card):
 
 
 def test_padding_changes_nothing(card):
-    model, batch = ladder.load(card, 2), batch_of(card)
-    with torch.inference_mode():
-        together = hidden_states(model, batch)
-        for i, length in enumerate(batch.mask.sum(1).tolist()):
-            one = Batch(batch.ids[i : i + 1, :length], batch.mask[i : i + 1, :length], np.array([i]), {})
-            torch.testing.assert_close(together[i, :length], hidden_states(model, one)[0], atol=1e-5, rtol=1e-4)
+    assert_padding_changes_nothing(ladder.load(card, 2), batch_of(card))
 
 
 def test_a_checkpoint_holds_all_but_the_word_embeddings(card, tmp_path):

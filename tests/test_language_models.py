@@ -35,14 +35,6 @@ from hub import LANGUAGES
 WIDTH = 6
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def unlabelled():
     return load.splits(data_card("unlabelled"))["dev"].select(range(0, 2500, 25))

@@ -64,13 +64,17 @@ def test_hidden_states_are_those_of_the_library_s_own_language_model(card):
     torch.testing.assert_close(found[batch.mask], expected[batch.mask], atol=1e-5, rtol=1e-4)
 
 
-def test_padding_changes_nothing(card):
-    model, batch = ladder.load(card, 2), batch_of(card)
+def assert_padding_changes_nothing(model: torch.nn.Module, batch: Batch) -> None:
+    """The hidden states of each input of a padded batch are those of the input alone."""
     with torch.inference_mode():
         together = hidden_states(model, batch)
         for i, length in enumerate(batch.mask.sum(1).tolist()):
             one = Batch(batch.ids[i : i + 1, :length], batch.mask[i : i + 1, :length], np.array([i]), {})
             torch.testing.assert_close(together[i, :length], hidden_states(model, one)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_changes_nothing(card):
+    assert_padding_changes_nothing(ladder.load(card, 2), batch_of(card))
 
 
 @pytest.mark.parametrize("padded", [True, False])

@@ -23,14 +23,6 @@ from xlscale.training.model import Model
 from xlscale.training.objectives import lexical
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second one costs more than it computes
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def model() -> Model:
     """Three layers in float64, without a head."""

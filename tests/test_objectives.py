@@ -30,15 +30,6 @@ ROBUST = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Models of a few numbers: a second thread costs more than it computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Double(CPU):
     """A backend that leaves hidden states in float64."""
 

@@ -253,7 +253,6 @@ def typed_digits(text):
     text = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)  # strings: keys, file names, styles
     text = re.sub(r"#cite\(<\w+>|@\w+", "", text)
     text = re.sub(r"\b[\d.]+(pt|mm|em|%)(?=[,)\]])", "", text)
-    text = re.sub(r"\b[\d.]+fr\b|\by(:| ==) 0\b|\bphang2020_v1\b|\bmT5\b", "", text)  # columns, the first row, names
     for name in _NAMES:
         text = re.sub(name, "", text)
     return re.findall(r".*\d.*", text)

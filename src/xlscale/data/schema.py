@@ -178,7 +178,7 @@ def write(
 ) -> None:
     """Write a bundle atomically: zstd, no metadata but the canary string that has to travel along.
 
-    ``level`` is that of the compression, ``group`` the rows of a row group (None: there is one), ``dictionary``: whether
+    ``level`` is that of the compression, ``group`` the rows of a row group (None: there is one), ``dictionary`` whether
     values that come again are written once, which takes more room where hardly any does.
     """
     rows = rows.replace_schema_metadata(None)
