@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from xlscale.published import scale, scales
 from xlscale.published.gains import SERIES, balanced
 from xlscale.published.scales import DEPENDS, GROWS, NOT_KNOWN, SCALES, SHRINKS, direction
 from xlscale.stats.groups import LEVEL
-from xlscale.stats.slopes import holm
+from xlscale.stats.slopes import benjamini_hochberg, holm
 
 GROUP = ["data_language", "data_breadth"]
 
@@ -127,10 +126,7 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     p = pd.DataFrame({name: _p_values(table, name) for name in SCALES})
     known = p.notna().all(axis=1)
     largest = p.max(axis=1).where(table["direction"].isin([GROWS, SHRINKS]), 1.0).where(known)
-    bh = pd.Series(float("nan"), index=table.index)
-    if known.any():
-        bh[known] = multipletests(largest[known], method="fdr_bh")[1]
-    return table.assign(p=largest, holm=holm(largest), bh=bh)
+    return table.assign(p=largest, holm=holm(largest), bh=benjamini_hochberg(largest))
 
 
 def _p_values(table: pd.DataFrame, name: str) -> pd.Series:
