@@ -11,38 +11,45 @@ from conftest import xlscale
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import steps, sweeps
 from xlscale.core import files, machine, manifest
-from xlscale.experiment import cells, results, studies
+from xlscale.experiment import results, studies
 from xlscale.record import canary, store
 from xlscale.report import verdicts
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory) -> tuple[Path, list[cells.Cell]]:
-    """A folder with the smoke study cut to one intermediate set and two targets, and its cells, which are the same."""
+def few() -> studies.Study:
+    """The smoke study cut to one intermediate set and two targets; its cells are the same."""
     content = yaml.safe_load((files.STUDIES / "smoke.yaml").read_text(encoding="utf-8"))
     content |= {"intermediate": ["none", "squad_amazon"], "targets": ["topic", "udhr"], "only": []}
-    folder = tmp_path_factory.mktemp("studies")
-    (folder / "smoke.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return folder, studies.Study(**content).cells()
+    return studies.Study(**content)
 
 
 @pytest.fixture(scope="module")
-def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
-    """A record of the smoke study, and the environment that makes the command line use it.
+def setting(smoke_runs, few, few_sources, tmp_path_factory) -> dict[str, str]:
+    """The environment of a checkout with this study, its record, and few published scores: the rest is linked.
 
     All but three cells count as left from an interrupted run, to save time; those three are computed anew.
     """
-    folder = tmp_path_factory.mktemp("reproduce")
-    store.add(few[1], folder / "results", smoke_runs)
-    for cell in few[1]:
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("notebooks", "src", "paper", "profiles", "Snakefile", "requirements.lock", "pyproject.toml"):
+        (root / name).symlink_to(files.ROOT / name)
+    (root / "data_manifest").mkdir()
+    for path in files.MANIFEST.iterdir():
+        (root / "data_manifest" / path.name).symlink_to(few_sources if path.name == "published" else path)
+    (root / "studies").mkdir()
+    shutil.copy(files.STUDIES / "tuned.json", root / "studies")
+    (root / "studies" / "smoke.yaml").write_text(yaml.safe_dump(few.model_dump(exclude_unset=True)), encoding="utf-8")
+    store.add(few.cells(), root / "results", smoke_runs)
+    for cell in few.cells():
         if cell.phase == "pretrained" or cell.condition != "squad_amazon":
-            shutil.copytree(smoke_runs / cell.id, folder / "runs" / "reproduce" / cell.id)
-    places = {f"XLSCALE_{name.upper()}": str(folder / name) for name in ("results", "reproduction", "built")}
-    return places | {"XLSCALE_STUDIES": str(few[0])}
+            shutil.copytree(smoke_runs / cell.id, root / "runs" / "reproduce" / cell.id)
+    environment = {"XLSCALE_ROOT": str(root), "XLSCALE_CACHE": str(files.CACHE), "XLSCALE_BUILT": str(root / "built")}
+    xlscale("manifest", runs=root / "runs", **environment)
+    return environment
 
 
 def _reproduce(setting: dict[str, str], source: str):
-    runs = Path(setting["XLSCALE_RESULTS"]).parent / "runs"
+    runs = Path(setting["XLSCALE_ROOT"]) / "runs"
     return xlscale("reproduce", "--study", "smoke", "--source", source, runs=runs, check=False, **setting)
 
 
@@ -58,8 +65,8 @@ def _notebooks(done) -> list[str]:
 
 @pytest.mark.slow
 def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting, few):
-    chosen = few[1]
-    out, built = Path(setting["XLSCALE_REPRODUCTION"]), Path(setting["XLSCALE_BUILT"])
+    chosen, root = few.cells(), Path(setting["XLSCALE_ROOT"])
+    out, built = root / "reproduction", root / "built"
     first = _reproduce(setting, "record")
     assert first.returncode == 0, first.stdout + first.stderr
     assert f"({len(chosen) - 3} are left from an interrupted run)" in first.stdout
@@ -78,7 +85,7 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
 
     # A cell whose predictions or notebook were altered since is computed again. What was removed or altered of the
     # paper is made again, and what depends on it; nothing else is.
-    runs = Path(setting["XLSCALE_RESULTS"]).parent / "runs" / "reproduce"
+    runs = root / "runs" / "reproduce"
     targets = [cell for cell in chosen if cell.phase == "target"]
     hurt = dict(zip(("predictions.parquet", "executed.ipynb"), targets, strict=False))
     for name, cell in hurt.items():
@@ -97,7 +104,7 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
 
     # A record that says something else is found before anything is computed, and where it is not needed, at the end:
     # this machine's cells alone give the same paper, because they are equal to what the record held.
-    record = Path(setting["XLSCALE_RESULTS"])
+    record = root / "results"
     target = next(cell for cell in chosen if cell.phase == "target")
     known = store.results(record)
     changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})

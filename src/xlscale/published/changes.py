@@ -97,22 +97,26 @@ def estimates(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -
         "tasks": len(found),
         "languages": cells["language"].nunique(),
     }
+    without = _without_each(cells, of) if unit == "language" else None
     for name in SCALES:
-        mean, low, high = _jackknife(cells, of, name) if unit == "language" else scale.mean_with_interval(found[name])
-        about |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        estimate = scale.mean_with_interval(found[name]) if without is None else _jackknife(found, without, name)
+        about |= dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
     return about
 
 
-def _jackknife(
-    cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame], name: str
-) -> tuple[float, float, float]:
-    """What ``of`` says of a single task on one scale, with its interval over languages."""
+def _without_each(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """What ``of`` says of a single task without one of its languages, a row per language; none where these are few."""
     names = cells["language"].unique()
-    whole = float(of(cells)[name].iloc[0])
-    if len(names) < scale.FEWEST_TASKS:
+    left = names if len(names) >= scale.FEWEST_TASKS else []
+    return pd.concat([of(cells[cells["language"] != one]) for one in left]) if len(left) else pd.DataFrame()
+
+
+def _jackknife(found: pd.DataFrame, without: pd.DataFrame, name: str) -> tuple[float, float, float]:
+    """The value of a single task on one scale, with its interval over languages."""
+    whole, count = float(found[name].iloc[0]), len(without)
+    if not count:
         return whole, float("nan"), float("nan")
-    without = pd.Series([float(of(cells[cells["language"] != one])[name].iloc[0]) for one in names])
-    mean, low, high = scale.mean_with_interval(len(names) * whole - (len(names) - 1) * without)
+    mean, low, high = scale.mean_with_interval(count * whole - (count - 1) * without[name])
     return whole, whole + low - mean, whole + high - mean
 
 

@@ -102,12 +102,13 @@ def _family_of(scores: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
 def balanced(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     """The rows of every series for the tasks and languages that all of its sizes have; ``balanced`` says whether there
     are any. Where there are none the rows stay as they are, and no line or slope may join them."""
-    parts = []
-    for _, own in rows.groupby(series, sort=True, dropna=False):
-        sizes = own["size"].nunique()
-        shared = own.groupby(ITEM)["size"].transform("nunique") == sizes
-        parts.append((own[shared] if shared.any() else own).assign(balanced=bool(shared.any())))
-    return pd.concat(parts, ignore_index=True) if parts else rows.assign(balanced=pd.Series(dtype=bool))
+    each = rows.groupby(series, sort=True, dropna=False)
+    item = rows.groupby([*series, *ITEM], dropna=False)["size"].transform("nunique")
+    shared = item == each["size"].transform("nunique")
+    number = each.ngroup()
+    even = shared.groupby(number).transform("any")
+    order = number[shared | ~even].sort_values(kind="stable").index
+    return rows.assign(balanced=even).loc[order].reset_index(drop=True)
 
 
 def by_task(rows: pd.DataFrame, series: list[str], value: str = "gain") -> pd.DataFrame:
