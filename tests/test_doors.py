@@ -114,6 +114,16 @@ def test_what_looks_like_a_plain_file_is_not_waited_for(tmp_path, monkeypatch):
         os.close(writer)
 
 
+def test_a_link_that_leads_to_itself_is_one_line_whoever_reads_it(tmp_path):
+    path = tmp_path / "circle.yaml"
+    path.symlink_to(path)
+    for read in (files.read_bytes, files.read_json, strict.read_yaml):
+        with pytest.raises(XlscaleError, match=r"circle\.yaml: could not be read"):
+            read(path)
+    assert files.relative(path) == str(path)
+    assert files.relative(files.ROOT / "a" / ".." / "b") == "b"
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])
 def test_what_is_no_plain_file_is_not_written_over(tmp_path, kind):
     path, other = tmp_path / "out.json", tmp_path / "other"
@@ -135,7 +145,18 @@ def test_what_is_no_plain_file_is_not_written_over(tmp_path, kind):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"a": 1, "a": 2}', "NaN", "[Infinity]", "9" * 5000, "{", "", '{"a": {"b": [{"c": 1, "c": 1}]}}'],
+    [
+        "[" * 100_000,
+        '{"a": 1, "a": 2}',
+        "NaN",
+        "[Infinity]",
+        "[1e999]",
+        "-1e999",
+        "9" * 5000,
+        "{",
+        "",
+        '{"a": {"b": [{"c": 1, "c": 1}]}}',
+    ],
 )
 def test_json_is_whole_has_a_key_once_and_numbers_that_are_some(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
