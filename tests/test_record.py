@@ -348,7 +348,8 @@ def test_a_write_that_is_killed_leaves_every_file_as_it_was_or_as_it_is_to_be(tm
         assert list(manifest.faults([folder])) == ["b"]
         (folder / "b").write_text("old")
         if last < 5:
-            manifest.write(folder, {"c": lambda path: path.write_text("newer")})
+            manifest.write(folder, {name: lambda path: path.write_text("newer") for name in "abc"})
+        assert not [*folder.glob(".[abc].*.part")]
         assert files.read_json(folder / manifest.NAME).keys() == {"files"}
 
 
@@ -572,6 +573,14 @@ OTHER = {
     "lists": pa.array([["x"]] * 3), "dates": pa.array([0] * 3, pa.timestamp("s")),
     "texts": pa.array(["x"] * 3), "objects": pa.array([{"a": 1}] * 3),
 }  # fmt: skip
+
+
+def test_predictions_that_are_no_plain_file_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(XlscaleError, match=r"x\.parquet: expected a plain file"):
+        recompute.read_predictions(tmp_path / "x.parquet", ["item"], [])
+    with pytest.raises(XlscaleError, match="none: not found, expected the predictions"):
+        recompute.read_predictions(tmp_path / "none", ["item"], [])
 
 
 @pytest.mark.parametrize("column", ["language", "item", "prediction", "score", "correct"])

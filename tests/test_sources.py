@@ -341,8 +341,10 @@ def test_lines_of_what_is_no_plain_file_are_not_waited_for(tmp_path, written):
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR) if written else None  # there will be more, some day
     try:
-        with pytest.raises(XlscaleError, match=r"pipe\.jsonl: expected UTF-8 text \(no plain file\)"):
+        with pytest.raises(XlscaleError, match=r"pipe\.jsonl: expected UTF-8 text \(.*expected a plain file"):
             [*readers.text_lines(path)]
+        with pytest.raises(XlscaleError, match=r"pipe\.jsonl: expected a plain file"):
+            [*readers.parquet(path)]
     finally:
         if written:
             os.close(writer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
                 raise XlscaleError(f"{fault}; nothing was changed")
+        for name in files:
+            _remove_remains(place / name)
         with ExitStack() as stack:  # which renames in the reverse order
             made = {name: stack.enter_context(atomic(place / name)) for name in reversed(files)}
             for name, make in files.items():
@@ -111,6 +114,12 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
                 _save(path, known, coming)
         if held:
             _save(path, known | coming)
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what killed processes left of a file that they were about to write; the caller has the place to itself."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def state(places: Iterable[Path] = PLACES) -> list[str]:
