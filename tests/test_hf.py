@@ -193,7 +193,9 @@ def test_nothing_is_locked_that_is_no_whole_model(card, own):
 def test_what_transformers_cannot_read_is_one_line(card, own, text):
     (own / "config.json").write_text(text)
     unlock(card)
-    with pytest.raises(XlscaleError, match="expected a model that transformers can read|config.json: not valid JSON") as error:
+    with pytest.raises(
+        XlscaleError, match="expected a model that transformers can read|config.json: not valid JSON"
+    ) as error:
         ensure.fetch(card)
     assert "\n" not in str(error.value) and catalogue.lock(card.name) is None
 
@@ -400,6 +402,13 @@ def test_a_tensor_in_two_files_is_refused(card, own):
         ("config.json", '"model_type"', '"x": NaN, "model_type"', "expected a number, got NaN"),
         ("config.json", '"model_type"', '"x": -1e999, "model_type"', "expected a number, got -1e999"),
         ("config.json", '"model_type"', '"num_labels": 100000000, "model_type"', "num_labels: expected at most 100000"),
+        (
+            "config.json",
+            '"model_type"',
+            '"vision_config": {"num_labels": 100000000}, "model_type"',
+            "num_labels: expected at most 100000",
+        ),
+        ("config.json", '"model_type"', '"x": "' + "x" * 2**20 + '", "model_type"', "expected at most 1,048,576 bytes"),
         (
             "config.json",
             '"model_type"',

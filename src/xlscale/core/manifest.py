@@ -11,6 +11,7 @@ in a manifest are as seen from its folder.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from glob import escape
@@ -23,6 +24,7 @@ from xlscale.core.files import (
     ROOT,
     XlscaleError,
     atomic,
+    bounded,
     inside,
     read_json,
     relative,
@@ -31,6 +33,7 @@ from xlscale.core.files import (
 )
 
 NAME = "manifest.json"
+PATIENCE = 5  # seconds that are waited for another writer without a word
 RECORD = ROOT / "results"
 SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
 # Made from the others by ``make paper``.
@@ -79,13 +82,22 @@ def verify(file: Path, place: Path) -> None:
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
     """Have what the manifest of ``place`` holds to oneself while the block runs, to read it and then to write; others
-    wait. A process that has it may ask again."""
-    from filelock import FileLock  # here: most who import this read
+    wait, and say so on stderr. A process that has it may ask again."""
+    from filelock import FileLock, Timeout  # here: most who import this read
 
     folder = where(place).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True):
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        told = f"waiting: another command, or what it left running, has {relative(Path(lock.lock_file))}"
+        print(bounded(told), file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:

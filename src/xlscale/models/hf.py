@@ -33,7 +33,7 @@ NEEDED = (CONFIG, "tokenizer.json")
 # All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
 # that is not locked.
 PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
-_LARGEST = 2**28  # bytes of tokenizer.json
+_LARGEST, _LONGEST_CONFIG = 2**28, 2**20  # bytes of tokenizer.json and config.json
 _MOST_LABELS = 10**5
 # What the weights of a part that reads are called inside a model that also sees: as if they were alone.
 ALONE = {r"^(model\.)?language_model\.(model\.)?": ""}
@@ -181,10 +181,18 @@ def _whole(path: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     with _read(path):
-        labels = read_json(path / CONFIG).get("num_labels")  # the library makes a table of them
-        if isinstance(labels, int) and labels > _MOST_LABELS:
-            raise ValueError(f"{CONFIG}: num_labels: expected at most {_MOST_LABELS}, got {labels}")
+        _check_labels(read_json(path / CONFIG, _LONGEST_CONFIG))
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def _check_labels(values: dict[str, Any]) -> None:
+    """Raise ValueError for more labels than anybody has, in a configuration or in one of its parts: the library makes a
+    table of them, which nobody needs here."""
+    if isinstance(labels := values.get("num_labels"), int) and labels > _MOST_LABELS:
+        raise ValueError(f"{CONFIG}: num_labels: expected at most {_MOST_LABELS}, got {labels}")
+    for part in values.values():
+        if isinstance(part, dict):
+            _check_labels(part)
 
 
 def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
