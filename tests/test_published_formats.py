@@ -176,6 +176,8 @@ def mteb(**values):
         (harness(config={"model_num_parameters": HUGE}), "number of parameters: expected at most 1e.15"),
         (harness(model_name={"a": 1}), "model: expected a text, got {'a': 1}"),
         (harness(config={"model_args": {"pretrained": ["a"]}}), "model: expected a text"),
+        (harness(config={"model_args": "pretrained=a,pretrained=b"}), "key 'pretrained': expected once"),
+        (harness(config={"model_args": {"pretrained": "a", "peft": 3}}), "peft: expected a text"),
         *(
             (harness(**{"n-shot": {"xnli_sw": n}}), "n-shot: expected a whole number")
             for n in ("0", -5, True, {"a": 1})
@@ -213,6 +215,14 @@ def test_what_cannot_be_read_as_a_score_is_left_out_and_the_rest_is_read(tmp_pat
         found
     ) == 1
     assert formats.read(written(tmp_path / "y.json", mteb(languages=["xxx-Latn"])))[0] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["pretrained=org/newt,peft=me/tuned", {"pretrained": "org/newt", "peft": "me/tuned"}]
+)
+def test_an_adapter_s_scores_are_not_its_base_s(tmp_path, arguments):
+    record = harness(model_name="org/newt", config={"model_args": arguments})
+    assert formats.read(written(tmp_path / "results.json", record))[0][0]["model"] == "org/newt + me/tuned"
 
 
 def test_scores_of_a_part_of_the_items_are_told(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 from xlscale.acquire.external import readers
 from xlscale.cards.languages import ENGLISH, canonical
-from xlscale.core.files import XlscaleError, printable, read_json, relative
+from xlscale.core.files import XlscaleError, once, printable, read_json, relative
 from xlscale.core.strict import SHORT
 
 Row = dict[str, str]
@@ -69,8 +69,10 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
     config = record.get("config") or {}
     arguments = config.get("model_args") or {}
     if isinstance(arguments, str):
-        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+        arguments = once([tuple(part.split("=", 1)) for part in arguments.split(",") if "=" in part])
     model = record.get("model_name") or arguments.get("pretrained") or ""
+    for name in ("peft", "delta"):  # trained parts, which the name of the model does not say
+        model = f"{model} + {_text(arguments, name)}" if arguments.get(name) else model
     groups = {name for name, parts in (record.get("group_subtasks") or {}).items() if parts}
     if limit := config.get("limit"):
         yield f"limit {SHORT.repr(limit)}: these are scores of a part of each task's items"
