@@ -101,9 +101,9 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
     except ValueError:
         yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {SHORT.repr(row['params'])}"
     if row["metric"]:
-        yield from _metric(row["metric"], layer)
-    if row["value"] and row["metric"]:
-        yield from _value(row, layer)
+        metric = layer.metric(row["metric"])
+        yield from _metric(row["metric"], metric)
+        yield from _value(row, metric)
 
 
 def _language(text: str) -> str:
@@ -118,10 +118,9 @@ def _language(text: str) -> str:
     return f"expected another language before -{ENGLISH}" if code == ENGLISH != text else ""
 
 
-def _metric(text: str, layer: Layer) -> Iterator[str]:
+def _metric(text: str, metric: dict[str, str]) -> Iterator[str]:
     """A name that says another unit or measure than metrics.csv has for it: its values would count for what they are
     not, fractions for a hundredth of themselves."""
-    metric = layer.metric(text)
     for word, known in (("fraction", metric["unit"] == "fraction"), ("delta", metric["measure"] == "difference")):
         if word in text.lower() and not known:
             told = "'(fraction', in lower case and without DELTA," if word == "fraction" else "'DELTA', in capitals,"
@@ -129,11 +128,12 @@ def _metric(text: str, layer: Layer) -> Iterator[str]:
             yield f"metric: expected {told} as in the patterns of metrics.csv, got {SHORT.repr(text)}, read as {read}"
 
 
-def _value(row: dict[str, str], layer: Layer) -> Iterator[str]:
-    metric = layer.metric(row["metric"])
+def _value(row: dict[str, str], metric: dict[str, str]) -> Iterator[str]:
     low, high = (PER_UNIT[metric["unit"]] * limit for limit in MEASURES[metric["measure"]])
     value = number(row["value"])
-    if math.isnan(value):
+    if not row["value"]:
+        pass  # told already
+    elif math.isnan(value):
         yield f"value: expected a number, got {SHORT.repr(row['value'])}"
     elif not low <= value <= high:
         yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {value:.10g}"
