@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlscale.cards import sources
-from xlscale.core import files, strict
+from xlscale.core import files, seals, strict
 from xlscale.core.files import XlscaleError
 from xlscale.report import markup
 from xlscale.report.figures import style
@@ -102,6 +102,15 @@ def test_a_file_is_read_only_if_it_is_one_and_no_longer_than_it_may_be(tmp_path)
     assert files.read_bytes(Path("/proc/self/status")).startswith(b"Name:")
 
 
+def test_a_file_that_is_too_long_is_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 2**40)
+    monkeypatch.setattr(files, "open", None, raising=False)
+    with pytest.raises(XlscaleError, match=r"file: expected at most 1,073,741,824 bytes"):
+        files.read_bytes(path, 2**30)
+
+
 def test_what_looks_like_a_plain_file_is_not_waited_for(tmp_path, monkeypatch):
     """As some of /proc do, and a pipe that took a file's place after it was looked at."""
     os.mkfifo(tmp_path / "pipe")
@@ -112,6 +121,31 @@ def test_what_looks_like_a_plain_file_is_not_waited_for(tmp_path, monkeypatch):
         assert files.read_bytes(tmp_path / "pipe") == b""
     finally:
         os.close(writer)
+
+
+def test_a_link_that_leads_to_itself_is_one_line_whoever_reads_it(tmp_path):
+    path = tmp_path / "circle.yaml"
+    path.symlink_to(path)
+    for read in (files.read_bytes, files.read_json, strict.read_yaml):
+        with pytest.raises(XlscaleError, match=r"circle\.yaml: could not be read"):
+            read(path)
+    assert files.relative(path) == str(path)
+    assert files.relative(files.ROOT / "a" / ".." / "b") == "b"
+
+
+@pytest.mark.parametrize("other", ["pipe", "device"])
+def test_the_hash_of_what_is_no_plain_file_is_not_waited_for(tmp_path, other):
+    """Nor is a seal, nor what a seal once was of."""
+    path = tmp_path / "a.bin"
+    path.write_text("a")
+    seals.seal(path)
+    assert seals.sealed(path)
+    for one in (path, seals.beside(path)):
+        one.unlink()
+        os.mkfifo(one) if other == "pipe" else one.symlink_to("/dev/zero")
+        with pytest.raises(OSError, match="expected a plain file"):
+            files.sha256_file(one)
+        assert not seals.sealed(path)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])
@@ -135,7 +169,18 @@ def test_what_is_no_plain_file_is_not_written_over(tmp_path, kind):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"a": 1, "a": 2}', "NaN", "[Infinity]", "9" * 5000, "{", "", '{"a": {"b": [{"c": 1, "c": 1}]}}'],
+    [
+        "[" * 100_000,
+        '{"a": 1, "a": 2}',
+        "NaN",
+        "[Infinity]",
+        "[1e999]",
+        "-1e999",
+        "9" * 5000,
+        "{",
+        "",
+        '{"a": {"b": [{"c": 1, "c": 1}]}}',
+    ],
 )
 def test_json_is_whole_has_a_key_once_and_numbers_that_are_some(tmp_path, text):
     (tmp_path / "a.json").write_text(text)

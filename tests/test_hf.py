@@ -19,7 +19,7 @@ from xlscale.commands import check
 from xlscale.core.files import XlscaleError
 from xlscale.core.strict import parse
 from xlscale.data.batches import Batch
-from xlscale.models import hf, ladder
+from xlscale.models import behaviour, hf, ladder
 from xlscale.training.backends.cpu import CPU, MasterWeights
 
 hidden_states = CPU("float32").hidden_states
@@ -193,7 +193,9 @@ def test_nothing_is_locked_that_is_no_whole_model(card, own):
 def test_what_transformers_cannot_read_is_one_line(card, own, text):
     (own / "config.json").write_text(text)
     unlock(card)
-    with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
+    with pytest.raises(
+        XlscaleError, match="expected a model that transformers can read|config.json: not valid JSON"
+    ) as error:
         ensure.fetch(card)
     assert "\n" not in str(error.value) and catalogue.lock(card.name) is None
 
@@ -344,6 +346,127 @@ def test_weights_are_finite_and_of_float_type(card, own, value, message):
         ladder.load(card, 3)
 
 
+def refused_before_it_is_locked(card, message):
+    unlock(card)
+    with pytest.raises(XlscaleError, match=message) as error:
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None and all(len(line) <= 300 for line in str(error.value).split("\n"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "rows", "none"])
+def test_weights_that_are_not_those_of_the_configuration_are_refused_before_they_are_locked(card, own, damage):
+    """Else they are once a cell of a study begins, on another machine perhaps."""
+    tensors = load_file(own / "model.safetensors")
+    key = next(name for name in tensors if name.endswith(("q_proj.weight", "query.weight")))
+    word = next(name for name in tensors if name.endswith(("embed_tokens.weight", "word_embeddings.weight")))
+    if damage == "missing":
+        del tensors[key]
+    elif damage == "shape":
+        tensors[key] = tensors[key].reshape(16, 64)
+    elif damage == "rows":
+        tensors[word] = tensors[word][:-1].clone()
+    else:
+        tensors = {"x": torch.ones(3)}
+    save_file(tensors, own / "model.safetensors")
+    rows = json.loads((own / "config.json").read_text())["vocab_size"]
+    message = {
+        "missing": rf"{key}: missing among the weights of float type \(1 tensors\)",
+        "shape": rf"{key}: expected the shape \[32, 32\] of config\.json, got \[16, 64\]",
+        "rows": rf"{word}: expected the shape \[{rows}, 32\] of config\.json, got \[{rows - 1}, 32\]",
+        "none": r"expected [\d,]+ weights of float type as by its config\.json, got 3$",
+    }
+    refused_before_it_is_locked(card, message[damage])
+
+
+def test_a_tensor_in_two_files_is_refused(card, own):
+    """The second would count without a word."""
+    tensors = load_file(own / "model.safetensors")
+    (own / "model.safetensors").unlink()
+    save_file(tensors, own / "model-1.safetensors")
+    first = min(tensors)
+    save_file({first: tensors[first] * 0}, own / "model-2.safetensors")
+    names = dict.fromkeys(tensors, "model-1.safetensors") | {first: "model-2.safetensors"}
+    (own / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    refused_before_it_is_locked(card, rf"model-2\.safetensors: {first}: expected in one file, got it again")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        (
+            "config.json",
+            '"model_type"',
+            '"hidden_size": 32, "hidden_size": 64, "model_type"',
+            "'hidden_size': expected o",
+        ),
+        ("config.json", '"model_type"', '"x": NaN, "model_type"', "expected a number, got NaN"),
+        ("config.json", '"model_type"', '"x": -1e999, "model_type"', "expected a number, got -1e999"),
+        ("config.json", '"model_type"', '"num_labels": 100000000, "model_type"', "num_labels: expected at most 100000"),
+        (
+            "config.json",
+            '"model_type"',
+            '"vision_config": {"num_labels": 100000000}, "model_type"',
+            "num_labels: expected at most 100000",
+        ),
+        ("config.json", '"model_type"', '"x": "' + "x" * 2**20 + '", "model_type"', "expected at most 1,048,576 bytes"),
+        (
+            "config.json",
+            '"model_type"',
+            '"quantization_config": {"quant_method": "gptq"}, "model_type"',
+            "expected none",
+        ),
+        ("config.json", '"pad_token_id": ', '"pad_token_id": -1, "old": ', "pad_token_id: expected the id of a token"),
+        ("tokenizer.json", '"version"', '"version": "1.0", "version"', "key 'version': expected once"),
+        (
+            "tokenizer_config.json",
+            "{",
+            '{"model_max_length": 0, "old": 1, ',
+            "model_max_length: expected a number above",
+        ),
+        ("tokenizer_config.json", "{", '{"model_max_length": true, "old": 1, ', "model_max_length: expected a number"),
+    ],
+)
+def test_a_file_of_a_model_means_one_thing(card, own, name, old, new, message):
+    about = own / name
+    text = json.dumps({key: one for key, one in json.loads(about.read_text()).items() if key != "model_max_length"})
+    assert old in text
+    about.write_text(text.replace(old, new, 1))
+    refused_before_it_is_locked(card, message)
+
+
+def test_a_token_around_a_text_that_the_embeddings_lack_is_refused_before_it_is_locked(card, own):
+    content = json.loads((own / "tokenizer.json").read_text())
+    special = {"id": "<far>", "ids": [10**6], "tokens": ["<far>"]}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<far>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<far>": special},
+    }
+    (own / "tokenizer.json").write_text(json.dumps(content))
+    refused_before_it_is_locked(card, r"tokenizer\.json: expected ids below \d+, the embeddings' rows, got 1000000$")
+
+
+@pytest.mark.parametrize("damage", ["states", "run"])
+def test_a_model_whose_states_cannot_be_computed_is_one_line_as_it_is_loaded(card, own, damage):
+    """Weights may be finite, and what follows from them not."""
+    if damage == "states":
+        tensors = load_file(own / "model.safetensors")
+        key = next(name for name in tensors if name.endswith(("q_proj.weight", "query.weight")))
+        save_file(tensors | {key: torch.full_like(tensors[key], 3e38)}, own / "model.safetensors")
+    else:
+        about = json.loads((own / "config.json").read_text())
+        change = (
+            {"pad_token_id": None} if "roberta" in about["model_type"] else {"layer_types": ["sliding_attention"] * 3}
+        )
+        (own / "config.json").write_text(json.dumps(about | change))
+    unlock(card)
+    ensure.fetch(card)
+    with pytest.raises(XlscaleError, match="expected a model that transformers can read") as error:
+        ladder.load(card, 3)
+    assert "its states are not finite" in str(error.value) or damage == "run"
+
+
 def test_whole_numbers_that_are_no_weights_stay_out(card, own):
     """Older checkpoints keep the positions as well."""
     expected = ladder.load(card, 1).state_dict()
@@ -437,8 +560,8 @@ def test_how_a_model_attends_is_seen_where_its_class_does_not_tell(kind):
     model = AutoModel.from_config(AutoConfig.for_model(kind, **sizes), attn_implementation="eager").eval()
     causal = kind in ("bloom", "mpt", "xglm", "gpt2")
     card, words = catalogue.model_card("xlm_r_base"), ["bidirectional", "causal"]
-    hf._check_attention(model, card.model_copy(update={"attention": words[causal]}))
+    behaviour.check_attention(model, card.model_copy(update={"attention": words[causal]}))
     with pytest.raises(
         XlscaleError, match=rf"attention: expected {words[causal]}, as that of .*, got {words[not causal]}$"
     ):
-        hf._check_attention(model, card.model_copy(update={"attention": words[not causal]}))
+        behaviour.check_attention(model, card.model_copy(update={"attention": words[not causal]}))

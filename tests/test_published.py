@@ -98,7 +98,12 @@ def test_a_source_is_appended_after_what_is_there(folder, tmp_path, name):
         ({"value": "1.5", "metric": "acc (fraction)"}, "value: expected 0 to 1 (fraction, score), got 1.5"),
         ({"value": "-101", "metric": "acc; DELTA"}, "value: expected -100 to 100 (percent, difference), got -101"),
         ({"params": "7"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '7'"),
-        ({"params": "0B"}, "params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '0B'"),
+        *(
+            ({"params": text}, f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got '{text}'")
+            for text in ("0B", "7B-A70B", "7B-A0B", "560M-A7B")
+        ),
+        ({"language": "en-en"}, "language: expected another language before -en"),
+        ({"value": "100.0001"}, "value: expected 0 to 100 (percent, score), got 100.0001"),
         ({"quality": "good"}, "quality: expected one of primary, full-text copy, secondary, got 'good'"),
         (
             {"language": "Swahili"},
@@ -190,6 +195,26 @@ def test_percent_that_are_fractions_are_noticed(folder, tmp_path):
     with pytest.raises(XlscaleError, match=r"mine\.csv:2: metric: expected 'fraction' in it, as all 3 values"):
         sources.add(write(tmp_path / "mine.csv", *changes), folder)
     sources.add(write(tmp_path / "mine.csv", *({**change, "metric": "acc (fraction)"} for change in changes)), folder)
+
+
+@pytest.mark.parametrize(
+    "metric", ["fraction", "Fraction", "acc (Fraction)", "acc, fraction", "DELTA (fraction)", "acc (fraction); DELTA"]
+)
+def test_a_metric_that_says_fraction_is_not_read_as_percent(folder, tmp_path, metric):
+    with pytest.raises(XlscaleError, match=r"metric: expected '\(fraction', .* read as percent"):
+        sources.add(write(tmp_path / "mine.csv", {"metric": metric, "value": "0.455"}), folder)
+
+
+def test_a_metric_that_says_delta_is_not_read_as_a_score(folder, tmp_path):
+    with pytest.raises(XlscaleError, match="metric: expected 'DELTA', in capitals, .* read as percent, score"):
+        sources.add(write(tmp_path / "mine.csv", {"metric": "acc delta", "value": "4"}), folder)
+
+
+def test_percent_that_may_be_fractions_are_told(folder, tmp_path):
+    said = sources.add(write(tmp_path / "mine.csv", {"value": "0.455"}), folder)
+    assert "line 2: value 0.455: read as percent, as its metric does not say that it is a fraction" in said
+    said = sources.add(write(tmp_path / "other.csv", {"source_key": "other", "value": "45.5"}), folder)
+    assert "read as percent" not in said
 
 
 def test_a_row_that_is_there_already_is_refused(folder, tmp_path):

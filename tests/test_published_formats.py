@@ -6,13 +6,14 @@ The fixtures are made here, in the forms that the three write.
 import json
 import shutil
 import threading
+from functools import partial
 
 import pytest
 import test_published as source
 
 from xlscale.commands import data
 from xlscale.core.files import XlscaleError
-from xlscale.published import formats, gains, scores, sources, tables
+from xlscale.published import formats, gains, rows, scores, sources, tables
 from xlscale.published.tables import FOLDER
 
 HARNESS = {
@@ -134,7 +135,11 @@ def test_results_of_mteb_are_read_with_the_model_beside_them(folder, tmp_path):
     [
         ("x.json", {"a": 1}, r"x\.json:1: expected an object with results and configs"),
         ("x.json", [], r"x\.json:1: expected an object"),
-        ("x.json", {**HARNESS, "results": {"xnli_xx": {"acc,none": 0.4}}}, r"what lm-evaluation-harness writes"),
+        (
+            "x.json",
+            {**HARNESS, "results": {"xnli_xx": {"acc,none": 0.4}}},
+            r"expected at least one score\nxnli_xx: left out: no language at the end of its name",
+        ),
         ("x.jsonl", {**EUROEVAL, "results": {"raw": []}}, r"x\.jsonl:1: expected what EuroEval writes"),
         ("x.json", {**MTEB, "scores": {"test": [{}]}}, r"what MTEB writes"),
         (
@@ -150,6 +155,80 @@ def test_what_is_none_of_them_is_one_line_and_changes_nothing(folder, tmp_path, 
     with pytest.raises(XlscaleError, match=said) as caught:
         sources.add(written(tmp_path / name, record), folder, GIVEN)
     assert all(len(line) < 400 for line in str(caught.value).splitlines()) and source.state(folder) == before
+
+
+HUGE = 10**400
+SCORE = {"acc,none": 0.5}
+
+
+def harness(**values):
+    return HARNESS | {"results": {"xnli_sw": SCORE}} | values
+
+
+def mteb(**values):
+    return MTEB | {"scores": {"test": [MTEB["scores"]["test"][0] | values]}}
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (harness(results={"xnli_sw": {"acc,none": HUGE}}), "expected a number as a score"),
+        (harness(config={"model_num_parameters": HUGE}), "number of parameters: expected at most 1e.15"),
+        (harness(model_name={"a": 1}), "model: expected a text, got {'a': 1}"),
+        (harness(config={"model_args": {"pretrained": ["a"]}}), "model: expected a text"),
+        (harness(config={"model_args": "pretrained=a,pretrained=b"}), "key 'pretrained': expected once"),
+        (harness(config={"model_args": {"pretrained": "a", "peft": 3}}), "peft: expected a text"),
+        *(
+            (harness(**{"n-shot": {"xnli_sw": n}}), "n-shot: expected a whole number")
+            for n in ("0", -5, True, {"a": 1})
+        ),
+        *((EUROEVAL | {name: {"a": 1}}, f"{name}: expected a text") for name in ("model", "dataset")),
+        (EUROEVAL | {"languages": {"de": 1}}, "languages: expected a list of codes"),
+        (MTEB | {"task_name": 3}, "task_name: expected a text, got 3"),
+        (mteb(hf_subset=[1]), "hf_subset: expected a text"),
+        (mteb(languages="swh-Latn"), "languages: expected a list of codes"),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, record, said):
+    with pytest.raises(XlscaleError, match=rf"x\.jsonl:1: expected what .* writes \({said}"):
+        formats.read(written(tmp_path / "x.jsonl", record))
+
+
+@pytest.mark.parametrize("scores", [{}, []])
+def test_results_without_a_split_hold_no_score(folder, tmp_path, scores):
+    with pytest.raises(XlscaleError, match="x.json: expected at least one score|what MTEB writes"):
+        sources.add(written(tmp_path / "x.json", MTEB | {"scores": scores}), folder, GIVEN)
+
+
+def test_what_cannot_be_read_as_a_score_is_left_out_and_the_rest_is_read(tmp_path):
+    record = harness(results={"xwinograd_jp": SCORE, "pubmed_qa": SCORE, "a\nb": SCORE, "xnli_sw": SCORE})
+    found, left = formats.read(written(tmp_path / "results.json", record))
+    assert [row["language"] for row in found] == ["sw"]
+    assert left == [
+        f"{name}: left out: no language at the end of its name" for name in ("xwinograd_jp", "pubmed_qa", r"a\nb")
+    ]
+    untold = {name: value for name, value in EUROEVAL.items() if name != "generative"}
+    records = [untold, EUROEVAL | {"few_shot": "false"}, EUROEVAL | {"languages": ["xx"]}, EUROEVAL]
+    found, left = formats.read(written(tmp_path / "x.jsonl", *records))
+    whys = ["generative: expected true or false, got None", "few_shot: expected true or false, got 'false'"]
+    assert [line.split("left out: ")[1] for line in left] == [*whys, "expected one language, got no language"] and len(
+        found
+    ) == 1
+    assert formats.read(written(tmp_path / "y.json", mteb(languages=["xxx-Latn"])))[0] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["pretrained=org/newt,peft=me/tuned", {"pretrained": "org/newt", "peft": "me/tuned"}]
+)
+def test_an_adapter_s_scores_are_not_its_base_s(tmp_path, arguments):
+    record = harness(model_name="org/newt", config={"model_args": arguments})
+    assert formats.read(written(tmp_path / "results.json", record))[0][0]["model"] == "org/newt + me/tuned"
+
+
+def test_scores_of_a_part_of_the_items_are_told(tmp_path):
+    _, left = formats.read(written(tmp_path / "results.json", harness(config=HARNESS["config"] | {"limit": 10})))
+    assert left == ["limit 10: these are scores of a part of each task's items"]
+    assert not formats.read(written(tmp_path / "results.json", harness(config=HARNESS["config"] | {"limit": None})))[1]
 
 
 def test_what_a_file_does_not_say_has_to_be_given(folder, tmp_path):
@@ -180,8 +259,9 @@ def test_a_base_and_a_study_can_be_named_in_the_file(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"stderr": "-1"}, "stderr: expected a number of at least 0, or nothing, got '-1'"),
-        ({"stderr": "x"}, "stderr: expected a number of at least 0"),
+        ({"stderr": "-1"}, "stderr: expected a number from 0 to 100, or nothing, got '-1'"),
+        ({"stderr": "x"}, "stderr: expected a number from 0 to 100"),
+        ({"stderr": "1e300"}, "stderr: expected a number from 0 to 100"),
         ({"study": "My Study"}, "study: expected lower-case letters"),
         ({"study": "other"}, "study: expected 'one' as in the rest of its source, got 'other'"),
     ],
@@ -228,13 +308,39 @@ def test_two_who_add_at_once_lose_nothing(folder, tmp_path):
     assert {"one", "two"} <= set(tables.load(folder).results["source_key"])
 
 
-def test_where_a_score_was_read_may_be_in_any_script_and_what_is_set_may_not(tmp_path, monkeypatch):
+def test_where_a_score_was_read_may_be_in_any_script_and_what_is_set_may_not(folder, tmp_path, monkeypatch):
     path = source.write(tmp_path / "mine.csv", {"where_read": "表 3"}, {"model": "水 7B", "language": "th"})
-    monkeypatch.setattr(sources, "add", lambda *_, **__: "added")
+    monkeypatch.setattr(sources, "add", partial(sources.add, folder=folder))
     with pytest.raises(XlscaleError, match=r"mine\.csv:3: model: .*no glyph for 水") as caught:
         data.add_source(str(path))
     assert "where_read" not in str(caught.value) and str(caught.value).endswith("nothing was changed")
-    assert data.add_source(str(source.write(tmp_path / "fine.csv", {"where_read": "表 3"}))) == "added"
+    assert data.add_source(str(source.write(tmp_path / "fine.csv", {"where_read": "表 3"}))).startswith("added 1")
+
+
+def test_a_file_is_read_once_so_that_what_is_checked_is_what_is_added(folder, tmp_path, monkeypatch):
+    path, read = source.write(tmp_path / "mine.csv", {}), rows.read
+
+    def replaced_afterwards(path):
+        found = read(path)
+        source.write(path, {"model": "水 7B"})
+        return found
+
+    monkeypatch.setattr(sources, "add", partial(sources.add, folder=folder))
+    monkeypatch.setattr(rows, "read", replaced_afterwards)
+    data.add_source(str(path))
+    assert mine(folder)["model"].tolist() == [source.ROW["model"]]
+
+
+@pytest.mark.parametrize("fields", ["params=7B; params=8B", "params", "params=", "="])
+def test_what_is_given_beside_a_file_has_a_value_once(tmp_path, fields):
+    with pytest.raises(XlscaleError, match="SET: .*: expected a value, once"):
+        data.add_source(str(source.write(tmp_path / "mine.csv", {"params": ""})), fields)
+
+
+@pytest.mark.parametrize("key", ["\udcff", "a\0", "x" * 10**5])
+def test_a_key_of_any_characters_is_none_of_the_layer_s(folder, key):
+    with pytest.raises(XlscaleError, match="KEY: expected a source_key"):
+        sources.withdraw(key, folder)
 
 
 def test_every_reader_is_named():

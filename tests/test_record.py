@@ -1,9 +1,11 @@
 """The record proves itself: what follows is recomputed, the rest held by the manifest, and what writes takes turns."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -348,8 +350,26 @@ def test_a_write_that_is_killed_leaves_every_file_as_it_was_or_as_it_is_to_be(tm
         assert list(manifest.faults([folder])) == ["b"]
         (folder / "b").write_text("old")
         if last < 5:
-            manifest.write(folder, {"c": lambda path: path.write_text("newer")})
+            manifest.write(folder, {name: lambda path: path.write_text("newer") for name in "abc"})
+        assert not [*folder.glob(".[abc].*.part")]
         assert files.read_json(folder / manifest.NAME).keys() == {"files"}
+
+
+def test_who_waits_for_another_writer_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(manifest, "PATIENCE", 0.1)
+    folder = tmp_path / "folder"
+    with open(tmp_path / ".folder.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        letting_go = threading.Timer(1, lambda: fcntl.flock(other, fcntl.LOCK_UN))
+        letting_go.start()
+        manifest.write(folder, {"a": lambda path: path.write_text("new")})
+        letting_go.join()
+    assert (
+        capsys.readouterr().err == f"waiting: another command, or what it left running, has {tmp_path}/.folder.lock\n"
+    )
+    with manifest.alone(folder), manifest.alone(folder):
+        manifest.write(folder, {"a": lambda path: path.write_text("newer")})
+    assert not capsys.readouterr().err and (folder / "a").read_text() == "newer"
 
 
 def run_folder(runs: Path, result: Result, **changes) -> cells.Cell:
@@ -572,6 +592,14 @@ OTHER = {
     "lists": pa.array([["x"]] * 3), "dates": pa.array([0] * 3, pa.timestamp("s")),
     "texts": pa.array(["x"] * 3), "objects": pa.array([{"a": 1}] * 3),
 }  # fmt: skip
+
+
+def test_predictions_that_are_no_plain_file_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(XlscaleError, match=r"x\.parquet: expected a plain file"):
+        recompute.read_predictions(tmp_path / "x.parquet", ["item"], [])
+    with pytest.raises(XlscaleError, match="none: not found, expected the predictions"):
+        recompute.read_predictions(tmp_path / "none", ["item"], [])
 
 
 @pytest.mark.parametrize("column", ["language", "item", "prediction", "score", "correct"])

@@ -318,3 +318,14 @@ def test_what_is_there_twice_in_a_long_list_is_found_at_once(tmp_path):
     with pytest.raises(XlscaleError, match="duplicate candidate 'c199999'"):
         score_one("mewslix", where, name)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "more", [["--" + "x" * 5000], ["--options", "'" + "x" * 5000], ["a\nb\u202e\x1b[31m"], ["--options", "--tasks"], []]
+)
+def test_a_fault_of_the_command_line_is_one_short_line(more, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main([*(["--predictions", "a", "--labels", "b"] if more else []), *more])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith("xlscale.score: ") and told.count("\n") == 1
+    assert len(told) <= 300 and told.rstrip("\n").isprintable()

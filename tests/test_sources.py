@@ -335,6 +335,21 @@ QUESTION = {"id": "q", "question": "?", "answers": [{"text": "x", "answer_start"
 QUESTIONS = [{"title": "t", "paragraphs": [{"context": "x", "qas": [QUESTION]}]}]
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_lines_of_what_is_no_plain_file_are_not_waited_for(tmp_path, written):
+    path = tmp_path / "pipe.jsonl"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR) if written else None  # there will be more, some day
+    try:
+        with pytest.raises(XlscaleError, match=r"pipe\.jsonl: expected UTF-8 text \(.*expected a plain file"):
+            [*readers.text_lines(path)]
+        with pytest.raises(XlscaleError, match=r"pipe\.jsonl: expected a plain file"):
+            [*readers.parquet(path)]
+    finally:
+        if written:
+            os.close(writer)
+
+
 @pytest.mark.parametrize("end", ["", "\n", " \n\t\n"])
 @pytest.mark.parametrize("reader", FILES)
 def test_a_mark_of_byte_order_and_blank_lines_at_the_end_are_no_text(tmp_path, reader, end):

@@ -80,8 +80,7 @@ def download(card: ModelCard) -> Lock:
         folder = hf.folder(card)
         files = hf.hashes(folder)
         hf.examine(folder, card)
-        for _ in hf.tensors_of(folder):  # once, before they are locked; what is locked stays as it is
-            pass
+        hf.check_weights(folder, card)  # once, before they are locked; what is locked stays as it is
         revisions = {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
         values = {"card": card.name, "sha256": digest(files), "revisions": revisions, "files": files}
         catalogue.write_lock(parse(Lock, values, card.name))

@@ -72,18 +72,23 @@ def add_source(path: str, fields: str = "", replace: bool = False) -> str:
     from xlscale.published import sources
     from xlscale.report import typeset
 
-    parts = [part.partition("=") for part in fields.split(";") if part.strip()]
-    given = {name.strip(): text.strip() for name, _, text in parts}
-    faults = []
-    for line, row in sources.read(Path(path), given)[0]:
-        for field, text in row.items():
-            try:
-                typeset.check_glyphs([] if field == "where_read" or text.isascii() else [text])
-            except XlscaleError as error:
-                faults.append(f"{path}:{line}: {field}: {error}")
-    if faults:
-        raise XlscaleError("\n".join([*faults, "nothing was changed"]))
-    return sources.add(Path(path), given=given, replace=replace)
+    def wrong(field: str, text: str) -> str:
+        try:
+            typeset.check_glyphs([] if field == "where_read" or text.isascii() else [text])
+        except XlscaleError as error:
+            return str(error)
+        return ""
+
+    return sources.add(Path(path), given=_given(fields), replace=replace, wrong=wrong)
+
+
+def _given(fields: str) -> dict[str, str]:
+    """Text by column, of "source_key=mine; params=8B". Raises XlscaleError for a column twice or without a value."""
+    parts = [[side.strip() for side in part.partition("=")[::2]] for part in fields.split(";") if part.strip()]
+    for name, text in parts:
+        if not text or [one for one, _ in parts].count(name) > 1:
+            raise XlscaleError(f"SET: {name}: expected a value, once, as in 'source_key=mine; params=8B'")
+    return dict(parts)
 
 
 def withdraw_source(key: str) -> str:

@@ -1,6 +1,6 @@
 """The verbs of ``python -m xlscale``: what each does, its options, an example, and the function that it calls.
 
-A verb is one entry of VERBS; its options are the keyword arguments of its function. Nothing else of this package is
+A verb is one entry of VERBS; its options are the keyword arguments of its function. Next to nothing of this package is
 imported before a verb is chosen, so that ``--help`` answers at once.
 """
 
@@ -12,7 +12,9 @@ import re
 import sys
 from functools import partial
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
+
+from xlscale.core.arguments import Parser
 
 PROGRAM = "python -m xlscale"
 
@@ -276,21 +278,10 @@ VERBS = [
 GROUPS = {"data": "get or check the data and models that are not in this repository, or state what a task costs"}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line with what was expected, instead of argparse's usage and error."""
-        from xlscale.core.files import bounded
-
-        if choice := re.search(r"invalid choice: (.*) \(choose from (.*)\)", message):
-            known = choice[2].replace("'", "")
-            message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}")
-        self.exit(2, bounded(f"xlscale: {' '.join(message.removeprefix('argument ').split())}") + "\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The whole command line; what it parses holds ``call``, a function that takes the rest as keyword arguments."""
     about = "From intermediate training to the paper: every verb that the Makefile's targets call."
-    top = _Parser(prog=PROGRAM, **_texts(about, "reproduce --study pilot"))
+    top = Parser(prog=PROGRAM, **_texts(about, "reproduce --study pilot"))
     levels = {"": top.add_subparsers(title="verbs", metavar="VERB", required=True)}
     for verb in VERBS:
         group, _, name = verb.name.rpartition(" ")

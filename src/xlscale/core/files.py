@@ -6,10 +6,12 @@ A name that a file gives is opened by ``below``, a file of the user's read by ``
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -96,8 +98,8 @@ def one_line(error: object, limit: int = 160) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in blocks."""
-    with open(path, "rb") as f:
+    """Hex sha256 of a plain file's bytes, read in blocks. Raises OSError for another one, which is not waited for."""
+    with open(path, "rb", opener=plain) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -193,8 +195,10 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise XlscaleError(f"{relative(path)}: expected a plain file")
-        with open(path, "rb", opener=_at_once) as file:
-            content = file.read(min(about.st_size, limit) + 1) or b""  # None where it is to be waited for
+        if about.st_size > limit:
+            raise _too_long(path, limit)
+        with open(path, "rb", opener=plain) as file:
+            content = file.read(about.st_size + 1) or b""  # None where it is to be waited for
             if len(content) > about.st_size:  # it grows, or states no size, as files of /proc do
                 content += file.read(limit + 1 - len(content)) or b""
     except FileNotFoundError:
@@ -204,17 +208,25 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     return within(content, limit, path)
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open a file that is not waited for: some of /proc look plain and never end, and what was plain may be a pipe by
-    now."""
-    return os.open(path, flags | os.O_NONBLOCK)
+def plain(path: str, flags: int) -> int:
+    """An opener of plain files, which are not waited for: some of /proc look plain and never end, and what was plain
+    may be a pipe by now. Raises OSError for another file."""
+    found = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(found).st_mode):
+        return found
+    os.close(found)
+    raise OSError(errno.EINVAL, "expected a plain file", path)
 
 
 def within(content: bytes, limit: int, path: Path) -> bytes:
     """``content``, of which at most ``limit`` + 1 bytes were read. Raises XlscaleError if there are more than that."""
     if len(content) > limit:
-        raise XlscaleError(f"{relative(path)}: expected at most {limit:,} bytes")
+        raise _too_long(path, limit)
     return content
+
+
+def _too_long(path: Path, limit: int) -> XlscaleError:
+    return XlscaleError(f"{relative(path)}: expected at most {limit:,} bytes")
 
 
 def unpacked(path: Path, limit: int = LIMIT) -> bytes:
@@ -239,11 +251,12 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
         ) from None
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises XlscaleError naming the file when it is missing or broken, has a key twice, or NaN."""
-    text = read_text(Path(path))
+def read_json(path: Path, limit: int = LIMIT) -> Any:
+    """Parse a JSON file of at most ``limit`` bytes. Raises XlscaleError naming the file when it is missing or broken,
+    has a key twice, or a number that is not finite."""
+    text = read_text(Path(path), limit)
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise XlscaleError(f"{relative(path)}: not valid JSON ({error})") from None
 
@@ -271,13 +284,17 @@ def twice(values: Iterable[str]) -> str:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"expected a number, got {text}")
+    raise ValueError(f"expected a number, got {one_line(text, 60)}")
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _no_number(text)
 
 
 def relative(path: Path) -> str:
     """``path`` as seen from the checkout's root, for messages and records."""
-    try:
-        return str(Path(path).resolve().relative_to(ROOT))
+    try:  # not by Path.resolve, which raises for links that go round in a circle
+        return str(Path(os.path.realpath(path)).relative_to(ROOT))
     except ValueError:
         return str(path)
 

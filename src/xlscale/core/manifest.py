@@ -11,8 +11,10 @@ in a manifest are as seen from its folder.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from xlscale.core.files import (
     ROOT,
     XlscaleError,
     atomic,
+    bounded,
     inside,
     read_json,
     relative,
@@ -30,6 +33,7 @@ from xlscale.core.files import (
 )
 
 NAME = "manifest.json"
+PATIENCE = 5  # seconds that are waited for another writer without a word
 RECORD = ROOT / "results"
 SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
 # Made from the others by ``make paper``.
@@ -78,13 +82,22 @@ def verify(file: Path, place: Path) -> None:
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
     """Have what the manifest of ``place`` holds to oneself while the block runs, to read it and then to write; others
-    wait. A process that has it may ask again."""
-    from filelock import FileLock  # here: most who import this read
+    wait, and say so on stderr. A process that has it may ask again."""
+    from filelock import FileLock, Timeout  # here: most who import this read
 
     folder = where(place).parent
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True):
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False, is_singleton=True)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        told = f"waiting: another command, or what it left running, has {relative(Path(lock.lock_file))}"
+        print(bounded(told), file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
@@ -102,6 +115,8 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
                 raise XlscaleError(f"{fault}; nothing was changed")
+        for name in files:
+            _remove_remains(place / name)
         with ExitStack() as stack:  # which renames in the reverse order
             made = {name: stack.enter_context(atomic(place / name)) for name in reversed(files)}
             for name, make in files.items():
@@ -111,6 +126,12 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
                 _save(path, known, coming)
         if held:
             _save(path, known | coming)
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what killed processes left of a file that they were about to write; the caller has the place to itself."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def state(places: Iterable[Path] = PLACES) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from xlscale.core.files import XlscaleError, sha256_file, write_text
+from xlscale.core.files import XlscaleError, read_text, sha256_file, write_text
 
 SETTLED = 2 * 10**9  # nanoseconds after a change, before which another one could leave the same times
 
@@ -34,7 +34,7 @@ def sealed(path: Path) -> bool:
     """
     lines, fresh = [], False
     try:
-        stated = {line.split()[0]: line.split()[1:] for line in beside(path).read_text(encoding="utf-8").splitlines()}
+        stated = {line.split()[0]: line.split()[1:] for line in read_text(beside(path)).splitlines()}
         files = _files(path)
         if not stated or stated.keys() != files.keys():
             return False
@@ -45,7 +45,7 @@ def sealed(path: Path) -> bool:
             settled = time.time_ns() - int(now[-1]) > SETTLED
             fresh |= settled and now != known
             lines.append(" ".join([name, sha256, *(now if settled else [])]))
-    except (OSError, ValueError, IndexError):
+    except (OSError, XlscaleError, ValueError, IndexError):
         return False
     if fresh:
         with suppress(XlscaleError):  # where nothing can be written, it is read every time

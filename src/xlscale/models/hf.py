@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xlscale.cards import places
 from xlscale.cards.architecture import Architecture
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
-from xlscale.models import pairs
+from xlscale.models import behaviour, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ NEEDED = (CONFIG, "tokenizer.json")
 # All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
 # that is not locked.
 PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
+_LARGEST, _LONGEST_CONFIG = 2**28, 2**20  # bytes of tokenizer.json and config.json
+_MOST_LABELS = 10**5
 # What the weights of a part that reads are called inside a model that also sees: as if they were alone.
 ALONE = {r"^(model\.)?language_model\.(model\.)?": ""}
 
@@ -115,11 +117,23 @@ def checked(card: ModelCard) -> Path:
 def examine(path: Path, card: ModelCard) -> None:
     """Raise XlscaleError where configuration or tokenizer of a folder are not those of a model that can be a rung. It
     takes no weights, so it can be known before they are downloaded."""
-    last, model = max(_tokenizer(path).get_vocab().values()), _empty(path, card, max(card.rungs))
+    tokens, model = _tokenizer(path), _empty(path, card, max(card.rungs))
     if card.architecture:
         _check_architecture(_whole(path), card.architecture, path / CONFIG)
+    # What is put around a text need not be in the vocabulary.
+    last = max(*tokens.get_vocab().values(), *tokens("a")["input_ids"], *tokens("a", "b")["input_ids"])
     if last >= (rows := len(model.get_input_embeddings().weight)):
         raise XlscaleError(f"{path / 'tokenizer.json'}: expected ids below {rows}, the embeddings' rows, got {last}")
+
+
+def check_weights(path: Path, card: ModelCard) -> None:
+    """Raise XlscaleError unless the weights of a folder are those of a model of its configuration. All are read, one at
+    a time."""
+    shapes = {name: tensor.to("meta") for name, tensor in tensors_of(path)}
+    wanted = sum(parameter.numel() for parameter in _empty(path, card, max(card.rungs)).parameters())
+    if wanted > 2 * (found := sum(tensor.numel() for tensor in shapes.values())):  # and not all of them to be made
+        raise XlscaleError(f"{path}: expected {wanted:,} weights of float type as by its {CONFIG}, got {found:,}")
+    _filled(path, _config(path, card, max(card.rungs)), shapes, device_map="meta")
 
 
 def _check_architecture(config: PreTrainedConfig, stated: Architecture, where: Path) -> None:
@@ -144,8 +158,12 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
     with _read(path):
-        about = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
-        if other := {*about.get("fast_tokenizer_files", [])} - files(path).keys():
+        here = files(path)
+        # The libraries take the second of two keys, and what is no number of JSON.
+        for name in here.keys() - {*weights(path), INDEX}:
+            read_json(path / name, _LARGEST)
+        about = read_json(path / "tokenizer_config.json") if "tokenizer_config.json" in here else {}
+        if other := {*about.get("fast_tokenizer_files", [])} - here.keys():
             raise ValueError(
                 f"tokenizer_config.json: fast_tokenizer_files: expected files beside it, got {min(other)!r}"
             )
@@ -154,8 +172,8 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
             found.pad_token = found.eos_token
         if found.pad_token_id is None:
             raise ValueError("tokenizer.json: expected a token for padding, or for the end of a text")
-        if not isinstance(found.model_max_length, int | float):
-            raise ValueError("tokenizer_config.json: model_max_length: expected a number")
+        if not isinstance(found.model_max_length, int | float) or not found.model_max_length > 1:
+            raise ValueError("tokenizer_config.json: model_max_length: expected a number above 1")
     return found
 
 
@@ -163,7 +181,18 @@ def _whole(path: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     with _read(path):
+        _check_labels(read_json(path / CONFIG, _LONGEST_CONFIG))
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def _check_labels(values: dict[str, Any]) -> None:
+    """Raise ValueError for more labels than anybody has, in a configuration or in one of its parts: the library makes a
+    table of them, which nobody needs here."""
+    if isinstance(labels := values.get("num_labels"), int) and labels > _MOST_LABELS:
+        raise ValueError(f"{CONFIG}: num_labels: expected at most {_MOST_LABELS}, got {labels}")
+    for part in values.values():
+        if isinstance(part, dict):
+            _check_labels(part)
 
 
 def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
@@ -176,6 +205,10 @@ def _cut(config: PreTrainedConfig, card: ModelCard, layers: int) -> PreTrainedCo
     config = config.get_text_config()  # of a model that also sees, the part that reads
     if config.is_encoder_decoder:
         raise ValueError(f"{CONFIG}: model_type: expected an encoder or a decoder, {config.model_type} is both")
+    if getattr(config, "quantization_config", None):
+        raise ValueError(f"{CONFIG}: quantization_config: expected none, weights are read as they are")
+    if (config.pad_token_id or 0) < 0:
+        raise ValueError(f"{CONFIG}: pad_token_id: expected the id of a token or null, got {config.pad_token_id}")
     if config.num_hidden_layers < max(card.rungs):
         expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
         raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
@@ -212,44 +245,36 @@ def _shapes(config: PreTrainedConfig, card: ModelCard) -> PreTrainedModel:
 
     with torch.device("meta"):
         model = AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
-    _check_attention(model, card)
+    behaviour.check_attention(model, card)
     return model
 
 
-def _check_attention(model: PreTrainedModel, card: ModelCard) -> None:
-    """Raise XlscaleError where the card does not say how the model attends. Of classes that do not tell (BLOOM, MPT,
-    XGLM) that is seen once there are weights."""
-    told = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
-    if not told and model.device.type == "meta":
-        return
-    causal = any(told) if told else _looks_back(model)
-    if causal != (card.attention == "causal"):
-        expected = "causal" if causal else "bidirectional"
-        raise XlscaleError(
-            f"card {card.name}: attention: expected {expected}, as that of {type(model).__name__}, got {card.attention}"
-        )
-
-
-def _looks_back(model: PreTrainedModel) -> bool:
-    """Whether the state of a token is the same whatever comes behind it."""
-    import torch
-
-    with torch.no_grad():
-        ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
-        one, other = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
-    return bool((one - other).abs().max() <= 1e-4 * one.abs().max())
-
-
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
-    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError.
+    """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError, also where its
+    states cannot be computed or are not finite.
 
     Of a causal model, the configuration's ``bos_token_id`` is what the tokenizer puts before a text, None for nothing.
     """
-    import torch
 
     path = checked(card)
     config = _config(path, card, layers)
-    tensors = dict(tensors_of(path))
+    model = _filled(path, config, dict(tensors_of(path)))
+    behaviour.check_attention(model, card)
+    if card.attention == "causal":
+        model.config.bos_token_id = pairs.begin(_tokenizer(path))
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer(card).pad_token_id
+    model.eval()
+    with _read(path):
+        behaviour.check_states(model)
+    return model
+
+
+def _filled(path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], **more: Any) -> PreTrainedModel:
+    """The model of a configuration with these weights. Raises XlscaleError naming one that is missing or of another
+    shape."""
+    import torch
+
     with _read(path):
         kind = _class(config)
         model, report = kind.from_pretrained(
@@ -260,26 +285,29 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
             attn_implementation="eager",
             key_mapping=ALONE,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below
             **_bare(kind),
+            **more,
         )
     if missing := report["missing_keys"]:
         raise XlscaleError(f"{path}: {min(missing)}: missing among the weights of float type ({len(missing)} tensors)")
-    _check_attention(model, card)
-    if card.attention == "causal":
-        model.config.bos_token_id = pairs.begin(_tokenizer(path))
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer(card).pad_token_id
-    return model.eval()
+    for name, found, expected in sorted(report["mismatched_keys"])[:1]:
+        raise XlscaleError(f"{path}: {name}: expected the shape {[*expected]} of {CONFIG}, got {[*found]}")
+    return model
 
 
 def tensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The weights of a folder by name, memory-mapped; what is not of a float type, such as positions that some models
-    keep, is no weight. Raises XlscaleError naming a file or tensor that is broken or not finite."""
+    keep, is no weight. Raises XlscaleError naming a file or tensor that is broken, not finite, or in two files."""
     import torch
     from safetensors import safe_open
 
+    seen: set[str] = set()
     for name in weights(path):
         with _read(path / name), safe_open(below(path, name), "pt") as file:
+            if twice := seen & {*file.keys()}:
+                raise XlscaleError(f"{path / name}: {min(twice)}: expected in one file, got it again")
+            seen |= {*file.keys()}
             for key in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(key)
                 if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):

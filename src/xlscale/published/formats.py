@@ -13,15 +13,21 @@ from typing import Any
 
 from xlscale.acquire.external import readers
 from xlscale.cards.languages import ENGLISH, canonical
-from xlscale.core.files import XlscaleError, read_json, relative
+from xlscale.core.files import XlscaleError, once, printable, read_json, relative
+from xlscale.core.strict import SHORT
 
 Row = dict[str, str]
 Reader = Callable[[Any, Path], Iterator["Row | str"]]  # rows, and what was left out: one line each
 # The first of these that a task has is read; others are named.
 _HARNESS = ("acc", "exact_match", "f1", "mcc", "em")
+_MOST = 10**15  # parameters
+_NONE = "no language"
 _LANGUAGE = re.compile(r"(.+)_([a-z]{2}|[a-z]{3}_[A-Z][a-z]{3})")
 _EUROEVAL = {"named-entity-recognition": "ner", "reading-comprehension": "reading_comprehension"}
 _MAIN = {"ner": "test_micro_f1_no_misc", "reading_comprehension": "test_f1"}
+# What says how a record was made, and what counts where it says nothing: without the first, prompting and fine-tuning
+# cannot be told apart.
+_FLAGS = {"generative": None, "few_shot": True, "validation_split": False}
 _EUROEVAL_METRIC = "primary metric (NER micro-F1 no-MISC; RC F1; MC tasks MCC)"
 _EUROEVAL_REGIME = "few-shot (EuroEval default; some models zero-shot - see note in model name)"
 
@@ -46,7 +52,7 @@ def read(path: Path) -> tuple[list[Row], list[str]]:
         with readers.expecting(Path(f"{path}:{n}"), f"what {_NAMES[reader]} writes"):
             found = list(reader(record, path))
         rows += [one for one in found if isinstance(one, dict)]
-        left += [one for one in found if isinstance(one, str)]
+        left += [printable(one) for one in found if isinstance(one, str)]
     return rows, left
 
 
@@ -63,12 +69,17 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
     config = record.get("config") or {}
     arguments = config.get("model_args") or {}
     if isinstance(arguments, str):
-        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+        arguments = once([tuple(part.split("=", 1)) for part in arguments.split(",") if "=" in part])
     model = record.get("model_name") or arguments.get("pretrained") or ""
+    for name in ("peft", "delta"):  # trained parts, which the name of the model does not say
+        model = f"{model} + {_text(arguments, name)}" if arguments.get(name) else model
     groups = {name for name, parts in (record.get("group_subtasks") or {}).items() if parts}
+    if limit := config.get("limit"):
+        yield f"limit {SHORT.repr(limit)}: these are scores of a part of each task's items"
     for name, values in record["results"].items():
         place = _LANGUAGE.fullmatch(name)
-        if name in groups or not place:
+        language = _canonical(place[2]) if place else ""
+        if name in groups or not language:
             yield f"{name}: left out: {'a group of tasks' if name in groups else 'no language at the end of its name'}"
             continue
         metrics = [key for key in values if key.split(",")[0] in _HARNESS]
@@ -80,6 +91,8 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
             yield f"{name}: {metrics[0]} is read, {other} is not"
         metric, chosen = metrics[0].split(",") if "," in metrics[0] else (metrics[0], "none")
         shots = (record.get("n-shot") or {}).get(name, 0)
+        if type(shots) is not int or shots < 0:
+            raise ValueError(f"n-shot: expected a whole number, got {SHORT.repr(shots)}")
         told = metric if chosen == "none" else f"{metric}, {chosen}"
         yield {
             **_about(path, model, _count(config.get("model_num_parameters")), name),
@@ -87,7 +100,7 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
             "regime": f"few-shot-{shots}" if shots else "zero-shot-prompted",
             "task": place[1],
             "metric": f"{told} (fraction, lm-eval-harness)",
-            "language": canonical(place[2]),
+            "language": language,
             "value": _number(values[metrics[0]]),
             "stderr": _number(values.get(f"{metric}_stderr,{chosen}", values.get(f"{metric}_stderr"))),
         }
@@ -95,22 +108,24 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
 
 def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
     task = _EUROEVAL.get(record["task"], record["task"].replace("-", "_"))
-    label = f"{task} ({record['dataset']})"
-    languages = {canonical(code) for code in record["languages"]}
+    model, label = _text(record, "model"), f"{task} ({_text(record, 'dataset')})"
+    languages = _languages(record["languages"])
     main, total = _MAIN.get(task, "test_mcc"), record["results"]["total"]
     why = ""
-    if not record.get("generative", True):
+    if record.get("generative") is False:
         why = "the model was fine-tuned on the task"
-    elif len(languages) != 1:
-        why = f"expected one language, got {', '.join(sorted(languages))}"
+    elif len(languages) != 1 or _NONE in languages:
+        why = f"expected one language, got {', '.join(sorted(languages)) or 'none'}"
     elif main not in total:
         why = f"expected {main} among its results"
+    elif wrong := [name for name, usual in _FLAGS.items() if type(record.get(name, usual)) is not bool]:
+        why = f"{wrong[0]}: expected true or false, got {SHORT.repr(record.get(wrong[0]))}"
     if why:
-        yield f"{record['model']}: {label}: left out: {why}"
+        yield f"{model}: {label}: left out: {why}"
         return
     split = " (val)" if record.get("validation_split") else ""
     yield {
-        **_about(path, record["model"] + split, _count(record.get("num_model_parameters")), record["dataset"]),
+        **_about(path, model + split, _count(record.get("num_model_parameters")), record["dataset"]),
         "table": "EuroEval records",
         "regime": _EUROEVAL_REGIME if record.get("few_shot", True) else "zero-shot-prompted",
         "task": label,
@@ -124,19 +139,19 @@ def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
 def _mteb(record: Any, path: Path) -> Iterator[Row | str]:
     about = path.with_name("model_meta.json")
     meta = read_json(about) if about.exists() else {}
-    name, splits = record["task_name"], record["scores"]
-    split = "test" if "test" in splits else next(iter(splits))
+    name, splits = _text(record, "task_name"), record["scores"]
+    split = "test" if "test" in splits else next(iter(splits), "test")
     for other in splits:
         if other != split:
             yield f"{name}: the split {split} is read, {other} is not"
     for scores in splits[split]:
-        codes = {canonical(code.replace("-", "_")) for code in scores["languages"]}
+        codes, part = _languages(scores["languages"]), _text(scores, "hf_subset")
         codes = codes - {ENGLISH} if len(codes) == 2 else codes
-        if len(codes) != 1:
-            yield f"{name} ({scores['hf_subset']}): left out: expected one language, or one and English"
+        if len(codes) != 1 or _NONE in codes:
+            yield f"{name} ({part}): left out: expected one language, or one and English"
             continue
         yield {
-            **_about(path, meta.get("name") or "", _count(meta.get("n_parameters")), f"{name}, {scores['hf_subset']}"),
+            **_about(path, meta.get("name") or "", _count(meta.get("n_parameters")), f"{name}, {part}"),
             "table": "MTEB results",
             "regime": "zero-shot retrieval (no task training)",
             "task": name,
@@ -146,19 +161,48 @@ def _mteb(record: Any, path: Path) -> Iterator[Row | str]:
         }
 
 
-def _about(path: Path, model: str, params: str, what: str) -> Row:
+def _languages(codes: Any) -> set[str]:
+    """The languages of a list of codes, "no language" for what is none's."""
+    if not isinstance(codes, list):
+        raise ValueError(f"languages: expected a list of codes, got {SHORT.repr(codes)}")
+    return {_canonical(code) or _NONE for code in codes}
+
+
+def _canonical(code: str) -> str:
+    """The code of a language as a source writes it; nothing for what is the code of none."""
+    try:
+        return canonical(code)
+    except ValueError:
+        return ""
+
+
+def _text(record: dict[str, Any], field: str) -> str:
+    if not isinstance(text := record[field], str):
+        raise ValueError(f"{field}: expected a text, got {SHORT.repr(text)}")
+    return text
+
+
+def _about(path: Path, model: Any, params: str, what: str) -> Row:
+    model = _text({"model": model}, "model")
     return {"model": model, "params": params, "where_read": f"{path.name}, {what}", "quality": "primary"}
 
 
 def _count(number: Any) -> str:
-    """A number of parameters as a source writes it; nothing where it is not known."""
+    """A number of parameters as a source writes it; nothing where it is not known. Raises ValueError beyond _MOST."""
     if not isinstance(number, int | float) or number < 1e6:
         return ""
+    if number > _MOST:
+        raise ValueError(f"number of parameters: expected at most {_MOST:g}, got {SHORT.repr(number)}")
     return f"{number / 1e9:.4g}B" if number >= 1e9 else f"{number / 1e6:.4g}M"
 
 
 def _number(value: Any) -> str:
-    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return ""
+    try:
+        return repr(float(value))
+    except OverflowError:
+        raise ValueError(f"expected a number as a score, got {SHORT.repr(value)}") from None
 
 
 _NAMES: dict[Reader, str] = {_harness: "lm-evaluation-harness", _euroeval: "EuroEval", _mteb: "MTEB"}

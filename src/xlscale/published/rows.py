@@ -92,8 +92,6 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
     for name in ("source_key", "study"):
         if row[name] and not _SOURCE.fullmatch(row[name]):
             yield f"{name}: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row[name])}"
-    if row["stderr"] and not number(row["stderr"]) >= 0:
-        yield f"stderr: expected a number of at least 0, or nothing, got {SHORT.repr(row['stderr'])}"
     if row["quality"] and row["quality"] not in QUALITIES:
         yield f"quality: expected one of {', '.join(QUALITIES)}, got {SHORT.repr(row['quality'])}"
     if row["language"] and (fault := _language(row["language"])):
@@ -102,8 +100,10 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         parameters(row["params"])
     except ValueError:
         yield f"params: expected a count such as 560M, 7.1B or 57B-A14B, or nothing, got {SHORT.repr(row['params'])}"
-    if row["value"] and row["metric"]:
-        yield from _value(row, layer)
+    if row["metric"]:
+        metric = layer.metric(row["metric"])
+        yield from _metric(row["metric"], metric)
+        yield from _value(row, metric)
 
 
 def _language(text: str) -> str:
@@ -112,20 +112,33 @@ def _language(text: str) -> str:
     if text == "mixed" or text.startswith("avg"):
         return ""
     try:
-        checked(text.removesuffix(f"-{ENGLISH}"))
+        code = checked(text.removesuffix(f"-{ENGLISH}"))
     except ValueError as error:
         return str(error)
-    return ""
+    return f"expected another language before -{ENGLISH}" if code == ENGLISH != text else ""
 
 
-def _value(row: dict[str, str], layer: Layer) -> Iterator[str]:
-    metric = layer.metric(row["metric"])
+def _metric(text: str, metric: dict[str, str]) -> Iterator[str]:
+    """A name that says another unit or measure than metrics.csv has for it: its values would count for what they are
+    not, fractions for a hundredth of themselves."""
+    for word, known in (("fraction", metric["unit"] == "fraction"), ("delta", metric["measure"] == "difference")):
+        if word in text.lower() and not known:
+            told = "'(fraction', in lower case and without DELTA," if word == "fraction" else "'DELTA', in capitals,"
+            read = f"{metric['unit']}, {metric['measure']}"
+            yield f"metric: expected {told} as in the patterns of metrics.csv, got {SHORT.repr(text)}, read as {read}"
+
+
+def _value(row: dict[str, str], metric: dict[str, str]) -> Iterator[str]:
     low, high = (PER_UNIT[metric["unit"]] * limit for limit in MEASURES[metric["measure"]])
     value = number(row["value"])
-    if math.isnan(value):
+    if not row["value"]:
+        pass  # told already
+    elif math.isnan(value):
         yield f"value: expected a number, got {SHORT.repr(row['value'])}"
     elif not low <= value <= high:
-        yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {value:g}"
+        yield f"value: expected {low:g} to {high:g} ({metric['unit']}, {metric['measure']}), got {value:.10g}"
+    if row["stderr"] and not 0 <= number(row["stderr"]) <= high:
+        yield f"stderr: expected a number from 0 to {high:g}, or nothing, got {SHORT.repr(row['stderr'])}"
 
 
 def number(text: str) -> float:
@@ -133,19 +146,26 @@ def number(text: str) -> float:
     return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else float("nan")
 
 
-def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
-    """Columns that must be fractions but do not say so: taken for percent they would be a hundred times too small."""
+def _columns(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, list[float]]]:
+    """(first line, values) of each column of percent, but of differences, whose values all lie in 0 to 1."""
     columns: dict[tuple[str, ...], list[tuple[int, float]]] = {}
     for n, row in lines:
         metric = layer.metric(row["metric"])
-        if metric["unit"] == "percent" and metric["measure"] == "score":
+        if metric["unit"] == "percent" and metric["measure"] != "difference":
             key = tuple(row[name] for name in ("source_key", "table", "regime", "task", "metric"))
             columns.setdefault(key, []).append((n, number(row["value"])))
     for column in columns.values():
         values = [value for _, value in column]
-        if len(values) >= _FEW and 0 < max(values) <= 1:
+        if min(values) >= 0 and 0 < max(values) <= 1:
+            yield column[0][0], values
+
+
+def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
+    """Columns that must be fractions but do not say so: taken for percent they would be a hundred times too small."""
+    for n, values in _columns(lines, layer):
+        if len(values) >= _FEW:
             fault = f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in 0 to 1"
-            yield column[0][0], f"{fault}: without the word they are read as percent"
+            yield n, f"{fault}: without the word they are read as percent"
 
 
 def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
@@ -174,7 +194,8 @@ def _of_sources(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterat
 
 
 def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:
-    """Regimes, tasks and kinds of training that no table knows. They are accepted; a line each says what is assumed."""
+    """Regimes, tasks and kinds of training that no table knows, and units that are not plain. They are accepted; a line
+    each says what is assumed."""
     regimes, kinds = set(layer.regimes["regime"]), set(layer.training["intermediate_task"])
     found: dict[str, Any] = {}
     for n, row in lines:
@@ -186,4 +207,6 @@ def unknown(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> list[str]:
             )
         if layer.task(row["task"]) is None:
             found.setdefault(f"task {row['task']!r}: no chance level in tasks.csv; 0 is used, and marked", n)
+    for n, values in _columns(lines, layer):  # too few to conclude anything
+        found.setdefault(f"value {values[0]:g}: read as percent, as its metric does not say that it is a fraction", n)
     return [f"line {n}: {text}" for text, n in found.items()]

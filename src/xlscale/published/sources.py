@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from xlscale.core.strict import SHORT
 from xlscale.published import formats, gains, rows, scores
 from xlscale.published.tables import COLUMNS, FOLDER, HEADERS, OPTIONAL, STORED, Layer, load, write_results
 
+_OTHERS = (".json", ".jsonl")  # what ``formats`` reads
 ROUNDING = 0.0011  # two printings of one score may round it differently, at one decimal of a percent
 AVERAGE = 0.002  # so may a mean over rounded scores
 
@@ -28,7 +29,7 @@ def read(path: Path, given: dict[str, str]) -> tuple[list[tuple[int, dict[str, s
     path = Path(path)
     if wrong := [name for name in given if name not in (*COLUMNS, *OPTIONAL)]:
         raise XlscaleError(f"SET: expected columns ({', '.join([*COLUMNS, *OPTIONAL])}), got {wrong[0]!r}")
-    if path.suffix not in (".json", ".jsonl"):
+    if path.suffix not in _OTHERS:
         lines, left = rows.read(path), []
     else:
         found, left = formats.read(path)
@@ -36,15 +37,22 @@ def read(path: Path, given: dict[str, str]) -> tuple[list[tuple[int, dict[str, s
     return [(n, row | {name: text for name, text in given.items() if not row[name]}) for n, row in lines], left
 
 
-def add(path: Path, folder: Path = FOLDER, given: dict[str, str] | None = None, replace: bool = False) -> str:
+def add(
+    path: Path,
+    folder: Path = FOLDER,
+    given: dict[str, str] | None = None,
+    replace: bool = False,
+    wrong: Callable[[str, str], str] = lambda field, text: "",
+) -> str:
     """Append the rows of a file to the layer in ``folder``; returns a report in lines.
 
-    ``path``: .csv, .csv.gz, or what ``formats`` reads. ``replace``: the sources of the file first lose the rows that
-    they have. Everything is checked before anything is written. Raises XlscaleError with a line per fault, each naming
-    file, line, field and expected value; then nothing has changed.
+    ``path``: .csv, .csv.gz, or what ``formats`` reads; it is read once. ``replace``: the sources of the file first lose
+    the rows that they have. ``wrong``: what else is wrong with the text of a field; nothing where it is right.
+    Everything is checked before anything is written. Raises XlscaleError with a line per fault, each naming file, line,
+    field and expected value; then nothing has changed.
     """
     with manifest.alone(Path(folder)):
-        return _add(Path(path), Path(folder), given or {}, replace)
+        return _add(Path(path), Path(folder), given or {}, replace, wrong)
 
 
 def withdraw(key: str, folder: Path = FOLDER) -> str:
@@ -53,11 +61,11 @@ def withdraw(key: str, folder: Path = FOLDER) -> str:
     folder = Path(folder)
     with manifest.alone(folder):
         layer = load(folder)
-        kept, rest = (table[table["source_key"] != key] for table in (layer.results, layer.sources))
-        if len(rest) == len(layer.sources):
+        if key not in [*layer.sources["source_key"]]:
             raise XlscaleError(
                 f"KEY: expected a source_key of {relative(folder / 'sources.csv')}, got {SHORT.repr(key)}"
             )
+        kept, rest = (table[table["source_key"] != key] for table in (layer.results, layer.sources))
         write = {"results.parquet": partial(write_results, kept), "sources.csv": _csv(rest)}
         manifest.write(folder, write)
         return bounded(f"withdrew {len(layer.results) - len(kept)} scores of {key}")
@@ -67,17 +75,20 @@ def _csv(table: pd.DataFrame) -> partial:
     return partial(table.to_csv, index=False, lineterminator="\n")
 
 
-def _add(path: Path, folder: Path, given: dict[str, str], replace: bool) -> str:
+def _add(path: Path, folder: Path, given: dict[str, str], replace: bool, wrong: Callable[[str, str], str]) -> str:
     layer = load(folder)
     lines, left = read(path, given)
     if not lines:
-        what = "score" if left else "row below the header"
+        what = "score" if path.suffix in _OTHERS else "row below the header"
         raise XlscaleError("\n".join([f"{path}: expected at least one {what}", *left]))
     keys = {row["source_key"] for _, row in lines}
     before = len(layer.results)
     if replace:
-        layer = dataclasses.replace(layer, results=layer.results[~layer.results["source_key"].isin(keys)])
-    found = rows.faults(lines, layer)
+        others = [key not in keys for key in layer.results["source_key"]]
+        layer = dataclasses.replace(layer, results=layer.results[others])
+    found = rows.faults(lines, layer) or [
+        (n, f"{field}: {fault}") for n, row in lines for field, text in row.items() if (fault := wrong(field, text))
+    ]
     if found:
         raise XlscaleError("\n".join([*(f"{path}:{n}: {fault}" for n, fault in found), "nothing was changed"]))
     new = pd.DataFrame([row for _, row in lines])

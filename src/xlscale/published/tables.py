@@ -214,13 +214,18 @@ _KEYS = {"sources": "source_key", "regimes": "regime", "training": "intermediate
 def parameters(text: str) -> tuple[float, bool]:
     """A count such as "7.1B", "560M" or "57B-A14B" as (total parameters, sparse); NaN for "", "unknown" and "8x7B".
 
-    Sparse models use only a part of their parameters for a token. Raises ValueError for anything else.
+    Sparse models use only a part of their parameters for a token: the second of two counts is not the larger one.
+    Raises ValueError for anything else.
     """
     if text in ("", "unknown"):
         return float("nan"), False
     if _SPARSE.fullmatch(text):
         return float("nan"), True
     found = _COUNT.fullmatch(text)
-    if not found or float(found[1]) == 0:
+    if not found or float(found[1]) == 0 or (found[3] and not 0 < float(found[3]) * 1e9 <= _total(found)):
         raise ValueError(text)
-    return float(found[1]) * _FACTOR[found[2]], found[3] is not None
+    return _total(found), found[3] is not None
+
+
+def _total(count: re.Match[str]) -> float:
+    return float(count[1]) * _FACTOR[count[2]]

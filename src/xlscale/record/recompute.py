@@ -264,8 +264,10 @@ def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Tabl
 
 
 def _types(path: Path, wanted: list[str], needed: set[str]) -> dict[str, pa.DataType]:
-    """The types of the columns ``wanted`` that there are. Raises XlscaleError for one of ``needed`` that is missing, or
-    one that is there twice."""
+    """The types of the columns ``wanted`` that there are. Raises XlscaleError for what is no plain file, one of
+    ``needed`` that is missing, and one that is there twice."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise XlscaleError(f"{relative(path)}: expected a plain file")
     columns = pq.read_schema(path)
     if missing := sorted(needed - set(columns.names)):
         raise XlscaleError(f"{relative(path)}: column {missing[0]!r} is missing, expected in predictions")

@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from xlscale.core.arguments import Parser
 from xlscale.core.files import XlscaleError, bounded, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.benchmark import Benchmark
 from xlscale.xtreme.folders import score_folders
 
 
+class _Parser(Parser):
+    name = "xlscale.score"
+
+
 def main(arguments: list[str]) -> int:
     """Score, print the table, write the JSON; 0 if all is well, 1 after a fault."""
-    parser = argparse.ArgumentParser(prog="xlscale.score", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog="xlscale.score", description=__doc__, allow_abbrev=False)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--predictions", type=Path, help="folder with <task>/test-<language>.<ext>")
     given.add_argument("--paired", type=Path, nargs=2, metavar=("A", "B"), help="two of them, to be compared")

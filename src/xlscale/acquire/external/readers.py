@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, once, one_line, read_text, relative
+from xlscale.core.files import XlscaleError, once, one_line, plain, read_text, relative
 
 Record = dict[str, Any]
 LONGEST = 2**24  # characters of a line
@@ -38,6 +38,8 @@ def expecting(path: Path, what: str) -> Iterator[None]:
 
 def parquet(path: Path) -> Iterator[Record]:
     """The rows of a Parquet file, a batch at a time."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise XlscaleError(f"{relative(path)}: expected a plain file")
     with expecting(path, "a whole Parquet file"), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=2048):
             yield from batch.to_pylist()
@@ -47,7 +49,7 @@ def text_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file as ``make score`` reads them: without byte-order mark and line ends, and without the
     blank lines after the last other one."""
     blank: list[str] = []
-    with expecting(path, "UTF-8 text"), open(path, encoding="utf-8-sig", newline="\n") as file:
+    with expecting(path, "UTF-8 text"), open(path, encoding="utf-8-sig", newline="\n", opener=plain) as file:
         for line in (line.rstrip("\r\n") for line in iter(partial(_line, file), "")):
             blank.append(line)
             if line.strip():

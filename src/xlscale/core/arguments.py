@@ -1,0 +1,25 @@
+"""How a fault of a command line is told: one line with what was expected.
+
+Nothing of this package is imported before there is one, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are one line, after ``name``, instead of argparse's usage and error."""
+
+    name = "xlscale"
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line on stderr."""
+        from xlscale.core.files import bounded
+
+        if choice := re.search(r"invalid choice: (.*) \(choose from (.*)\)", message):
+            known = choice[2].replace("'", "")
+            message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}")
+        self.exit(2, bounded(f"{self.name}: {' '.join(message.removeprefix('argument ').split())}") + "\n")
