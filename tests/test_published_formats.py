@@ -9,11 +9,13 @@ import threading
 
 import pytest
 import test_published as source
+from fontTools.ttLib import TTFont
 
 from xlscale.commands import data
 from xlscale.core.files import XlscaleError
 from xlscale.published import formats, gains, scores, sources, tables
 from xlscale.published.tables import FOLDER
+from xlscale.report import typeset
 
 HARNESS = {
     "results": {
@@ -235,6 +237,25 @@ def test_where_a_score_was_read_may_be_in_any_script_and_what_is_set_may_not(tmp
         data.add_source(str(path))
     assert "where_read" not in str(caught.value) and str(caught.value).endswith("nothing was changed")
     assert data.add_source(str(source.write(tmp_path / "fine.csv", {"where_read": "表 3"}))) == "added"
+
+
+def test_what_is_set_may_have_a_semicolon(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(sources, "add", lambda path, given, replace: seen.update(given))
+    label = "contrastive embedding training (retrieval; multi-domain)"
+    data.add_source(
+        str(source.write(tmp_path / "mine.csv", {})), f"source_key=mine; intermediate_task={label};params=8B;"
+    )
+    assert seen == {"source_key": "mine", "intermediate_task": label, "params": "8B"}
+
+
+def test_each_font_is_opened_once_however_long_the_table_is(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("fontTools.ttLib.TTFont", lambda path, **_: opened.append(path) or TTFont(path, lazy=True))
+    typeset._drawn_by.cache_clear()
+    monkeypatch.setattr(sources, "add", lambda *_, **__: "added")
+    data.add_source(str(source.write(tmp_path / "mine.csv", *({"model": f"é {n}"} for n in range(20)))))
+    assert opened and len(opened) == len(set(opened))
 
 
 def test_every_reader_is_named():

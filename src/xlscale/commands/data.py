@@ -5,6 +5,7 @@ Belongs here: which cards are meant, and what is printed. What is done: ``acquir
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def add_source(path: str, fields: str = "", replace: bool = False) -> str:
     from xlscale.published import sources
     from xlscale.report import typeset
 
-    parts = [part.partition("=") for part in fields.split(";") if part.strip()]
+    # A text may have a semicolon: one that ends a field stands before the next column's name.
+    parts = [part.partition("=") for part in re.split(r";\s*(?=\w+\s*=|$)", fields) if part.strip()]
     given = {name.strip(): text.strip() for name, _, text in parts}
     faults = []
     for line, row in sources.read(Path(path), given)[0]:

@@ -21,7 +21,8 @@ from xlscale.report.sections.results import INTERVAL
 
 MARK = " †"
 NONE = "none"
-UNVERIFIED = "not verified"
+UNVERIFIED, UNVERIFIED_MARK = "not verified", " ‡"  # a licence of sources.csv, and how tables show that
+UNSTATED = "none stated"
 PER_TEN = "percentage points per factor of ten in parameters"
 _PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 
@@ -33,6 +34,17 @@ def marked(text: str, secondary: bool) -> str:
 
 def _count(numbers: Numbers, key: str, value: int, unit: str = "") -> None:
     numbers.count(f"published_{key}", value, unit)
+
+
+def counted(numbers: Numbers, key: str, table: pd.DataFrame, series: list[str]) -> None:
+    """``published_<key>_series`` and ``_studies``: how many ``series`` (columns) a table has, of how many studies."""
+    _count(numbers, f"{key}_series", table.groupby(series, dropna=False).ngroups, "series")
+    _count(numbers, f"{key}_studies", table["study"].nunique(), "studies")
+
+
+def in_studies(row: Any) -> str:
+    """The series and studies that a row counts: "23 series in 7 studies"."""
+    return f"{row['series']} series in {row['studies']} {'study' if row['studies'] == 1 else 'studies'}"
 
 
 def _count_intervals(numbers: Numbers, keys: tuple[str, str, str], table: pd.DataFrame, unit: str) -> None:
@@ -56,7 +68,8 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
         regimes = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
         quality = marked(source["quality"], source["quality"] == "secondary")
         about = [source["title"], source["study"], regimes, span, str(own["task"].nunique()), f"{len(own):,}"]
-        rows.append([*about, source["licence"], quality])
+        licence = source["licence"]
+        rows.append([*about, licence + UNVERIFIED_MARK if licence == UNVERIFIED else licence, quality])
     header = ["Source", "Study", "Regimes", "Parameters", "Tasks", "Scores", "Licence", "Quality"]
     numbers.table("published_sources", header, rows)
     for name in ("source_key", "study", "regime", "family", "task", "language"):
@@ -66,8 +79,10 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
     _size(numbers, "smallest", scores["size"].min())
     _size(numbers, "largest", scores["size"].max())
     read = layer.sources["source_key"].isin(scores["source_key"])
-    unverified = layer.sources.loc[read, "licence"].str.startswith(UNVERIFIED)
-    _count(numbers, "unverified_licences", unverified.sum(), "sources")
+    licences = layer.sources.loc[read, "licence"]
+    for key, word in (("unverified", UNVERIFIED), ("unstated", UNSTATED)):
+        _count(numbers, f"{key}_licences", licences.str.startswith(word).sum(), "sources")
+    _count(numbers, "fewest_units", scale.FEWEST_UNITS, "units")
     unknown = sorted(set(scores["regime"]) - set(layer.regimes["regime"]))
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
@@ -132,6 +147,7 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
         for row in found.itertuples()
     ]  # fmt: skip
     numbers.table("published_finetuned", header, rows)
+    counted(numbers, "finetuned", found, scale.LEVELS)
     inside = own[sc.in_window(own["size"])].groupby(["study", "family"])["size"].nunique()
     _count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
     _size(numbers, "finetuned_largest", own["size"].max())
@@ -142,6 +158,7 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
             last = {name: getattr(row, f"{name}_last") for name in ("slope", "low", "high")}
             _add_slope(numbers, f"published_finetuned_{key}_last", SimpleNamespace(**last))
             _size(numbers, f"finetuned_{key}_last_from", row.smallest_last)
+            _size(numbers, f"finetuned_{key}_smallest", row.smallest)
             _size(numbers, f"finetuned_{key}_largest", row.largest)
             _count(numbers, f"finetuned_{key}_tasks", row.tasks, "tasks")
 
@@ -223,7 +240,12 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None
 
 def over(row: Any, low: float) -> str:
     """What the interval of a row, from ``low``, is over: "10 languages"; a dash where it has none."""
-    return DASH if pd.isna(low) else f"{row.units} {row.unit}s"
+    return DASH if pd.isna(low) else units_of(row)
+
+
+def units_of(row: Any) -> str:
+    """What a row is a mean over: "10 languages", "1 task"."""
+    return f"{row.units} {row.unit}{'s' if row.units > 1 else ''}"
 
 
 def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
@@ -256,6 +278,8 @@ def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -
     header = ["Family", "Training", "Parameters", "Regime", "Tasks", "Study", "Gain"]
     numbers.table("published_harnesses", header, rows)
     spread = table.groupby(case)["gain"].agg(lambda gain: gain.max() - gain.min())
+    _count(numbers, "harness_pairs", len(spread), "pairs of models")
+    _count(numbers, "harness_studies", table["study"].nunique(), "studies")
     if spread.empty:
         text = "no pair of models was evaluated by two studies in one regime"
         numbers.words("published_harness_widest", text, POINTS)
@@ -263,13 +287,14 @@ def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -
     family, training, size, _ = widest = spread.idxmax()
     own = table.set_index(case).loc[[widest]]
     differing = listing(f"{signed(row.gain)} ({row.study})" for row in own.itertuples())
-    text = f"{family} after {training} at {size_range(size, size)}: {differing}"
+    tasks = units_of(SimpleNamespace(units=own["tasks"].iloc[0], unit="task"))
+    text = f"{family} after {training} at {size_range(size, size)}, over {tasks}: {differing}"
     numbers.add("published_harness_widest", spread.max(), text, POINTS)
 
 
 def add_scale(numbers: Numbers, window: pd.DataFrame) -> None:
     """Slopes from 7B to 70B within families, without further training: counts, and how many intervals exclude zero."""
-    _count(numbers, "window_series", len(window), "series")
+    counted(numbers, "window", window, scale.LEVELS)
     _count(numbers, "window_families", window["family"].nunique(), "families")
     _count(numbers, "window_positive", (window["slope"] > 0).sum(), "series")
     _count_intervals(numbers, ("window_intervals", "window_above", "window_below"), window, "series")
@@ -280,13 +305,17 @@ def add_scale(numbers: Numbers, window: pd.DataFrame) -> None:
     numbers.table("published_window", header, rows)
 
 
-def add_regressions(numbers: Numbers, fits: dict[str, pd.DataFrame]) -> None:
-    """The table of meta-regressions: ``fits`` maps a response ("score", "gain") to ``regression.regressions``.
+def add_regressions(numbers: Numbers, responses: dict[str, tuple[pd.DataFrame, str]]) -> None:
+    """The table of meta-regressions: ``responses`` maps a name ("score", "gain") to the rows and the column of
+    ``regression.regressions``.
 
-    Keys: ``published_regression_<response>_intervals``, ``_above``, ``_below`` (numbers of regimes).
+    Keys: ``published_regression_<response>_intervals``, ``_above``, ``_below`` (numbers of regimes), ``_series``,
+    ``_studies``.
     """
     rows = []
-    for response, table in fits.items():
+    for response, (used, value) in responses.items():
+        table = regression.regressions(used, value)
+        counted(numbers, f"regression_{response}", regression.several_sizes(used), [*regression.SERIES, "regime"])
         for row in table.itertuples():
             regime = row.protocol if row.route in (NONE, "fine-tuning") else f"{row.protocol}, {row.route}"
             about = [response, marked(regime, row.secondary)]
@@ -298,7 +327,6 @@ def add_regressions(numbers: Numbers, fits: dict[str, pd.DataFrame]) -> None:
         _count_intervals(numbers, (f"{own}_intervals", f"{own}_above", f"{own}_below"), table, "regimes")
     header = ["Response", "Regime", "Studies", "Families", "Scores", "Slope", INTERVAL, "SD of slopes"]
     numbers.table("published_regression", header, rows)
-    _count(numbers, "fewest_families", regression.FEWEST_FAMILIES)
 
 
 def leave_out_tables(responses: dict[str, tuple[pd.DataFrame, str]], titles: dict[str, str]) -> pd.DataFrame:
