@@ -180,7 +180,8 @@ def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(mo
 
 
 def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):
-    real, table = regression.components, multilevel.rows(simulated(0.05, -0.02))
+    real, pairs = regression.components, simulated(0.05, -0.02)
+    table = multilevel.rows(pairs[pairs["family"] != "j"])
 
     def no_slopes(formula, data, effects):
         return None if any("slope" in name for name in effects) else real(formula, data, effects)
@@ -276,7 +277,8 @@ def test_the_answer_names_window_series_studies_unit_and_scale(inside):
     answer, breadths = answered(inside, fits)
     row = languages.set_index("data_language").loc["English"]
     said = ["shows no direction that is clear of zero", "no clear difference is seen", "of prompted models"]
-    counts = f"{row['series']} series in {row['studies']} studies"
+    count = {name: int(row[name]) for name in ("series", "studies")}
+    counts = f"{count['series']} series in {count['studies']} studies"
     for part in ("from 7B to 70B", "points above chance", "all three scales", counts, "families in studies", *said):
         assert part in answer
     assert (
@@ -290,7 +292,7 @@ def test_the_answer_names_window_series_studies_unit_and_scale(inside):
     assert "no clear difference is seen" in answer
     assert "cannot be said" in answered(inside, fits.assign(low=np.nan))[0]
     tuned = inside.assign(group=inside["group"].where(inside["data_language"] != "English", "finetuned"))
-    assert f"{row['series']} series of them fine-tuned" in answered(tuned, fits)[0]
+    assert f"{count['series']} series of them fine-tuned" in answered(tuned, fits)[0]
     assert "no published series" in answered(inside, fits, languages.iloc[:0])[0]
 
 
@@ -303,7 +305,7 @@ _SAID = {
     "studies": r"\d+ stud(y|ies)|one study",
     "scale": r"points above chance|three scales|percent of the error",
 }
-_RESULT = re.compile(r"[+−]\d|\bgrows in\b|\babove zero\b|\bclear of zero\b")
+_RESULT = re.compile(r"[+−]\d|\bgrows\b|\b(above|below|clear of) zero\b|\bdiffer more\b")
 
 
 def sentences(part):

@@ -71,9 +71,7 @@ def add_answer(
     tuned = ((table["group"] == "finetuned") & (table["data_language"] == coding.ENGLISH)).sum()
     models = f"models, {tuned} series of them fine-tuned," if tuned else "prompted models"
     text = f"from 7B to 70B, the gain of {models} from further training on English data {_sure(row)} "
-    text += (
-        f"({in_studies(row)}: on all three scales it grows in {row['grows']} and shrinks in {row['shrinks']} series; "
-    )
+    text += f"({in_studies(row)}: on all three scales it grows in {row['grows']} and shrinks in {row['shrinks']}; "
     text += f"mean change {_change(row)}), and "
     numbers.words("published_answer", text + _differ(groups, fits), POINTS)
     numbers.words("published_answer_breadths", _breadths(groups, fits), POINTS)
@@ -91,8 +89,8 @@ def _sure(row: Any) -> str:
 
 
 def _change(row: Any) -> str:
-    ends = interval(row["gain_low"], row["gain_high"])
-    return f"{signed(row['gain'])} points above chance ({ends} over {_families(row['units'])})"
+    ends = "without an interval" if pd.isna(row["gain_low"]) else interval(row["gain_low"], row["gain_high"])
+    return f"{signed(row['gain'])} points above chance, {ends} over {_families(row['units'])}"
 
 
 def _english(groups: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +114,7 @@ def _breadths(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
     own = _english(groups)
     titles = {"one": "data of one domain", "many": "general data"}
     items = [
-        f"after {title} by {_change(own.loc[name])}, {in_studies(own.loc[name])}"
+        f"after {title} by {_change(own.loc[name])} ({in_studies(own.loc[name])})"
         for name, title in titles.items()
         if name in own.index
     ]
