@@ -76,31 +76,59 @@ def test_equal_points_where_less_is_left_depend_on_the_scale():
 
 
 def test_a_change_is_paired_over_tasks_with_a_t_interval():
-    gained = {"a": (0.10, 0.12), "b": (0.10, 0.16), "c": (0.10, 0.20)}
+    gained = {task: (0.10, 0.10 + more) for task, more in zip("abcde", (0.02, 0.04, 0.06, 0.08, 0.10), strict=True)}
     cells = [
         (size, task, language, 0.4, 0.4 + gained[task][at] + shift)
         for at, size in enumerate((7e9, 70e9))
         for task in gained
         for language, shift in (("sw", -0.01), ("th", 0.01))
     ]
-    extra = [(7e9, "d", "sw", 0.4, 0.9), (13e9, "a", "sw", 0.4, 0.9)]  # not at both ends
+    extra = [(7e9, "x", "sw", 0.4, 0.9), (13e9, "a", "sw", 0.4, 0.9)]  # not at both ends
     found = changes.changes(rows(*cells, *extra)).iloc[0]
-    low, high = stats.t.interval(0.95, 2, 0.06, stats.sem([0.02, 0.06, 0.10]))
+    low, high = stats.t.interval(0.95, 4, 0.06, stats.sem([0.02, 0.04, 0.06, 0.08, 0.10]))
     assert (found["gain"], found["gain_low"], found["gain_high"]) == pytest.approx((0.06, low, high))
-    assert (found["unit"], found["units"], found["tasks"], found["languages"]) == ("task", 3, 3, 2)
+    assert (found["unit"], found["units"], found["tasks"], found["languages"]) == ("task", 5, 5, 2)
     assert found["direction"] == scales.GROWS
 
 
 def test_of_one_task_the_interval_is_over_languages_and_a_jackknife_of_means_is_the_t_interval():
-    change = {"sw": 0.01, "th": 0.03, "de": 0.08, "fr": 0.04}
+    change = {"sw": 0.01, "th": 0.03, "de": 0.08, "fr": 0.04, "ja": 0.04}
     cells = [(7e9, "a", name, 0.4, 0.5) for name in change]
     cells += [(70e9, "a", name, 0.4, 0.5 + more) for name, more in change.items()]
     found = changes.changes(rows(*cells)).iloc[0]
-    low, high = stats.t.interval(0.95, 3, 0.04, stats.sem(list(change.values())))
+    low, high = stats.t.interval(0.95, 4, 0.04, stats.sem(list(change.values())))
     assert (found["gain_low"], found["gain_high"]) == pytest.approx((low, high))
-    assert (found["unit"], found["units"]) == ("language", 4) and found["log_odds_low"] < found["log_odds"]
+    assert (found["unit"], found["units"]) == ("language", 5) and found["log_odds_low"] < found["log_odds"]
     few = changes.changes(rows(*(cell for cell in cells if cell[2] in ("sw", "th")))).iloc[0]
     assert np.isnan(few["gain_low"]) and few["gain"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("count", "sure"), [(3, False), (4, False), (5, True)])
+@pytest.mark.parametrize("unit", ["task", "language"])
+def test_one_rule_says_how_many_units_an_interval_needs(count, sure, unit):
+    """Tasks, languages of a single task, and families in studies alike: three kinds of task give no interval."""
+    names = "abcdefgh"[:count]
+    cells = [
+        (size, name if unit == "task" else "a", "sw" if unit == "task" else name, 0.4, 0.5 + more * (n + 1) / 100)
+        for size, more in ((7e9, 0), (70e9, 1))
+        for n, name in enumerate(names)
+    ]
+    found = changes.changes(rows(*cells)).iloc[0]
+    assert (found["unit"], found["units"]) == (unit, count)
+    families = pd.concat([rows(*cells[::count], family=name) for name in names], ignore_index=True)
+    group = changes.grouped(changes.changes(families)).iloc[0]
+    slope = scale.slopes(rows(*cells).assign(corrected=lambda own: own["score"]), scale.LEVELS, "corrected").iloc[0]
+    for low in (found["gain_low"], group["gain_low"], slope["low"]):
+        assert np.isfinite(low) == sure
+
+
+def test_no_interval_of_the_layer_is_over_fewer_units(pairs, inside):
+    olmo = inside[(inside["family"] == "OLMo 3") & (inside["training"] == "SFT (Dolci)")].iloc[0]
+    assert olmo["units"] == 3 and np.isnan(olmo["gain_low"]) and olmo["gain"] > 0
+    whole = changes.changes(gains.estimable(pairs), window=False)
+    for table in (inside, whole, changes.grouped(inside)):
+        sure = table[table["gain_low"].notna()]
+        assert len(sure) and (sure["units"] >= scale.FEWEST_UNITS).all()
 
 
 def test_subjects_count_within_languages_and_these_within_tasks():

@@ -10,11 +10,13 @@ from functools import partial
 
 import pytest
 import test_published as source
+from fontTools.ttLib import TTFont
 
 from xlscale.commands import data
 from xlscale.core.files import XlscaleError
 from xlscale.published import formats, gains, rows, scores, sources, tables
 from xlscale.published.tables import FOLDER
+from xlscale.report import typeset
 
 HARNESS = {
     "results": {
@@ -341,6 +343,25 @@ def test_what_is_given_beside_a_file_has_a_value_once(tmp_path, fields):
 def test_a_key_of_any_characters_is_none_of_the_layer_s(folder, key):
     with pytest.raises(XlscaleError, match="KEY: expected a source_key"):
         sources.withdraw(key, folder)
+
+
+def test_what_is_set_may_have_a_semicolon(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(sources, "add", lambda path, given, replace: seen.update(given))
+    label = "contrastive embedding training (retrieval; multi-domain)"
+    data.add_source(
+        str(source.write(tmp_path / "mine.csv", {})), f"source_key=mine; intermediate_task={label};params=8B;"
+    )
+    assert seen == {"source_key": "mine", "intermediate_task": label, "params": "8B"}
+
+
+def test_each_font_is_opened_once_however_long_the_table_is(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("fontTools.ttLib.TTFont", lambda path, **_: opened.append(path) or TTFont(path, lazy=True))
+    typeset._drawn_by.cache_clear()
+    monkeypatch.setattr(sources, "add", lambda *_, **__: "added")
+    data.add_source(str(source.write(tmp_path / "mine.csv", *({"model": f"é {n}"} for n in range(20)))))
+    assert opened and len(opened) == len(set(opened))
 
 
 def test_every_reader_is_named():

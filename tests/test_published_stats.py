@@ -51,7 +51,7 @@ def test_its_interval_holds_with_few_families_where_plain_least_squares_does_not
 
     mixed, plain, runs = 0, 0, 40
     for seed in range(runs):
-        table = simulated(np.random.default_rng(seed), families=4, tasks=3, languages=3, spread=4.0)
+        table = simulated(np.random.default_rng(seed), families=5, tasks=3, languages=3, spread=4.0)
         fit = regression.fit(table, "corrected")
         mixed += fit.low < 5 < fit.high
         flat = table.assign(x=np.log10(table["size"]), y=100 * table["corrected"])
@@ -61,8 +61,8 @@ def test_its_interval_holds_with_few_families_where_plain_least_squares_does_not
     assert mixed >= 34 and plain <= 24
 
 
-def test_with_fewer_than_three_families_there_is_a_slope_and_no_interval():
-    fit = regression.fit(simulated(np.random.default_rng(2), families=2), "corrected")
+def test_with_fewer_than_five_families_there_is_a_slope_and_no_interval():
+    fit = regression.fit(simulated(np.random.default_rng(2), families=4), "corrected")
     assert np.isfinite(fit.slope) and np.isnan(fit.low) and "without an interval" in fit.note
 
 
@@ -93,13 +93,17 @@ def test_leaving_out_a_source_that_differs_moves_the_slope():
 
 def test_a_slope_is_the_mean_over_tasks_with_a_t_interval():
     table = pd.DataFrame(
-        [(10**x, t, "l", 0.1 * x + s * x) for x in (9, 10, 11) for t, s in (("a", 0), ("b", 0.02), ("c", 0.04))],
+        [
+            (10**x, t, "l", 0.1 * x + s * x)
+            for x in (9, 10, 11)
+            for t, s in zip("abcde", (0, 0.01, 0.02, 0.03, 0.04), strict=True)
+        ],
         columns=["size", "task", "language", "v"],
     )
     table = table.assign(**FAMILY, family="f", task_title=table["task"], part="")
     found = scale.slopes(table, scale.LEVELS, "v").iloc[0]
-    half = 4.302653 * 0.02 / 3**0.5  # t(0.975, 2) and the standard error of 0.1, 0.12, 0.14
-    assert (found["slope"], found["tasks"], found["sizes"]) == (pytest.approx(0.12), 3, 3)
+    half = 2.776445 * 0.025**0.5 / 10 / 5**0.5  # t(0.975, 4) and the standard error of 0.10, 0.11, ... 0.14
+    assert (found["slope"], found["tasks"], found["sizes"]) == (pytest.approx(0.12), 5, 3)
     assert (found["low"], found["high"]) == pytest.approx((0.12 - half, 0.12 + half), abs=1e-6)
 
 
@@ -157,7 +161,7 @@ def test_a_new_source_changes_tables_and_figures_without_code(few_sources, tmp_p
     ]
     (row,) = added
     assert row[:5] == ["Newt", "newspapers (unclassified)", "telepathy", "8B to 60B", "1"]
-    assert row[5:8] == ["+5.0", "+10.0", "+5.7"] and row[-1] == "3 languages"
+    assert row[5:8] == ["+5.0", "+10.0", "+5.7"] and row[-2:] == ["none", "–"]  # of three languages
     assert after.numbers["published_gain_newt_newspapers_telepathy_summary"]["text"] == "+5.0 at 8B and +10.0 at 60B"
     assert after.numbers["published_unknown_regimes"]["text"] == "telepathy"
     assert after.numbers["published_unknown_chance"]["text"] == "mind_reading"

@@ -1,5 +1,7 @@
 """Published gains from 7B to 70B as a whole: several tests at once, one base, one model, the selection, the figure."""
 
+import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -8,13 +10,17 @@ import pytest
 import test_published_changes as made
 from scipy import stats
 
-from xlscale.published import changes, gains, multilevel, regression, scales, scores, selection, tables, within
+from xlscale.core.files import PAPER
+from xlscale.published import changes, gains, multilevel, regression, scale, scales, scores, selection, tables, within
+from xlscale.report.figures import published as figures
 from xlscale.report.figures import style, window
 from xlscale.report.numbers import Numbers
+from xlscale.report.sections import published as sections
 from xlscale.report.sections import window as section
 
 rows = made.rows
 TITLES = {"one": "One", "two": "Two"}
+UP = (0.04, 0.06, 0.08, 0.05, 0.07)
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +33,18 @@ def inside(table):
     return changes.tested(changes.changes(gains.estimable(gains.pairs(table))))
 
 
-def three(training, *gained, study="one", family="f"):
-    """A series with three tasks at 7B and 70B, whose gain changes by ``gained``."""
-    cells = [(size, task, "sw", 0.4, 0.5 + (at and more)) for task, more in zip("abc", gained, strict=True)
+def series(training, *gained, study="one", family="f"):
+    """A series with a task for each of ``gained``, at 7B and 70B, whose gain changes by that."""
+    cells = [(size, task, "sw", 0.4, 0.5 + (at and more)) for task, more in zip("abcdefg", gained, strict=False)
              for at, size in enumerate((7e9, 70e9))]  # fmt: skip
     return rows(*cells, training=training, study=study, family=family)
 
 
 def test_p_is_that_of_a_t_test_on_the_scale_that_says_least():
-    pairs = pd.concat([three("x", 0.04, 0.06, 0.08), three("y", 0.01, -0.03, 0.05)], ignore_index=True)
+    pairs = pd.concat([series("x", *UP), series("y", 0.01, -0.03, 0.05, 0.0, -0.01)], ignore_index=True)
     found = changes.tested(changes.changes(pairs)).set_index("training")
-    odds = [np.log((0.5 + more) / (0.5 - more)) for more in (0.04, 0.06, 0.08)]
-    least = max(stats.ttest_1samp(values, 0).pvalue for values in ([0.04, 0.06, 0.08], odds))
+    odds = [np.log((0.5 + more) / (0.5 - more)) for more in UP]
+    least = max(stats.ttest_1samp(values, 0).pvalue for values in (UP, odds))
     assert found.loc["x", "p"] == pytest.approx(least)
     assert found["holm"].tolist() == pytest.approx([2 * least, found.loc["y", "p"]])
     assert found["bh"].tolist() == pytest.approx([2 * least, found.loc["y", "p"]])
@@ -46,27 +52,33 @@ def test_p_is_that_of_a_t_test_on_the_scale_that_says_least():
 
 def test_a_change_whose_sign_depends_on_the_scale_is_none_and_one_without_interval_has_no_p():
     cells = [(size, task, "sw", base, base + 0.1 + sign * more) for size, base, sign in ((7e9, 0.2, 1), (70e9, 0.8, -1))
-             for task, more in zip("abc", (0.001, 0.002, 0.003), strict=True)]  # fmt: skip
+             for task, more in zip("abcde", (0.001, 0.002, 0.003, 0.002, 0.001), strict=True)]  # fmt: skip
     assert changes.tested(changes.changes(rows(*cells)))["p"].tolist() == [1.0]
     one = changes.tested(changes.changes(rows(*(cell for cell in cells if cell[1] == "a"))))
     assert one[["p", "holm", "bh"]].isna().all(axis=None)
 
 
 def test_a_study_that_turns_a_mean_is_named():
-    pairs = pd.concat([three("x", 0.01, 0.01, 0.01, study="two"), three("y", -0.03, -0.03, -0.03, study="one")])
+    pairs = pd.concat([series("x", 0.01, 0.01, 0.01, study="two"), series("y", -0.03, -0.03, -0.03, study="one")])
     found = changes.without_a_study(changes.changes(pairs))
     assert found["left_out"].tolist() == ["one"]
     assert found[["gain", "whole", "units"]].iloc[0].tolist() == pytest.approx([0.01, -0.01, 1])
     numbers = Numbers("06_published")
     section.add_left_out(numbers, found, TITLES)
-    assert "−1.0 with all, +1.0 without One" in numbers.numbers["published_groups_without"]["text"]
+    said = "−1.0 with all, +1.0 without One (left: 1 series in 1 study, one family in a study)"
+    assert said in numbers.numbers["published_groups_without"]["text"]
 
 
 def test_the_change_beside_the_score_of_the_base():
     known = pd.DataFrame({"study": list("aabb"), "family": list("xyxx"), "base_small": [0.1, 0.2, 0.3, 0.5],
                           "gain": [0.3, 0.2, 0.1, 0.3]})  # fmt: skip
     found = changes.with_base(known)
-    assert (found["series"], found["units"]) == (4, 3)
+    assert (found["series"], found["units"], found["studies"]) == (4, 3, 2)
+    numbers = Numbers("06_published")
+    section.add_base(numbers, found)
+    assert numbers.numbers["published_base_says"]["text"] == "no relation that both units show"
+    section.add_base(numbers := Numbers("06_published"), found | {"r": found["r_units"]})
+    assert numbers.numbers["published_base_says"]["text"] == "of one sign over both"
     assert found["r"] == pytest.approx(stats.pearsonr(known["base_small"], known["gain"])[0])
     assert found["r_units"] == pytest.approx(stats.pearsonr([0.1, 0.2, 0.4], [0.3, 0.2, 0.2])[0])
 
@@ -100,7 +112,7 @@ def test_on_one_base_only_what_all_have_is_compared(table):
 
 
 def test_recipes_differ_between_each_other_and_with_size():
-    pairs = pd.concat([three("x", 0.02, 0.02, 0.02), three("y", 0.0, 0.0, 0.0)], ignore_index=True)
+    pairs = pd.concat([series("x", 0.02, 0.02, 0.02), series("y", 0.0, 0.0, 0.0)], ignore_index=True)
     row = within.recipes(pairs).iloc[0]
     assert row[["trainings", "between", "across"]].tolist() == pytest.approx([2, 0.01, 0.01])
 
@@ -121,9 +133,9 @@ def test_variance_components_of_a_balanced_design_are_those_of_the_analysis_of_v
 
 
 def simulated(one, many, seed=0, noise=0.004):
-    """Series of four families with gains that go with log10 size by ``one`` and ``many``."""
+    """Series of five families with gains that go with log10 size by ``one`` and ``many``."""
     generator, parts = np.random.default_rng(seed), []
-    for family in "fghi":
+    for family in "fghij":
         for breadth, slope in (("one", one), ("many", many)):
             cells = []
             for task in "abc":
@@ -143,7 +155,9 @@ def test_the_multilevel_model_finds_slopes_their_difference_and_the_effect_of_th
     for term, value in truth.items():
         assert found.loc[term, "low"] < value < found.loc[term, "high"]
         assert found.loc[term, "value"] == pytest.approx(value, rel=0.15)
-    assert found.loc["English, one", "units"] == 4 and found.loc["base", "rows"] == len(table)
+    counts = found.loc["English, one", ["units", "series", "studies"]].tolist()
+    assert counts == [5, 5, 5] and found.loc[multilevel.ONE_LESS_MANY, "series"] == 10
+    assert found.loc["base", "rows"] == len(table)
 
 
 def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(monkeypatch, tmp_path):
@@ -154,17 +168,20 @@ def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(mo
     )
     pairs["gain"] = pairs["score"] - pairs["base_score"]
     found = multilevel.fits(pairs)
-    assert set(found["left_out"]) == {"", "sf", "sg", "sh", "si"}
+    assert set(found["left_out"]) == {"", "sf", "sg", "sh", "si", "sj"}
     assert set(found.loc[found["left_out"] == "", "model"]) == {*scales.SCALES, multilevel.BY_LANGUAGE}
     numbers = Numbers("06_published")
     section.add_multilevel(numbers, found, {})
     of = {key: number["text"] for key, number in numbers.numbers.items()}
-    assert "without sf" in of["published_multilevel_without"] or found["value"].notna().all()
+    assert (
+        "without sf (left: 8 series in 4 studies)" in of["published_multilevel_without"] or found["value"].notna().all()
+    )
     assert of["published_multilevel_contrast_gain"].startswith("−")
 
 
 def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):
-    real, table = regression.components, multilevel.rows(simulated(0.05, -0.02))
+    real, pairs = regression.components, simulated(0.05, -0.02)
+    table = multilevel.rows(pairs[pairs["family"] != "j"])
 
     def no_slopes(formula, data, effects):
         return None if any("slope" in name for name in effects) else real(formula, data, effects)
@@ -186,7 +203,7 @@ def test_every_criterion_leaves_fewer_and_the_last_are_the_rows_of_the_changes(t
 
 
 def test_every_study_of_a_source_is_cited_in_the_paper():
-    text = (tables.MANIFEST.parent / "paper" / "refs.bib").read_text(encoding="utf-8")
+    text = (PAPER / "refs.bib").read_text(encoding="utf-8")
     known = {"phang2020_v1": "phang2020", "tli": "ngugi2025"}
     for study in set(tables.load().sources["study"]):
         assert f"{{{known.get(study, study)}," in text, study
@@ -245,23 +262,121 @@ def test_the_headline_holds_many_more_series_and_none(inside):
     assert style.draw(none)["svg"]
 
 
-def test_the_answer_names_window_series_studies_and_scale(inside):
+def answered(table, fits, languages=None):
     numbers = Numbers("06_published")
-    languages, groups = changes.grouped(inside, ["data_language"]), changes.grouped(inside)
-    fits = pd.DataFrame([("gain", "", multilevel.ONE_LESS_MANY, -2.0, -9.0, 5.0)],
-                        columns=["model", "left_out", "term", "value", "low", "high"])  # fmt: skip
-    section.add_answer(numbers, languages, groups, fits)
-    text = numbers.numbers["published_answer"]["text"]
+    languages = changes.grouped(table, ["data_language"]) if languages is None else languages
+    section.add_answer(numbers, table, languages, changes.grouped(table), fits)
+    return [numbers.numbers[key]["text"] for key in ("published_answer", "published_answer_breadths")]
+
+
+def test_the_answer_names_window_series_studies_unit_and_scale(inside):
+    languages = changes.grouped(inside, ["data_language"])
+    columns = ["model", "left_out", "term", "value", "low", "high", "units", "series", "studies"]
+    fits = pd.DataFrame([(name, "", multilevel.ONE_LESS_MANY, -2.0, -9.0, 5.0, 5, 23, 7) for name in scales.SCALES],
+                        columns=columns)  # fmt: skip
+    answer, breadths = answered(inside, fits)
     row = languages.set_index("data_language").loc["English"]
-    counts = [f"{int(row[name])} {name}" for name in ("series", "studies")]
-    said = ["shows no direction that is clear of zero", "do not differ clearly"]
-    for part in ("from 7B to 70B", "points above chance", "all three scales", *counts, *said):
-        assert part in text
+    said = ["shows no direction that is clear of zero", "no clear difference is seen", "of prompted models"]
+    count = {name: int(row[name]) for name in ("series", "studies")}
+    counts = f"{count['series']} series in {count['studies']} studies"
+    for part in ("from 7B to 70B", "points above chance", "all three scales", counts, "families in studies", *said):
+        assert part in answer
+    assert (
+        "−2.0 (−9.0 to +5.0) points above chance per factor of ten" in breadths and "23 series in 7 studies" in breadths
+    )
     sure = languages.assign(**{f"{name}_low": 0.1 for name in scales.SCALES})
+    answer, _ = answered(inside, fits.assign(low=1.0), sure)
+    assert "English data grows (" in answer and "it grows more after data of one domain" in answer
+    # One scale that does not say so is enough to say nothing.
+    answer, _ = answered(inside, fits.assign(low=fits["model"].map({"gain": 1.0, "share": 1.0, "log_odds": -1.0})))
+    assert "no clear difference is seen" in answer
+    assert "cannot be said" in answered(inside, fits.assign(low=np.nan))[0]
+    tuned = inside.assign(group=inside["group"].where(inside["data_language"] != "English", "finetuned"))
+    assert f"{count['series']} series of them fine-tuned" in answered(tuned, fits)[0]
+    assert "no published series" in answered(inside, fits, languages.iloc[:0])[0]
+
+
+# What a sentence with an estimate has to say, and how that may be said.
+_SAID = {
+    "window": r"7B|window|\d+(\.\d+)?[MB]\b|all (of its )?sizes",
+    "unit": r"over (\d|one|tasks|the tasks|languages|families|the \d+ series)|of each kind|families in studies"
+    r"|\d tasks?\b|languages of",
+    "series": r"\d+ series|one series|pairs of a tuned model",
+    "studies": r"\d+ stud(y|ies)|one study",
+    "scale": r"points above chance|three scales|percent of the error",
+}
+_RESULT = re.compile(r"[+−]\d|\bgrows\b|\b(above|below|clear of) zero\b|\bdiffer more\b")
+
+
+def sentences(part):
+    """The sentences of the paper that have numbers of the published layer, as they are printed, from ``part`` on."""
+    text = (PAPER / "paper.typ").read_text(encoding="utf-8")
+    numbers = json.loads((PAPER / "numbers.json").read_text(encoding="utf-8"))["numbers"]
+    text = text[text.index(part) :]
+    text = text[: text.index("\n]\n")]
+    text = re.sub(r"(?s)#(grid-of|drawing)\(.*?\]\s*(,[^)]*)?\)", "", text)  # captions are not sentences of the text
+    text = re.sub(r"(?s)#for row in shown-changes \[.*?\n  \]", "", text)
+    text = re.sub(r'#group-of\("(\w+)"\)', r'#n("published_group_\1_says")', text)
+    text = re.sub(r'#n\("(\w+)"\)', lambda key: numbers[key[1]]["text"], text)
+    text = re.sub(r"#if .*?== \"0\" \[|\] else \[", " ", text)
+    return [" ".join(one.split()) for one in re.split(r"(?<=[a-z0-9)\]])\.(?=\s)", text)]
+
+
+@pytest.mark.parametrize("part", ["= Published evidence", "[Appendix: published gains"])
+def test_every_result_says_window_unit_series_studies_and_scale(part):
+    found = [one for one in sentences(part) if _RESULT.search(one)]
+    lacks = {one: [name for name, said in _SAID.items() if not re.search(said, one)] for one in found}
+    assert found and not {one: names for one, names in lacks.items() if names}
+
+
+def test_every_source_says_its_licence_and_where_that_was_read_or_is_marked():
+    layer = tables.load()
+    for licence in layer.sources["licence"]:
+        assert re.fullmatch(r"not verified|[^()]+ \([^()]{3,}\)", licence), licence
     numbers = Numbers("06_published")
-    section.add_answer(numbers, sure, groups, fits.assign(low=1.0))
-    assert "English data grows:" in numbers.numbers["published_answer"]["text"]
-    assert "slopes differ:" in numbers.numbers["published_answer"]["text"]
-    numbers = Numbers("06_published")
-    section.add_answer(numbers, languages.iloc[:0], groups, fits)
-    assert "no published series" in numbers.numbers["published_answer"]["text"]
+    sections.add_sources(numbers, layer, scores.table(layer))
+    shown = [row[6] for row in numbers.tables["published_sources"]["rows"]]
+    of = {key: number["value"] for key, number in numbers.numbers.items()}
+    marked = [text for text in shown if text.endswith("‡")]
+    assert set(marked) == {"not verified ‡"} and len(marked) == of["published_unverified_licences"] < len(shown)
+    assert sum(text.startswith("none stated (") for text in shown) == of["published_unstated_licences"]
+
+
+LONG = "A family with adapters, mixture weights and a curriculum over forty-two domains of text "
+
+
+def test_long_names_leave_room_for_what_is_drawn(table, inside):
+    """Names wrap or are cut: they neither push panels together nor run over the edge of the page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    untuned = scale.levels(table).query("type == 'none' and group != 'finetuned'")
+    slopes = scale.slopes(untuned, scale.LEVELS, "corrected", window=True)
+    published = gains.published(table)
+    fewer = published[published["panel"] == "published, prompted zero-shot"]
+    for fig in (
+        figures.forest(slopes.assign(family=LONG + slopes["family"], protocol=LONG + slopes["protocol"])),
+        figures.by_regime(fewer.assign(family=LONG + fewer["family"], panel=LONG + fewer["panel"])),
+        window.headline(inside.assign(family=LONG + inside["family"]), pd.DataFrame(columns=["gain", *SORTED])),
+    ):
+        style.draw(fig)  # a layout that does not fit is a warning, and so an error
+        renderer = FigureCanvasAgg(fig).get_renderer()
+        for ax in fig.axes:
+            assert not ax.axison or ax.get_window_extent(renderer).width > fig.bbox.width / 6
+        for legend in fig.legends:
+            box = legend.get_window_extent(renderer)
+            assert fig.bbox.x0 <= box.x0 and box.x1 <= fig.bbox.x1
+
+
+SORTED = ["study", "family", "training", "protocol", "size"]
+
+
+def test_no_two_names_are_drawn_alike():
+    looks = style.markers([f"r{n}" for n in range(40)])
+    assert len({(look["marker"], look["color"]) for look in looks.values()}) == 40
+
+
+def test_a_fine_tuned_series_and_one_that_is_not_coded_say_so(inside):
+    tuned = inside.head(1).assign(group="finetuned", protocol="fine-tuned in English")
+    new = inside.tail(1).assign(data_language="not coded", data_breadth="not coded")
+    texts = [row["text"] for row in window._lines(pd.concat([tuned, new], ignore_index=True))]
+    assert any("fine-tuned in" in text for text in texts) and "data not coded" in texts

@@ -5,6 +5,7 @@ Belongs here: which cards are meant, and what is printed. What is done: ``acquir
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def add_source(path: str, fields: str = "", replace: bool = False) -> str:
 
 def _given(fields: str) -> dict[str, str]:
     """Text by column, of "source_key=mine; params=8B". Raises XlscaleError for a column twice or without a value."""
-    parts = [[side.strip() for side in part.partition("=")[::2]] for part in fields.split(";") if part.strip()]
+    # A text may have a semicolon: one that ends a field stands before the next column's name.
+    split = [part for part in re.split(r";\s*(?=\w+\s*=|$)", fields) if part.strip()]
+    parts = [[side.strip() for side in part.partition("=")[::2]] for part in split]
     for name, text in parts:
         if not text or [one for one, _ in parts].count(name) > 1:
             raise XlscaleError(f"SET: {name}: expected a value, once, as in 'source_key=mine; params=8B'")

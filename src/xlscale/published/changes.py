@@ -107,8 +107,9 @@ def estimates(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -
 def _without_each(cells: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """What ``of`` says of a single task without one of its languages, a row per language; none where these are few."""
     names = cells["language"].unique()
-    left = names if len(names) >= scale.FEWEST_TASKS else []
-    return pd.concat([of(cells[cells["language"] != one]) for one in left]) if len(left) else pd.DataFrame()
+    if len(names) < scale.FEWEST_UNITS:
+        return pd.DataFrame()
+    return pd.concat([of(cells[cells["language"] != one]) for one in names])
 
 
 def _jackknife(found: pd.DataFrame, without: pd.DataFrame, name: str) -> tuple[float, float, float]:
@@ -144,7 +145,7 @@ def grouped(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
     """Means of ``changes`` over series, within families and studies first.
 
     Columns: ``by``; series, families, studies, units (families in a study; numbers); for every scale ``<scale>`` and
-    its t interval over units (NaN with fewer than ``scale.FEWEST_TASKS``); grows, shrinks, depends, not_known (numbers
+    its t interval over units (NaN with fewer than ``scale.FEWEST_UNITS``); grows, shrinks, depends, not_known (numbers
     of series).
     """
     found = []
@@ -165,26 +166,26 @@ def grouped(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
 
 def without_a_study(table: pd.DataFrame, by: list[str] = GROUP) -> pd.DataFrame:
     """Groups of ``grouped`` whose mean change in points has another sign without one study: ``by``, left_out, gain
-    (the mean without it), whole (with it), units (left)."""
+    (the mean without it), whole (with it), series, studies and units (left)."""
     whole = grouped(table, by)[[*by, "gain"]].rename(columns={"gain": "whole"})
     found = [
         grouped(table[table["study"] != study], by).assign(left_out=study).merge(whole, on=by)
         for study in sorted(table["study"].unique())
     ]
-    columns = [*by, "left_out", "gain", "whole", "units"]
+    columns = [*by, "left_out", "gain", "whole", "series", "studies", "units"]
     rows = pd.concat([part[columns] for part in found]) if found else pd.DataFrame(columns=columns)
     return rows[np.sign(rows["gain"]) != np.sign(rows["whole"])].reset_index(drop=True)
 
 
 def with_base(table: pd.DataFrame) -> dict[str, float]:
     """How the change in points goes with the base's score at the smallest size: series (number) and r (Pearson's) over
-    them, units (families in a study) and r_units over their means. NaN with fewer than three.
+    them, units (families in a study) and r_units over their means, studies (number). NaN with fewer than three.
 
     Noise in that base score raises the change as much as it raises the score, so by itself it would make r positive.
     """
     known = table.dropna(subset=["base_small", "gain"])
     units = known.groupby(["study", "family"])[["base_small", "gain"]].mean()
-    found = {"series": len(known), "units": len(units)}
+    found = {"series": len(known), "units": len(units), "studies": known["study"].nunique()}
     for name, rows in (("r", known), ("r_units", units)):
         found[name] = float(rows["base_small"].corr(rows["gain"])) if len(rows) >= 3 else float("nan")
     return found

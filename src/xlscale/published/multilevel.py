@@ -10,8 +10,8 @@ Effects whose variance is estimated at zero are left out and named; a fit that d
 the random slopes, then without any random effect, and says so.
 
 A slope of one kind of data is generalised over the families in studies that have it: its interval is a t interval with
-their number less one as degrees of freedom, and there is none with fewer than three. With fewer than FEWEST_ROWS rows
-nothing is fitted.
+their number less one as degrees of freedom, and there is none with fewer than FEWEST_UNITS. With fewer than FEWEST_ROWS
+rows nothing is fitted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy import stats
 from xlscale.core import cache
 from xlscale.published import changes, scale, scales
 from xlscale.published.gains import SERIES
-from xlscale.published.regression import CENTRE, FEWEST_FAMILIES, FEWEST_ROWS, POINTS, Components, components
+from xlscale.published.regression import CENTRE, FEWEST_ROWS, POINTS, Components, components
 from xlscale.published.scales import SCALES
 from xlscale.stats.groups import LEVEL
 
@@ -57,8 +57,9 @@ def fits(pairs: pd.DataFrame) -> pd.DataFrame:
 
     A row per model, left_out ("": none) and term: a kind of data ("English, one"), ONE_LESS_MANY (the difference of the
     slopes of these two), or "base". Columns: value (the slope per factor of ten in points, points of the remaining
-    error, or log odds; of "base" per point of its score), low, high, units (families in studies), rows, fitted (random
-    effects with a variance) and note (what could not be fitted). Cached by the rows.
+    error, or log odds; of "base" per point of its score), low, high, units (families in studies; of a difference, those
+    of the kind that has fewer), series, studies and rows (numbers), fitted (random effects with a variance) and note
+    (what could not be fitted). Cached by the rows.
     """
     table = rows(pairs)
     used = pd.concat([table, rows(pairs, languages=True)])[["data", *_CROSSED, "language", "x", "z", *SCALES]]
@@ -82,7 +83,7 @@ def _fit(table: pd.DataFrame, name: str, more: tuple[str, ...] = ()) -> pd.DataF
     data = data.assign(y=factor * data[name])
     several = data.groupby("data")["x"].nunique() >= 2
     data = data[data["data"].map(several)]
-    columns = ["term", "value", "low", "high", "units", "rows", "fitted", "note"]
+    columns = ["term", "value", "low", "high", "units", "series", "studies", "rows", "fitted", "note"]
     if len(data) < FEWEST_ROWS or data["data"].nunique() < 2:
         return pd.DataFrame(columns=columns)
     found, note = _tried(data, more)
@@ -98,9 +99,11 @@ def _fit(table: pd.DataFrame, name: str, more: tuple[str, ...] = ()) -> pd.DataF
         w = pd.Series(weight).reindex(found.values.index, fill_value=0.0)
         value, variance = float(w @ found.values), float(w @ found.covariance @ w)
         se = variance**0.5 if variance > 0 else _NAN  # a combination that so few rows leave open
-        half = stats.t.ppf((1 + LEVEL) / 2, count[term] - 1) * se if count[term] >= FEWEST_FAMILIES else _NAN
+        half = stats.t.ppf((1 + LEVEL) / 2, count[term] - 1) * se if count[term] >= scale.FEWEST_UNITS else _NAN
         ends = [round(end, _DIGITS[name]) for end in (value, value - half, value + half)]
-        made.append((term, *ends, int(count[term]), len(data), fitted, note))
+        of = data if term == "base" else data[data["data"].isin({one, many} if term == ONE_LESS_MANY else {term})]
+        counts = (int(count[term]), of.groupby(SERIES, dropna=False).ngroups, of["study"].nunique(), len(data))
+        made.append((term, *ends, *counts, fitted, note))
     return pd.DataFrame(made, columns=columns)
 
 

@@ -6,8 +6,8 @@ Only series with several sizes take part: elsewhere size would stand for whateve
 its slope, series (a family in one study, after one training), task and language are crossed random effects (variance
 components by REML, statsmodels' MixedLM). The families are what b is to be generalised over. So its interval uses
 Student's t with their number less one as degrees of freedom: with so few, a normal quantile would give far too narrow
-an interval. The standard error is the model's own. With fewer than three families there is no interval: the slope
-describes those families.
+an interval. The standard error is the model's own. With fewer than FEWEST_UNITS families there is no interval: the
+slope describes those families.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import pandas as pd
 from scipy import stats
 
 from xlscale.core import cache
+from xlscale.published.scale import FEWEST_UNITS
 from xlscale.stats.groups import LEVEL
 
 CENTRE = 7e9**0.5 * 70e9**0.5  # the middle of 7B to 70B on the log scale
 FEWEST_ROWS = 12
 _DIGITS = 2
-FEWEST_FAMILIES = 3  # for an interval over families
 _FLAT = 1e-2  # a standard deviation below this fraction of the residual one counts as zero
 POINTS = 100.0  # responses are fitted in percentage points: optimisers like numbers near one
 
@@ -85,8 +85,8 @@ def fit(rows: pd.DataFrame, value: str) -> Fit:
     # The optimiser is exact to about a thousandth of a point, and may end elsewhere on another machine.
     slope, se = (round(value, _DIGITS) for value in found[:2])
     spread = {name: round(sd, _DIGITS) for name, sd in found[2].items()}
-    half = stats.t.ppf((1 + LEVEL) / 2, families - 1) * se if families >= FEWEST_FAMILIES else _NAN
-    few = "" if families >= FEWEST_FAMILIES else f"families: {families}; the slope describes them, without an interval"
+    half = stats.t.ppf((1 + LEVEL) / 2, families - 1) * se if families >= FEWEST_UNITS else _NAN
+    few = "" if families >= FEWEST_UNITS else f"families: {families}; the slope describes them, without an interval"
     return Fit(slope=slope, se=se, low=slope - half, high=slope + half, **about, **spread, note=few)
 
 

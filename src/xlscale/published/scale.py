@@ -17,7 +17,9 @@ from xlscale.published.gains import balanced
 from xlscale.stats.groups import LEVEL
 
 LEVELS = ["study", "family", "training", "type", "route", "regime", "protocol", "group", "panel", "order", "secondary"]
-FEWEST_TASKS = 3  # for an interval over tasks, or over the languages of one
+# Units (tasks, languages, families in studies) for an interval. Three normal values have a standard deviation anywhere
+# from 0.16 to 1.92 times the true one (95%), five from 0.35 to 1.67 times; and three kinds of task are no sample.
+FEWEST_UNITS = 5
 WIDE = 2.5  # least ratio of a series' largest size to its smallest at which it says something about 7B to 70B
 
 
@@ -42,7 +44,7 @@ def slopes(rows: pd.DataFrame, series: list[str], value: str, window: bool = Fal
     """A row per series with at least two sizes over the same tasks and languages.
 
     Columns: ``series``; slope (mean over tasks, per factor of ten), low and high (its t interval, NaN with fewer than
-    FEWEST_TASKS units); unit ("task", or "language" for a single task in several languages) and units (number); tasks
+    FEWEST_UNITS units); unit ("task", or "language" for a single task in several languages) and units (number); tasks
     and sizes (numbers), smallest and largest (parameters). ``rows`` has ``size``, ITEM of ``gains``, ``task_title`` and
     ``value`` (chance-corrected, 0..1). ``window``: only sizes of the 7B to 70B classes, and only series whose sizes
     there differ by a factor of WIDE.
@@ -87,9 +89,9 @@ def by_unit(rows: pd.DataFrame, unit: str, value: str) -> pd.DataFrame:
 
 
 def mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over units, and its Student t interval: mean, low, high (NaN with fewer than FEWEST_TASKS)."""
+    """Mean over units, and its Student t interval: mean, low, high (NaN with fewer than FEWEST_UNITS)."""
     count, mean, half = len(values), float(values.mean()), float("nan")
-    if count >= FEWEST_TASKS:
+    if count >= FEWEST_UNITS:
         half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * float(values.std(ddof=1)) / count**0.5
     return mean, mean - half, mean + half
 
@@ -98,13 +100,13 @@ def by_task_and_series(rows: pd.DataFrame, series: list[str], value: str) -> pd.
     """For a funnel: slope per series and task with its standard error from the spread of its languages.
 
     Columns: series (which must include "regime"), task, slope, se, languages, distance (slope less the mean of its
-    regime, weighted by 1 / se^2). Only tasks with FEWEST_TASKS languages at all sizes, in regimes with two such slopes.
+    regime, weighted by 1 / se^2). Only tasks with FEWEST_UNITS languages at all sizes, in regimes with two such slopes.
     """
     even = balanced(rows[rows.groupby(series, dropna=False)["size"].transform("nunique") >= 2], series)
     found = []
     for key, own in even[even["balanced"]].groupby([*series, "task"], sort=True, dropna=False):
         one = by_unit(own, "language", value).groupby("language").apply(_slope, value, include_groups=False)
-        if len(one) >= FEWEST_TASKS and (se := float(one.std(ddof=1)) / len(one) ** 0.5) > 0:
+        if len(one) >= FEWEST_UNITS and (se := float(one.std(ddof=1)) / len(one) ** 0.5) > 0:
             found.append((*key, float(one.mean()), se, len(one)))
     table = pd.DataFrame(found, columns=[*series, "task", "slope", "se", "languages"])
     table = table[table.groupby("regime")["slope"].transform("size") >= 2]

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,19 @@ def check_glyphs(texts: Iterable[str]) -> None:
 
     Typst silently draws a missing glyph as a box, or from a font of its own.
     """
-    from fontTools.ttLib import TTFont
-
     used = {character for text in texts for character in text if character.isprintable() and not character.isspace()}
     for path in sorted((PAPER / "fonts").glob("*.ttf")):
-        missing = sorted(used - {chr(code) for code in TTFont(path, lazy=True).getBestCmap()})
+        missing = sorted(used - _drawn_by(path))
         if missing:
             named = " ".join(f"{character} (U+{ord(character):04X})" for character in missing)
             raise XlscaleError(f"paper/fonts/{path.name}: no glyph for {named}; use other characters or another font")
+
+
+@cache  # a table of scores is asked about field by field
+def _drawn_by(font: Path) -> frozenset[str]:
+    from fontTools.ttLib import TTFont
+
+    return frozenset(chr(code) for code in TTFont(font, lazy=True).getBestCmap())
 
 
 def _strings(value: Any) -> Iterable[str]:

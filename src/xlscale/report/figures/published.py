@@ -6,7 +6,6 @@ Filled markers are authors' own numbers, open ones secondary transcriptions. The
 from __future__ import annotations
 
 import math
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ TYPE_TITLES = {
 _SHADE = "0.88"
 _OPEN = "secondary transcription (open)"
 _LABELLED = 7  # lines of a panel that can carry their names
+_NAME, _ROW = 34, 48  # characters of a name in a panel, which end before 7B, and of a line of one in the margin
 
 
 def by_regime(published: pd.DataFrame) -> Figure:
@@ -51,7 +51,7 @@ def by_regime(published: pd.DataFrame) -> Figure:
             ax.axhline(0, color="0.4", linewidth=0.7, zorder=1)
             _draw_series(ax, published[published["panel"] == panel])
             ax.margins(y=0.12)
-            _size_axis(ax, "\n".join(textwrap.wrap(panel, 52)), smallest, largest)
+            _size_axis(ax, style.wrapped(panel, 48, 3), smallest, largest)
             ax.yaxis.set_major_locator(MaxNLocator(5))
         for ax in axes[len(names) :]:
             ax.axis("off")
@@ -96,7 +96,8 @@ def _labels(ax: Axes, labels: dict[str, tuple[float, float]]) -> None:
     for text, point in sorted(labels.items(), key=lambda item: item[1][1]):
         before = max(point[1], before + step, low + step / 2)
         ax.annotate(
-            text, point, (0.02, before), textcoords=ax.get_yaxis_transform(), fontsize=5.5, va="center", zorder=4,
+            style.wrapped(text, _NAME, 1), point, (0.02, before), textcoords=ax.get_yaxis_transform(), fontsize=5.5,
+            va="center", zorder=4, in_layout=False,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             arrowprops={"arrowstyle": "-", "color": "0.55", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
@@ -223,18 +224,22 @@ def forest(slopes: pd.DataFrame) -> Figure:
             of = styles[row.protocol]
             ax.plot([100 * row.low, 100 * row.high], [at, at], color=of["color"], linewidth=0.9, zorder=2)
             ax.plot(100 * row.slope, at, markersize=4, linestyle="", **_filled(of, row.secondary))
-        labels = [f"{row.family} {size_range(row.smallest, row.largest)} ({row.study})" for row in table.itertuples()]
+        labels = [
+            f"{style.wrapped(row.family, _ROW, 1)} {size_range(row.smallest, row.largest)} ({row.study})"
+            for row in table.itertuples()
+        ]
         _rows(ax, labels)
         ax.set_xlabel("change of the chance-corrected score (points per factor of ten in parameters)")
         sns.despine(ax=ax)
         _legend(fig, _handles(styles, linestyle="-", linewidth=0.9) | _open(table), columns=4)
-        _note(fig, f"{LAYER}: prompted, without further training; bars are 95% t intervals over tasks")
+        _note(fig, f"{LAYER}: prompted, without further training; bars are 95% t intervals over tasks or languages")
     return fig
 
 
 def _rows(ax: Axes, labels: list[str]) -> None:
     """A labelled row for each estimate, the first at the top."""
-    ax.set_yticks(range(len(labels)), labels, fontsize=6.5)
+    texts = [style.wrapped(label, _ROW, 2) for label in labels]
+    ax.set_yticks(range(len(labels)), texts, fontsize=6.5, linespacing=0.85)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(axis="x")
 
@@ -276,7 +281,7 @@ def _leave_out(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _legend(fig: Figure, handles: dict[str, Line2D | Patch], columns: int = 3) -> None:
-    style.legend(fig, handles, columns, size=7)
+    style.legend(fig, {style.wrapped(name, 104 // columns): of for name, of in handles.items()}, columns, size=7)
 
 
 def _note(fig: Figure, text: str) -> None:

@@ -6,6 +6,7 @@ notebook and a script draw the same.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -115,10 +116,11 @@ def panels(rows: int, columns: int, height: float, **options: bool) -> tuple[Fig
 
 
 def markers(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """A marker and a colour for each name, as ``Line2D`` takes them."""
+    """A marker and a colour for each name, as ``Line2D`` takes them; no two names share both."""
     colours = sns.color_palette("colorblind", max(len(names), 1)).as_hex()
     return {
-        name: {"marker": SHAPES[i % len(SHAPES)], "color": colours[i % len(colours)]} for i, name in enumerate(names)
+        name: {"marker": SHAPES[(i + i // len(SHAPES)) % len(SHAPES)], "color": colours[i % len(colours)]}
+        for i, name in enumerate(names)
     }
 
 
@@ -141,6 +143,11 @@ def legend(fig: Figure, handles: dict[str, Artist], columns: int, size: float = 
         old.remove()
     where = "outside lower center"
     fig.legend(handles.values(), handles.keys(), loc=where, ncols=columns, frameon=False, fontsize=size)
+
+
+def wrapped(text: str, width: int, lines: int | None = None) -> str:
+    """``text`` in lines of at most ``width`` characters; what ``lines`` of them cannot hold is cut, with three dots."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" ...", break_on_hyphens=False))
 
 
 def note(fig: Figure, text: str, size: float = 8) -> None:

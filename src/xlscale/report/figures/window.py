@@ -6,8 +6,6 @@ wrapped, and rows are as high as their names; above what a page holds they becom
 
 from __future__ import annotations
 
-import textwrap
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -27,7 +25,7 @@ LOOKS = {
     NOT_KNOWN: {"color": "0.45", "linestyle": (0, (0.8, 1.0))},
 }
 MARKERS = {GROWS: "^", SHRINKS: "v", DEPENDS: "o", NOT_KNOWN: "x"}
-_WRAP, _TEXT = 50, 5.5  # characters and points of a name in the margin
+_WRAP, _MOST, _TEXT = 50, 4, 5.5  # characters of a line, lines and points of a name in the margin
 _PITCH, _HIGHEST, _AXIS = 0.097, 6.4, 0.62  # inches: of a line of names, of all of them at most, of what is around them
 _BELOW = 2.5  # inches of the panels below
 _ORDER = [coding.ENGLISH, coding.MANY, coding.ANOTHER, coding.TESTED, coding.NOT_STATED]
@@ -71,11 +69,12 @@ def _lines(table: pd.DataFrame) -> list[dict]:
     for (language, breadth), own in sorted(groups, key=lambda group: _place(*group[0])):
         found.append({"text": heading(language, breadth), "lines": 1.5, "series": None})
         for row in own.sort_values(["base_small", "study"], na_position="last").itertuples():
-            more = f"; {row.protocol}" if row.twice else ""
-            wrapped = textwrap.wrap(
-                f"{row.family} {_sizes(row.smallest, row.largest)}, {row.training}{more}", _WRAP, break_on_hyphens=False
-            )
-            found.append({"text": "\n".join(wrapped), "lines": len(wrapped) + 0.3 * (len(wrapped) > 1), "series": row})
+            family = style.wrapped(row.family, _WRAP, 1)  # its sizes stay in sight
+            more = f"; {row.protocol}" if row.twice or row.group == "finetuned" else ""
+            name = f"{family} {_sizes(row.smallest, row.largest)}, {row.training}{more}"
+            text = style.wrapped(name, _WRAP, _MOST)
+            lines = text.count("\n") + 1
+            found.append({"text": text, "lines": lines + 0.3 * (lines > 1), "series": row})
     return found
 
 
@@ -95,6 +94,8 @@ def _sizes(smallest: float, largest: float) -> str:
 
 def heading(language: str, breadth: str) -> str:
     """A group of ``changes.GROUP`` in words."""
+    if language == coding.NOT_CODED:
+        return f"data {language}"
     of = {"one": "one domain", "many": "many domains", "unknown": "domains not stated"}
     known = {"English": "English", "not stated": "language not stated"}
     return f"{known.get(language, f'language: {language}')}, {of.get(breadth, breadth)}"
@@ -181,7 +182,7 @@ def _contrasts(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot([100 * row.gain_low, 100 * row.gain_high], [at, at], color="0.6", linewidth=1.6, zorder=2)
         ax.plot(100 * row.gain, at, marker="D", markersize=3.2, color="black", zorder=3)
         text = f"{row.family} {size_range(row.size, row.size)}, {row.training}, {row.protocol}"
-        names.append("\n".join(textwrap.wrap(text, 52, break_on_hyphens=False)))
+        names.append(style.wrapped(text, 52, 2))
     ax.set_yticks(range(len(names)), names, fontsize=5.2, linespacing=0.95)
     ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0, pad=2)

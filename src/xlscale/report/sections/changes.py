@@ -6,13 +6,15 @@ score, shares are percentage points of the error that the base left, log odds ar
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from xlscale.core.format import DASH, interval, percent, signed, size_range
 from xlscale.published.scales import DEPENDS, GROWS, NOT_KNOWN, SHRINKS
 from xlscale.report.labels import POINTS
 from xlscale.report.numbers import Numbers
-from xlscale.report.sections.published import keys_of, marked, over
+from xlscale.report.sections.published import keys_of, marked, over, units_of
 from xlscale.report.sections.results import INTERVAL
 
 _WORDS = {"grow": GROWS, "shrink": SHRINKS, "depend": DEPENDS, "not_known": NOT_KNOWN}
@@ -57,13 +59,21 @@ def _add_window(numbers: Numbers, table: pd.DataFrame, known: pd.DataFrame, stud
     for key, count in (("intervals", len(known)), ("rising", rising.sum()), ("falling", falling.sum())):
         numbers.count(f"published_series_{key}", count, "series")
     for row, keys in zip(table.itertuples(), keys_of(table, ["family", "training", "protocol"], studies), strict=True):
-        shares = f"{signed(row.share_small, 0)} to {signed(row.share_large, 0)}% of the remaining error"
-        odds = " to ".join(signed(value, 2, factor=1) for value in (row.log_odds_small, row.log_odds_large))
-        text = f"{signed(row.gain_small)} to {signed(row.gain_large)} points, {shares}, {odds} in log odds"
         for key in keys:
-            numbers.words(f"published_change_{key}_summary", text)
+            numbers.words(f"published_change_{key}_summary", _summary(row))
             numbers.words(f"published_change_{key}_interval", interval(row.gain_low, row.gain_high), POINTS)
             numbers.words(f"published_change_{key}_says", row.direction)
+
+
+def _summary(row: Any) -> str:
+    """Sizes, unit, and the gain at both ends on every scale that is known."""
+    text = f"{size_range(row.smallest, row.largest)}, over {units_of(row)}: "
+    text += f"{signed(row.gain_small)} to {signed(row.gain_large)} points above chance"
+    if row.direction == NOT_KNOWN:
+        return f"{text}, on the other scales not known"
+    shares = f"{signed(row.share_small, 0)} to {signed(row.share_large, 0)}% of the remaining error"
+    odds = " to ".join(signed(value, 2, factor=1) for value in (row.log_odds_small, row.log_odds_large))
+    return f"{text}, {shares}, {odds} in log odds"
 
 
 def add_groups(numbers: Numbers, table: pd.DataFrame, name: str = "window") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from xlscale.core.format import DASH, interval, listing, percent, signed, size_range, slug
-from xlscale.published import coding, gains, regression, scale, sources
+from xlscale.published import coding, gains, scale, sources
 from xlscale.published import scores as sc
 from xlscale.published.tables import Layer
 from xlscale.report.labels import POINTS
@@ -21,7 +21,8 @@ from xlscale.report.sections.results import INTERVAL
 
 MARK = " †"
 NONE = "none"
-UNVERIFIED = "not verified"
+UNVERIFIED, UNVERIFIED_MARK = "not verified", " ‡"  # a licence of sources.csv, and how tables show that
+UNSTATED = "none stated"
 PER_TEN = "percentage points per factor of ten in parameters"
 _PLURALS = {"source_key": "sources", "study": "studies", "family": "families"}
 
@@ -31,15 +32,27 @@ def marked(text: str, secondary: bool) -> str:
     return text + MARK if secondary else text
 
 
-def _count(numbers: Numbers, key: str, value: int, unit: str = "") -> None:
+def count(numbers: Numbers, key: str, value: int, unit: str = "") -> None:
+    """Record a whole number under ``published_<key>``."""
     numbers.count(f"published_{key}", value, unit)
 
 
-def _count_intervals(numbers: Numbers, keys: tuple[str, str, str], table: pd.DataFrame, unit: str) -> None:
+def counted(numbers: Numbers, key: str, table: pd.DataFrame, series: list[str]) -> None:
+    """``published_<key>_series`` and ``_studies``: how many ``series`` (columns) a table has, of how many studies."""
+    count(numbers, f"{key}_series", table.groupby(series, dropna=False).ngroups, "series")
+    count(numbers, f"{key}_studies", table["study"].nunique(), "studies")
+
+
+def in_studies(row: Any) -> str:
+    """The series and studies that a row counts: "23 series in 7 studies"."""
+    return f"{row['series']} series in {row['studies']} {'study' if row['studies'] == 1 else 'studies'}"
+
+
+def count_intervals(numbers: Numbers, keys: tuple[str, str, str], table: pd.DataFrame, unit: str) -> None:
     """How many rows have an interval, and how many of these lie above and below zero, under these three keys."""
     known = table.dropna(subset=["low"])
     for key, rows in zip(keys, (known, known[known["low"] > 0], known[known["high"] < 0]), strict=True):
-        _count(numbers, key, len(rows), unit)
+        count(numbers, key, len(rows), unit)
 
 
 def _size(numbers: Numbers, key: str, size: float) -> None:
@@ -56,18 +69,21 @@ def add_sources(numbers: Numbers, layer: Layer, scores: pd.DataFrame) -> None:
         regimes = listing(dict.fromkeys(own.sort_values("order")["protocol"]))
         quality = marked(source["quality"], source["quality"] == "secondary")
         about = [source["title"], source["study"], regimes, span, str(own["task"].nunique()), f"{len(own):,}"]
-        rows.append([*about, source["licence"], quality])
+        licence = source["licence"]
+        rows.append([*about, licence + UNVERIFIED_MARK if licence == UNVERIFIED else licence, quality])
     header = ["Source", "Study", "Regimes", "Parameters", "Tasks", "Scores", "Licence", "Quality"]
     numbers.table("published_sources", header, rows)
     for name in ("source_key", "study", "regime", "family", "task", "language"):
-        _count(numbers, _PLURALS.get(name, f"{name}s"), scores[name].nunique())
-    _count(numbers, "scores", len(scores), "scores")
-    _count(numbers, "secondary", scores["secondary"].sum(), "scores")
+        count(numbers, _PLURALS.get(name, f"{name}s"), scores[name].nunique())
+    count(numbers, "scores", len(scores), "scores")
+    count(numbers, "secondary", scores["secondary"].sum(), "scores")
     _size(numbers, "smallest", scores["size"].min())
     _size(numbers, "largest", scores["size"].max())
     read = layer.sources["source_key"].isin(scores["source_key"])
-    unverified = layer.sources.loc[read, "licence"].str.startswith(UNVERIFIED)
-    _count(numbers, "unverified_licences", unverified.sum(), "sources")
+    licences = layer.sources.loc[read, "licence"]
+    for key, word in (("unverified", UNVERIFIED), ("unstated", UNSTATED)):
+        count(numbers, f"{key}_licences", licences.str.startswith(word).sum(), "sources")
+    count(numbers, "fewest_units", scale.FEWEST_UNITS, "units")
     unknown = sorted(set(scores["regime"]) - set(layer.regimes["regime"]))
     numbers.add("published_unknown_regimes", len(unknown), listing(unknown))
     guessed = sorted(scores.loc[~scores["chance_known"], "task"].unique())
@@ -94,16 +110,16 @@ def add_coding(numbers: Numbers, layer: Layer) -> None:
         numbers.add(f"published_coding_kappa_{row.field}", row.kappa, kappa)
         rows.append([row.field, str(row.labels), str(row.same), raw, kappa])
     numbers.table("published_coding", ["Field", "Labels", "Same", "Agreement (%)", "Kappa"], rows)
-    _count(numbers, "coding_labels", found["labels"].max(), "labels")
+    count(numbers, "coding_labels", found["labels"].max(), "labels")
 
 
 def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
     """Scores given twice, the table of those that contradict each other, and averages that are not averages."""
     repeated, averages = sources.repeated(scores), sources.averages(scores)
     contradictions = repeated[~repeated["agree"]]
-    _count(numbers, "repeated", len(repeated), "scores")
-    _count(numbers, "contradictions", len(contradictions), "scores")
-    _count(numbers, "wrong_averages", len(averages), "averages")
+    count(numbers, "repeated", len(repeated), "scores")
+    count(numbers, "contradictions", len(contradictions), "scores")
+    count(numbers, "wrong_averages", len(averages), "averages")
     titles = scores.drop_duplicates("task").set_index("task")["task_title"]
     secondary = set(scores.loc[scores["secondary"], "source_key"])
     rows = []
@@ -132,8 +148,9 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
         for row in found.itertuples()
     ]  # fmt: skip
     numbers.table("published_finetuned", header, rows)
+    counted(numbers, "finetuned", found, scale.LEVELS)
     inside = own[sc.in_window(own["size"])].groupby(["study", "family"])["size"].nunique()
-    _count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
+    count(numbers, "finetuned_inside", (inside >= 2).sum(), "families")
     _size(numbers, "finetuned_largest", own["size"].max())
     numbers.add("published_finetuned_families", len(found), listing(found["family"].drop_duplicates()))
     for row, keys in zip(found.itertuples(), keys_of(found, ["family"], studies), strict=True):
@@ -142,8 +159,9 @@ def add_finetuned(numbers: Numbers, levels: pd.DataFrame, studies: list[str]) ->
             last = {name: getattr(row, f"{name}_last") for name in ("slope", "low", "high")}
             _add_slope(numbers, f"published_finetuned_{key}_last", SimpleNamespace(**last))
             _size(numbers, f"finetuned_{key}_last_from", row.smallest_last)
+            _size(numbers, f"finetuned_{key}_smallest", row.smallest)
             _size(numbers, f"finetuned_{key}_largest", row.largest)
-            _count(numbers, f"finetuned_{key}_tasks", row.tasks, "tasks")
+            count(numbers, f"finetuned_{key}_tasks", row.tasks, "tasks")
 
 
 def keys_of(table: pd.DataFrame, names: list[str], studies: list[str]) -> list[list[str]]:
@@ -183,8 +201,8 @@ def _add_slope(numbers: Numbers, key: str, row: Any) -> None:
 def add_bases(numbers: Numbers, bases: pd.DataFrame) -> None:
     """How many tuned models there are, and how many of them have no base and so no gain; ``bases`` is that of
     ``gains.bases``."""
-    _count(numbers, "tuned_models", len(bases), "models")
-    _count(numbers, "without_base", (bases["base"] == "").sum(), "models")
+    count(numbers, "tuned_models", len(bases), "models")
+    count(numbers, "without_base", (bases["base"] == "").sum(), "models")
 
 
 def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None:
@@ -195,8 +213,8 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None
     Keys: ``published_gain_<family>_<training>_<protocol>_<study>_summary`` (the gain at every size), ``_slope``,
     ``_interval``; see ``keys_of``.
     """
-    _count(numbers, "near_chance", pairs["near_chance"].sum(), "gains")
-    _count(numbers, "paired", len(pairs), "gains")
+    count(numbers, "near_chance", pairs["near_chance"].sum(), "gains")
+    count(numbers, "paired", len(pairs), "gains")
     numbers.add("published_floor", gains.FLOOR, percent(gains.FLOOR, 0), "percentage points")
     pairs = gains.estimable(pairs)
     even = gains.balanced(pairs, gains.SERIES)
@@ -216,14 +234,19 @@ def add_gains(numbers: Numbers, pairs: pd.DataFrame, studies: list[str]) -> None
             _add_slope(numbers, f"published_gain_{key}", row)
     header = ["Family", "Training (type)", "Regime", "Parameters", "Tasks", "First", "Last", "Slope", INTERVAL, "Over"]
     numbers.table("published_gains", header, rows)
-    _count(numbers, "series", len(slopes), "series")
+    count(numbers, "series", len(slopes), "series")
     _add_types(numbers, pairs)
     _add_harnesses(numbers, gains.harnesses(pairs), set(pairs.loc[pairs["secondary"], "study"]))
 
 
 def over(row: Any, low: float) -> str:
     """What the interval of a row, from ``low``, is over: "10 languages"; a dash where it has none."""
-    return DASH if pd.isna(low) else f"{row.units} {row.unit}s"
+    return DASH if pd.isna(low) else units_of(row)
+
+
+def units_of(row: Any) -> str:
+    """What a row is a mean over: "10 languages", "1 task"."""
+    return f"{row.units} {row.unit}{'s' if row.units > 1 else ''}"
 
 
 def _add_types(numbers: Numbers, pairs: pd.DataFrame) -> None:
@@ -256,6 +279,8 @@ def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -
     header = ["Family", "Training", "Parameters", "Regime", "Tasks", "Study", "Gain"]
     numbers.table("published_harnesses", header, rows)
     spread = table.groupby(case)["gain"].agg(lambda gain: gain.max() - gain.min())
+    count(numbers, "harness_pairs", len(spread), "pairs of models")
+    count(numbers, "harness_studies", table["study"].nunique(), "studies")
     if spread.empty:
         text = "no pair of models was evaluated by two studies in one regime"
         numbers.words("published_harness_widest", text, POINTS)
@@ -263,58 +288,19 @@ def _add_harnesses(numbers: Numbers, table: pd.DataFrame, secondary: set[str]) -
     family, training, size, _ = widest = spread.idxmax()
     own = table.set_index(case).loc[[widest]]
     differing = listing(f"{signed(row.gain)} ({row.study})" for row in own.itertuples())
-    text = f"{family} after {training} at {size_range(size, size)}: {differing}"
+    tasks = units_of(SimpleNamespace(units=own["tasks"].iloc[0], unit="task"))
+    text = f"{family} after {training} at {size_range(size, size)}, over {tasks}: {differing}"
     numbers.add("published_harness_widest", spread.max(), text, POINTS)
 
 
 def add_scale(numbers: Numbers, window: pd.DataFrame) -> None:
     """Slopes from 7B to 70B within families, without further training: counts, and how many intervals exclude zero."""
-    _count(numbers, "window_series", len(window), "series")
-    _count(numbers, "window_families", window["family"].nunique(), "families")
-    _count(numbers, "window_positive", (window["slope"] > 0).sum(), "series")
-    _count_intervals(numbers, ("window_intervals", "window_above", "window_below"), window, "series")
+    counted(numbers, "window", window, scale.LEVELS)
+    count(numbers, "window_families", window["family"].nunique(), "families")
+    count(numbers, "window_positive", (window["slope"] > 0).sum(), "series")
+    count_intervals(numbers, ("window_intervals", "window_above", "window_below"), window, "series")
     for end, value in (("smallest", window["slope"].min()), ("largest", window["slope"].max())):
         numbers.add(f"published_window_{end}", value, signed(value), PER_TEN)
     rows = [[_named(row), row.protocol, *_slope_cells(row)] for row in window.sort_values("order").itertuples()]
     header = ["Family", "Regime", "Parameters", "Sizes", "Tasks", "Slope", INTERVAL]
     numbers.table("published_window", header, rows)
-
-
-def add_regressions(numbers: Numbers, fits: dict[str, pd.DataFrame]) -> None:
-    """The table of meta-regressions: ``fits`` maps a response ("score", "gain") to ``regression.regressions``.
-
-    Keys: ``published_regression_<response>_intervals``, ``_above``, ``_below`` (numbers of regimes).
-    """
-    rows = []
-    for response, table in fits.items():
-        for row in table.itertuples():
-            regime = row.protocol if row.route in (NONE, "fine-tuning") else f"{row.protocol}, {row.route}"
-            about = [response, marked(regime, row.secondary)]
-            counts = [str(row.studies), str(row.families), f"{row.rows:,}"]
-            slope = [signed(row.slope, factor=1), interval(row.low, row.high, factor=1)]
-            rows.append([*about, *counts, *slope, percent(row.sd_slope / 100, missing=DASH)])
-        own = f"regression_{response}"
-        _count(numbers, f"{own}_regimes", table["slope"].notna().sum(), "regimes")
-        _count_intervals(numbers, (f"{own}_intervals", f"{own}_above", f"{own}_below"), table, "regimes")
-    header = ["Response", "Regime", "Studies", "Families", "Scores", "Slope", INTERVAL, "SD of slopes"]
-    numbers.table("published_regression", header, rows)
-    _count(numbers, "fewest_families", regression.FEWEST_FAMILIES)
-
-
-def leave_out_tables(responses: dict[str, tuple[pd.DataFrame, str]], titles: dict[str, str]) -> pd.DataFrame:
-    """Rows of the influence figure: label, whole (bool), slope, low, high, in points.
-
-    ``responses`` maps a name to the rows and the column of ``regression.leave_one_out``; ``titles`` names studies.
-    Regimes of one source, which cannot be left out, are not among them.
-    """
-    found = []
-    for response, (rows, value) in responses.items():
-        # Studies count only where they have a series with several sizes: the rest takes part in no fit.
-        used = regression.several_sizes(rows)
-        several = used.groupby(["route", "regime"])["study"].transform("nunique") > 1
-        table = regression.leave_one_out(used[several], value)
-        table = table[table["slope"].notna()]
-        whole = table["left_out"] == ""
-        label = (response + ", " + table["protocol"]).where(whole, "without " + table["left_out"].map(titles))
-        found.append(table.assign(label=label, whole=whole))
-    return pd.concat(found, ignore_index=True)[["label", "whole", "slope", "low", "high"]]

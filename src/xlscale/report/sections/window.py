@@ -12,10 +12,11 @@ import pandas as pd
 
 from xlscale.core.format import interval, signed, size_range, slug
 from xlscale.published import coding, multilevel
+from xlscale.published.gains import SERIES
 from xlscale.published.scales import GROWS, SCALES, SHRINKS
 from xlscale.report.labels import POINTS
 from xlscale.report.numbers import Numbers
-from xlscale.report.sections.published import PER_TEN, marked, over
+from xlscale.report.sections.published import PER_TEN, counted, in_studies, marked, over, units_of
 from xlscale.report.sections.results import INTERVAL
 
 ALPHA = 0.05
@@ -30,7 +31,8 @@ _UNITS = {
 
 def group_keys(numbers: Numbers, table: pd.DataFrame, by: list[str]) -> None:
     """A table of ``changes.grouped``, in keys ``published_group_<language>[_<breadth>]_``: series, families, studies,
-    units, grows, shrinks, depends, not_known, and for SCALES ``<scale>`` and ``<scale>_interval``."""
+    units, grows, shrinks, depends, not_known, for SCALES ``<scale>`` and ``<scale>_interval``, and ``says``: all of it
+    in words."""
     for row in table.itertuples():
         own = f"published_group_{slug(*(getattr(row, name) for name in by))}"
         for name in ("series", "families", "studies", "units", "grows", "shrinks", "depends", "not_known"):
@@ -39,27 +41,44 @@ def group_keys(numbers: Numbers, table: pd.DataFrame, by: list[str]) -> None:
             numbers.words(f"{own}_{name}", signed(getattr(row, name), digits, factor))
             ends = (getattr(row, f"{name}_{end}") for end in ("low", "high"))
             numbers.words(f"{own}_{name}_interval", interval(*ends, digits, factor))
+        numbers.words(f"{own}_says", _group(row._asdict()))
 
 
-def add_answer(numbers: Numbers, languages: pd.DataFrame, groups: pd.DataFrame, fits: pd.DataFrame) -> None:
-    """``published_answer``: what the title's question gets from the published scores, in one sentence.
+def _group(row: Any) -> str:
+    text = f"{in_studies(row)}, the gain grows in {row['grows']} and shrinks in {row['shrinks']} on all three scales; "
+    values = [signed(row[name], digits, factor) for name, (digits, factor) in _SCALED.items()]
+    ends = [interval(row[f"{name}_low"], row[f"{name}_high"], *of) for name, of in _SCALED.items()]
+    about = zip(values, ("points above chance", "percent of the error left", "in log odds"), ends, strict=True)
+    text += "mean change " + ", ".join(f"{value} {unit} ({end})" for value, unit, end in about)
+    return f"{text}, over {_families(row['units'])}"
 
-    ``languages`` and ``groups`` are ``changes.grouped`` by language and by language and breadth, ``fits`` is that of
-    ``multilevel.fits``.
+
+def add_answer(
+    numbers: Numbers, table: pd.DataFrame, languages: pd.DataFrame, groups: pd.DataFrame, fits: pd.DataFrame
+) -> None:
+    """``published_answer``: what the title's question gets from the published scores, in one sentence, and
+    ``published_answer_breadths``, the estimates for data of one domain and for general data.
+
+    ``table`` is ``changes.changes``, ``languages`` and ``groups`` are ``changes.grouped`` of it by language and by
+    language and breadth, ``fits`` is that of ``multilevel.fits``.
     """
     english = languages[languages["data_language"] == coding.ENGLISH]
     if english.empty:
         numbers.words("published_answer", "no published series from 7B to 70B was trained on English data")
+        numbers.words("published_answer_breadths", "there is nothing to compare")
         return
     row = english.iloc[0]
-    counts = f"{row['series']} series ({row['families']} families, {row['studies']} studies)"
-    said = f"on all three scales it grows in {row['grows']}, shrinks in {row['shrinks']}"
-    rest = f"depends on the scale in {row['depends']}" + (
-        f", unknown in {row['not_known']}" if row["not_known"] else ""
-    )
-    text = f"from 7B to 70B, in {counts} of prompted models, the gain from further training on English data "
-    text += f"{_sure(row)}: {said} and {rest}, with a mean change of {_change(row)}; "
-    numbers.words("published_answer", text + _breadths(groups, fits), POINTS)
+    tuned = ((table["group"] == "finetuned") & (table["data_language"] == coding.ENGLISH)).sum()
+    models = f"models, {tuned} series of them fine-tuned," if tuned else "prompted models"
+    text = f"from 7B to 70B, the gain of {models} from further training on English data {_sure(row)} "
+    text += f"({in_studies(row)}: on all three scales it grows in {row['grows']} and shrinks in {row['shrinks']}; "
+    text += f"mean change {_change(row)}), and "
+    numbers.words("published_answer", text + _differ(groups, fits), POINTS)
+    numbers.words("published_answer_breadths", _breadths(groups, fits), POINTS)
+
+
+def _families(count: int) -> str:
+    return f"{count} families in studies" if count != 1 else "one family in a study"
 
 
 def _sure(row: Any) -> str:
@@ -70,23 +89,44 @@ def _sure(row: Any) -> str:
 
 
 def _change(row: Any) -> str:
-    ends = interval(row["gain_low"], row["gain_high"])
-    return f"{signed(row['gain'])} points above chance ({ends}, over {row['units']} families in studies)"
+    ends = "without an interval" if pd.isna(row["gain_low"]) else interval(row["gain_low"], row["gain_high"])
+    return f"{signed(row['gain'])} points above chance, {ends} over {_families(row['units'])}"
+
+
+def _english(groups: pd.DataFrame) -> pd.DataFrame:
+    return groups[groups["data_language"] == coding.ENGLISH].set_index("data_breadth")
+
+
+def _differ(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
+    """Whether data of one domain and general data differ, which needs the intervals of all scales."""
+    own = _english(groups)
+    found = [_term(fits, name, multilevel.ONE_LESS_MANY) for name in SCALES]
+    if not {"one", "many"} <= {*own.index} or any(row is None or pd.isna(row.low) for row in found):
+        return "whether it matters that the data are of one domain cannot be said"
+    counts = f"({in_studies(own.loc['one'])}, and {in_studies(own.loc['many'])})"
+    for word, sure in (("more", [row.low > 0 for row in found]), ("less", [row.high < 0 for row in found])):
+        if all(sure):
+            return f"it grows {word} after data of one domain than after general data {counts}"
+    return f"no clear difference is seen between data of one domain and general data {counts}"
 
 
 def _breadths(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
-    own = groups[groups["data_language"] == coding.ENGLISH].set_index("data_breadth")
-    if not {"one", "many"} <= {*own.index}:
-        return "whether it matters that they are of one domain cannot be said"
-    one, many = own.loc["one"], own.loc["many"]
-    text = f"after data of one domain ({one['series']} series, {one['studies']} studies) it changes by {_change(one)}, "
-    text += f"after general data ({many['series']} series, {many['studies']} studies) by {_change(many)}"
+    own = _english(groups)
+    titles = {"one": "data of one domain", "many": "general data"}
+    items = [
+        f"after {title} by {_change(own.loc[name])} ({in_studies(own.loc[name])})"
+        for name, title in titles.items()
+        if name in own.index
+    ]
+    text = f"from 7B to 70B the gain changes {'; '.join(items)}"
     found = _term(fits, "gain", multilevel.ONE_LESS_MANY)
-    if found is None or pd.isna(found.low):
+    if found is None:
         return text
-    clear = "differ" if found.low > 0 or found.high < 0 else "do not differ clearly"
-    slope = f"{_slope(found)} points above chance per factor of ten"
-    return f"{text}, and in one model of all series the two slopes {clear}: {slope}"
+    text += (
+        f"; the slope after the first less that after the second is {_slope(found)} points above chance per factor of "
+    )
+    of = f"{in_studies(found._asdict())}, of each kind {_families(found.units)} or more"
+    return f"{text}ten in the model of all series below ({of})"
 
 
 def _term(fits: pd.DataFrame, model: str, term: str) -> Any:
@@ -99,10 +139,11 @@ def _slope(row: Any, digits: int = 1) -> str:
 
 
 def add_tests(numbers: Numbers, table: pd.DataFrame) -> None:
-    """Several tests at once, of ``changes.tested``: ``published_tests``, ``_unadjusted``, ``_holm``, ``_bh`` (numbers
-    of series whose change is real on all scales at ALPHA), ``_smallest`` (the smallest of Holm's p values)."""
+    """Several tests at once, of ``changes.tested``: ``published_tests`` (series), ``_studies``, ``_unadjusted``,
+    ``_holm``, ``_bh`` (numbers of series whose change is real on all scales at ALPHA), ``_smallest`` (p of Holm)."""
     known = table.dropna(subset=["p"])
     numbers.count("published_tests", len(known), "series")
+    numbers.count("published_tests_studies", known["study"].nunique(), "studies")
     for key, name in (("unadjusted", "p"), ("holm", "holm"), ("bh", "bh")):
         numbers.count(f"published_tests_{key}", (known[name] < ALPHA).sum(), "series")
     numbers.add("published_tests_smallest", known["holm"].min(), f"{known['holm'].min():.2f}")
@@ -113,18 +154,20 @@ def add_left_out(numbers: Numbers, table: pd.DataFrame, titles: dict[str, str]) 
     ``changes.without_a_study`` by language and breadth."""
     items = [
         f"{row.data_language}, {row.data_breadth}: {signed(row.whole)} with all, {signed(row.gain)} without "
-        f"{titles.get(row.left_out, row.left_out)} (families in studies left: {row.units})"
+        f"{titles.get(row.left_out, row.left_out)} (left: {in_studies(row._asdict())}, {_families(row.units)})"
         for row in table.itertuples()
     ]
     numbers.add("published_groups_without", len(items), "; ".join(items) or "none")
 
 
 def add_base(numbers: Numbers, found: dict[str, float]) -> None:
-    """The correlation of ``changes.with_base``."""
-    for name in ("series", "units"):
+    """The correlation of ``changes.with_base``, and in ``published_base_says`` whether both units agree on its sign."""
+    for name in ("series", "units", "studies"):
         numbers.count(f"published_base_{name}", found[name])
     for name in ("r", "r_units"):
         numbers.add(f"published_base_{name}", found[name], signed(found[name], 2, 1))
+    same = found["r"] * found["r_units"] > 0
+    numbers.words("published_base_says", "of one sign over both" if same else "no relation that both units show")
 
 
 def add_within(numbers: Numbers, breadth: pd.DataFrame, language: pd.DataFrame, table: pd.DataFrame) -> None:
@@ -139,10 +182,10 @@ def add_within(numbers: Numbers, breadth: pd.DataFrame, language: pd.DataFrame, 
         sure = (
             f", change {signed(row.gain)} ({interval(row.gain_low, row.gain_high)})" if pd.notna(row.gain_low) else ""
         )
-        items.append(f"{row.family}, {row.training} ({row.protocol}): {ends}{sure}, {row.direction}")
+        items.append(f"{row.family}, {row.training} ({row.protocol}, {units_of(row)}): {ends}{sure}, {row.direction}")
     numbers.words("published_within_changes", "; ".join(items) or "none", POINTS)
-    numbers.count("published_within_series", len(table), "series")
-    numbers.count("published_within_studies", table["study"].nunique(), "studies")
+    counted(numbers, "within", table, SERIES)
+    counted(numbers, "within_languages", language, SERIES)
     for key, word in (("grow", GROWS), ("shrink", SHRINKS)):
         numbers.count(f"published_within_{key}", (table["direction"] == word).sum(), "series")
     own = language.dropna(subset=["gain_low"])
@@ -175,6 +218,7 @@ def add_recipes(numbers: Numbers, table: pd.DataFrame) -> None:
     numbers.count("published_recipes_cases", len(table), "cases")
     numbers.count("published_recipes_wider", (table["between"] > table["across"]).sum(), "cases")
     numbers.count("published_recipes_studies", table["study"].nunique(), "studies")
+    numbers.count("published_recipes_series", table["trainings"].sum(), "series")
 
 
 def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str]) -> None:
@@ -189,11 +233,11 @@ def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str])
         about = [
             _UNITS[row.model],
             "the base's score" if row.term == "base" else row.term,
-            str(row.units),
-            str(row.rows),
+            *map(str, (row.series, row.studies, row.units)),
+            f"{row.rows:,}",
         ]
         rows.append([*about, signed(row.value, digits, 1), interval(row.low, row.high, digits, 1)])
-    header = ["Scale", "Slope after data", "Families in studies", "Rows", "Slope", INTERVAL]
+    header = ["Scale", "Slope after data", "Series", "Studies", "Families in studies", "Rows", "Slope", INTERVAL]
     numbers.table("published_multilevel", header, rows)
     own = "published_multilevel"
     slopes = whole[~whole["term"].isin(["base", multilevel.ONE_LESS_MANY]) & whole["model"].isin(SCALES)]
@@ -206,8 +250,14 @@ def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str])
         for key, term in (("contrast", multilevel.ONE_LESS_MANY), ("base", "base")):
             row = _term(fits, name, term)
             text = "missing" if row is None else _slope(row, 3 if key == "base" else digits)
-            numbers.words(f"{own}_{key}_{slug(name)}", text, PER_TEN)
+            numbers.words(
+                f"{own}_{key}_{slug(name)}", text, PER_TEN if name in ("gain", multilevel.BY_LANGUAGE) else ""
+            )
         numbers.count(f"{own}_rows_{slug(name)}", counts.get(name, 0), "rows")
+    for key, term in (("", "base"), ("_contrast", multilevel.ONE_LESS_MANY)):
+        row = _term(fits, "gain", term)
+        for name in ("series", "studies", "units"):
+            numbers.count(f"{own}{key}_{name}", 0 if row is None else getattr(row, name), name)
     fitted = [f"{_UNITS[name]}: {part['fitted'].iloc[0]}" for name, part in whole.groupby("model", sort=False)]
     numbers.words(f"{own}_fitted", "; ".join(fitted) or "nothing")
     notes = [
@@ -225,5 +275,6 @@ def _changed(fits: pd.DataFrame, titles: dict[str, str]) -> str:
     for row in own[own["left_out"] != ""].itertuples():
         if before[row.term] * row.value < 0:
             ends = f"{signed(before[row.term], 1, 1)} with all, {signed(row.value, 1, 1)}"
-            items.append(f"{row.term}: {ends} without {titles.get(row.left_out, row.left_out)}")
+            title = titles.get(row.left_out, row.left_out)
+            items.append(f"{row.term}: {ends} without {title} (left: {in_studies(row._asdict())})")
     return "; ".join(items) or "none"
