@@ -56,14 +56,17 @@ def test_a_broken_file_is_made_again(e5, folder):
     _same(token_cache._read(path), expected)
 
 
-def test_of_a_large_split_no_more_is_tokenised_than_is_asked_for(e5, folder, monkeypatch):
+@pytest.mark.parametrize(("bound", "value", "whole"), [("WHOLE", 10, False), ("SHARE", 0.9, False), ("SHARE", 0, True)])
+def test_no_more_is_tokenised_than_is_asked_for_of_a_large_split_or_by_a_small_cell(
+    e5, folder, monkeypatch, bound, value, whole
+):
     task, rows = tasks.of(data_card("squad_wiki")), load.splits(data_card("squad_wiki"))
     index = np.array([3, 7, 8, 20])
-    expected = token_cache.encoded(task, rows, "dev", e5, 96, index)  # of the whole split
-    monkeypatch.setattr(token_cache, "WHOLE", 10)
+    expected = task.encode(rows["dev"], ladder.tokenizer(e5), e5.prefix, 96).of_rows(index)
+    monkeypatch.setattr(token_cache, bound, value)
     encode, asked = task.encode, []
     monkeypatch.setattr(task, "encode", lambda rows, *rest: (asked.append(len(rows)), encode(rows, *rest))[1])
     for _ in range(2):
         _same(token_cache.encoded(task, rows, "dev", e5, 96, index), expected)
     token_cache.encoded(task, rows, "dev", e5, 96, index + 1)
-    assert asked == [4, 4]
+    assert asked == ([len(rows["dev"])] if whole else [4, 4])

@@ -22,6 +22,7 @@ from xlscale.tasks.base import Task
 
 FOLDER = CACHE / "tokens"
 WHOLE = 25_000  # rows: seconds to tokenise
+SHARE = 1 / 10  # of a split: who reads less is not made to wait for the rest
 FIELDS = ("ids", "offsets", "row", "spans")
 TARGET = "target."  # what the names of targets begin with in a file
 HASH = "sha256"  # metadata of a file: what ``_hash`` gives for its tensors
@@ -33,10 +34,11 @@ def encoded(
     """What ``task.encode`` makes of the rows ``index`` int64 (rows,) of a split, or of all. ``rows`` holds the splits
     of the task's data set.
 
-    Of a split of up to WHOLE rows all are tokenised, and serve whoever asks for others of them; of a larger one no more
-    than is asked for. A file that is not as it was written is made again.
+    Of a split of up to WHOLE rows all are tokenised once SHARE of them are asked for, and serve whoever asks for others
+    of them; else no more than is asked for. A file that is not as it was written is made again.
     """
-    if index is not None and len(rows[split]) <= WHOLE:
+    there = len(rows[split])
+    if index is not None and there <= WHOLE and len(index) >= SHARE * there:
         return encoded(task, rows, split, model, max_length).of_rows(index)
     path = _path(task.card, split, model, max_length, index)
     try:
