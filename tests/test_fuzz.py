@@ -32,7 +32,7 @@ from xlscale.core import files
 from xlscale.core.files import XlscaleError
 from xlscale.core.strict import parse
 from xlscale.experiment import studies
-from xlscale.models import hf
+from xlscale.models import hf, hub_files
 from xlscale.published import rows, tables
 from xlscale.published import sources as published
 from xlscale.xtreme import benchmark, command
@@ -454,9 +454,9 @@ def test_model_folders(model, data):
             path.write_bytes(data.draw(damaged(whole)))
 
         def examine():
-            hf.hashes(model)
+            hub_files.hashes(model)
             hf.examine(model, card)
-            return [tensor for _, tensor in hf.tensors_of(model)]
+            return [tensor for _, tensor in hub_files.tensors_of(model)]
 
         assert all(tensor.isfinite().all() for tensor in taken(examine) or ())
     finally:
@@ -467,8 +467,10 @@ def test_model_folders(model, data):
 @fuzz(60)
 def test_an_index_names_files_beside_it(tmp_path, data):
     index = {"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
-    (tmp_path / hf.INDEX).write_bytes(data.draw(changed(index).map(dumped) | damaged(json.dumps(index).encode())))
-    for name in taken(lambda: hf.weights(tmp_path)) or ():
+    (tmp_path / hub_files.INDEX).write_bytes(
+        data.draw(changed(index).map(dumped) | damaged(json.dumps(index).encode()))
+    )
+    for name in taken(lambda: hub_files.weights(tmp_path)) or ():
         assert Path(name).name == name and name.endswith(".safetensors")
 
 

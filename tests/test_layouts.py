@@ -16,7 +16,7 @@ from xlscale.cards.schema import ModelCard
 from xlscale.commands import data
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch
-from xlscale.models import hf, ladder
+from xlscale.models import hub_files, ladder
 from xlscale.training.backends.cpu import CPU, MasterWeights
 
 TEXTS = ["cat house water book", "猫 水", "gato casa agua libro kat huis", "tree"]
@@ -40,13 +40,13 @@ def whole(card: ModelCard) -> torch.nn.Module:
     """The library's own model, read from the folder by the class that it was saved by."""
     kind = AutoModelForMaskedLM if card.title in ENCODERS else AutoModelForCausalLM
     kind = AutoModelForImageTextToText if card.title == SEEING else kind
-    return kind.from_pretrained(hf.folder(card), dtype=torch.float32, attn_implementation="eager").eval()
+    return kind.from_pretrained(hub_files.folder(card), dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def test_a_layout_is_the_hub_s(card):
     """Else these tests would say nothing about it: names with what is before them there, bfloat16, an index."""
-    folder = hf.folder(card)
-    parts = json.loads((folder / hf.INDEX).read_text())["weight_map"]
+    folder = hub_files.folder(card)
+    parts = json.loads((folder / hub_files.INDEX).read_text())["weight_map"]
     assert len({*parts.values()}) == 2
     first = {"xlm-r": "roberta.", "xlm-r-xl": "roberta.", SEEING: "language_model.model."}.get(card.title, "model.")
     assert any(name.startswith(first) for name in parts)
@@ -108,7 +108,7 @@ def test_a_checkpoint_gives_back_the_trained_rung(card, tmp_path):
 
 def test_of_a_model_that_sees_only_what_reads_is_loaded(layout):
     card = layout(SEEING)
-    model, stored = ladder.load(card, 2), dict(hf.tensors_of(hf.folder(card)))
+    model, stored = ladder.load(card, 2), dict(hub_files.tensors_of(hub_files.folder(card)))
     assert [name for name in stored if name.startswith("vision_tower.")]
     assert not [name for name, _ in model.named_parameters() if "vision" in name]
     for name, parameter in model.named_parameters():

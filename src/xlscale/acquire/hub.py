@@ -59,33 +59,33 @@ def fetch_model(card: ModelCard) -> dict[str, str]:
 
     Nothing is downloaded, and no commit known, where the user has the model. Raises XlscaleError.
     """
-    from xlscale.models import hf
+    from xlscale.models import hf, hub_files
 
     origin = places.pinned(card.name, card.source)
     own = places.own(origin)
-    if origin.kind == "folder" or (own and hf.files(own)):
+    if origin.kind == "folder" or (own and hub_files.files(own)):
         return {}
-    needed, more = ([[pattern] for pattern in patterns] for patterns in (hf.NEEDED, hf.PATTERNS))
+    needed, more = ([[pattern] for pattern in patterns] for patterns in (hub_files.NEEDED, hub_files.PATTERNS))
     commit = get(origin, needed, more, "model")
     origin = origin.model_copy(update={"revision": commit})
     folder = places.fetched(origin)
     hf.examine(folder, card)
-    get(origin, [[escape(name)] for name in hf.weights(folder)], kind="model")
+    get(origin, [[escape(name)] for name in hub_files.weights(folder)], kind="model")
     return {origin.repository: commit}
 
 
 def model_sizes(card: ModelCard) -> list[int | None] | None:
     """Bytes of the files that ``fetch_model`` would download, all weights in safetensors counted: which of them these
     are is known when the others are here. None where the hub cannot be asked."""
-    from xlscale.models import hf
+    from xlscale.models import hub_files
 
     origin = places.pinned(card.name, card.source)
     if origin.kind == "folder" or places.own(origin):
         return []
     return sizes(
         origin,
-        [[pattern] for pattern in hf.NEEDED],
-        [[pattern] for pattern in (*hf.PATTERNS, "*.safetensors")],
+        [[pattern] for pattern in hub_files.NEEDED],
+        [[pattern] for pattern in (*hub_files.PATTERNS, "*.safetensors")],
         "model",
     )
 

@@ -19,7 +19,7 @@ from xlscale.core import registry
 from xlscale.core.files import XlscaleError, digest, write_json
 from xlscale.core.seals import seal, sealed
 from xlscale.core.strict import parse
-from xlscale.models import hf, store
+from xlscale.models import hf, hub_files, store
 
 
 def convert(card: ModelCard, folder: Path | None = None) -> Path:
@@ -77,12 +77,12 @@ def download(card: ModelCard) -> Lock:
     commits = hub.fetch_model(card)
     card = places.at(card, commits)
     if catalogue.lock(card.name) is None:
-        folder = hf.folder(card)
-        files = hf.hashes(folder)
+        folder = hub_files.folder(card)
+        files = hub_files.hashes(folder)
         hf.examine(folder, card)
         hf.check_weights(folder, card)  # once, before they are locked; what is locked stays as it is
         revisions = {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
         values = {"card": card.name, "sha256": digest(files), "revisions": revisions, "files": files}
         catalogue.write_lock(parse(Lock, values, card.name))
-    hf.checked(card)
+    hub_files.checked(card)
     return catalogue.locked(card.name)

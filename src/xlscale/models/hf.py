@@ -8,110 +8,21 @@ behind them); what a task pools are the last hidden states, of a decoder too.
 from __future__ import annotations
 
 import inspect
-import logging
-from contextlib import contextmanager
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlscale.cards import places
 from xlscale.cards.architecture import Architecture
-from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
-from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
+from xlscale.core.files import XlscaleError, read_json
 from xlscale.models import behaviour, pairs
+from xlscale.models.hub_files import ALONE, CONFIG, INDEX, checked, files, reading, tensors_of, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-NEEDED = (CONFIG, "tokenizer.json")
-# All that is read of a folder besides the weights, at its top: nothing else is downloaded, and nothing of it is read
-# that is not locked.
-PATTERNS = (*NEEDED, INDEX, "tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
 _LARGEST, _LONGEST_CONFIG = 2**28, 2**20  # bytes of tokenizer.json and config.json
 _MOST_LABELS = 10**5
-# What the weights of a part that reads are called inside a model that also sees: as if they were alone.
-ALONE = {r"^(model\.)?language_model\.(model\.)?": ""}
-
-
-def folder(card: ModelCard) -> Path:
-    """The model's folder on this machine. Raises XlscaleError without one, saying where it was looked for."""
-    origin = places.pinned(card.name, card.source)
-    for found in (places.own(origin), places.fetched(origin)):
-        if found and (found / NEEDED[0]).exists():
-            return found
-    where = f"below ${places.HUB} or {places.FETCHED}" if origin.kind == "hub" else ""
-    looked = f"{places.prefix(origin)}{NEEDED[0]} {where}".strip()
-    raise XlscaleError(f"model {card.name}: not on this machine, expected {looked}")
-
-
-def files(path: Path) -> dict[str, Path]:
-    """What of a model's folder counts: name -> path. Raises XlscaleError for a broken index, and for a link that leads
-    out of the folder."""
-    names = [found.name for pattern in PATTERNS for found in sorted(path.glob(pattern))] + weights(path)
-    return {name: one for name in names if (one := below(path, name)).is_file()}
-
-
-def weights(path: Path) -> list[str]:
-    """Names of the files that hold the weights: those of the index where there is one. Other safetensors beside them,
-    in another layout or of an adapter, do not count. Raises XlscaleError for a broken index."""
-    if not (path / INDEX).exists():
-        return [WEIGHTS]
-    index = read_json(path / INDEX)
-    parts = index.get("weight_map") if isinstance(index, dict) else None
-    if (
-        not parts
-        or not isinstance(parts, dict)
-        or not all(fnmatchcase(str(n), "*.safetensors") for n in parts.values())
-    ):
-        raise XlscaleError(f"{path / INDEX}: weight_map: expected the safetensors file of every tensor")
-    if missing := [name for name in parts.values() if "/" in name]:
-        raise XlscaleError(f"{path / INDEX}: weight_map: expected files beside it, got {missing[0]!r}")
-    return sorted({*parts.values()})
-
-
-def hashes(path: Path) -> dict[str, tuple[int, str]]:
-    """Bytes and sha256 of what counts in a folder. Raises XlscaleError for a folder that is not a whole model."""
-    here = files(path)
-    for name in (*NEEDED, *weights(path)):
-        if name not in here and INDEX in here:
-            raise XlscaleError(f"{path / name}: not found, expected as in {INDEX}")
-        if name not in here:
-            raise XlscaleError(f"{path}: expected {name}, found {', '.join(here) or 'no file of a model'}")
-    return {name: _hashed(one) for name, one in here.items()}
-
-
-def _hashed(path: Path) -> tuple[int, str]:
-    stat = path.stat()
-    return stat.st_size, _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _sha256(path: Path, size: int, mtime: int) -> str:
-    return sha256_file(path)
-
-
-def checked(card: ModelCard) -> Path:
-    """The folder, if its files are those of the lock, all of them and no others.
-
-    A file is hashed once per process and time of its last change: of XLM-R large, 2.2 GB, that is a few seconds
-    (sha256 goes at 0.5 to 2 GB/s). Raises XlscaleError naming the file.
-    """
-    lock, path = locked(card.name), folder(card)
-    here, where = files(path), relative(lock_path(card.name))
-    for name, (_, sha256) in lock.files.items():
-        if name not in here:
-            raise XlscaleError(f"{path / name}: not found, expected as in {where}")
-        if (found := _hashed(here[name])[1]) != sha256:
-            raise XlscaleError(f"{path / name}: sha256: expected {sha256} as in {where}, got {found[:16]}")
-    if more := sorted(here.keys() - lock.files.keys()):
-        raise XlscaleError(f"{path / more[0]}: expected no such file, {where} has none")
-    return path
 
 
 def examine(path: Path, card: ModelCard) -> None:
@@ -157,7 +68,7 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
 def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    with _read(path):
+    with reading(path):
         here = files(path)
         # The libraries take the second of two keys, and what is no number of JSON.
         for name in here.keys() - {*weights(path), INDEX}:
@@ -180,7 +91,7 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
 def _whole(path: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    with _read(path):
+    with reading(path):
         _check_labels(read_json(path / CONFIG, _LONGEST_CONFIG))
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
@@ -196,7 +107,7 @@ def _check_labels(values: dict[str, Any]) -> None:
 
 
 def _config(path: Path, card: ModelCard, layers: int) -> PreTrainedConfig:
-    with _read(path):
+    with reading(path):
         return _cut(_whole(path), card, layers)
 
 
@@ -227,7 +138,7 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
 
 def _empty(path: Path, card: ModelCard, layers: int) -> PreTrainedModel:
     config = _config(path, card, layers)
-    with _read(path):
+    with reading(path):
         return _shapes(config, card)
 
 
@@ -265,7 +176,7 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer(card).pad_token_id
     model.eval()
-    with _read(path):
+    with reading(path):
         behaviour.check_states(model)
     return model
 
@@ -275,7 +186,7 @@ def _filled(path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], **
     shape."""
     import torch
 
-    with _read(path):
+    with reading(path):
         kind = _class(config)
         model, report = kind.from_pretrained(
             None,  # no folder: what is not in the state is nowhere
@@ -296,28 +207,6 @@ def _filled(path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], **
     return model
 
 
-def tensors_of(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a folder by name, memory-mapped; what is not of a float type, such as positions that some models
-    keep, is no weight. Raises XlscaleError naming a file or tensor that is broken, not finite, or in two files."""
-    import torch
-    from safetensors import safe_open
-
-    seen: set[str] = set()
-    for name in weights(path):
-        with _read(path / name), safe_open(below(path, name), "pt") as file:
-            if twice := seen & {*file.keys()}:
-                raise XlscaleError(f"{path / name}: {min(twice)}: expected in one file, got it again")
-            seen |= {*file.keys()}
-            for key in file.keys():  # noqa: SIM118
-                tensor = file.get_tensor(key)
-                if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-                    # The sum is many times as fast as a look at each value, and seldom infinite where none of them is.
-                    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
-                    if not total.isfinite() and not tensor.isfinite().all():
-                        raise XlscaleError(f"{path / name}: {key}: expected finite weights")
-                    yield key, tensor
-
-
 def _class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     from transformers import MODEL_MAPPING
 
@@ -328,20 +217,3 @@ def _class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 def _bare(kind: type[PreTrainedModel]) -> dict[str, bool]:
     """Arguments that leave a pooler out, of the classes that can have one."""
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
-
-
-@contextmanager
-def _read(path: Path) -> Iterator[None]:
-    """What the library raises about a folder as one line; without its remark that layers above the rung are not used,
-    which is what a rung is."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    except XlscaleError:
-        raise
-    except Exception as error:  # whatever the library, tokenizers or safetensors raise about a broken file
-        raise XlscaleError(f"{path}: expected a model that transformers can read ({one_line(error, 200)})") from None
-    finally:
-        logger.setLevel(level)
