@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from conftest import xlscale
@@ -24,19 +25,37 @@ def few() -> studies.Study:
     return studies.Study(**content)
 
 
+STUB = """from xlscale.report.numbers import Numbers
+numbers = Numbers("{name}")
+numbers.words("{name}", out)
+numbers.write(out)"""
+REAL = ("04_scaling", "05_significance")  # of what the cells give; the others are executed by other tests
+
+
+def _notebook(path: Path, *sources: str) -> None:
+    parameters, *others = (nbformat.v4.new_code_cell(source) for source in sources)
+    parameters.metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *others], metadata=kernel), path)
+
+
 @pytest.fixture(scope="module")
-def setting(smoke_runs, few, few_sources, tmp_path_factory) -> dict[str, str]:
-    """The environment of a checkout with this study, its record, and few published scores: the rest is linked.
+def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
+    """The environment of a checkout with this study and its record; of its notebooks that are not REAL there are stubs.
 
     All but three cells count as left from an interrupted run, to save time; those three are computed anew.
     """
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("notebooks", "src", "paper", "profiles", "Snakefile", "requirements.lock", "pyproject.toml"):
+    for name in ("data_manifest", "src", "paper", "profiles", "Snakefile", "requirements.lock", "pyproject.toml"):
         (root / name).symlink_to(files.ROOT / name)
-    (root / "data_manifest").mkdir()
-    for path in files.MANIFEST.iterdir():
-        (root / "data_manifest" / path.name).symlink_to(few_sources if path.name == "published" else path)
-    (root / "studies").mkdir()
+    for name in ("notebooks", "studies"):
+        (root / name).mkdir()
+    for path in files.NOTEBOOKS.glob("*.ipynb"):
+        if path.stem in REAL or path in files.NOTEBOOK.values():
+            (root / "notebooks" / path.name).symlink_to(path)
+        else:
+            stub = STUB.format(name=path.stem)
+            _notebook(root / "notebooks" / path.name, 'study = ""\nrecord = ""\nout = ""', stub)
     shutil.copy(files.STUDIES / "tuned.json", root / "studies")
     (root / "studies" / "smoke.yaml").write_text(yaml.safe_dump(few.model_dump(exclude_unset=True)), encoding="utf-8")
     store.add(few.cells(), root / "results", smoke_runs)
