@@ -347,7 +347,7 @@ def test_a_key_of_any_characters_is_none_of_the_layer_s(folder, key):
 
 def test_what_is_set_may_have_a_semicolon(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(sources, "add", lambda path, given, replace: seen.update(given))
+    monkeypatch.setattr(sources, "add", lambda path, given, **_: seen.update(given))
     label = "contrastive embedding training (retrieval; multi-domain)"
     data.add_source(
         str(source.write(tmp_path / "mine.csv", {})), f"source_key=mine; intermediate_task={label};params=8B;"
@@ -359,8 +359,10 @@ def test_each_font_is_opened_once_however_long_the_table_is(tmp_path, monkeypatc
     opened = []
     monkeypatch.setattr("fontTools.ttLib.TTFont", lambda path, **_: opened.append(path) or TTFont(path, lazy=True))
     typeset._drawn_by.cache_clear()
-    monkeypatch.setattr(sources, "add", lambda *_, **__: "added")
-    data.add_source(str(source.write(tmp_path / "mine.csv", *({"model": f"é {n}"} for n in range(20)))))
+    rows = [{"model": f"é {n}"} for n in range(20)]
+    folder = shutil.copytree(tables.FOLDER, tmp_path / "published")
+    monkeypatch.setattr(sources, "add", partial(sources.add, folder=folder))
+    data.add_source(str(source.write(tmp_path / "mine.csv", *rows)))
     assert opened and len(opened) == len(set(opened))
 
 
