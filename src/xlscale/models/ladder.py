@@ -7,6 +7,7 @@ of the full model. Depth reduction by dropping top layers: Sajjad et al. 2020 (a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,23 +31,32 @@ def tokenizer(card: ModelCard) -> PreTrainedTokenizerFast:
 
     Raises XlscaleError for a separator or an end that is no special token.
     """
-    found = registry.get("reader", card.reader).tokenizer(card) if card.source else _converted(card)
-    if card.separator is None and card.end is None:
-        return found
-    return pairs.marked(found, f"card {card.name}", card.separator, card.end)
+    if card.source:
+        found = registry.get("reader", card.reader).tokenizer(card)
+        return _marked(found, card.name, card.separator, card.end)
+    return _converted(store.converted(card), card.name, card.separator, card.end)
 
 
-def _converted(card: ModelCard) -> PreTrainedTokenizerFast:
+@lru_cache(maxsize=1)  # it takes as long to read as thousands of rows to tokenise, and a cell needs it several times
+def _converted(folder: Path, name: str, separator: str | None, end: str | None) -> PreTrainedTokenizerFast:
     from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
-    folder = store.converted(card)
     described = store.config(folder)
-    return PreTrainedTokenizerFast(
+    found = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / store.TOKENIZER),
         model_input_names=["input_ids", "attention_mask"],
         model_max_length=described["model"]["max_position_embeddings"],
         **described["special_tokens"],
     )
+    return _marked(found, name, separator, end)
+
+
+def _marked(
+    found: PreTrainedTokenizerFast, name: str, separator: str | None, end: str | None
+) -> PreTrainedTokenizerFast:
+    if separator is None and end is None:
+        return found
+    return pairs.marked(found, f"card {name}", separator, end)
 
 
 def _check_rung(card: ModelCard, layers: int) -> None:
