@@ -274,6 +274,18 @@ def smoke_runs(once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_sources(tmp_path_factory) -> Path:
+    """A published layer with the scores of few sources: fine-tuned, prompted, continued pretraining, secondary."""
+    from xlscale.published import tables
+
+    folder = shutil.copytree(tables.FOLDER, tmp_path_factory.mktemp("layer") / "published")
+    keep = ["mt5_readme", "flan_palm_t3", "latxa", "phang2020_v1", "apertus_card", "tli", "mgte_xtreme_r"]
+    results = tables.read_results(folder / "results.parquet")
+    tables.write_results(results[results["source_key"].isin(keep)], folder / "results.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def elsewhere(once) -> Path:
     """A checkout beside small copies of all sources and two tiny models: see tests/fixtures/elsewhere.py."""
     command = [sys.executable, FIXTURES / "elsewhere.py"]

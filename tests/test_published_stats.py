@@ -127,16 +127,6 @@ def test_the_window_takes_its_sizes_only_and_only_wide_series():
     assert scale.slopes(table[table["size"] < 2e10], scale.LEVELS, "v", window=True).empty
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A published layer of few sources: fine-tuned, prompted, continued pretraining, secondary."""
-    folder = shutil.copytree(tables.FOLDER, tmp_path_factory.mktemp("layer") / "published")
-    keep = ["mt5_readme", "flan_palm_t3", "latxa", "phang2020_v1", "apertus_card", "tli", "mgte_xtreme_r"]
-    results = tables.read_results(folder / "results.parquet")
-    tables.write_results(results[results["source_key"].isin(keep)], folder / "results.parquet")
-    return folder
-
-
 NEWTS = [
     {"model": f"Newt {size}{suffix}", "params": size, "intermediate_task": kind, "language": language,
      "value": str(value + gain), "regime": "telepathy", "task": "mind_reading"}
@@ -146,8 +136,8 @@ NEWTS = [
 ]  # fmt: skip
 
 
-def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
-    folder = shutil.copytree(small, tmp_path / "published")
+def test_a_new_source_changes_tables_and_figures_without_code(few_sources, tmp_path):
+    folder = shutil.copytree(few_sources, tmp_path / "published")
 
     def made():
         layer = tables.load(folder)
@@ -178,8 +168,8 @@ def test_a_new_source_changes_tables_and_figures_without_code(small, tmp_path):
     assert int(after.numbers["published_languages"]["value"]) == int(before.numbers["published_languages"]["value"]) + 2
 
 
-def test_secondary_transcriptions_are_marked(small):
-    layer = tables.load(small)
+def test_secondary_transcriptions_are_marked(few_sources):
+    layer = tables.load(few_sources)
     table, numbers = scores.table(layer), Numbers("06_published")
     report.add_sources(numbers, layer, table)
     rows = {row[0]: row for row in numbers.tables["published_sources"]["rows"]}
@@ -193,8 +183,8 @@ def test_secondary_transcriptions_are_marked(small):
     assert any("secondary" in text.get_text() for legend in fig.legends for text in legend.get_texts())
 
 
-def test_no_line_crosses_a_series(small):
-    points = gains.published(scores.table(tables.load(small)))
+def test_no_line_crosses_a_series(few_sources):
+    points = gains.published(scores.table(tables.load(few_sources)))
     fig = published.by_regime(points)
     drawn = [line for ax in fig.axes for line in ax.lines if line.get_marker() not in ("None", "")]
     assert len(drawn) == points.groupby([*gains.SERIES]).ngroups
@@ -219,7 +209,7 @@ def test_a_base_must_be_one_model_of_the_same_study_family_and_size():
 
 
 @pytest.fixture(scope="module")
-def written(small, tmp_path_factory):
+def written(few_sources, tmp_path_factory):
     """What both notebooks write for a small layer and a simulated record."""
     folder, generator = tmp_path_factory.mktemp("notebooks"), np.random.default_rng(5)
     cells = simulate.cells(generator, sd=0.01)
@@ -231,7 +221,7 @@ def written(small, tmp_path_factory):
             if cell.cell_type == "code":
                 exec(cell.source, space)
                 if "parameters" in cell.metadata.get("tags", []):
-                    given = {"record": folder / "record", "out": folder / "out", "published": small}
+                    given = {"record": folder / "record", "out": folder / "out", "published": few_sources}
                     space.update({key: str(value) for key, value in given.items()}, study="")
     return folder / "out"
 
