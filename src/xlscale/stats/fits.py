@@ -67,23 +67,24 @@ def profile(sizes: Sequence[float], errors: Sequence[float], offsets: Sequence[f
     For a given offset the scale has a closed form given the exponent, which is searched on its interval.
     """
     relative, y = _relative(sizes), np.asarray(errors, dtype=float)
+    grid = np.linspace(0, _LARGEST, 61)
 
-    def of(exponent: float, offset: float) -> tuple[float, float]:
-        curve = relative**-exponent
-        scale = max(0.0, float(curve @ (y - offset)) / float(curve @ curve))
-        return scale, float(np.sqrt(np.mean((offset + scale * curve - y) ** 2)))
+    def of(exponent: float | np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
+        curve = relative ** -np.asarray(exponent)[..., None]
+        scale = np.maximum(0.0, curve @ (y - offset) / (curve**2).sum(-1))
+        return scale, np.sqrt(np.mean((offset + scale[..., None] * curve - y) ** 2, axis=-1))
 
     rows = []
     for offset in offsets:
-        grid = np.linspace(0, _LARGEST, 61)
-        near = grid[np.argmin([of(exponent, offset)[1] for exponent in grid])]
-        step = grid[1]
+        near, step = grid[np.argmin(of(grid, offset)[1])], grid[1]
         best = optimize.minimize_scalar(
-            lambda exponent, offset=offset: of(exponent, offset)[1],
+            lambda exponent, offset=offset: float(of(exponent, offset)[1]),
             bounds=(max(0.0, near - step), min(_LARGEST, near + step)), method="bounded",
         )  # fmt: skip
-        scale, rms = of(float(best.x), offset)
-        rows.append({"offset": float(offset), "scale": scale, "exponent": float(best.x), "rms": rms})
+        scale, rms = of(best.x, offset)
+        rows.append(
+            dict(zip(("offset", "scale", "exponent", "rms"), map(float, (offset, scale, best.x, rms)), strict=True))
+        )
     return pd.DataFrame(rows)
 
 
