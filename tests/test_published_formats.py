@@ -107,6 +107,13 @@ def test_results_of_the_harness_are_read_with_their_standard_errors(folder, tmp_
     assert found.loc["xnli", "corrected"] == pytest.approx((0.45 - 1 / 3) / (2 / 3))
 
 
+def test_a_task_of_two_languages_counts_where_both_are_one(tmp_path):
+    results = {name: {"f1,none": 0.4} for name in ("mlqa_ar_de", "mlqa_de_de")}
+    found, left = formats.read(written(tmp_path / "results.json", HARNESS | {"results": results}))
+    assert [(row["task"], row["language"]) for row in found] == [("mlqa", "de")]
+    assert left == ["mlqa_ar_de: left out: two languages at the end of its name"]
+
+
 def test_records_of_euroeval_are_read(folder, tmp_path):
     encoder = {**EUROEVAL, "generative": False, "model": "org/encoder"}
     several = {**EUROEVAL, "languages": ["nb", "nn"], "dataset": "norquad"}

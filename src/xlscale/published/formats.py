@@ -23,6 +23,7 @@ _HARNESS = ("acc", "exact_match", "f1", "mcc", "em")
 _MOST = 10**15  # parameters
 _NONE = "no language"
 _LANGUAGE = re.compile(r"(.+)_([a-z]{2}|[a-z]{3}_[A-Z][a-z]{3})")
+_CROSSED = re.compile(r"(mlqa)_([a-z]{2})_([a-z]{2})")  # the language of the context, and of the question
 _EUROEVAL = {"named-entity-recognition": "ner", "reading-comprehension": "reading_comprehension"}
 _MAIN = {"ner": "test_micro_f1_no_misc", "reading_comprehension": "test_f1"}
 # What says how a record was made, and what counts where it says nothing: without the first, prompting and fine-tuning
@@ -77,7 +78,10 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
     if limit := config.get("limit"):
         yield f"limit {SHORT.repr(limit)}: these are scores of a part of each task's items"
     for name, values in record["results"].items():
-        place = _LANGUAGE.fullmatch(name)
+        if (crossed := _CROSSED.fullmatch(name)) and crossed[2] != crossed[3]:
+            yield f"{name}: left out: two languages at the end of its name"
+            continue
+        place = _LANGUAGE.fullmatch(f"{crossed[1]}_{crossed[2]}" if crossed else name)
         language = _canonical(place[2]) if place else ""
         if name in groups or not language:
             yield f"{name}: left out: {'a group of tasks' if name in groups else 'no language at the end of its name'}"
