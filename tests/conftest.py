@@ -44,15 +44,21 @@ processes_.without_grammars()
 CHANCE = dict.fromkeys(schema.GIVEN, 0.0) | dict.fromkeys(("classification", "multiple_choice", "retrieval"), 0.5)
 # Files of tests that take minutes, the longest first.
 LONGEST = (
+    "runner",  # it makes the runs of the smoke study, while the next one does without
+    "committed_paper",
     "reproduce",
-    "runner",
+    "plan",
+    "language_models",
+    "paper_notebooks",
+    "published",
+    "xtreme_r",
+    "published_stats",
+    "mixture",
+    "record",
+    "lora",
+    "lexicon",
     "fork_server",
     "fuzz",
-    "xtreme_r",
-    "committed_paper",
-    "record",
-    "training",
-    "speedups",
 )
 
 
