@@ -84,7 +84,7 @@ def summary(study: str, plan: pd.DataFrame, hardware: Hardware) -> str:
     """A row of the README's table of costs: the command, GPU-hours and price, memory, storage."""
     found, memory = totals(plan, hardware), plan["gpu"].max() / GIB
     price = f"{found['hours']:,.0f} GPU-hours ({hardware.title}), ${found['price']:,.0f}"
-    stored = f"{found['weights']:,.0f} GB of models; {found['kept']:,.0f} GB are left"
+    stored = f"{found['weights']:,.0f} GB of models; {found['kept']:,.0f} GB stay on disk"
     return f"| `make sweep STUDY={study}` | {price} | {memory:.0f} GiB on a GPU | {stored} |"
 
 
