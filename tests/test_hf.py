@@ -394,47 +394,35 @@ def test_a_tensor_that_is_there_twice_is_refused(card, own, old):
     )
 
 
+CONFIGURED = {
+    '"hidden_size": 32, "hidden_size": 64': "'hidden_size': expected o",
+    '"x": NaN': "expected a number, got NaN",
+    '"x": -1e999': "expected a number, got -1e999",
+    '"num_labels": 100000000': "num_labels: expected at most 100000",
+    '"vision_config": {"num_labels": 100000000}': "num_labels: expected at most 100000",
+    f'"x": "{"x" * 2**20}"': "expected at most 1,048,576 bytes",
+    '"quantization_config": {"quant_method": "gptq"}': "expected none",
+    '"pad_token_id": -1': "pad_token_id: expected the id of a token",
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "old", "new", "message"),
+    ("name", "added", "message"),
     [
-        (
-            "config.json",
-            '"model_type"',
-            '"hidden_size": 32, "hidden_size": 64, "model_type"',
-            "'hidden_size': expected o",
-        ),
-        ("config.json", '"model_type"', '"x": NaN, "model_type"', "expected a number, got NaN"),
-        ("config.json", '"model_type"', '"x": -1e999, "model_type"', "expected a number, got -1e999"),
-        ("config.json", '"model_type"', '"num_labels": 100000000, "model_type"', "num_labels: expected at most 100000"),
-        (
-            "config.json",
-            '"model_type"',
-            '"vision_config": {"num_labels": 100000000}, "model_type"',
-            "num_labels: expected at most 100000",
-        ),
-        ("config.json", '"model_type"', '"x": "' + "x" * 2**20 + '", "model_type"', "expected at most 1,048,576 bytes"),
-        (
-            "config.json",
-            '"model_type"',
-            '"quantization_config": {"quant_method": "gptq"}, "model_type"',
-            "expected none",
-        ),
-        ("config.json", '"pad_token_id": ', '"pad_token_id": -1, "old": ', "pad_token_id: expected the id of a token"),
-        ("tokenizer.json", '"version"', '"version": "1.0", "version"', "key 'version': expected once"),
-        (
-            "tokenizer_config.json",
-            "{",
-            '{"model_max_length": 0, "old": 1, ',
-            "model_max_length: expected a number above",
-        ),
-        ("tokenizer_config.json", "{", '{"model_max_length": true, "old": 1, ', "model_max_length: expected a number"),
+        *(("config.json", *case) for case in CONFIGURED.items()),
+        ("tokenizer.json", '"version": "1.0"', "key 'version': expected once"),
+        ("tokenizer_config.json", '"model_max_length": 0', "model_max_length: expected a number above"),
+        ("tokenizer_config.json", '"model_max_length": true', "model_max_length: expected a number"),
     ],
 )
-def test_a_file_of_a_model_means_one_thing(card, own, name, old, new, message):
+def test_a_file_of_a_model_means_one_thing(card, own, name, added, message):
     about = own / name
-    text = json.dumps({key: one for key, one in json.loads(about.read_text()).items() if key != "model_max_length"})
-    assert old in text
-    about.write_text(text.replace(old, new, 1))
+    stated = {
+        key: one
+        for key, one in json.loads(about.read_text()).items()
+        if key not in ("model_max_length", "pad_token_id")
+    }
+    about.write_text(f"{{{added}, {json.dumps(stated)[1:]}")
     refused_before_it_is_locked(card, message)
 
 
