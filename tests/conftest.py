@@ -203,6 +203,17 @@ def gold(card: schema.DataCard) -> pd.DataFrame:
     return rows[["language", "item", "group", "gold"]]
 
 
+def write_notebook(path: Path, *sources: str) -> Path:
+    """Write a notebook of these code cells, the first one that of the parameters, and give its path."""
+    import nbformat  # once the grammars are out of its way
+
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
 class Hub:
     """Stands for the hub's library and the hub: the repositories in ``folder``, all with one commit; the path
     ``broken`` cannot be had."""

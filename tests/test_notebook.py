@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import processes, wait
+from conftest import processes, wait, write_notebook
 
 from xlscale.engine import notebook
 from xlscale.engine.notebook import Crashed
@@ -26,11 +26,7 @@ def execute(tmp_path):
     def run(*sources: str, **parameters: object) -> list[nbformat.NotebookNode]:
         path = tmp_path / "here" / "example.ipynb"
         path.parent.mkdir(exist_ok=True)
-        cells = [nbformat.v4.new_code_cell(source) for source in sources]
-        cells[0].metadata["tags"] = ["parameters"]
-        kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
-        notebook.execute(path, tmp_path / "out" / "example.ipynb", parameters)
+        notebook.execute(write_notebook(path, *sources), tmp_path / "out" / "example.ipynb", parameters)
         return _executed(tmp_path)
 
     return run

@@ -362,12 +362,11 @@ def test_what_is_set_may_have_a_semicolon(tmp_path, monkeypatch):
     assert seen == {"source_key": "mine", "intermediate_task": label, "params": "8B"}
 
 
-def test_each_font_is_opened_once_however_long_the_table_is(tmp_path, monkeypatch):
+def test_each_font_is_opened_once_however_long_the_table_is(folder, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("fontTools.ttLib.TTFont", lambda path, **_: opened.append(path) or TTFont(path, lazy=True))
     typeset._drawn_by.cache_clear()
     rows = [{"model": f"é {n}"} for n in range(20)]
-    folder = shutil.copytree(tables.FOLDER, tmp_path / "published")
     monkeypatch.setattr(sources, "add", partial(sources.add, folder=folder))
     data.add_source(str(source.write(tmp_path / "mine.csv", *rows)))
     assert opened and len(opened) == len(set(opened))

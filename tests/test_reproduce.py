@@ -4,10 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
-from conftest import xlscale
+from conftest import write_notebook, xlscale
 
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import steps, sweeps
@@ -32,13 +31,6 @@ numbers.write(out)"""
 REAL = ("04_scaling", "05_significance")  # of what the cells give; the others are executed by other tests
 
 
-def _notebook(path: Path, *sources: str) -> None:
-    parameters, *others = (nbformat.v4.new_code_cell(source) for source in sources)
-    parameters.metadata["tags"] = ["parameters"]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *others], metadata=kernel), path)
-
-
 @pytest.fixture(scope="module")
 def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
     """The environment of a checkout with this study and its record; of its notebooks that are not REAL there are stubs.
@@ -55,7 +47,7 @@ def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
             (root / "notebooks" / path.name).symlink_to(path)
         else:
             stub = STUB.format(name=path.stem)
-            _notebook(root / "notebooks" / path.name, 'study = ""\nrecord = ""\nout = ""', stub)
+            write_notebook(root / "notebooks" / path.name, 'study = ""\nrecord = ""\nout = ""', stub)
     shutil.copy(files.STUDIES / "tuned.json", root / "studies")
     (root / "studies" / "smoke.yaml").write_text(yaml.safe_dump(few.model_dump(exclude_unset=True)), encoding="utf-8")
     store.add(few.cells(), root / "results", smoke_runs)
