@@ -73,7 +73,7 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
         arguments = once([tuple(part.split("=", 1)) for part in arguments.split(",") if "=" in part])
     model = record.get("model_name") or arguments.get("pretrained") or ""
     for name in ("peft", "delta"):  # trained parts, which the name of the model does not say
-        model = f"{model} + {_text(arguments, name)}" if arguments.get(name) else model
+        model = f"{model} + {_text(arguments[name], name)}" if arguments.get(name) else model
     groups = {name for name, parts in (record.get("group_subtasks") or {}).items() if parts}
     if limit := config.get("limit"):
         yield f"limit {SHORT.repr(limit)}: these are scores of a part of each task's items"
@@ -81,7 +81,7 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
         if (crossed := _CROSSED.fullmatch(name)) and crossed[2] != crossed[3]:
             yield f"{name}: left out: two languages at the end of its name"
             continue
-        place = _LANGUAGE.fullmatch(f"{crossed[1]}_{crossed[2]}" if crossed else name)
+        place = crossed or _LANGUAGE.fullmatch(name)
         language = _canonical(place[2]) if place else ""
         if name in groups or not language:
             yield f"{name}: left out: {'a group of tasks' if name in groups else 'no language at the end of its name'}"
@@ -112,7 +112,7 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
 
 def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
     task = _EUROEVAL.get(record["task"], record["task"].replace("-", "_"))
-    model, label = _text(record, "model"), f"{task} ({_text(record, 'dataset')})"
+    model, label = _text(record["model"], "model"), f"{task} ({_text(record['dataset'], 'dataset')})"
     languages = _languages(record["languages"])
     main, total = _MAIN.get(task, "test_mcc"), record["results"]["total"]
     why = ""
@@ -143,13 +143,13 @@ def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
 def _mteb(record: Any, path: Path) -> Iterator[Row | str]:
     about = path.with_name("model_meta.json")
     meta = read_json(about) if about.exists() else {}
-    name, splits = _text(record, "task_name"), record["scores"]
+    name, splits = _text(record["task_name"], "task_name"), record["scores"]
     split = "test" if "test" in splits else next(iter(splits), "test")
     for other in splits:
         if other != split:
             yield f"{name}: the split {split} is read, {other} is not"
     for scores in splits[split]:
-        codes, part = _languages(scores["languages"]), _text(scores, "hf_subset")
+        codes, part = _languages(scores["languages"]), _text(scores["hf_subset"], "hf_subset")
         codes = codes - {ENGLISH} if len(codes) == 2 else codes
         if len(codes) != 1 or _NONE in codes:
             yield f"{name} ({part}): left out: expected one language, or one and English"
@@ -180,15 +180,19 @@ def _canonical(code: str) -> str:
         return ""
 
 
-def _text(record: dict[str, Any], field: str) -> str:
-    if not isinstance(text := record[field], str):
+def _text(text: Any, field: str) -> str:
+    if not isinstance(text, str):
         raise ValueError(f"{field}: expected a text, got {SHORT.repr(text)}")
     return text
 
 
 def _about(path: Path, model: Any, params: str, what: str) -> Row:
-    model = _text({"model": model}, "model")
-    return {"model": model, "params": params, "where_read": f"{path.name}, {what}", "quality": "primary"}
+    return {
+        "model": _text(model, "model"),
+        "params": params,
+        "where_read": f"{path.name}, {what}",
+        "quality": "primary",
+    }
 
 
 def _count(number: Any) -> str:

@@ -82,9 +82,7 @@ def profile(sizes: Sequence[float], errors: Sequence[float], offsets: Sequence[f
             bounds=(max(0.0, near - step), min(_LARGEST, near + step)), method="bounded",
         )  # fmt: skip
         scale, rms = of(best.x, offset)
-        rows.append(
-            dict(zip(("offset", "scale", "exponent", "rms"), map(float, (offset, scale, best.x, rms)), strict=True))
-        )
+        rows.append({"offset": float(offset), "scale": float(scale), "exponent": float(best.x), "rms": float(rms)})
     return pd.DataFrame(rows)
 
 
