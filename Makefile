@@ -80,7 +80,7 @@ manifest: $(READY)  ## after a change by hand that is meant: state results/, pub
 sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
 	@$(XLSCALE) sweep $(study) $(jobs)
 
-record: $(READY)  ## run all cells of a study and take them into results/  [STUDY=] [JOBS=]
+record: $(READY)  ## run what the record lacks of a study and take it into results/  [STUDY=] [JOBS=]
 	@$(XLSCALE) record $(study) $(jobs)
 
 tune: $(READY)  ## try learning rates on English development data, record them, write studies/tuned.json  [JOBS=]

@@ -17,10 +17,11 @@ import pytest
 from seqeval.metrics import f1_score
 
 from xlscale.cards.catalogue import data_card
+from xlscale.commands import sweeps
 from xlscale.core import files, manifest
 from xlscale.core.files import XlscaleError
 from xlscale.core.seals import seal
-from xlscale.experiment import cells
+from xlscale.experiment import cells, studies
 from xlscale.experiment.results import Result, Score
 from xlscale.metrics.answers import match, normalise_squad
 from xlscale.metrics.predictions import by_language, digest, zero_shot_mean
@@ -415,6 +416,24 @@ def test_a_complete_cell_stays_and_what_is_replaced_is_named(small, tmp_path, ca
     assert store.results(small)[result.id] == changed
 
 
+def test_a_record_is_gone_on_with_where_it_stands(monkeypatch, capsys):
+    """What is recorded by this code is not run again, wherever its runs are; what needs it has it run all the same."""
+    plan = studies.load("pilot")
+    targets = [cell for cell in plan.cells() if cell.phase == "target"]
+    lacking, old = targets[0], targets[-1]
+    assert lacking.parent != old.parent
+    ran = []
+    monkeypatch.setattr(store, "results", lambda: {n: r for n, r in RECORDED.items() if n != lacking.id})
+    monkeypatch.setattr(canary, "accepted", lambda result: result.id != old.id)
+    monkeypatch.setattr(store, "add", lambda chosen: len(chosen))
+    monkeypatch.setattr(sweeps, "drop_stale", lambda chosen, runs: None)
+    monkeypatch.setattr(sweeps.cell_, "acquire", lambda chosen: None)
+    monkeypatch.setattr(sweeps.engine, "run", lambda chosen, jobs: ran.extend(chosen))
+    sweeps.record("pilot", 1)
+    assert [cell.id for cell in ran] == [cell.id for one in (lacking, old) for cell in one.lineage()]
+    assert f"{len(plan.cells())} cells were new or changed" in capsys.readouterr().out
+
+
 def test_what_was_changed_in_a_run_is_left_out_and_lines_are_few(small, tmp_path, capsys):
     runs, chosen = tmp_path / "runs", []
     for result in list(RECORDED.values())[:30]:
@@ -453,7 +472,7 @@ def test_complete_cells_are_taken_beside_broken_ones(small, tmp_path):
 # Each begins with what is imported before six processes are forked.
 ADD = """
 from xlscale.core import files
-from xlscale.experiment import cells
+from xlscale.experiment import cells, studies
 from xlscale.record import recompute, store
 
 def write(mine, folder, runs):

@@ -19,19 +19,28 @@ from xlscale.record import canary, store
 
 def sweep(study: str, jobs: int) -> None:
     """Run what is missing of a study in ``runs/``, or was made by other code. Raises XlscaleError if a cell crashes."""
-    chosen = studies.load(study).cells()
-    drop_stale(chosen, RUNS)
-    cell_.acquire(chosen)
-    engine.run(chosen, jobs)
+    _sweep(studies.load(study).cells(), jobs)
 
 
 def record(study: str, jobs: int) -> None:
-    """Run a study and take all its complete cells into the record, also when some crash or the run is interrupted.
-    Raises XlscaleError for those that crash or are broken."""
+    """Run what the record lacks of a study, or holds of other code, and take all complete cells of the study into it,
+    also when some crash or the run is interrupted. Raises XlscaleError for those that crash or are broken.
+
+    So a record grows wherever its study is run: another machine goes on with what is committed.
+    """
+    chosen = studies.load(study).cells()
+    known = store.results()
+    lacking = [cell for cell in chosen if not (cell.id in known and canary.accepted(known[cell.id]))]
     try:
-        sweep(study, jobs)
+        _sweep(list({member.id: member for cell in lacking for member in cell.lineage()}.values()), jobs)
     finally:
-        print(f"{store.add(studies.load(study).cells())} cells were new or changed in {relative(RESULTS)}")
+        print(f"{store.add(chosen)} cells were new or changed in {relative(RESULTS)}")
+
+
+def _sweep(chosen: list[Cell], jobs: int) -> None:
+    drop_stale(chosen, RUNS)
+    cell_.acquire(chosen)
+    engine.run(chosen, jobs)
 
 
 def tune(jobs: int) -> None:

@@ -117,7 +117,7 @@ VERBS = [
     ),
     Verb(
         "record",
-        "run all cells of a study and take them into results/",
+        "run what the record lacks of a study and take it into results/",
         "record --study pilot",
         "commands.sweeps:record",
         (STUDY, JOBS),
