@@ -79,18 +79,62 @@ def test_an_oracle_scores_one_but_where_a_span_ends_inside_a_subword(card, rows,
     assert max(score.value for score in task.scores(opposite).values()) < 0.1
 
 
-def test_words_that_do_not_fit_are_counted_and_predicted_outside(card, rows, tokenizer):
+def test_what_does_not_fit_is_read_by_itself_and_every_word_has_a_tag(card, rows, tokenizer):
     task = tasks.of(card)
-    encoded = task.encode(rows, tokenizer, "query: ", 16)
-    assert encoded.lengths.max() == 16
-    table = task.predictions(rows, encoded, _oracle(task, encoded))
-    cut = table[table["cut"] > 0]
-    assert len(cut) > 50
-    for row in cut.itertuples():
-        gold, predicted = row.gold.split(" "), row.prediction.split(" ")
-        assert len(gold) == len(predicted) and set(predicted[-row.cut :]) == {"O"}
-    scores = task.scores(table)
-    assert scores["de"].value < 1 and scores["de"].others["words_cut"] > 0
+    whole, cut = (task.encode(rows, tokenizer, "query: ", length) for length in (512, 16))
+    assert cut.lengths.max() == 16 and np.array_equal(np.unique(cut.row), whole.row)
+    assert (np.bincount(cut.row) > 2).sum() > 50 and (np.diff(cut.row) >= 0).all()
+    tables = [task.predictions(rows, one, _oracle(task, one)) for one in (whole, cut)]
+    assert all((table["cut"] == 0).all() for table in tables)
+    for before, after in zip(*(table["prediction"].str.split() for table in tables), strict=True):
+        assert len(before) == len(after)
+    # A span that two inputs share is found: its tags are those of its words. Fewer words share a subword.
+    values = [{code: score.value for code, score in task.scores(table).items()} for table in tables]
+    assert all(values[1][code] > value - 0.01 for code, value in values[0].items())
+    opposite = task.predictions(rows, cut, _oracle(task, cut, wrong=True))
+    assert max(score.value for score in task.scores(opposite).values()) < 0.1
+
+
+def _as_xtreme_cuts(tokens, tokenizer, max_length):
+    """XTREME's utils_preprocess.py: a sentence's parts, each of as many words as fit whole, of two at least."""
+    parts, room = [[]], max_length - 2
+    for word in tokens:
+        length = len(tokenizer(word, add_special_tokens=False)["input_ids"])
+        assert 0 < length <= room
+        used = sum(len(tokenizer(one, add_special_tokens=False)["input_ids"]) for one in parts[-1])
+        parts += [[word]] if used + length > room else []
+        parts[-1] += [word] if used + length <= room else []
+    return parts
+
+
+@pytest.mark.parametrize("max_length", [12, 13, 14, 20, 33])
+def test_inputs_are_what_xtreme_s_preprocessing_makes_of_a_sentence(card, rows, tokenizer, max_length):
+    chosen = [row for row in rows if row["language"] in ("de", "ru", "fr")]
+    for row in chosen:
+        row["tokens"], row["tags"] = row["tokens"][:60], row["tags"][:60]
+        row["text"] = " ".join(row["tokens"])
+    encoded = tasks.of(card).encode(Dataset.from_list(chosen), tokenizer, "", max_length)
+    made = 0
+    for i, row in enumerate(chosen):
+        parts = _as_xtreme_cuts(row["tokens"], tokenizer, max_length)
+        inputs = np.flatnonzero(encoded.row == i)
+        assert [encoded.ids_of(one).tolist() for one in inputs] == [tokenizer(" ".join(p))["input_ids"] for p in parts]
+        words_of = (encoded.targets["position"][inputs] != ABSENT).sum(1)
+        assert words_of.tolist() == [len(part) for part in parts]
+        made += len(parts) > 1
+    assert made > 10
+
+
+def test_a_word_longer_than_an_input_has_a_tag_and_what_follows_it_too(card, tokenizer):
+    tokens = ["a", "Donaudampfschifffahrtsgesellschaft" * 3, "Paris", "is"]
+    rows = Dataset.from_list(
+        [{"text": " ".join(tokens), "tokens": tokens, "tags": ["O", "B-gui", "O", "B-key"], "language": "de",
+          "item": "0", "group": "0"}]
+    )  # fmt: skip
+    task = tasks.of(card)
+    encoded = task.encode(rows, tokenizer, "", 8)
+    assert (encoded.targets["position"] != ABSENT).sum(0).tolist() == [1, 1, 1, 1]
+    assert task.predictions(rows, encoded, _oracle(task, encoded))["prediction"].tolist() == ["O B-gui O B-key"]
 
 
 def test_the_placebo_keeps_inputs_and_tags_and_breaks_the_tie(card, tokenizer):
@@ -205,7 +249,7 @@ def test_values_follow_from_the_columns_of_the_predictions(card, rows, tokenizer
     encoded = task.encode(rows, tokenizer, "query: ", 48)
     outputs = _oracle(task, encoded)
     for logits in outputs[::2]:
-        logits[:, 1] += 9.5
+        logits[4:7, 1] += 10.5  # more than the oracle gives
     table = task.predictions(rows, encoded, outputs)
     scores = task.scores(table)
     items = pa.Table.from_pandas(table).set_column(0, "language", pa.array(table["language"]).dictionary_encode())
@@ -288,6 +332,10 @@ def test_unknown_words_count_towards_the_length(card, tokenizer):
         assert encoded.ids_of(0).tolist() == [*whole[: min(length, len(whole)) - 1], whole[-1]]
         expected = [begin if begin < length - 1 else ABSENT for begin in begins]
         assert encoded.targets["position"][0].tolist() == expected
+        room = length - 2
+        assert [one for i in range(len(encoded)) for one in encoded.ids_of(i)[1:-1].tolist()] == whole[1:-1]
+        assert encoded.lengths.tolist()[:-1] == [length] * (-(-len(tokens) // room) - 1)
+        assert (encoded.targets["position"] != ABSENT).sum(0).tolist() == [1] * len(tokens)
 
 
 @pytest.mark.parametrize(

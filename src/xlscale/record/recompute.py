@@ -150,7 +150,7 @@ def _scores(card: DataCard, cell: Cell, items: pa.Table) -> dict[str, Score]:
     table = items.to_pandas().assign(**columns)
     if card.family != "tagging":
         return task.scores(table)
-    # Words that did not fit into an input are not recorded.
+    # Words without a position are not recorded.
     scores = task.scores(table.assign(gold=[" ".join(tags) for tags in gold], cut=0))
     for score in scores.values():
         del score.others["words_cut"]

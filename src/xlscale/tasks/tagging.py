@@ -1,21 +1,16 @@
-"""Token tagging: a tag for every word from the encoder's output at its first subword; span F1.
+"""Token tagging: a tag for every word from the encoder's output at its subword; span F1.
 
 The model reads the text as it stands, not word by word, so that scripts without spaces are cut into subwords as in
-pretraining. A word's tag is that of the subword that holds its first character. Where one subword holds the beginnings
-of several words, the first of them is trained and predicted, and the others continue it; so a span that ends inside a
-subword cannot be found. A word of which the tokenizer leaves nothing, such as a zero-width space, becomes the unknown
-token, as in XTREME.
-
-A causal model has not read a word before its last subword, so there a word's tag is read, and of several words that end
-in one subword the first is trained and predicted. A word without a subword has no position.
+pretraining; ``tasks.words_read`` says which subword is a word's. Where one subword holds the beginnings of several
+words, the first of them is trained and predicted, and the others continue it; so a span that ends inside a subword
+cannot be found. Of a causal model that goes for the ends of words.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -30,12 +25,9 @@ from xlscale.metrics import spans
 from xlscale.metrics.classification import accuracy, macro_f1
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
+from xlscale.tasks.words_read import ABSENT, Reader
 
 IGNORED = -100  # a tag that is not learned from: of a word without a subword of its own, or of no word
-ABSENT = -1  # the position of a word that did not fit
-# Controls that a text begins with: SentencePiece's tables drop them, and the library's offsets are then short by them.
-# Others, of which there are subwords, stay.
-_LEADING = re.compile(r"^[\x00-\x1f\x7f\x8f\x9f]+")
 
 
 class Tagging(TrainedTask):
@@ -49,43 +41,28 @@ class Tagging(TrainedTask):
         self.head_size = len(self.tags)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:
-        """Token ids of ``prefix + text`` cut to ``max_length`` tokens.
+        """Token ids of ``prefix + text``, at most ``max_length``; what does not fit is in further inputs of the row.
 
-        Targets, int16 (inputs, words of the longest row): ``position``, where the subword with a word's first character
-        is in the input, or its last one of a causal model, ABSENT for a word that did not fit and beyond the row's
-        words; ``tag``, the number of the gold tag in ``self.tags``, IGNORED where there is no position or the word
-        before has the same.
+        Targets, int16 (inputs, words of the longest row): ``position``, where in the input a word's subword is, ABSENT
+        for a word of another input and beyond the row's words; ``tag``, the number of the gold tag in ``self.tags``,
+        IGNORED where there is no position or the word before has the same.
         """
         number = {tag: i for i, tag in enumerate(self.tags)}
-        width = max((len(tags) for tags in rows["tags"]), default=0)
-        positions = np.full((len(rows), width), ABSENT, np.int16)
-        tags = np.full((len(rows), width), IGNORED, np.int16)
-        ids: list[Sequence[int]] = []
-        closing = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"][::-1].index(0)
-
-        @cache
-        def silent(word: str) -> bool:
-            return not tokenizer.decode(tokenizer(word, add_special_tokens=False)["input_ids"]).strip()
-
+        reader = Reader(tokenizer, prefix, max_length, self.causal)
+        ids, row, placed = [], [], []
         for first, part in slices(rows):
-            texts = [prefix + _LEADING.sub(lambda found: " " * len(found[0]), text) for text in part["text"]]
-            found = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
-            ids += found["input_ids"]
-            columns = zip(part["text"], part["tokens"], part["tags"], found["offset_mapping"], strict=True)
-            for i, (text, tokens, gold, offsets) in enumerate(columns, first):
-                begins = [len(prefix) + start for start in words.starts(text, tokens)]
-                if self.causal:
-                    ends = [begin + len(token) for begin, token in zip(begins, tokens, strict=True)]
-                    position = _last_positions(np.array(offsets), begins, ends)
-                else:
-                    position = _positions(np.array(offsets), begins)
-                    whole = len(ids[i]) < max_length
-                    if lost := [w for w in _without(np.array(offsets), begins, position, whole) if silent(tokens[w])]:
-                        ids[i], position = _marked(ids[i], position, lost, tokenizer.unk_token_id, closing, max_length)
-                positions[i, : len(position)] = position
-                own = (position != ABSENT) & (np.diff(position, prepend=ABSENT) != 0)
-                tags[i, : len(position)] = np.where(own, [number.get(tag, IGNORED) for tag in gold], IGNORED)
-        return Encoded.of(ids, targets={"position": positions, "tag": tags})
+            for one in reader.read(part["text"], part["tokens"]):
+                tags = np.array([number.get(tag, IGNORED) for tag in part["tags"][one.row][one.word :]])
+                own = (one.position != ABSENT) & (np.diff(one.position, prepend=ABSENT) != 0)
+                ids.append(one.ids)
+                row.append(first + one.row)
+                placed.append((one.word, one.position, np.where(own, tags, IGNORED)))
+        shape = len(ids), max((word + len(position) for word, position, _ in placed), default=0)
+        targets = {"position": np.full(shape, ABSENT, np.int16), "tag": np.full(shape, IGNORED, np.int16)}
+        for i, (word, *values) in enumerate(placed):
+            for target, value in zip(targets.values(), values, strict=True):
+                target[i, word : word + len(value)] = value
+        return Encoded.of(ids, row, targets)
 
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
         """The placebo: the same inputs, each with the tags of other ones.
@@ -127,20 +104,23 @@ class Tagging(TrainedTask):
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table: gold and prediction are the row's tags, joined by single spaces.
 
-        score: mean over the words that fit of the share that the softmax gives the best tag; correct: 1 where every
-        tag is; spans: number of gold and of predicted spans together; matches: how many of these the other side has
-        too; cut: words that did not fit, which are predicted O. Of plain tags, every word is a span.
+        score: mean over words of the share that the softmax gives the best tag; correct: 1 where every tag is; spans:
+        number of gold and of predicted spans together; matches: how many of these the other side has too; cut: words
+        without a position, which are predicted O. Of plain tags, every word is a span.
         """
         table = frame(rows, ["language", "item", "group", "tags"])
-        positions = encoded.targets["position"]
-        decoded = [self._decode(*one) for one in zip(positions, outputs, strict=True)]
+        first = np.searchsorted(encoded.row, np.arange(len(table) + 1))
+        inputs = [range(*both) for both in pairwise(first.tolist())]
+        positions = [_joined(encoded.targets["position"][[*own]], [len(outputs[i]) for i in own]) for own in inputs]
+        logits = (np.concatenate([outputs[i] for i in own]) for own in inputs)
+        decoded = [self._decode(*one) for one in zip(positions, logits, strict=True)]
         gold = table["tags"].map(list)
         predicted = [tags[: len(true)] for (tags, _), true in zip(decoded, gold, strict=True)]
         table["prediction"], table["gold"] = ([" ".join(tags) for tags in side] for side in (predicted, gold))
         table["score"] = np.array([score for _, score in decoded], np.float32)
         table["correct"] = (table["prediction"] == table["gold"]).astype(np.float32)
         table = table.assign(**self.counts(predicted, gold))
-        table["cut"] = (gold.map(len) - (positions != ABSENT).sum(1)).astype(np.int32)
+        table["cut"] = (gold.map(len) - [(one != ABSENT).sum() for one in positions]).astype(np.int32)
         return table[[*COLUMNS, "matches", "spans", "cut"]]
 
     def counts(self, predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
@@ -172,7 +152,7 @@ class Tagging(TrainedTask):
 
     def others(self, predictions: pd.DataFrame) -> dict[str, float]:
         """Beside span F1 precision, recall and token accuracy; beside the accuracy of plain tags micro- and macro-F1
-        over the tags; and the share of words that were cut."""
+        over the tags; and the share of words that have no position."""
         predicted, gold = ([text.split() for text in predictions[name]] for name in ("prediction", "gold"))
         flat = [[tag for tags in side for tag in tags] for side in (predicted, gold)]
         cut, correct = float(predictions["cut"].sum() / len(flat[1])), accuracy(*flat)
@@ -183,44 +163,8 @@ class Tagging(TrainedTask):
         return {"precision": precision, "recall": recall, "token_accuracy": correct, "words_cut": cut}
 
 
-def _positions(offsets: np.ndarray, begins: Sequence[int]) -> np.ndarray:
-    """For each first character its subword: the first one that ends behind it; ABSENT beyond the last.
-
-    ``offsets`` (subwords, 2): the characters of each subword, (0, 0) for special tokens.
-    """
-    ends = np.maximum.accumulate(offsets[:, 1])
-    found = np.searchsorted(ends, begins, side="right")
-    return np.where(found < len(ends), found, ABSENT).astype(np.int16)
-
-
-def _last_positions(offsets: np.ndarray, begins: Sequence[int], ends: Sequence[int]) -> np.ndarray:
-    """For each word, from its first character to its last + 1, the last subword that holds some of its last character;
-    ABSENT where that did not fit, or none holds any of the word. ``offsets`` as in ``_positions``."""
-    starts = np.where(offsets[:, 1] > 0, offsets[:, 0], np.inf)  # special tokens begin behind all characters, or
-    starts = np.minimum.accumulate(starts[::-1])[::-1]  # with the text that they stand before
-    stops = np.maximum.accumulate(offsets[:, 1])
-    found = np.searchsorted(starts, ends, side="left") - 1
-    here = (stops[found] > begins) & (stops[-1] >= ends)
-    return np.where(here, found, ABSENT).astype(np.int16)
-
-
-def _without(offsets: np.ndarray, begins: Sequence[int], position: np.ndarray, whole: bool) -> np.ndarray:
-    """Words that may have no subword of their own: theirs is the next word's, too, and begins no sooner, or, where the
-    text is ``whole``, there is none."""
-    shared = position == np.append(position[1:], ABSENT)
-    return np.flatnonzero(shared & np.where(position == ABSENT, whole, offsets[position, 0] >= begins))
-
-
-def _marked(
-    ids: Sequence[int], position: np.ndarray, lost: list[int], unknown: int | None, closing: int, max_length: int
-) -> tuple[Sequence[int], np.ndarray]:
-    """Ids with the unknown token for every word of ``lost``, cut before the ``closing`` last to ``max_length``, and
-    the positions of all words in them. Without an unknown token the words have no position."""
-    if unknown is None:
-        return ids, np.where(np.isin(np.arange(len(position)), lost), ABSENT, position)
-    at = np.where(position[lost] == ABSENT, len(ids) - closing, position[lost])
-    moved = np.where(position == ABSENT, ABSENT, position + np.searchsorted(at, position, side="right"))
-    moved[lost] = at + np.arange(len(at))
-    text, end = np.split(np.insert(ids, at, unknown), [len(ids) + len(at) - closing])
-    room = max_length - closing
-    return np.concatenate([text[:room], end]), np.where(moved < room, moved, ABSENT)
+def _joined(positions: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """Where in the outputs of a row's inputs, one after the other, its words are: int64 (words,), ABSENT as there.
+    ``positions`` (inputs, words): a word is in one input at most."""
+    before = np.cumsum([0, *lengths[:-1]])[:, None]
+    return np.where(positions == ABSENT, ABSENT, positions + before).max(0)

@@ -119,7 +119,7 @@ def _tags(card: DataCard, part: pd.DataFrame, rows: pd.DataFrame) -> Files:
 
 
 def _known(card: DataCard, predicted: list[str], gold: Iterable[str]) -> list[str]:
-    """Plain tags, a wrong one in the place of none: a word that did not fit counts as wrong in the cell's value."""
+    """Plain tags, a wrong one in the place of none: a word without a position counts as wrong in the cell's value."""
     wrong = (next(label for label in card.labels if label != true) for true in gold)
     return [other if tag == words.OUTSIDE else tag for tag, other in zip(predicted, wrong, strict=True)]
 
