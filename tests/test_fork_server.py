@@ -55,7 +55,7 @@ def test_nothing_is_forked_beside_an_accelerator(sign, monkeypatch):
         listener.listen()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(f"{folder}/s")
-            with pytest.raises(SystemExit, match="an accelerator.*every cell imports for itself"):
+            with pytest.raises(SystemExit, match="an accelerator.*every job imports for itself"):
                 fork_server.serve(listener, os.getppid())
 
 
@@ -70,7 +70,7 @@ def test_importing_does_not_initialise_an_accelerator_and_starts_no_thread(tmp_p
 
 def test_a_server_that_is_not_there_or_does_not_answer_leaves_the_cell_to_its_client(tmp_path, monkeypatch):
     monkeypatch.setenv(fork_server.ADDRESS, str(tmp_path / "nobody"))
-    assert fork_server.ask("x") is None
+    assert fork_server.ask("module:function", ["x"]) is None
     assert _answered(b"", monkeypatch) is None
 
 
@@ -95,7 +95,7 @@ def _answered(answer: bytes, monkeypatch) -> int | None:
         thread.start()
         monkeypatch.setenv(fork_server.ADDRESS, f"{folder}/s")
         try:
-            return fork_server.ask("x")
+            return fork_server.ask("module:function", ["x"])
         finally:
             thread.join()
 

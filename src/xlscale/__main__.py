@@ -18,18 +18,16 @@ def main(arguments: list[str]) -> int:
     if sys.flags.optimize:  # then docstrings are gone, which transformers reads: no cell would run
         os.environ.pop("PYTHONOPTIMIZE", None)
         os.execv(sys.executable, [sys.executable, "-m", "xlscale", *arguments])
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["step"]):
         processes.die_with_parent()
-        if len(arguments) == 2 and fork_server.ADDRESS in os.environ:
-            # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all cells.
-            code = fork_server.ask(arguments[1])
+        if fork_server.ADDRESS in os.environ:
+            # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all jobs.
+            code = fork_server.ask("xlscale.commands.verbs:main", arguments)
             if code is not None:
                 return code
     from xlscale.commands import verbs
 
-    options = vars(verbs.parser().parse_args(arguments))
-    call = options.pop("call")
-    return processes.exit_code(lambda: call(**options))
+    return verbs.main(arguments)
 
 
 if __name__ == "__main__":

@@ -165,10 +165,6 @@ def run(name: str, study: str, source: str, cells: str) -> None:
 
     Raises XlscaleError with one line that names the step; it is left in ``error.txt`` too, where a sweep finds it.
     """
-    from xlscale.engine import processes
-
-    if processes.WATCHED in os.environ:
-        processes.die_with_parent()
     build = Build(study, source, cells)
     if name not in build.steps:
         raise XlscaleError(f"STEP: expected one of {', '.join(build.steps)}, got {name!r}")
@@ -206,8 +202,9 @@ def _check(build: Build) -> Outcome:
 
 
 def _execute(name: str, build: Build) -> Outcome:
-    from xlscale.engine import notebook
+    from xlscale.engine import notebook, processes
 
+    os.environ |= processes.ENVIRONMENT
     print(f"Notebook {name}", flush=True)
     parameters: dict[str, str | int] = {"out": str(build.out)}
     if name in APART:
@@ -218,7 +215,7 @@ def _execute(name: str, build: Build) -> Outcome:
             parameters["record"] = str(build.record) if build.source == "fresh" else ""
     folder = build.out if build.source == "fresh" else REPRODUCTION
     executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
-    notebook.execute(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
+    notebook.execute_here(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
     drawn = [build.out / figure["file"] for figure in read_json(generated)["figures"].values()]
     return [executed, generated, *drawn, *(path.with_suffix(".pdf") for path in drawn)], {}
 

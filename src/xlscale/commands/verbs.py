@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from xlscale.core.arguments import Parser
+from xlscale.engine import processes
 
 PROGRAM = "python -m xlscale"
 
@@ -276,6 +277,13 @@ VERBS = [
     ),
 ]
 GROUPS = {"data": "get or check the data and models that are not in this repository, or state what a task costs"}
+
+
+def main(arguments: list[str]) -> int:
+    """Parse a command line and do what it says; the exit code."""
+    options = vars(parser().parse_args(arguments))
+    call = options.pop("call")
+    return processes.exit_code(lambda: call(**options))
 
 
 def parser() -> argparse.ArgumentParser:

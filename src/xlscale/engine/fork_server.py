@@ -1,14 +1,14 @@
-"""The fork server of a sweep: it has imported what every cell imports, and forks where a cell would import it again.
+"""The fork server of a sweep: it has imported what every job imports, and forks where a job would import it again.
 
-Belongs here: that process, what it imports, its children, and how ``python -m xlscale run`` hands them a cell. Nothing
-here decides about a cell, and no module of this package is shared with a child: a cell runs the source as it lies on
-disk when the cell begins.
+Belongs here: that process, what it imports, its children, and how ``python -m xlscale run`` or ``step`` hands them what
+it was asked for. Nothing here decides about a cell or a step, and no module of this package is shared with a child: a
+job runs the source as it lies on disk when it begins.
 
-    sweep -> fork server -> runner, one per cell, which executes the notebook itself
+    sweep -> fork server -> a child per cell or step, which executes the notebook itself
 
-When a process dies, its descendants are killed: the server ends with the sweep, the runner with the process that asked
-for the cell. Only the server may die alone: running cells go on, later ones import for themselves. On a machine with an
-accelerator every cell does: its state does not outlive a fork.
+When a process dies, its descendants are killed: the server ends with the sweep, the child with the process that asked
+for it. Only the server may die alone: running jobs go on, later ones import for themselves. On a machine with an
+accelerator every job does: its state does not outlive a fork.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, NoReturn
 
@@ -33,7 +33,7 @@ KILLED = 128 + signal.SIGKILL
 IMPORTING = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 PREFIX = "xlscale-"  # of the names of temporary folders
 SHORT = 60  # characters of a temporary folder, for sockets: their whole path may have about 100
-# What a cell imports from other packages. What is missing here is imported by each cell.
+# What cells and steps import from other packages. What is missing here is imported by each of them.
 MODULES = [
     *("papermill", "papermill.engines", "papermill.translators", "nbformat", "filelock", "sqlite3", "yaml"),
     *("IPython.core.interactiveshell", "IPython.core.completerlib", "IPython.core.oinspect", "IPython.core.logger"),
@@ -70,9 +70,9 @@ def private_folder() -> Iterator[str]:
 
 
 @contextmanager
-def serving(folder: str, environment: Mapping[str, str], log: IO[bytes]) -> Iterator[dict[str, str]]:
-    """Have a server in a ``private_folder`` while the block runs; gives the environment variables by which ``run``
-    finds it.
+def serving(folder: str, environment: Mapping[str, str], log: IO[bytes], at_once: bool) -> Iterator[dict[str, str]]:
+    """Have a server in a ``private_folder`` while the block runs; gives the environment variables by which jobs find
+    it. It imports ``at_once`` or when the first of them asks.
 
     Gives none outside Linux: elsewhere a fork of a process with these libraries is not safe.
     """
@@ -87,7 +87,8 @@ def serving(folder: str, environment: Mapping[str, str], log: IO[bytes]) -> Iter
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(128)
-        command = [sys.executable, "-m", "xlscale.engine.fork_server", str(listener.fileno()), str(os.getpid())]
+        numbers = listener.fileno(), os.getpid(), int(at_once)
+        command = [sys.executable, "-m", "xlscale.engine.fork_server", *map(str, numbers)]
         server = subprocess.Popen(
             command, env={**environment, **processes.ENVIRONMENT, **IMPORTING}, cwd=files.ROOT,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[listener.fileno()], start_new_session=True,
@@ -99,12 +100,13 @@ def serving(folder: str, environment: Mapping[str, str], log: IO[bytes]) -> Iter
         server.wait()
 
 
-def ask(cell_id: str) -> int | None:
-    """Have the server run a cell, with this process's output and environment.
+def ask(call: str, arguments: Sequence[str]) -> int | None:
+    """Have a child of the server call ``call``, a name such as "package.module:function", with a list of arguments, in
+    this process's environment and with its output.
 
-    Returns the exit code, or None when no server took the cell: then nothing has begun.
+    Returns the exit code that it gives, or None when no server took the job: then nothing has begun.
     """
-    job = {"cell": cell_id, "environment": dict(os.environ), "folder": os.getcwd()}
+    job = {"call": call, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(os.environ[ADDRESS])
@@ -121,12 +123,14 @@ def ask(cell_id: str) -> int | None:
         return code[0] if code else KILLED
 
 
-def serve(listener: socket.socket, sweep: int) -> NoReturn:
-    """Import, then fork a runner for every connection, until the process ``sweep`` dies or a fork would not be safe."""
+def serve(listener: socket.socket, sweep: int, at_once: bool = True) -> NoReturn:
+    """Import, then fork a child for every connection, until the process ``sweep`` dies or a fork would not be safe."""
     import gc
     import importlib
 
     _die_with(sweep)
+    if not at_once:
+        select.select([listener], [], [])
     processes.without_grammars()
     os.environ.update(files.HUB_ENVIRONMENT | os.environ)
     gc.disable()
@@ -145,7 +149,7 @@ def serve(listener: socket.socket, sweep: int) -> NoReturn:
                 listener.close()
                 _child(connection)
             connection.close()
-    sys.exit(f"xlscale.engine.fork_server: {reason}; every cell imports for itself")
+    sys.exit(f"xlscale.engine.fork_server: {reason}; every job imports for itself")
 
 
 def _die_with(parent: int) -> None:
@@ -177,10 +181,10 @@ def _reap() -> bool:
 
 
 def _child(connection: socket.socket) -> NoReturn:
-    """Be the runner of one cell for whoever is at the other end: a child never comes back into its parent's code."""
+    """Do one job for whoever is at the other end: a child never comes back into its parent's code."""
     code = 1
     try:
-        code = _runner(connection)
+        code = _work(connection)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # as the interpreter would end
@@ -193,11 +197,11 @@ def _child(connection: socket.socket) -> NoReturn:
         os._exit(code)
 
 
-def _runner(connection: socket.socket) -> int:
-    """Run the cell as ``python -m xlscale run`` would, in a process like the one that asks for it."""
+def _work(connection: socket.socket) -> int:
+    """Do what is asked for, in a process like the one that asks."""
     import importlib
     import threading
-    from functools import partial
+    from pkgutil import resolve_name
 
     import numpy as np
 
@@ -218,17 +222,15 @@ def _runner(connection: socket.socket) -> int:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    np.random.seed()  # else every cell would draw what the server would; the other generators see to it themselves
+    np.random.seed()  # else every job would draw what the server would; the other generators see to it themselves
     # This package is imported as it lies on disk now.
     for name in [name for name in sys.modules if name.partition(".")[0] == "xlscale"]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    from xlscale.engine import processes, runner
-
-    return processes.exit_code(partial(runner.main, job["cell"]))
+    return resolve_name(job["call"])(job["arguments"])
 
 
 if __name__ == "__main__":
     if sys.path[0] == os.getcwd():
         del sys.path[0]  # the folder of this package comes from the environment
-    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3] == "1")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json, write_text
@@ -59,7 +58,7 @@ def run(
     with (
         open(log, "ab") as output,
         fork_server.private_folder() as private,
-        fork_server.serving(private, environment, output) if todo else nullcontext({}) as address,
+        fork_server.serving(private, environment, output, at_once=bool(todo)) as address,
     ):
         only, given = Path(private) / "cells.txt", Path(private) / "config.json"
         write_text(only, "\n".join(cell.id for cell in todo))
