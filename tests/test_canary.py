@@ -43,6 +43,19 @@ def test_changed_code_is_noticed_and_a_canary_stamps_or_voids_it(smoke_record, m
     assert store.results(smoke_record) == before
 
 
+def test_what_is_void_of_one_code_is_void_of_what_is_tied_to_it(smoke_record, monkeypatch):
+    """The canary cells of one code stand for those of an equivalent one, whatever they say."""
+    before = store.results(smoke_record)
+    old = next(result for result in before.values() if result.phase == "target")
+    tied = old.model_copy(update={"fingerprint": "e" * 64})
+    canary.stamp(smoke_record, [(tied, old)])
+    monkeypatch.setattr(canary, "code", lambda result: NEW if result.fingerprint == old.fingerprint else "0" * 64)
+    assert old.id in store.results(smoke_record)
+    canary.stamp(smoke_record, [(tied, old.model_copy(update={"fingerprint": NEW, "predictions_sha256": "0" * 64}))])
+    left = store.results(smoke_record)
+    assert left.keys() == {name for name, result in before.items() if canary.key(result) != canary.key(old)}
+
+
 def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(smoke_record, monkeypatch):
     before = store.results(smoke_record)
     monkeypatch.setattr(canary, "code", lambda result: NEW if result.phase == "intermediate" else result.fingerprint)

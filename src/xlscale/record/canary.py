@@ -7,6 +7,7 @@ new code as equivalent to the recorded one; different predictions void what the 
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -55,17 +56,17 @@ def key(result: Result) -> tuple[Phase, str, str]:
 
 
 def void(found: dict[str, Result], folder: Path = RESULTS) -> set[str]:
-    """Ids of recorded cells whose code the present code was found to differ from.
+    """Ids of recorded cells whose code, or one that is tied to it, the present code was found to differ from.
 
     Going back to the recorded code brings its cells back: the stamp is about a pair of codes.
     """
     different = {(s.phase, s.recorded, s.current) for s in stamps(folder) if s.verdict == "different"}
-    doubted = {recorded[:2] for recorded in different}  # of the rest the present code need not be known
+    doubted = {(phase, one) for phase, recorded, _ in different for one in linked(phase, recorded, folder)}
     found = {name: result for name, result in found.items() if (result.phase, result.fingerprint) in doubted}
     voided = {
         (phase, old, new)
-        for phase, old, new in changed(found, folder)
-        if any((phase, old, one) in different for one in linked(phase, new, folder))
+        for phase, old, new in changed(found, folder)  # of the rest the present code need not be known
+        if {(phase, *pair) for pair in product(linked(phase, old, folder), linked(phase, new, folder))} & different
     }
     return {name for name, result in found.items() if key(result) in voided}
 
