@@ -146,11 +146,15 @@ def _copied(word: str) -> bool:
     return all(_is_latin(character) for character in word if character.isalpha())
 
 
-@lru_cache(maxsize=1 << 15)  # a choice is one of several rows
 def strings(text: str) -> tuple[str, ...]:
     """The words of a text in Latin script, its numbers and marks of punctuation, NFKC and case-folded, in order."""
-    plain = _plain(text)
-    return tuple(plain[a:b] for a, b in words.split(plain) if _copied(plain[a:b]))
+    return tuple(string for part in _plain(text).split() for string in _strings(part))
+
+
+@lru_cache(maxsize=1 << 16)
+def _strings(part: str) -> list[str]:
+    """``strings`` of what stands between white space."""
+    return [part[a:b] for a, b in words.split(part) if _copied(part[a:b])]
 
 
 def _string_vectors() -> TfidfVectorizer:
@@ -163,12 +167,13 @@ def runs(text: str) -> list[str]:
     A space alone is no run: it would be all that a word of an unknown script shares with English, and as vectors have
     unit length it would then weigh as much as a whole known word.
     """
-    found = []
-    for word in text.split():
-        found += word
-        padded = f" {word} "
-        found += [padded[i : i + n] for n in range(2, LONGEST + 1) for i in range(len(padded) - n + 1)]
-    return found
+    return [run for word in text.split() for run in _runs(word)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _runs(word: str) -> list[str]:
+    padded = f" {word} "
+    return [*word, *(padded[i : i + n] for n in range(2, LONGEST + 1) for i in range(len(padded) - n + 1))]
 
 
 def _run_vectors(preprocessor: Callable[[str], str] = _plain, norm: str | None = "l2") -> TfidfVectorizer:
