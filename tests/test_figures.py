@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import simulate
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from xlscale.cards import catalogue
 from xlscale.record import store
@@ -142,3 +143,17 @@ def test_healing_has_a_panel_per_measure_a_row_per_rung_and_the_whole_model_as_a
     assert [text.get_text() for text in panels["P@1"].get_yticklabels()] == ["1", "2"]
     assert panels["Variance missed"].get_xscale() == "log" and panels["P@1"].get_xscale() == "linear"
     assert 90 in [line.get_xdata()[0] for line in panels["P@1"].lines]
+
+
+def test_what_processors_do_not_agree_on_is_in_no_figure(cells, monkeypatch):
+    """A layout that ends in other last digits, as on another type of machine, is drawn with the same bytes."""
+    before = style.draw(ladder.scaling(cells))
+    execute = ConstrainedLayoutEngine.execute
+
+    def elsewhere(self, fig):
+        execute(self, fig)
+        for ax in fig.axes:
+            ax._set_position(np.array(ax.get_position().bounds) + 1e-13)
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", elsewhere)
+    assert style.draw(ladder.scaling(cells)) == before

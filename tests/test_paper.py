@@ -193,6 +193,13 @@ def test_a_ragged_table_is_refused():
         Numbers("04_scaling").table("t", ["a", "b"], [["1"]])
 
 
+def test_a_value_has_the_digits_that_processors_agree_on():
+    numbers = Numbers("04_scaling")
+    for key, value in {"here": 0.16539373755058928, "there": 0.1653937375505893}.items():
+        numbers.add(key, value, "16.5", "%")
+    assert numbers.numbers["here"] == numbers.numbers["there"] == {"value": 0.1653937376, "text": "16.5", "unit": "%"}
+
+
 def test_nan_is_missing_in_json(tmp_path):
     numbers = Numbers("04_scaling")
     numbers.add("a", float("nan"), "missing")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KEY = re.compile(r"[a-z0-9_]+")
+_DIGITS = 10  # significant: sums come out differently in the last few of 16
 
 
 class Numbers:
@@ -36,10 +37,13 @@ class Numbers:
         self._figures: dict[str, dict[str, bytes]] = {}
 
     def add(self, key: str, value: float | int | str | None, text: str, unit: str = "") -> None:
-        """Record a number: ``value`` for machines (None or NaN: missing), ``text`` as printed, ``unit`` for both."""
+        """Record a number: ``value`` for machines (None or NaN: missing), ``text`` as printed, ``unit`` for both.
+
+        Of a value as many digits are kept as processors of all types agree on.
+        """
         value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, float) and not math.isfinite(value):
-            value = None
+        if isinstance(value, float):
+            value = float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
         self._put(self.numbers, key, {"value": value, "text": text, "unit": unit})
 
     def count(self, key: str, value: int, unit: str = "") -> None:

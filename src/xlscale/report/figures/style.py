@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.artist import Artist
@@ -52,6 +53,9 @@ _STYLE = {
 }
 
 
+_PLACES = 9  # of positions, in parts of the figure
+
+
 @contextmanager
 def look() -> Iterator[None]:
     """The style of all figures, with the paper's own sans-serif."""
@@ -85,6 +89,9 @@ def draw(fig: Figure) -> dict[str, bytes]:
         for number, suffix in enumerate(("svg", "pdf", "svg")):
             canvas = _CANVAS[suffix](fig)
             layout.execute(fig)
+            for ax in fig.axes:  # what processors do not agree on would show in the names of clip paths
+                ax.set_position(np.round(ax.get_position().bounds, _PLACES))
+                ax.set_in_layout(True)  # which that takes back
             if number:
                 buffer = BytesIO()
                 fig.set_layout_engine("none")

@@ -9,9 +9,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from xlscale.cards import catalogue
+from xlscale.cards.schema import DataCard
 from xlscale.core.files import RESULTS
 from xlscale.core.format import percent, signed
 from xlscale.experiment import studies
@@ -28,6 +30,12 @@ BESIDE = {
     ("mgte_xtreme_r", "mGTE-MLM-2048"): "mGTE base",
     ("mmbert_xtreme", "mmBERT base"): "mmBERT base",
 }
+UNROUNDED = {
+    "source_key": "mteb_results",
+    "model": "intfloat/multilingual-e5-small",
+    "task": "tatoeba",
+    "metric": "accuracy",
+}
 
 
 @cache
@@ -36,16 +44,17 @@ def _planned() -> list[Cell]:
 
 
 def scores(folder: Path = RESULTS) -> pd.DataFrame:
-    """A row per complete target cell of STUDY: target, task (whose variant it is, or itself), condition, layers, score
-    (0 to 1). Empty where nothing is recorded."""
-    wanted = {cell.id for cell in _planned()}
-    known = store.languages(folder)
-    if known.empty:
-        return pd.DataFrame(columns=["target", "condition", "layers", "score", "task"])
-    own = known[known["cell"].isin(wanted)].groupby(["target", "condition", "layers"], sort=False)["value"].mean()
-    found = own.rename("score").reset_index()
-    found["task"] = found["target"].map(_task)
-    return found
+    """A row per recorded target cell of STUDY: target, task (whose variant it is, or itself), condition, layers, score
+    (0 to 1, NaN of one that failed)."""
+    recorded = store.results(folder)
+    own = [cell for cell in _planned() if cell.id in recorded]
+    value = store.languages(folder).groupby("cell")["value"].mean()
+    rows = [
+        (target, _task(target), cell.condition, cell.parameters.layers, value.get(cell.id))
+        for cell in own
+        for target in [cell.parameters.target]
+    ]
+    return pd.DataFrame(rows, columns=["target", "task", "condition", "layers", "score"]).astype({"score": float})
 
 
 def _task(target: str) -> str:
@@ -63,9 +72,18 @@ def beside(published: pd.DataFrame) -> pd.DataFrame:
     return first[["shown", "task", "score"]].rename(columns={"shown": "model"}).reset_index(drop=True)
 
 
-def add(numbers: Numbers, found: pd.DataFrame, others: pd.DataFrame) -> None:
+def in_floats(published: pd.DataFrame) -> float:
+    """What the model of the ladder scores on Tatoeba by UNROUNDED, with the weights that its package rounds: mean
+    accuracy over XTREME-R's languages, 0 to 1."""
+    names = [published[name] == value for name, value in UNROUNDED.items()]
+    values = published[np.logical_and.reduce(names)].set_index("language")["score"]
+    return float(values[catalogue.data_card("tatoeba").languages].mean())
+
+
+def add(numbers: Numbers, found: pd.DataFrame, others: pd.DataFrame, unrounded: float) -> None:
     """Add the tables ``xtreme_r`` (scores without intermediate training, beside others'), ``xtreme_r_differs`` and
-    ``xtreme_r_gains`` (of every condition at the largest rung), and how much is recorded."""
+    ``xtreme_r_gains`` (at the largest rung, of every condition whose runs are all recorded), how much is recorded, and
+    Tatoeba at the largest rung beside ``unrounded``, that of ``in_floats``."""
     numbers.count("xtreme_r_cells", len(found))
     numbers.count("xtreme_r_planned", len(_planned()))
     if found.empty:
@@ -85,13 +103,21 @@ def add(numbers: Numbers, found: pd.DataFrame, others: pd.DataFrame) -> None:
     heads = [f"{rung} layers" for rung in rungs]
     numbers.table("xtreme_r", ["Task", "Metric", *heads, *BESIDE.values()], rows)
     numbers.table("xtreme_r_differs", ["Task", "What differs from the benchmark's own task"], differs)
-    top = found[found["layers"] == rungs[-1]].pivot(index="condition", columns="target", values="score")
-    cards = [card for card in cards if card.name in top.columns]
+    if "tatoeba" in plain.index and pd.notna(whole := plain.loc["tatoeba", rungs[-1]]):
+        numbers.add("xtreme_r_tatoeba", whole, percent(whole), "%")
+        numbers.add("xtreme_r_tatoeba_floats", unrounded, percent(unrounded), "%")
+    _add_gains(numbers, found[found["layers"] == rungs[-1]], cards)
+
+
+def _add_gains(numbers: Numbers, found: pd.DataFrame, cards: list[DataCard]) -> None:
+    top = found.pivot(index="condition", columns="target", values="score")
+    done = found.groupby("condition").size()
     heads = [catalogue.data_card(card.variant_of).title + "*" if card.variant_of else card.title for card in cards]
     gains = [
-        [label(name), *(signed(top.loc[name].get(card.name) - top.loc[NONE].get(card.name)) for card in cards)]
+        [label(name), *(signed(top.loc[name, card.name] - top.loc[NONE, card.name]) for card in cards)]
         for name in top.index
-        if name != NONE
+        if name != NONE and done[name] == len(cards)
     ]
-    numbers.count("xtreme_r_top", rungs[-1])
-    numbers.table("xtreme_r_gains", ["Intermediate training", *heads], gains)
+    if gains:
+        numbers.count("xtreme_r_top", int(found["layers"].iloc[0]))
+        numbers.table("xtreme_r_gains", ["Intermediate training", *heads], gains)
