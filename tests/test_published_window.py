@@ -180,14 +180,20 @@ def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(mo
 
 
 def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):
-    real, pairs = regression.components, simulated(0.05, -0.02)
-    table = multilevel.rows(pairs[pairs["family"] != "j"])
+    real, pairs = regression.components, simulated(0.05, -0.02, noise=0.02)
+    # Families and tasks that differ, and studies of two families: else there is nothing to tell the effects apart by.
+    of = {"family": dict(zip("fghij", (-0.04, -0.01, 0, 0.02, 0.03), strict=True)), "task": {"a": -0.02, "c": 0.02}}
+    shift = sum(pairs[name].map(values).fillna(0) for name, values in of.items())
+    study = pairs["family"].map(dict(zip("fghij", "11223", strict=True)))
+    table = multilevel.rows(pairs.assign(score=pairs["score"] + shift, gain=pairs["gain"] + shift, study=study))
 
     def no_slopes(formula, data, effects):
         return None if any("slope" in name for name in effects) else real(formula, data, effects)
 
     monkeypatch.setattr(multilevel, "components", no_slopes)
-    assert set(multilevel._fit(table, "gain")["note"]) == {"did not converge with random slopes"}
+    found = multilevel._fit(table, "gain")
+    assert set(found["note"]) == {"did not converge with random slopes"}
+    assert set(found["fitted"]) == {"family, study, task"}
     monkeypatch.setattr(multilevel, "components", lambda *given: real(*given) if not given[2] else None)
     found = multilevel._fit(table, "gain")
     assert set(found["note"]) == {"did not converge with random effects"} and set(found["fitted"]) == {"none"}

@@ -82,7 +82,8 @@ def test_kill_9_then_again_gives_the_same_cold_and_forked(victim, smoke_runs, sm
     needles = {"runner": "xlscale\0run", "snakemake": "snakemake\0--snakefile", "sweep": "xlscale\0sweep"}
     pids = processes(needles[victim], runs)
     assert pids
-    time.sleep(1.5 if alone else 0.5)
+    if alone:  # which imports before it trains
+        time.sleep(1.5)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert process.wait(60) != 0

@@ -212,8 +212,8 @@ def test_a_cell_s_values_are_the_scorer_s(name, given, tmp_path):
         assert table["prediction"].str.fullmatch(r"\d+:\d+").all()
         with pytest.raises(XlscaleError, match=f"{name}: prediction: expected the first and last character"):
             export.asked_of(card, read, table.assign(prediction="9:99999"))
-    if card.family == "tagging":
-        assert table["cut"].sum() > 10
+    if card.family == "tagging":  # some sentences are read in parts
+        assert len(encoded) > len(rows) + 10 and (table["cut"] == 0).all()
     agree(exported(tmp_path, card, read, table, export.asked_of), card, values)
     # With the user's own labels, which lie in XTREME's layout, too.
     labels = given / "labels" / name

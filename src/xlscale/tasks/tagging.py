@@ -1,7 +1,7 @@
 """Token tagging: a tag for every word from the encoder's output at its subword; span F1.
 
 The model reads the text as it stands, not word by word, so that scripts without spaces are cut into subwords as in
-pretraining; ``tasks.words_read`` says which subword is a word's. Where one subword holds the beginnings of several
+pretraining; ``data.word_positions`` says which subword is a word's. Where one subword holds the beginnings of several
 words, the first of them is trained and predicted, and the others continue it; so a span that ends inside a subword
 cannot be found. Of a causal model that goes for the ends of words.
 """
@@ -21,11 +21,11 @@ from torch import nn
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.data import words
 from xlscale.data.batches import Batch, Encoded
+from xlscale.data.word_positions import ABSENT, Reader
 from xlscale.metrics import spans
 from xlscale.metrics.classification import accuracy, macro_f1
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.base import TrainedTask, best_share, frame, mean_pool, slices
-from xlscale.tasks.words_read import ABSENT, Reader
 
 IGNORED = -100  # a tag that is not learned from: of a word without a subword of its own, or of no word
 
