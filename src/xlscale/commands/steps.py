@@ -142,22 +142,27 @@ class Build:
         except (XlscaleError, KeyError, TypeError):
             return False
 
-    def made_from(self, step: str) -> str:
-        """Hash of what the step depends on: its options, its code, and the content of what it reads."""
+    def made_from(self, step: str) -> dict[str, str]:
+        """What the step depends on, each by its hash: options, code, libraries, and the places that it reads."""
         options, reads = [self.study, self.source, self.cells if step == "agreement" else ""], READS[step]
         if step in self.notebooks and step not in APART:  # which tells of what is committed, whatever else is built
             reads = [self.record if path == RESULTS else path for path in reads]
         if step == "check":
             options.append(manifest.stated([RESULTS]))
-        return digest([options, self._code(step), _contents([*reads, LOCK])])
+        places = {relative(path): digest(_contents([path])) for path in [*reads, LOCK]}
+        return {"options": digest(options), **self._code(step), **places}
 
-    def _code(self, step: str) -> str | dict[str, str]:
+    def _code(self, step: str) -> dict[str, str]:
         if step in self.notebooks:
             path, families = NOTEBOOKS / f"{step}.ipynb", registry.PARTS["task"]
             tasks = fingerprint.of_modules(registry.module("task", family) for family in families)
-            return {"notebook": _sha256(path), "imports": fingerprint.of_notebook(path), "by name": tasks}
+            return {relative(path): _sha256(path), "its imports": fingerprint.of_notebook(path), "tasks": tasks}
         # The table is of cells, and so of all code. So is the check, which scores what was predicted.
-        return fingerprint.of_modules([CODE[step]]) if step in CODE else _contents([ROOT / "src" / "xlscale"])
+        return {
+            "code": fingerprint.of_modules([CODE[step]])
+            if step in CODE
+            else digest(_contents([ROOT / "src" / "xlscale"]))
+        }
 
 
 def run(name: str, study: str, source: str, cells: str) -> None:
@@ -206,6 +211,7 @@ def _execute(name: str, build: Build) -> Outcome:
 
     os.environ |= processes.ENVIRONMENT
     print(f"Notebook {name}", flush=True)
+    made_from = build.made_from(name)
     parameters: dict[str, str | int] = {"out": str(build.out)}
     if name in APART:
         parameters |= APART[name][1]
@@ -216,7 +222,9 @@ def _execute(name: str, build: Build) -> Outcome:
     folder = build.out if build.source == "fresh" else REPRODUCTION
     executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
     notebook.execute_here(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
-    drawn = [build.out / figure["file"] for figure in read_json(generated)["figures"].values()]
+    made = read_json(generated)
+    write_json(generated, made | {"made_from": made_from})  # by which another machine can tell whether it is stale
+    drawn = [build.out / figure["file"] for figure in made["figures"].values()]
     return [executed, generated, *drawn, *(path.with_suffix(".pdf") for path in drawn)], {}
 
 

@@ -210,6 +210,13 @@ VERBS = [
         (STUDY, JOBS),
     ),
     Verb(
+        "status",
+        "which figures, numbers and cells are what the present code and data give; nothing is computed",
+        "status --study pilot",
+        "commands.status:run",
+        (STUDY,),
+    ),
+    Verb(
         "step",
         "run one step towards the paper, as the Snakefile does: check, a notebook, record, paper or agreement",
         "step 04_scaling",

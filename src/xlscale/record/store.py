@@ -46,14 +46,15 @@ FACTS = [
 ]
 
 
-def results(folder: Path = RESULTS) -> dict[str, Result]:
+def results(folder: Path = RESULTS, void: bool = False) -> dict[str, Result]:
     """All recorded results that count, by cell id, in order of id; empty without a record.
 
-    Left out is what a canary has voided: cells of code that the present code was found to differ from, and cells with
-    such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row that is no valid result.
+    Left out, unless ``void``, is what a canary has voided: cells of code that the present code was found to differ
+    from, and cells with such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row
+    that is no valid result.
     """
     found = _all(folder)
-    gone = _void(found, folder)
+    gone = set() if void else _void(found, folder)
     return {name: result for name, result in found.items() if name not in gone}
 
 

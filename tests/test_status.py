@@ -1,0 +1,105 @@
+"""Status: what is made of what is here now, found by hashes, and named where it is not."""
+
+import json
+import shutil
+from functools import partial
+
+import pytest
+
+from xlscale.commands import status, steps
+from xlscale.core import files
+from xlscale.experiment import results
+from xlscale.record import canary, store
+
+NAMES = ("09_claims", "11_methods")
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """A paper of two notebooks, as steps of another machine left it."""
+    monkeypatch.setattr(steps, "BUILT", tmp_path / "paper")
+    monkeypatch.setattr(steps, "REPRODUCTION", tmp_path / "reproduction")
+    monkeypatch.setattr(steps, "READS", {name: steps.READS[name] for name in (*NAMES, "paper")})
+    build = steps.Build()
+    for name in NAMES:
+        drawn = build.out / "figures" / f"{name}.svg"
+        files.write_text(drawn, "<svg/>")
+        figure = {"file": f"figures/{name}.svg", "sha256": files.sha256_file(drawn)}
+        made = {"numbers": {"a": {}}, "tables": {}, "figures": {name: figure}, "made_from": build.made_from(name)}
+        files.write_json(_generated(build, name), made)
+    files.write_text(build.out / "paper.pdf", "%PDF")
+    return build
+
+
+def _generated(build, name):
+    return build.out / "generated" / f"{name}.json"
+
+
+def _states(build) -> list[str]:
+    """Of the figure and the numbers of both notebooks, and of the PDF."""
+    return [one.state for one in status.paper(build)]
+
+
+def test_what_another_machine_made_is_unverified_and_fresh_once_it_is_made_here(build):
+    assert _states(build) == ["unverified"] * 5
+    for name in (*NAMES, "paper"):
+        files.write_json(build.receipt(name), {"made_from": build.made_from(name), "left": {}, "found": {}})
+    assert _states(build) == ["fresh"] * 5
+
+
+@pytest.mark.parametrize("part", ["notebooks/11_methods.ipynb", "its imports", "results", "requirements.lock"])
+def test_what_is_stale_says_what_has_changed_and_so_is_the_pdf(build, part):
+    made = json.loads(_generated(build, "11_methods").read_text())
+    assert part in made["made_from"]
+    files.write_json(_generated(build, "11_methods"), made | {"made_from": made["made_from"] | {part: "0" * 64}})
+    assert _states(build) == ["unverified", "unverified", "stale", "stale", "stale"]
+    assert [one.why for one in status.paper(build)] == ["", "", part, part, "11_methods"]
+
+
+def test_what_is_not_there_or_was_changed_by_hand_is_named(build):
+    (build.out / "figures" / "09_claims.svg").write_text("<svg></svg>")
+    (build.out / "figures" / "11_methods.svg").unlink()
+    found = status.paper(build)
+    assert [one.state for one in found] == ["stale", "unverified", "missing", "unverified", "stale"]
+    assert found[0].why.endswith("09_claims.svg, changed by hand") and found[2].why.endswith("11_methods.svg")
+    _generated(build, "11_methods").unlink()
+    made = json.loads(_generated(build, "09_claims").read_text())
+    del made["made_from"]
+    files.write_json(_generated(build, "09_claims"), made)
+    found = status.paper(build)
+    assert [one.state for one in found] == ["stale", "stale", "missing", "stale"]
+    assert found[1].why == "run by hand, not said from what"
+    assert str(found[1]) == "  stale       09_claims: 1 numbers and 0 tables: run by hand, not said from what"
+
+
+def test_a_cell_is_what_the_record_and_this_machine_say_of_it(
+    smoke_record, smoke_runs, smoke_cells, tmp_path, monkeypatch
+):
+    known = store.results(smoke_record)
+    monkeypatch.setattr(store, "results", partial(store.results, smoke_record))
+    runs, cell = tmp_path / "runs", next(cell for cell in smoke_cells if cell.phase == "target")
+    state = lambda: status.cells([cell], runs)[0]  # noqa: E731
+    assert state() == (status.UNVERIFIED, cell.id, "")
+    shutil.copytree(smoke_runs / cell.id, runs / cell.id)
+    assert state() == (status.FRESH, cell.id, "")
+    other = known[cell.id].model_copy(update={"predictions_sha256": "0" * 64})
+    monkeypatch.setattr(results, "result_of", lambda cell, runs: other)
+    assert state().state == status.STALE and state().why.endswith("has other predictions")
+    monkeypatch.setattr(results, "result_of", lambda *_: other.model_copy(update={"environment": {"machine": "m"}}))
+    assert state() == (status.UNVERIFIED, cell.id, "")
+    monkeypatch.setattr(canary, "code", lambda result: "f" * 64)
+    assert state().why == "its code has changed, and no canary has been run"
+    canary.stamp(smoke_record, [(known[cell.id], other.model_copy(update={"fingerprint": "f" * 64}))])
+    assert state().why == "the present code gives something else"
+    put = {name: result for name, result in known.items() if name != cell.id}
+    store._write(put, smoke_record / store.CELLS)
+    assert state() == (status.MISSING, cell.id, "not in the record")
+
+
+def test_it_is_printed_for_the_published_study_without_computing_anything(capsys, monkeypatch):
+    monkeypatch.setattr(steps, "READS", {name: steps.READS[name] for name in (*NAMES, "paper")})
+    status.run("pilot")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Paper of study pilot in paper:"
+    assert any(line.startswith("Cells of study pilot: ") for line in lines)
+    assert sum(" numbers and " in line for line in lines) == len(NAMES)
