@@ -403,6 +403,8 @@ CONFIGURED = {
     f'"x": "{"x" * 2**20}"': "expected at most 1,048,576 bytes",
     '"quantization_config": {"quant_method": "gptq"}': "expected none",
     '"pad_token_id": -1': "pad_token_id: expected the id of a token",
+    '"layer_norm_eps": 1e6': "layer_norm_eps: expected 0 to 0.001, got 1e.06",
+    '"layer_norm_eps": -1.0': "layer_norm_eps: expected 0 to 0.001, got -1",
 }
 
 
@@ -420,7 +422,7 @@ def test_a_file_of_a_model_means_one_thing(card, own, name, added, message):
     stated = {
         key: one
         for key, one in json.loads(about.read_text()).items()
-        if key not in ("model_max_length", "pad_token_id")
+        if key not in ("model_max_length", "pad_token_id", "layer_norm_eps")
     }
     about.write_text(f"{{{added}, {json.dumps(stated)[1:]}")
     refused_before_it_is_locked(card, message)

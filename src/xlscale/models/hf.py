@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LARGEST, _LONGEST_CONFIG = 2**28, 2**20  # bytes of tokenizer.json and config.json
 _MOST_LABELS = 10**5
+_EPSILONS = ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "norm_eps", "norm_epsilon")
+_LARGEST_EPSILON = 1e-3  # above it, a norm would give something else than a norm: published models have 1e-12 to 1e-5
 
 
 def examine(path: Path, card: ModelCard) -> None:
@@ -120,6 +122,9 @@ def _cut(config: PreTrainedConfig, card: ModelCard, layers: int) -> PreTrainedCo
         raise ValueError(f"{CONFIG}: quantization_config: expected none, weights are read as they are")
     if (config.pad_token_id or 0) < 0:
         raise ValueError(f"{CONFIG}: pad_token_id: expected the id of a token or null, got {config.pad_token_id}")
+    for name in _EPSILONS:  # what keeps a norm from dividing by zero
+        if (value := getattr(config, name, None)) is not None and not 0 <= value <= _LARGEST_EPSILON:
+            raise ValueError(f"{CONFIG}: {name}: expected 0 to {_LARGEST_EPSILON:g}, got {value:g}")
     if config.num_hidden_layers < max(card.rungs):
         expected = f"at most {config.num_hidden_layers}, got {max(card.rungs)}"
         raise XlscaleError(f"card {card.name}: rungs: expected {expected}")
