@@ -229,3 +229,25 @@ def test_make_help_lists_every_target():
     targets = {line.split()[1] for line in _make("help").splitlines()}
     declared = (ROOT / "Makefile").read_text().split(".PHONY:")[1:]
     assert targets == {name for line in declared for name in line.splitlines()[0].split()}
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "paper/ARTIFACT.md", "data_manifest"])
+def test_what_texts_tell_to_type_exists(path):
+    """Targets and variables of make."""
+    files = sorted((ROOT / path).rglob("README.md")) if (ROOT / path).is_dir() else [ROOT / path]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    blocks = [
+        line
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.split("\n")
+    ]
+    code = [*blocks, *re.findall(r"`([^`\n]+)`", text)]
+    told = [found for line in code for found in re.findall(r"(?:^|&& )make ([a-z-]+(?: +[A-Z0-9_]+=\S+)*)", line)]
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    variables = set(re.search(r"VARIABLES := (.*?[^\\])\n", makefile, re.DOTALL)[1].split()) | {"PYTHON3"}
+    for line in told:
+        target, *given = line.split()
+        assert target in targets, line
+        assert {one.partition("=")[0] for one in given} <= variables, line
+    assert told

@@ -1,6 +1,7 @@
 """One set of pins for everyone, and a style that holds over all files."""
 
 import re
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
@@ -20,6 +21,16 @@ def test_environment_yml_installs_the_lock_and_allows_the_same_pythons():
     python = content["dependencies"][0].removeprefix("python ")
     declared = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
     assert SpecifierSet(python) == SpecifierSet(declared)
+
+
+def test_who_cites_this_names_its_version_and_licence():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["cff-version"] == "1.2.0" and cited["authors"] and cited["message"]
+    assert {name: cited[name] for name in ("version", "license")} == {
+        name: project[name] for name in ("version", "license")
+    }
+    assert project["description"].lower() in cited["title"].lower()
 
 
 def test_every_pin_is_exact_and_every_declared_dependency_is_pinned():
