@@ -98,8 +98,8 @@ def test_a_cell_is_what_the_record_and_this_machine_say_of_it(
 
 def test_it_is_printed_for_the_published_study_without_computing_anything(capsys, monkeypatch):
     monkeypatch.setattr(steps, "READS", {name: steps.READS[name] for name in (*NAMES, "paper")})
-    status.run("pilot")
+    status.run("pilot_rate")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Paper of study pilot in paper:"
-    assert any(line.startswith("Cells of study pilot: ") for line in lines)
+    assert any(line.startswith("Cells of study pilot_rate: ") for line in lines)
     assert sum(" numbers and " in line for line in lines) == len(NAMES)

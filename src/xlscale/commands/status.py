@@ -38,8 +38,9 @@ class Status(NamedTuple):
 
 def run(study: str) -> None:
     """Print the status of every figure, every notebook's numbers, the PDF and the study's cells."""
-    build, chosen = Build(study), studies.load(study).cells()
-    print(f"Paper of study {study} in {relative(build.out)}:", *paper(build), sep="\n")
+    chosen = studies.load(study).cells()
+    build = Build(study) if studies.workplace(study) else Build()  # those that are published have one paper
+    print(f"Paper of study {build.study} in {relative(build.out)}:", *paper(build), sep="\n")
     found = cells(chosen)
     counts = Counter(one.state for one in found)
     print(f"Cells of study {study}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
