@@ -1,8 +1,11 @@
 """One set of pins for everyone, and a style that holds over all files."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,3 +64,11 @@ def test_notebooks_are_committed_without_outputs_and_define_nothing():
         assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1, path.name
         lines = [line for cell in code for line in "".join(cell["source"]).splitlines()]
         assert not any(line.lstrip().startswith(("def ", "class ")) for line in lines), path.name
+
+
+def test_lint_passes():
+    """Style of code and notebooks, as `make lint` checks them."""
+    lint = re.search(r"^lint:.*\n\t@(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    command = lint.replace("$(VENV)/bin/", f"{Path(sys.executable).parent}/")
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
