@@ -45,7 +45,10 @@ def run(study: str) -> None:
     counts = Counter(one.state for one in found)
     print(f"Cells of study {study}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
     named = [one for one in found if one.state in (STALE, MISSING)]
-    print(*named[:SHOWN], *([f"  and {len(named) - SHOWN} more"] if len(named) > SHOWN else []), sep="\n")
+    for one in named[:SHOWN]:
+        print(one)
+    if len(named) > SHOWN:
+        print(f"  and {len(named) - SHOWN} more")
 
 
 def paper(build: Build) -> list[Status]:

@@ -66,9 +66,8 @@ class Reader:
                 own = [len(self.prefix) + begin - starts[i] for begin in begins[row][word:]]
                 ids, offsets = found["input_ids"][i], np.array(found["offset_mapping"][i])
                 inputs.append(Input(row, word, *self._placed(ids, offsets, own, tokens[row][word:])))
-            read += [
-                one for one in inputs if len(one.ids) or not one.word
-            ]  # of the rest, a tokenizer may leave nothing
+            # Of a rest that is silent a tokenizer may leave nothing.
+            read += [one for one in inputs if len(one.ids) or not one.word]
             left = [(one.row, one.end) for one in inputs if one.cut and one.end < len(tokens[one.row])]
         return sorted(read, key=lambda one: one.row)
 
