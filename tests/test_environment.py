@@ -1,6 +1,7 @@
 """One set of pins for everyone, and a style that holds over all files."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -69,6 +70,6 @@ def test_notebooks_are_committed_without_outputs_and_define_nothing():
 def test_lint_passes():
     """Style of code and notebooks, as `make lint` checks them."""
     lint = re.search(r"^lint:.*\n\t@(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    command = lint.replace("$(VENV)/bin/", f"{Path(sys.executable).parent}/")
+    command = lint.replace("$(VENV)/bin/", f"{shlex.quote(str(Path(sys.executable).parent))}/")
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_read_by_itself_and_every_word_has_a_tag(card, rows
 
 
 def _as_xtreme_cuts(tokens, tokenizer, max_length):
-    """XTREME's utils_preprocess.py: a sentence's parts, each of as many words as fit whole, of two at least."""
+    """XTREME's utils_preprocess.py: a sentence's parts, each of as many words as fit whole."""
     parts, room = [[]], max_length - 2
     for word in tokens:
         length = len(tokenizer(word, add_special_tokens=False)["input_ids"])

@@ -175,7 +175,7 @@ def run(name: str, study: str, source: str, cells: str) -> None:
         raise XlscaleError(f"STEP: expected one of {', '.join(build.steps)}, got {name!r}")
     try:
         made_from = build.made_from(name)
-        left, found = _execute(name, build) if name in build.notebooks else _WORK[name](build)
+        left, found = _execute(name, build, made_from) if name in build.notebooks else _WORK[name](build)
         receipt = {"made_from": made_from, "left": _hashes(relative(path) for path in left), "found": found}
         write_json(build.receipt(name), receipt)
     except Exception as error:
@@ -206,12 +206,11 @@ def _check(build: Build) -> Outcome:
     return [], {"faults": faults}
 
 
-def _execute(name: str, build: Build) -> Outcome:
+def _execute(name: str, build: Build, made_from: dict[str, str]) -> Outcome:
     from xlscale.engine import notebook, processes
 
     os.environ |= processes.ENVIRONMENT
     print(f"Notebook {name}", flush=True)
-    made_from = build.made_from(name)
     parameters: dict[str, str | int] = {"out": str(build.out)}
     if name in APART:
         parameters |= APART[name][1]
