@@ -39,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full verify canary manifest sweep record tune heal cells plan cell paper status data data-fetch data-check export score
+.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status data data-fetch data-check export score
 .PHONY: add-source withdraw-source bench explore lint clean
 
 help:  ## this list
@@ -67,6 +67,11 @@ test: $(READY)  ## run the tests, a file at a time on each core
 
 test-full: $(READY)  ## run the tests, and kills and damages at further moments
 	@"$$PY" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m ""
+
+test-gpu: $(READY)  ## run the tests that need a GPU: losses beside the processor's, what a cell says of it
+	@"$$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+	  || { echo "make test-gpu: expected an NVIDIA GPU that PyTorch sees"; exit 1; }
+	@"$$PY" -m pytest --numprocesses auto --maxprocesses 6 tests/test_gpu.py
 
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(XLSCALE) verify $(study) --n="$$N" --seed="$$SEED" $(jobs)

@@ -144,6 +144,23 @@ def recipe(**values) -> Recipe:
     return Recipe(**dict.fromkeys(NEEDED) | values)
 
 
+def trained_on(monkeypatch: pytest.MonkeyPatch, encoded: object = None) -> list[list[int]]:
+    """The inputs of every batch that is trained on from now on, of ``encoded`` or of whatever."""
+    import torch
+
+    from xlscale.training.model import Model
+
+    found, batch = [], Model.batch
+
+    def noted(self, inputs, index):
+        if torch.is_grad_enabled() and (encoded is None or inputs is encoded):
+            found.append(index.tolist())
+        return batch(self, inputs, index)
+
+    monkeypatch.setattr(Model, "batch", noted)
+    return found
+
+
 def deb(path: Path, members: dict[str, str | bytes], suffix: str = ".xz", pack=lzma.compress) -> Path:
     """Write a Debian package with these files (name -> content), its control member of odd length; its path."""
     data = io.BytesIO()

@@ -58,3 +58,11 @@ def test_the_scorer_keeps_its_promises(score):
 def test_the_readme_quotes_the_scorer_and_its_table_is_that_of_the_numbers(report, score):
     assert report.scorer_sentence(score) in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert (ROOT / "benchmarks" / "score.md").read_text(encoding="utf-8") == report.scorer(score)
+
+
+def test_the_table_of_gpus_is_that_of_its_numbers():
+    import gpu
+
+    folder = ROOT / "benchmarks"
+    measured = json.loads((folder / "gpu.json").read_text(encoding="utf-8"))
+    assert gpu.markdown(measured) == (folder / "gpu.md").read_text(encoding="utf-8")

@@ -86,7 +86,7 @@ def test_cells_are_run_by_the_code_of_a_commit(smoke_cells, smoke_runs, tmp_path
 
 
 def test_another_machine_is_told_what_to_compare_with(monkeypatch):
-    monkeypatch.setattr(command.machine, "machine_type", lambda dtype: "another")
+    monkeypatch.setattr(command.machine, "machine_type", lambda *_: "another")
     cell = next(cell for cell in studies.load("pilot").cells() if cell.id in store.results())
     with pytest.raises(XlscaleError, match=r"machine: expected .*, this is 'another'; with AGAINST=<commit> the cells"):
         command._as_recorded([cell], store.results())

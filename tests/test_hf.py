@@ -20,7 +20,8 @@ from xlscale.core.files import XlscaleError
 from xlscale.core.strict import parse
 from xlscale.data.batches import Batch
 from xlscale.models import behaviour, hub_files, ladder
-from xlscale.training.backends.cpu import CPU, MasterWeights
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.backends.precision import MasterWeights
 
 hidden_states = CPU("float32").hidden_states
 

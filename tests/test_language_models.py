@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import FIXTURES, recipe
+from conftest import FIXTURES, recipe, trained_on
 from datasets import Dataset
 from scipy import stats
 from torch import nn
@@ -373,8 +373,7 @@ def test_beside_a_task_both_losses_fall_and_without_weight_it_is_plain_training(
     task = tasks.of(data_card("topic"), e5)
     rows = load.splits(task.card)["train"].select(range(24))
     encoded = task.encode(rows, ladder.tokenizer(e5), e5.prefix, 16)
-    seen, collated = [], loop.collate
-    monkeypatch.setattr(loop, "collate", lambda *given: seen.append(given[1].tolist()) or collated(*given))
+    seen = trained_on(monkeypatch, encoded)
 
     def trained(epochs=1, **values):
         encoder = ladder.load(e5, 1)

@@ -17,7 +17,8 @@ from xlscale.commands import data
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch
 from xlscale.models import hub_files, ladder
-from xlscale.training.backends.cpu import CPU, MasterWeights
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.backends.precision import MasterWeights
 
 TEXTS = ["cat house water book", "猫 水", "gato casa agua libro kat huis", "tree"]
 ENCODERS, DECODERS = ["xlm-r", "xlm-r-xl", "mmbert", "eurobert"], ["qwen2.5", "llama-3.1", "gemma-3-text"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import struct
@@ -193,6 +194,8 @@ def test_wrong_checkpoints_give_one_line(card, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     expect_line(r"rung\.safetensors: not readable", ladder.load, card, 2, path)
     expect_line(r"absent\.safetensors: not readable", ladder.load, card, 2, tmp_path / "absent.safetensors")
+    os.mkfifo(pipe := tmp_path / "pipe.safetensors")  # for which nobody is to wait
+    expect_line(r"pipe\.safetensors: not readable", ladder.load, card, 2, pipe)
 
 
 def expect_line(pattern, function, *arguments):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from conftest import recipe
+from conftest import recipe, trained_on
 from scipy import stats
 from torch import nn
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2Model
@@ -263,8 +263,7 @@ def test_whole_trainings_are_equal_in_the_limit(e5, prepared):
 
 @pytest.mark.parametrize("values", [{"objective": "adversarial"}, {"objective": "smoothing"}])
 def test_the_seed_alone_decides_and_the_order_is_that_of_plain_training(e5, prepared, monkeypatch, values):
-    seen, collate = [], loop.collate
-    monkeypatch.setattr(loop, "collate", lambda *given: seen.append(given[1].tolist()) or collate(*given))
+    seen = trained_on(monkeypatch)
     plain = trained(e5, prepared)[0]
     first = trained(e5, prepared, **values)[0]
     torch.manual_seed(7)

@@ -144,7 +144,7 @@ def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_run
     monkeypatch.setattr(canary, "code", lambda result: "f" * 64 if result.phase == "intermediate" else real(result))
     sweeps.drop_stale(family, tmp_path)
     assert left() == ["pretrained"]  # what descends from a stale cell is stale
-    monkeypatch.setattr(machine, "machine_type", lambda dtype: "another")
+    monkeypatch.setattr(machine, "machine_type", lambda *_: "another")
     sweeps.drop_stale(family, tmp_path)
     assert left() == []
 

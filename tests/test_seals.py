@@ -94,7 +94,7 @@ def left(tmp_path, monkeypatch) -> tuple[Path, list[cells.Cell]]:
 def test_a_cell_whose_files_were_changed_is_run_again_and_its_children_are_not(left, capsys, monkeypatch):
     runs, (parent, child) = left
     monkeypatch.setattr(sweeps.canary, "changed", lambda found: set())
-    monkeypatch.setattr(machine, "machine_type", lambda dtype: result_of(child, runs).environment["machine"])
+    monkeypatch.setattr(machine, "machine_type", lambda *_: result_of(child, runs).environment["machine"])
     assert result_of(parent, runs) and result_of(child, runs)
     for name in results.READ[1:]:
         flip(runs / parent.id / name)

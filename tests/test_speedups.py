@@ -12,7 +12,8 @@ from xlscale.data import load
 from xlscale.data.batches import Encoded, collate, training_order
 from xlscale.models import ladder
 from xlscale.training import evaluate, loop
-from xlscale.training.backends.cpu import CPU, MasterWeights
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.backends.precision import MasterWeights
 from xlscale.training.model import Model
 
 EPOCHS, BATCH, RATE = 2, 16, 2e-3

@@ -129,7 +129,7 @@ def test_nothing_to_train_on_is_no_training(e5, prepared, counted):
 
 def test_auto_precision_follows_the_processor(monkeypatch):
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(machine, "native_bf16", lambda native=native: native)
+        monkeypatch.setattr(machine, "native_bf16", lambda *_, native=native: native)
         assert machine.precision("auto") == expected
         assert machine.precision("float32") == torch.float32
         assert machine.precision("bf16") == torch.bfloat16

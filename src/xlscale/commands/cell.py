@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from xlscale.core.files import relative, write_json
+from xlscale.core import registry
+from xlscale.core.files import XlscaleError, relative, write_json
 from xlscale.engine import processes, runner
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
@@ -24,7 +26,26 @@ def run(cell_id: str) -> None:
         cell = runner.find(cell_id)
         acquire(cell.lineage())
         write_json(cell.folder / "spec.json", cell.spec())
+    if registry.backend() == "cuda":
+        os.environ[runner.PLACEMENT] = json.dumps(_placed(runner.find(cell_id)))
     runner.main(cell_id)
+
+
+def _placed(cell: Cell) -> dict[str, tuple[int, bool]]:
+    """How a cell and its ancestors fit the GPU of this machine. Raises XlscaleError where one does not."""
+    import torch
+
+    from xlscale.planning import hardware, plan
+
+    memory = torch.cuda.get_device_properties(0).total_memory / hardware.GIB
+    found = {}
+    for one in cell.lineage():
+        if (place := plan.place(one, hardware.here(memory))) is None:
+            raise XlscaleError(
+                f"{one.id}: expected a GPU on which it fits, got one of {memory:.0f} GiB; see `make plan`"
+            )
+        found[one.id] = (place.tokens, place.again)
+    return found
 
 
 @contextmanager

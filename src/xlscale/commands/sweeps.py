@@ -106,9 +106,12 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
 
 
 def _machine_types() -> set[str]:
-    from xlscale.core import machine  # which imports torch
+    import torch
 
-    return {machine.machine_type(machine.precision(kind)) for kind in ("auto", "bf16", "float32")}
+    from xlscale.core import machine, registry
+
+    device = torch.device(registry.backend())
+    return {machine.machine_type(machine.precision(kind, device), device) for kind in ("auto", "bf16", "float32")}
 
 
 def heal(name: str, jobs: int) -> None:

@@ -337,8 +337,12 @@ def _go_to(study: str) -> None:
 
 
 def _default_jobs() -> int:
-    """One cell per core that this process may use, and no more than 2 GB of free memory allow each."""
+    """One cell per core that this process may use, and no more than 2 GB of free memory allow each; one on a GPU."""
     import psutil
 
+    from xlscale.core import registry
+
+    if registry.backend() != "cpu":
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))

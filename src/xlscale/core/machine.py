@@ -20,20 +20,27 @@ PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermi
 THREADS = 1
 # Environment variables that take effect before this process can clear them. Of the others see ``engine.processes``.
 LOADER = {"LD_PRELOAD", "GLIBC_TUNABLES"}
+# Without it, cuBLAS may give something else each time: see torch.use_deterministic_algorithms.
+CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 # What scikit-learn sets when it is imported, whatever its user does; neither changes a result.
 IMPORTED = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
 # What commands write into the checkout.
 COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
 
 
-def native_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
+CPU = torch.device("cpu")
+
+
+def native_bf16(device: torch.device = CPU) -> bool:
+    """Whether a device multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def precision(wanted: str) -> torch.dtype:
+def precision(wanted: str, device: torch.device = CPU) -> torch.dtype:
     """``auto``, ``bf16`` or ``float32`` -> the dtype of matrix products. Weights and updates stay float32."""
-    use = native_bf16() if wanted == "auto" else wanted == "bf16"
+    use = native_bf16(device) if wanted == "auto" else wanted == "bf16"
     return torch.bfloat16 if use else torch.float32
 
 
@@ -49,20 +56,34 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def machine_type(dtype: torch.dtype) -> str:
+def gpu_name() -> str:
+    """The GPU's name, its driver and the CUDA that torch was built with."""
+    try:
+        with open("/sys/module/nvidia/version", encoding="utf-8") as f:
+            driver = f.read().strip()
+    except OSError:
+        driver = "unknown"
+    return f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}"
+
+
+def machine_type(dtype: torch.dtype, device: torch.device = CPU) -> str:
     """What has to be equal for predictions to be expected equal bit for bit, what its user set included."""
     capability = torch.backends.cpu.get_cpu_capability()
     kind = str(dtype).removeprefix("torch.")
+    if device.type == "cuda":
+        kind = f"{gpu_name()}, 1 GPU, sdpa, {kind}"
     set_by_user = {name: value for name, value in os.environ.items() if name in LOADER or ARITHMETIC.fullmatch(name)}
-    ours = IMPORTED | {"OMP_NUM_THREADS": str(THREADS)}  # as ``engine.processes`` sets it
+    ours = IMPORTED | CUBLAS | {"OMP_NUM_THREADS": str(THREADS)}  # as ``engine.processes`` sets it
     kept = [f"{name}={value}" for name, value in sorted(set_by_user.items()) if ours.get(name) != value]
     return ", ".join([f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread", *kept])
 
 
-def environment(dtype: torch.dtype) -> dict[str, Any]:
-    """Machine type, package versions and commit, for a result's record."""
+def environment(dtype: torch.dtype, device: torch.device = CPU) -> dict[str, Any]:
+    """Machine type, package versions and commit, for a result's record; of a GPU how much of it was used, too."""
+    on_gpu = {"peak_gpu_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3)} if device.type == "cuda" else {}
     return {
-        "machine": machine_type(dtype),
+        "machine": machine_type(dtype, device),
+        **on_gpu,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},

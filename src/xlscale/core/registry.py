@@ -7,11 +7,13 @@ its room, one name here.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any, Literal
 
 from xlscale.core.files import XlscaleError
 
+DEVICE = "XLSCALE_DEVICE"  # environment variable: the backend that computes; no part of a cell's identity
 Kind = Literal["task", "objective", "method", "backend", "reader"]
 PARTS: dict[Kind, dict[str, str]] = {
     "task": {
@@ -37,9 +39,18 @@ PARTS: dict[Kind, dict[str, str]] = {
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
     "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},
-    "backend": {"cpu": "xlscale.training.backends.cpu:CPU"},
+    "backend": {"cpu": "xlscale.training.backends.cpu:CPU", "cuda": "xlscale.training.backends.cuda:CUDA"},
     "reader": {"e5_wheel": "xlscale.models.e5_wheel", "hf": "xlscale.models.hf"},
 }
+
+
+def backend() -> str:
+    """The name of the backend that computes here: the processor's, unless DEVICE says otherwise. Raises XlscaleError
+    for a name that is none."""
+    name = os.environ.get(DEVICE) or "cpu"
+    if name not in PARTS["backend"]:
+        raise XlscaleError(f"{DEVICE}: expected one of {', '.join(PARTS['backend'])}, got {name!r}")
+    return name
 
 
 def module(kind: Kind, name: str) -> str:

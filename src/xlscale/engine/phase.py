@@ -23,7 +23,7 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.core import machine, registry
-from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
+from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, bounded, write_json
 from xlscale.data import load
 from xlscale.data.batches import Encoded
 from xlscale.engine import notebook, runner
@@ -52,7 +52,8 @@ class OpenCell:
     def __init__(self, cell: Cell, folder: Path):
         self.cell, self.folder = cell, folder
         self.parameters = cell.parameters
-        self.backend = registry.get("backend", cells.BACKEND)(getattr(cell.parameters, "precision", "auto"))
+        precision, place = getattr(cell.parameters, "precision", "auto"), runner.placement(cell)
+        self.backend = registry.get("backend", registry.backend())(precision, *place)
         self.seconds: dict[str, float] = {}
         self.model_card = model_card(cell.parameters.model)
         self.data = data_card(getattr(cell.parameters, cell.phase, cells.PROBE))
@@ -106,13 +107,14 @@ class OpenCell:
 
     def _encoder(self) -> nn.Module:
         parent = self.cell.parent
-        if parent is None or parent.phase != "intermediate":
-            with self.timed("load"):
-                return ladder.load(self.model_card, self.parameters.layers)
-        folder = runner.ensure(parent)
+        checkpoint = runner.ensure(parent) / CHECKPOINT if parent and parent.phase == "intermediate" else None
+        frozen = not self.training_sets() or _method(self.recipe).frozen
         with self.timed("load"):
+            if checkpoint is None:
+                return self.backend.place(ladder.load(self.model_card, self.parameters.layers), frozen)
             recipe = parent.parameters.recipe("intermediate")
-            return _method(recipe).load(self.model_card, self.parameters.layers, recipe, folder / CHECKPOINT)
+            encoder = _method(recipe).load(self.model_card, self.parameters.layers, recipe, checkpoint)
+            return self.backend.place(encoder, frozen)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -136,13 +138,16 @@ class OpenCell:
                 inputs = self._inputs(task, self.rows if card is self.data else load.splits(card), stage, objective)
             with self.timed("train"):
                 model = Model(encoder, self.backend, task, head)
-                logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage), objective))
+                try:
+                    logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage), objective))
+                except torch.OutOfMemoryError as error:
+                    raise XlscaleError(f"{self.cell.id}: out of GPU memory: {bounded(str(error))}") from None
         if self.cell.phase == "intermediate":
             _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
         return head, TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
-        return task.head_of(encoder, self._drawn("head"))
+        return task.head_of(encoder, self._drawn("head")).to(self.backend.device)
 
     def _drawn(self, stream: str) -> torch.Generator:
         """A generator of torch's, for the purpose ``stream``."""
@@ -223,13 +228,20 @@ class OpenCell:
             train_flops=self._train_flops(encoder, log) if log else 0.0,
             losses=[round(x, 5) for x in log.losses] if log else [],
             peak_memory_gb=round(machine.peak_memory_gb(), 3),
-            environment=machine.environment(self.backend.dtype) | {"backend": cells.BACKEND},
+            environment=machine.environment(self.backend.dtype, self.backend.device) | self._placed(),
             fingerprint=self.cell.code(),
             predictions_sha256=digest(predictions),
         )
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
         write_json(self.folder / runner.PENDING, result.model_dump())
         return result
+
+    def _placed(self) -> dict[str, Any]:
+        """What computed, and how a batch was divided: no part of the cell's identity."""
+        whole = {"backend": registry.backend()}
+        if self.backend.tokens is None:
+            return whole
+        return whole | {"micro_batch_tokens": self.backend.tokens, "layers_recomputed": self.backend.again}
 
     def _train_flops(self, encoder: nn.Module, log: TrainingLog) -> float:
         return _method(self.recipe).passes * log.tokens * ladder.flops_per_token(encoder, log.mean_length)

@@ -6,6 +6,7 @@ outcome, the executed notebook and files without ``result.json`` prove nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from xlscale.experiment.results import Result, result_of
 
 PENDING = "result.pending.json"
 FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: tells the notebook where to write
+# Environment variable, JSON: id of a cell -> tokens of a micro-batch, and whether layers are computed again.
+PLACEMENT = "XLSCALE_PLACEMENT"
 EXECUTED = "executed.ipynb"
 
 
@@ -36,6 +39,11 @@ def ensure(cell: Cell) -> Path:
     if result.status == "failed":
         raise XlscaleError(f"{cell.id}: failed ({result.reason})")
     return cell.folder
+
+
+def placement(cell: Cell) -> tuple[int | None, bool]:
+    """Tokens of a micro-batch, and whether layers are computed again, as was planned for a GPU; else whole batches."""
+    return tuple(json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, (None, False)))
 
 
 def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:

@@ -29,7 +29,6 @@ BESIDE = {"augmentation": ("synonyms", "lexicon"), "mlm_cotraining": ("text", "t
 SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 
 PROBE = "udhr"  # the data set that phase 1 is evaluated on
-BACKEND = "cpu"  # what computes here; no part of an identity
 
 
 class PretrainedParameters(Strict):
@@ -142,10 +141,10 @@ class Cell:
         return [*(self.parent.lineage() if self.parent else []), self]
 
 
-def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -> tuple[str, ...]:
+def parts(phase: Phase, parameters: Mapping[str, Any], computed_by: str | None = None) -> tuple[str, ...]:
     """The modules of the parts that a cell's parameters name: reader, task family, objective and method, and the
-    backend that computes. Raises XlscaleError for an unknown card or part."""
-    found = [("reader", model_card(parameters["model"]).reader), ("backend", backend)]
+    backend that computes, by default the one here. Raises XlscaleError for an unknown card or part."""
+    found = [("reader", model_card(parameters["model"]).reader), ("backend", computed_by or registry.backend())]
     read = [PROBE] if phase == "pretrained" else [parameters[phase], *_stages(phase, parameters[phase])]
     found += [("task", data_card(one).family) for name in read for one in data_card(name).members]
     if phase != "pretrained" and data_card(parameters[phase]).trained:
@@ -154,9 +153,9 @@ def parts(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -
     return tuple(sorted({registry.module(kind, name) for kind, name in found}))
 
 
-def code(phase: Phase, parameters: Mapping[str, Any], backend: str = BACKEND) -> str:
+def code(phase: Phase, parameters: Mapping[str, Any], computed_by: str | None = None) -> str:
     """Fingerprint of the present code behind a cell with these parameters. Raises as ``parts`` does."""
-    return fingerprint.of_phase(phase, parts(phase, parameters, backend))
+    return fingerprint.of_phase(phase, parts(phase, parameters, computed_by))
 
 
 def make(

@@ -133,6 +133,8 @@ def _names(path: Path) -> set[str]:
     """Names of the tensors in a safetensors file; none of a file that ``_read`` will refuse."""
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        return set()
     try:
         with safe_open(path, "pt") as file:
             return {*file.keys()}
@@ -150,6 +152,8 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], prefix: str = "", whol
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not path.is_file():  # the library would wait for a pipe
+            raise OSError("no plain file")
         with safe_open(path, "pt") as file:
             names = {name.removeprefix(prefix) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
             if missing := sorted(wanted.keys() - names):

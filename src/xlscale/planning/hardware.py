@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,8 +11,19 @@ from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
 
 FOLDER = MANIFEST / "hardware"
 GIB = 2**30
+DEFAULT = "h100"
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+Shares = Annotated[dict[Annotated[int, Field(ge=0)], Share], Field(min_length=1)]
+
+
+class Utilisation(Strict):
+    """Shares of a GPU's operations that are reached, by parameters of a model from that many on."""
+
+    trained: Shares
+    evaluated: Shares
 
 
 class Hardware(Strict):
@@ -24,7 +35,7 @@ class Hardware(Strict):
     reserved_gib: Annotated[float, Field(ge=0)]  # that no cell gets
     gpus: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1), Distinct]  # that a cell may have
     teraflops: Positive
-    utilisation: Annotated[dict[Annotated[int, Field(ge=0)], Share], Field(min_length=1)]  # from so many parameters on
+    utilisation: Utilisation
     four_bit: Positive
     link_gb_per_second: Positive
     read_gb_per_second: Positive
@@ -37,11 +48,16 @@ class Hardware(Strict):
         """Bytes of a GPU's memory that a cell may fill."""
         return (self.memory_gib - self.reserved_gib) * GIB
 
-    def reached(self, parameters: float) -> float:
-        """The share of ``teraflops`` that a model of this size reaches."""
-        return self.utilisation[
-            max((size for size in self.utilisation if size <= parameters), default=min(self.utilisation))
-        ]
+    def reached(self, what: Literal["trained", "evaluated"], parameters: float) -> float:
+        """Floating-point operations a second of a GPU when a model of this size is trained or evaluated."""
+        shares = getattr(self.utilisation, what)
+        size = max((size for size in shares if size <= parameters), default=min(shares))
+        return shares[size] * self.teraflops * 1e12
+
+
+def here(memory_gib: float) -> Hardware:
+    """One GPU of this machine, of ``memory_gib``; what else there is to know as of DEFAULT."""
+    return load(DEFAULT).model_copy(update={"memory_gib": memory_gib, "gpus": [1]})
 
 
 def names() -> list[str]:

@@ -1,6 +1,6 @@
 """Where a training fits: bytes of a GPU's memory in closed form, and the first placement that fits them.
 
-A placement is no part of a cell's identity. The frozen base is bfloat16, or 4 bits in ``qlora``; what trains is float32
+A placement is no part of a cell's identity. A frozen base is bfloat16, or 4 bits in ``qlora``; what trains is float32
 with AdamW's two moments, and computes as a bfloat16 copy. On several GPUs of a node
 everything is sharded by layers (Zhao et al. 2023, arXiv:2304.11277): a GPU gathers the layer at work and the next one,
 and keeps what is outside the layers. Weights in 4 bits are not sharded.
@@ -40,7 +40,8 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of them: more than is there at any one time, since gradients come as activations go."""
+        """All of them, as they are while a micro-batch follows another; of the first one, gradients come as activations
+        go."""
         return self.weights + self.gradients + self.optimizer + self.gathered + self.activations
 
 
@@ -71,10 +72,13 @@ def memory(load: Load, gpus: int, tokens: int, again: bool) -> Memory:
     profile, method = load.profile, load.method
     trained = profile.trained if load.trains else 0.0
     frozen = profile.parameters + profile.adapters - trained
-    held, gathered = HALF * frozen, HALF * trained
+    # Word embeddings beside what trains stay as they were published.
+    held, gathered = (FLOAT if method == "full" and load.trains else HALF) * frozen, HALF * trained
     if method == "qlora":
         held = FOUR_BITS * profile.matrices + HALF * (frozen - profile.matrices)
         gathered += HALF * profile.largest  # one at a time is unpacked
+    if trained and load.step > gpus * tokens:
+        gathered += HALF * trained  # gradients of a micro-batch, on their way to the sum of all
     if gpus > 1:
         outside = max(0.0, profile.parameters - profile.layers * profile.layer)
         gathered = HALF * (2 * profile.layer + outside)

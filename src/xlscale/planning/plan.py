@@ -132,12 +132,18 @@ def cost(kind: Kind, hardware: Hardware) -> Cost:
         hours=hours,
         starting=starting,
         weights=weights,
-        # Weights on their way to the GPU; what is written of them, once as tensors and once as a file; or vectors.
-        host=hardware.host_gib * GIB + max(weights, 2 * FLOAT * trained, vectors),
+        # Weights on their way to the GPU, in float32; what is written of them, as tensors and as a file; or vectors.
+        host=hardware.host_gib * GIB + max(FLOAT * load.profile.parameters, 2 * FLOAT * trained, vectors),
         checkpoint=FLOAT * trained if kind.phase == "intermediate" else 0.0,
         predictions=evaluated.rows * ROW[data_card(kind.name).family] + FILES,
         resume=KEPT * (FLOAT + MOMENTS) * trained,
     )
+
+
+def place(cell: Cell, hardware: Hardware) -> Placement | None:
+    """Where one cell fits; None where it does nowhere."""
+    (kind,) = kinds([cell])
+    return placement.choose(kind.load(kind.method, _training(kind)[2]), hardware)
 
 
 def _training(kind: Kind) -> tuple[Work, float, int]:
@@ -163,19 +169,20 @@ def _time(
     """Floating-point operations, and seconds on all GPUs of the placement together."""
     (train, steps), found = training, load.profile
     at_once, others = place.gpus * place.tokens, (place.gpus - 1) / place.gpus
-    operations = evaluated.tokens * found.operations("forward", evaluated.length)
+    passed, trained = evaluated.tokens * found.operations("forward", evaluated.length), 0.0
     gathers, scattered = evaluated.tokens / at_once, 0.0
     if train.tokens:
         a_token = found.operations("step_again" if place.again else "step", train.length)
         if data_card(kind.name).family == "ranking" and load.step > at_once:
             a_token += found.operations("forward", train.length)  # the vectors of the whole batch come first
-        operations += train.tokens * a_token
+        trained = train.tokens * a_token
         passes = steps * math.ceil(train.tokens / steps / at_once)
         gathers, scattered = gathers + 2 * passes, passes * FLOAT * found.trained
     slow = hardware.four_bit if kind.method == "qlora" else 1.0
-    rate = hardware.teraflops * 1e12 * hardware.reached(found.parameters) * place.gpus
+    work = {"trained": trained, "evaluated": passed}
+    seconds = sum(one / hardware.reached(what, found.parameters) for what, one in work.items()) / place.gpus
     moved = others * (gathers * HALF * found.parameters + scattered)
-    return operations, max(operations * slow / rate, moved / (hardware.link_gb_per_second * 1e9))
+    return trained + passed, max(seconds * slow, moved / (hardware.link_gb_per_second * 1e9))
 
 
 def table(cells: Iterable[Cell], hardware: Hardware, method: Method | None = None) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from xlscale.core import cache as disk
 from xlscale.core import registry
 from xlscale.experiment.recipe import ADAPTER, NEEDED, Recipe
 from xlscale.models import hf, ladder
+from xlscale.training.backends.recompute import recompute
 
 ROWS, LENGTH = 8, 256  # of the batch of shapes: what is saved is proportional to its tokens
 FUSED = "planned"  # the name of ``_fused`` among the implementations of attention
@@ -110,7 +111,7 @@ def _encoder(card: ModelCard, layers: int, recipe: Recipe) -> nn.Module:
     encoder.get_input_embeddings().weight.requires_grad_(False)
     with torch.device("meta"):
         registry.get("method", recipe.method)().prepare(encoder, recipe, None)
-    return encoder.to(torch.bfloat16)
+    return encoder.to(torch.bfloat16).eval()
 
 
 def _measured(encoder: nn.Module) -> dict[str, float]:
@@ -153,7 +154,7 @@ def trace(encoder: nn.Module, rows: int, length: int, again: bool) -> tuple[int,
     """
     device = encoder.get_input_embeddings().weight.device
     head = nn.Linear(encoder.config.hidden_size, 2, device=device)
-    _set_checkpointing(encoder, again)
+    recompute(encoder, again)
     own = {_key(tensor) for tensor in [*encoder.parameters(), *encoder.buffers(), *head.parameters()]}
     kept: dict[int, torch.Tensor] = {}
 
@@ -170,7 +171,7 @@ def trace(encoder: nn.Module, rows: int, length: int, again: bool) -> tuple[int,
         forward, of_attention = counter.get_total_flops(), _attention(counter)
         saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
         out.backward()
-    _set_checkpointing(encoder, False)
+    recompute(encoder, False)
     return saved, forward, counter.get_total_flops(), (of_attention, _attention(counter))
 
 
@@ -180,19 +181,6 @@ def _key(tensor: torch.Tensor) -> int:
 
 def _attention(counter: FlopCounterMode) -> int:
     return sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" in str(name))
-
-
-def _set_checkpointing(encoder: nn.Module, on: bool) -> None:
-    """Dropout stays off, as everywhere here: the library checkpoints in training mode alone."""
-    if not on:
-        encoder.activation_checkpointing_disable()
-        encoder.eval()
-        return
-    encoder.train()
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
-    encoder.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def _fused(

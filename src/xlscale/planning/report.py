@@ -103,12 +103,15 @@ def lines(title: str, plan: pd.DataFrame, hardware: Hardware) -> list[str]:
     """All that ``make plan`` prints."""
     found = totals(plan, hardware)
     known = {*plan["evaluated_basis"], *plan.loc[plan["train_tokens"] > 0, "train_basis"]}
-    shares = ", ".join(f"{share:.0%} from {size / 1e9:g}B" for size, share in sorted(hardware.utilisation.items()))
+    reached = "; ".join(
+        f"{what} " + ", ".join(f"{share:.0%} from {size / 1e9:g}B" for size, share in sorted(shares.items()))
+        for what, shares in hardware.utilisation.model_dump().items()
+    )
     left_out = f" ({found['left_out']:,} of them do not fit and are in no sum)" if found["left_out"] else ""
     return [
         f"{title}: {found['cells']:,} cells{left_out}",
         f"on {hardware.title}: {hardware.memory_gib:g} GiB, of which {hardware.reserved_gib:g} are left free; "
-        f"{hardware.teraflops:g} TFLOP/s, of which cells reach, by parameters: {shares}; 4-bit weights "
+        f"{hardware.teraflops:g} TFLOP/s, of which cells reach, by parameters: {reached}; 4-bit weights "
         f"{hardware.four_bit:g} times as long; ${hardware.price_per_hour:g} an hour",
         "",
         *_text(models(plan, hardware)),

@@ -45,7 +45,7 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
 def code(result: Result) -> str:
     """Fingerprint of the present code behind a recorded cell; its own where its parameters name what is not here."""
     try:
-        return cells.code(result.phase, result.parameters, result.environment.get("backend", cells.BACKEND))
+        return cells.code(result.phase, result.parameters, result.environment.get("backend"))
     except XlscaleError:
         return result.fingerprint
 

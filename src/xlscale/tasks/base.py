@@ -10,6 +10,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
 from xlscale.metrics.predictions import by_language
 
+# What the loss of a batch is: a mean over what ``TrainedTask.count`` counts; of the vectors of its inputs, which it
+# compares; or of the batch and nothing less.
+Divisible = Literal["mean", "vectors", "whole"]
 SLICE = 256  # rows that are tokenised at a time: the tokenizer's offsets of a whole split would take a lot of memory
 
 
@@ -95,6 +99,7 @@ class TrainedTask(Task):
     """A task with a head and a loss."""
 
     head_size: int  # outputs of the head for a vector
+    divisible: Divisible = "mean"
 
     @abstractmethod
     def shuffled(self, encoded: Encoded, generator: np.random.Generator) -> Encoded:
@@ -120,6 +125,10 @@ class TrainedTask(Task):
     @abstractmethod
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The mean loss () over the batch that ``outputs`` are of."""
+
+    def count(self, batch: Batch) -> int:
+        """Over how many things ``loss`` is a mean: by default the inputs."""
+        return len(batch.index)
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -62,10 +62,14 @@ class MultipleChoice(TrainedTask):
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean over the batch's rows of the cross-entropy over their choices, which stand one after another."""
-        first, sizes = _rows(batch.targets["choice"].numpy())
+        first, sizes = _rows(batch.targets["choice"].cpu().numpy())
         # Where a row has fewer choices than another, -inf takes no part in its softmax.
         logits = nn.utils.rnn.pad_sequence(outputs.split(sizes.tolist()), batch_first=True, padding_value=-torch.inf)
         return nn.functional.cross_entropy(logits, batch.targets["answer"][first])
+
+    def count(self, batch: Batch) -> int:
+        """The rows of the batch."""
+        return int((batch.targets["choice"] == 0).sum())
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table: gold and prediction are indices of choices, counted from "0"; score is the share of the

@@ -33,6 +33,8 @@ class Ranking(TrainedTask):
     is compared are the encoder's own vectors: the head has no parameters.
     """
 
+    divisible = "vectors"
+
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices of at most ``items`` queries (or pairs) per language and of all candidates."""
         candidate = np.array(rows["role"]) == "candidate"
@@ -76,8 +78,9 @@ class Ranking(TrainedTask):
         query = batch.targets["side"] == QUERY
         number = batch.targets["text"][~query]
         logits = SCALE * outputs[query] @ outputs[~query].T
-        same = (number[:, None] == number[None, :]) & ~torch.eye(len(number), dtype=torch.bool)
-        return nn.functional.cross_entropy(logits.masked_fill(same, -torch.inf), torch.arange(len(number)))
+        own = torch.arange(len(number), device=number.device)
+        same = (number[:, None] == number[None, :]) & (own[:, None] != own[None, :])
+        return nn.functional.cross_entropy(logits.masked_fill(same, -torch.inf), own)
 
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table of the queries: gold and prediction are candidates, "<language>:<item>", separated by

@@ -101,6 +101,10 @@ class Tagging(TrainedTask):
         position, gold = (batch.targets[name][row, word].long() for name in ("position", "tag"))
         return nn.functional.cross_entropy(outputs[row, position], gold)
 
+    def count(self, batch: Batch) -> int:
+        """The words of the batch that have a subword of their own."""
+        return int((batch.targets["tag"] != IGNORED).sum())
+
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table: gold and prediction are the row's tags, joined by single spaces.
 

@@ -68,7 +68,9 @@ class LanguageHead(nn.Module):
         return torch.cat(found) if found else states.new_zeros(0, 2)
 
     def _scored(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        scores = nn.functional.linear(self.transform(states), self._words[0].weight, self.bias)
+        words = self._words[0].weight  # what is frozen may be of the backend's working type
+        bias = None if self.bias is None else self.bias.to(words.dtype)
+        scores = nn.functional.linear(self.transform(states).to(words.dtype), words, bias).to(states.dtype)
         likelihood = -nn.functional.cross_entropy(scores, tokens, reduction="none")
         return torch.stack([likelihood, scores.detach().argmax(-1).to(likelihood.dtype)], -1)
 
@@ -119,6 +121,10 @@ class Text(TrainedTask):
         there = batch.targets["position"] != ABSENT
         return -outputs[..., 0].sum() / there.sum().clamp_min(1)
 
+    def count(self, batch: Batch) -> int:
+        """The tokens to be guessed: as many of a text whichever they are."""
+        return int((batch.targets["position"] != ABSENT).sum())
+
     def predictions(self, rows: Dataset, encoded: Encoded, outputs: list[np.ndarray]) -> pd.DataFrame:
         """The prediction table, a row per text: gold and prediction are the ids of its tokens, ``spans`` their number,
         ``matches`` how many are right, ``correct`` whether all are, score the mean log-likelihood in nats."""
@@ -147,7 +153,8 @@ def chosen(own: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     one at least where there is any; all sets of so many are equally likely."""
     several = own.sum(1)
     wanted = (SHARE * several).round().clamp_min(1).minimum(several)
-    rank = torch.rand(own.shape, generator=generator).masked_fill(~own, 2).argsort(1).argsort(1)
+    drawn = torch.rand(own.shape, generator=generator).to(own.device)
+    rank = drawn.masked_fill(~own, 2).argsort(1).argsort(1)
     return rank < wanted[:, None]
 
 

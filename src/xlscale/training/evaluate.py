@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from xlscale.data.batches import Encoded, collate, evaluation_order
+from xlscale.data.batches import Encoded, evaluation_order
 from xlscale.training.loop import Diverged
 from xlscale.training.model import Model
 
@@ -22,9 +22,8 @@ def run(model: Model, encoded: Encoded) -> list[np.ndarray]:
     lengths = encoded.lengths
     progress = tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None)
     with progress, model.backend.working(model.encoder), torch.inference_mode():
-        for index in evaluation_order(lengths):
-            batch = collate(encoded, index, model.encoder.config.pad_token_id)
-            found = model.outputs(batch).numpy()
+        for index in evaluation_order(lengths, model.backend.evaluated):
+            found = model.outputs(model.batch(encoded, index)).cpu().numpy()
             per_token = found.ndim == 3
             for i, values in zip(index, found, strict=True):
                 outputs[i] = values[: lengths[i]].copy() if per_token else values

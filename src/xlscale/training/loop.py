@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError
-from xlscale.data.batches import Batch, Encoded, collate
+from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
+from xlscale.training import micro_batches
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 from xlscale.training.order import batches
@@ -121,19 +122,15 @@ def finetune(
         optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(order), warmup))
         for step, index in enumerate(tqdm(order, desc="training", unit="step", mininterval=5, disable=None)):
-            batch = collate(encoded, index, model.encoder.config.pad_token_id)
-            loss = objective.loss(model, batch)
-            value = loss.item()
+            value, read = micro_batches.gradients(objective, model, weights, encoded, index)
             if not math.isfinite(value) or value > DIVERGED * objective.weight:
                 raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(order)}")
-            loss.backward()
-            weights.grads_to_masters()
             clip(parameters, recipe.clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             weights.masters_to_model()
-            log.add(value, batch, *([] if objective.beside is None else [objective.beside]))
+            log.add(value, *read, *([] if objective.beside is None else [objective.beside]))
     return log
 
 

@@ -34,6 +34,7 @@ class Mixture(Task):
     def __init__(self, card: DataCard, model: ModelCard | None = None):
         super().__init__(card, model)
         self.tasks = [tasks.of(data_card(name), model) for name in card.sets]
+        self.divisible = "mean" if all(task.divisible == "mean" for task in self.tasks) else "whole"
 
     def head_of(self, encoder: nn.Module, generator: torch.Generator) -> nn.ModuleList:
         """A fresh head for each task."""
@@ -48,6 +49,11 @@ class Mixture(Task):
         """The loss () of the task that the batch is of."""
         part, own = _apart(batch)
         return self.tasks[part].loss(outputs, own)
+
+    def count(self, batch: Batch) -> int:
+        """As the task counts that the batch is of."""
+        part, own = _apart(batch)
+        return self.tasks[part].count(own)
 
     def rows(self) -> DatasetDict:
         """The splits that all sets have, with the columns that all families have and the set's name."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
-from xlscale.data.batches import Batch
+from xlscale.data.batches import Batch, Encoded, collate
 from xlscale.tasks.base import Task
 from xlscale.training.backends.base import Backend
 
@@ -20,6 +21,10 @@ class Model:
     backend: Backend
     task: Task | None = None
     head: nn.Module | None = None
+
+    def batch(self, encoded: Encoded, index: np.ndarray) -> Batch:
+        """The inputs ``index`` as a batch on the backend's device."""
+        return collate(encoded, index, self.encoder.config.pad_token_id).to(self.backend.device)
 
     def hidden_states(self, batch: Batch, layer: int | None = None) -> torch.Tensor:
         """The encoder's last hidden states, or those of a layer: float32 (batch, tokens, width)."""

@@ -32,4 +32,4 @@ def normal(encoder: nn.Module, mask: torch.Tensor, generator: torch.Generator) -
     on their device; 0 where ``mask`` bool (batch, tokens) says padding."""
     weight = encoder.get_input_embeddings().weight
     drawn = torch.randn(*mask.shape, weight.shape[1], generator=generator, dtype=weight.dtype)
-    return (drawn * mask.unsqueeze(-1)).to(weight.device)
+    return drawn.to(weight.device) * mask.unsqueeze(-1)

@@ -7,45 +7,60 @@ part of a cell's identity.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
 
+from xlscale.core import machine
 from xlscale.data.batches import Batch
+from xlscale.training.backends.precision import MasterWeights
+from xlscale.training.backends.recompute import recompute
 
 Precision = Literal["auto", "bf16", "float32"]
 
 
-class Weights(Protocol):
-    """The weights of an encoder while it computes in its working precision."""
-
-    @property
-    def parameters(self) -> list[torch.Tensor]:
-        """Float32 tensors to update, in the order of the encoder's parameters."""
-
-    def grads_to_masters(self) -> None:
-        """After a backward pass: gradients go where the optimizer looks for them, in float32."""
-
-    def masters_to_model(self) -> None:
-        """After an optimizer step: what the encoder computes with follows from what was updated."""
-
-
 class Backend(ABC):
-    """A device and a working precision. ``dtype``: that of matrix products; weights and updates are float32."""
+    """A device and a working precision.
 
-    dtype: torch.dtype
+    ``dtype``: the type of matrix products; weights that train and their updates are float32. ``evaluated``: tokens of a
+    batch when nothing is trained; ``tokens``: of a micro-batch when something is, None for whole batches; ``again``:
+    the layers are computed again in a backward pass, which keeps what they read alone.
+    """
+
+    device: torch.device
+    evaluated: int
+
+    def __init__(self, precision: Precision = "auto", tokens: int | None = None, again: bool = False):
+        """``auto``: bfloat16 where the device multiplies it natively, else float32."""
+        self.dtype = machine.precision(precision, self.device)
+        self.tokens, self.again = tokens, again
 
     @abstractmethod
-    def __init__(self, precision: Precision = "auto"):
-        """``auto``: bfloat16 where the device has it, else float32."""
+    def place(self, encoder: nn.Module, frozen: bool) -> nn.Module:
+        """``encoder`` on the device, ready for ``working``. ``frozen``: its own weights will not be trained, and need
+        not stay float32."""
 
-    @abstractmethod
-    def working(self, encoder: nn.Module) -> AbstractContextManager[Weights]:
-        """A context in which ``encoder`` computes in the working precision; after it, it is float32 as before."""
+    @contextmanager
+    def working(self, encoder: nn.Module) -> Iterator[MasterWeights]:
+        """A context in which ``encoder`` computes in the working precision; after it, it is as before."""
+        with MasterWeights(encoder, self.dtype) as weights:
+            if not self.again:
+                yield weights
+                return
+            recompute(encoder, True)
+            try:
+                yield weights
+            finally:
+                recompute(encoder, False)
 
-    @abstractmethod
     def hidden_states(self, encoder: nn.Module, batch: Batch, layer: int | None = None) -> torch.Tensor:
         """The encoder's last hidden states for a batch, or what comes out of ``layer`` (0: what goes into the first):
         float32 (batch, tokens, width)."""
+        mask = None if batch.mask.all() else batch.mask  # nothing is padded in most batches
+        if layer is None:
+            return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()
+        found = encoder(input_ids=batch.ids, attention_mask=mask, output_hidden_states=True)
+        return found.hidden_states[layer].float()

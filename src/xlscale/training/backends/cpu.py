@@ -1,92 +1,19 @@
-"""Working precision: matrix products in bfloat16 from float32 master weights, everything that adds up in float32.
-
-Mixed precision with master weights, Micikevicius et al. 2018 (arXiv:1710.03740), sections 3.1 and 3.3. Against
-autocast, the weights are rounded once per step instead of in every call, and what lies between the matrix products is
-half as large. Layer norms and embeddings stay float32: with these rounded too, models trained on questions lost up to
-nine points at retrieval.
-"""
+"""The processor, with as many threads as torch was told to use: what the record of this repository was computed on."""
 
 from __future__ import annotations
-
-from typing import Self
 
 import torch
 from torch import nn
 
-from xlscale.core import machine
-from xlscale.data.batches import Batch
-from xlscale.training.backends.base import Backend, Precision
-
-
-class MasterWeights:
-    """Inside the ``with`` block the linear layers of ``encoder`` are of type ``dtype`` and its layer norms give it.
-
-    ``parameters`` are those that train, in float32: for a linear layer the masters of what it computes with. After the
-    block the layers are float32 again, with the values of their masters. Where ``dtype`` is float32 nothing happens.
-    """
-
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype):
-        self.encoder, self.dtype = encoder, dtype
-        self.rounded: list[tuple[nn.Parameter, torch.Tensor]] = []  # what computes, and its master
-        self.hooks: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        if self.dtype == torch.float32:
-            return self
-        for module in self.encoder.modules():
-            if isinstance(module, nn.Linear):
-                self.rounded += [(parameter, parameter.data) for parameter in module.parameters()]
-            elif isinstance(module, nn.LayerNorm):
-                self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
-                self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
-        # Decoders have other norms, which compute in float32 by themselves. What lies between layers is of the type
-        # that the embeddings give, of all kinds together; there is not a norm behind those of every encoder.
-        norms = [module for module in self.encoder.modules() if type(module).__name__.endswith("RMSNorm")]
-        embeddings = getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings() if norms else None)
-        for module in [*norms, *([] if embeddings is None else [embeddings])]:
-            self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
-        for parameter, master in self.rounded:
-            parameter.data = master.to(self.dtype)
-        return self
-
-    @property
-    def parameters(self) -> list[torch.Tensor]:
-        """Float32 tensors to update, in the order of the encoder's parameters."""
-        masters = {id(parameter): master for parameter, master in self.rounded}
-        return [masters.get(id(p), p) for p in self.encoder.parameters() if p.requires_grad]
-
-    def grads_to_masters(self) -> None:
-        """Move the rounded parameters' gradients to their masters, in float32."""
-        for parameter, master in self.rounded:
-            master.grad, parameter.grad = None if parameter.grad is None else parameter.grad.float(), None
-
-    def masters_to_model(self) -> None:
-        """Round the masters' values into the parameters."""
-        if trained := [(parameter.data, master) for parameter, master in self.rounded if parameter.requires_grad]:
-            torch._foreach_copy_(*map(list, zip(*trained, strict=True)))
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        for parameter, master in self.rounded:
-            parameter.data, parameter.grad, master.grad = master, None, None
-        self.rounded, self.hooks = [], []
+from xlscale.training.backends.base import Backend
 
 
 class CPU(Backend):
-    """The processor, with as many threads as torch was told to use."""
+    """The processor. An encoder stays as it was loaded, its word embeddings mapped from the model's file."""
 
-    def __init__(self, precision: Precision = "auto"):
-        self.dtype = machine.precision(precision)
+    device = torch.device("cpu")
+    evaluated = 1024  # keeps a batch in the processor's cache: four times as many tokens took a seventh longer
 
-    def working(self, encoder: nn.Module) -> MasterWeights:
-        """See ``MasterWeights``."""
-        return MasterWeights(encoder, self.dtype)
-
-    def hidden_states(self, encoder: nn.Module, batch: Batch, layer: int | None = None) -> torch.Tensor:
-        """The encoder's last hidden states for a batch, or those of a layer: float32 (batch, tokens, width)."""
-        mask = None if batch.mask.all() else batch.mask  # nothing is padded in most batches
-        if layer is None:
-            return encoder(input_ids=batch.ids, attention_mask=mask).last_hidden_state.float()
-        found = encoder(input_ids=batch.ids, attention_mask=mask, output_hidden_states=True)
-        return found.hidden_states[layer].float()
+    def place(self, encoder: nn.Module, frozen: bool) -> nn.Module:
+        """The encoder itself."""
+        return encoder

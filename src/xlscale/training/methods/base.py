@@ -19,9 +19,11 @@ class Method(ABC):
     """How an encoder is trained. A task's head trains whole, whatever the method.
 
     ``passes``: what a training step costs, in forward passes: Kaplan et al. 2020 (arXiv:2001.08361), section 2.1.
+    ``frozen``: the encoder's own weights do not train.
     """
 
     passes: float
+    frozen: bool
 
     @abstractmethod
     def prepare(self, encoder: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:

@@ -17,6 +17,7 @@ class Full(Method):
     """All weights train; the word embeddings stay as pretrained unless the recipe says otherwise."""
 
     passes = 3.0  # forward, and gradients of both what a layer reads and its weights
+    frozen = False
 
     def prepare(self, encoder: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
         """Set which parameters require gradients."""

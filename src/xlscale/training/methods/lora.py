@@ -26,6 +26,7 @@ class LoRA(Method):
     """The adapters train, in float32 as everything that trains; the encoder's own parameters do not."""
 
     passes = 2.0  # forward, and gradients of what a layer reads; those of the narrow matrices are hardly anything
+    frozen = True
 
     def prepare(self, encoder: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
         """Add adapters unless the encoder has some, from the training before. Raises XlscaleError where the encoder has
@@ -34,7 +35,9 @@ class LoRA(Method):
             _add(encoder, recipe)
             for name, parameter in ladder.adapters(encoder).items():
                 if ".lora_A." in name:  # by the rule of PEFT, which draws from the global state
-                    nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
+                    drawn = torch.empty(parameter.shape)
+                    nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+                    parameter.data.copy_(drawn)
         encoder.requires_grad_(False)
         for parameter in ladder.adapters(encoder).values():
             parameter.requires_grad_(True)
@@ -62,4 +65,6 @@ def _add(encoder: nn.Module, recipe: Recipe) -> None:
     with torch.random.fork_rng(devices=[]):  # PEFT draws from the global state what is drawn anew, or read
         config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules=names)
         inject_adapter_in_model(config, encoder)
+    for parameter in ladder.adapters(encoder).values():  # PEFT makes them of the type of what they stand beside
+        parameter.data = parameter.data.float()
     encoder.eval()

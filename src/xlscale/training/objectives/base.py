@@ -12,6 +12,7 @@ from torch import nn
 
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
+from xlscale.tasks.base import Divisible, Task
 from xlscale.training.model import Model
 
 
@@ -40,6 +41,10 @@ class Objective(ABC):
     def parameters(self) -> list[nn.Parameter]:
         """What trains besides encoder and head, after ``begin``: by default nothing. It is thrown away."""
         return []
+
+    def divisible(self, task: Task) -> Divisible:
+        """Whether the loss of a batch follows from its parts: by default not."""
+        return "whole"
 
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:

@@ -41,8 +41,8 @@ class Teacher:
         """Float32 (batch, tokens, width): the hidden states for the inputs of a batch, 0 where it is padded."""
         found = torch.zeros(*batch.mask.shape, self.hidden.shape[1])
         index = np.concatenate([np.arange(*self.offsets[[i, i + 1]]) for i in batch.index])
-        found[batch.mask] = torch.from_numpy(self.hidden[index]).float()
-        return found
+        found[batch.mask.cpu()] = torch.from_numpy(self.hidden[index]).float()
+        return found.to(batch.mask.device)
 
     def pooled(self) -> np.ndarray:
         """Float32 (inputs, width): the mean of each input's hidden states."""

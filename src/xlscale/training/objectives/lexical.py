@@ -79,7 +79,7 @@ def vectors(hidden: torch.Tensor, batch: Batch, pooling: Pooling) -> torch.Tenso
     an input, or over those of its word alone."""
     mask = batch.mask
     if pooling == "words":
-        place = torch.arange(mask.shape[1])
+        place = torch.arange(mask.shape[1], device=mask.device)
         mask = (place >= batch.targets["start"][:, None]) & (place < batch.targets["stop"][:, None])
     # The sum, as the vector is of length 1 in any case.
     return nn.functional.normalize((hidden * mask.unsqueeze(-1)).sum(1), dim=-1)

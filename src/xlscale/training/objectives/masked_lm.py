@@ -44,8 +44,8 @@ class Masking:
             return batch
         ids, own = shown(batch), batch.targets["own"][:, : batch.ids.shape[1]]
         chosen = text.chosen(own, self.generator)
-        kind = torch.rand(ids.shape, generator=self.generator)
-        other = self.usual[torch.randint(len(self.usual), ids.shape, generator=self.generator)]
+        kind = torch.rand(ids.shape, generator=self.generator).to(ids.device)
+        other = self.usual[torch.randint(len(self.usual), ids.shape, generator=self.generator)].to(ids.device)
         made = torch.where(kind < HIDDEN, self.mask, torch.where(kind < HIDDEN + EXCHANGED, other, ids))
         targets = batch.targets | dict(zip(("position", "token"), _guessed(ids, chosen), strict=True))
         return replace(batch, ids=torch.where(chosen, made, ids), targets=targets)

@@ -20,8 +20,9 @@ from torch import nn
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
 from xlscale.data import load
-from xlscale.data.batches import Batch, collate
+from xlscale.data.batches import Batch
 from xlscale.experiment.recipe import Recipe
+from xlscale.tasks.base import Divisible, Task
 from xlscale.training import order, perturbation, token_cache
 from xlscale.training.model import Model
 from xlscale.training.objectives.masked_lm import Masking
@@ -30,6 +31,10 @@ from xlscale.training.objectives.supervised import Supervised
 
 class Cotraining(Supervised):
     """The task's loss and that of text. A ``text_weight`` of 0 gives plain training."""
+
+    def divisible(self, task: Task) -> Divisible:
+        """Every batch comes with one of text."""
+        return "whole"
 
     def begin(self, model: Model, recipe: Recipe, generator: np.random.Generator) -> None:
         """Take ``text`` and ``text_weight`` from the recipe; ``generator`` draws the head of the text's part, the order
@@ -43,7 +48,7 @@ class Cotraining(Supervised):
         rows = load.splits(task.card)
         self.encoded = token_cache.encoded(task, rows, "train", task.model, recipe.max_length)
         head = task.head_of(model.encoder, perturbation.generator_from(generator))
-        self.reader = Model(model.encoder, model.backend, task, head)
+        self.reader = Model(model.encoder, model.backend, task, head.to(model.backend.device))
         self.masking = Masking(task, generator)
         self.order = self._order(generator.spawn(1)[0])
 
@@ -60,6 +65,5 @@ class Cotraining(Supervised):
         loss = super().loss(model, batch)
         if not self.recipe.text_weight:
             return loss
-        texts = collate(self.encoded, next(self.order), model.encoder.config.pad_token_id)
-        self.beside = self.masking(texts)
+        self.beside = self.masking(model.batch(self.encoded, next(self.order)))
         return loss + self.recipe.text_weight * super().loss(self.reader, self.beside)

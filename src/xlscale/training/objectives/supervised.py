@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch
 
 from xlscale.data.batches import Batch
+from xlscale.tasks.base import Divisible, Task
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 
 
 class Supervised(Objective):
     """The loss of the task, see its family's ``loss``."""
+
+    def divisible(self, task: Task) -> Divisible:
+        """As the task says; vectors are those of plain inputs alone."""
+        plain = type(self).loss is Supervised.loss
+        return task.divisible if plain or task.divisible == "mean" else "whole"
 
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The task's loss of a batch, float32 ()."""

@@ -1,0 +1,19 @@
+"""Layers that are computed again in a backward pass, instead of being kept: less memory for more time."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def recompute(encoder: nn.Module, on: bool) -> None:
+    """Whether a forward pass of ``encoder`` keeps of each layer what it reads alone (Chen et al. 2016,
+    arXiv:1604.06174). The library does so in training mode, in which dropout is not off: the layers alone are told that
+    they train, and no module in them."""
+    if on:
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        encoder.activation_checkpointing_disable()
+    for module in encoder.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = on
