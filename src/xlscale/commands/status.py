@@ -10,6 +10,7 @@ this machine has made them too.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,15 +93,22 @@ def cells(chosen: list[Cell], runs: Path = HERE) -> list[Status]:
     """The status of the recorded results of cells."""
     every = store.results(void=True)
     counting = store.results()
-    return [_cell(cell, every.get(cell.id), cell.id in counting, runs) for cell in chosen]
+    known: dict[tuple[str, str, str], bool] = {}
+
+    def accepted(result: Result) -> bool:  # the stamps are read once per code, not for each of thousands of cells
+        if (key := canary.key(result)) not in known:
+            known[key] = canary.accepted(result)
+        return known[key]
+
+    return [_cell(cell, every.get(cell.id), cell.id in counting, accepted, runs) for cell in chosen]
 
 
-def _cell(cell: Cell, recorded: Result | None, counts: bool, runs: Path) -> Status:
+def _cell(cell: Cell, recorded: Result | None, counts: bool, accepted: Callable[[Result], bool], runs: Path) -> Status:
     if recorded is None:
         return Status(MISSING, cell.id, "not in the record")
     if not counts:
         return Status(STALE, cell.id, "the present code gives something else")
-    if not canary.accepted(recorded):
+    if not accepted(recorded):
         return Status(STALE, cell.id, "its code has changed, and no canary has been run")
     try:
         mine = results.result_of(cell, runs)

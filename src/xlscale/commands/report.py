@@ -1,0 +1,200 @@
+"""``make report``: the answer, claims, figures, numbers and every recorded cell on one page, ``report/index.html``.
+
+Belongs here: what of the checkout goes onto the page. All of it was made by other commands; nothing is computed anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from xlscale.commands import status
+from xlscale.commands.reproduce import HERE
+from xlscale.commands.steps import READS, RECORD, Build
+from xlscale.core.files import (
+    BUILT,
+    NOTEBOOKS,
+    PAPER,
+    REPRODUCTION,
+    RESULTS,
+    ROOT,
+    RUNS,
+    XlscaleError,
+    read_bytes,
+    read_text,
+    relative,
+    write_text,
+)
+from xlscale.core.format import percent
+from xlscale.experiment import cells, studies
+from xlscale.experiment.cells import Cell
+from xlscale.experiment.results import Result
+from xlscale.experiment.studies import Study
+from xlscale.record import store
+from xlscale.report import checklist, page, typeset
+from xlscale.report.behind import Behind
+from xlscale.report.checklist import Row
+from xlscale.report.page import About, Figure, Report
+from xlscale.stats import agreement
+
+MAIN = ("published_gain", "gains", "scaling")  # the figure that comes first: the first of these that there is
+ANSWER = ("published_answer", "published_answer_breadths")
+EXECUTED = "executed.ipynb"
+WITH_NOTEBOOKS = (HERE, RUNS, RUNS / "verify")  # of cells that were run on this machine
+
+
+def build(study: str, out: str) -> str:
+    """Write ``index.html`` into the folder ``out``, by default ``report`` beside the paper; returns a line about it.
+
+    Raises XlscaleError where the study has no paper yet.
+    """
+    folder = Path(out).absolute() if out else BUILT.parent / "report"
+    report = gather(study, folder)
+    write_text(path := folder / "index.html", page.html(report))
+    counts = f"{len(report.cells['rows'])} cells, {len(report.made['numbers'])} numbers, {len(report.figures)} figures"
+    return f"{relative(path)}: {counts}, {path.stat().st_size / 1e6:.1f} MB; open it in a browser"
+
+
+def gather(study: str, folder: Path) -> Report:
+    """What the page of a study shows; ``folder``: where it will lie, from which its links lead."""
+    load = cache(studies.load)  # which makes the cells of a study once
+    plan = load(study)
+    paper = Build() if plan.published else Build(study)
+    made, known = typeset.merge(paper.out), store.results(void=True)
+    table = store.table(known)
+    plans = [*{one.name: load(one.name) for one in [*studies.published(), plan]}.values()]
+    of_paper = status.paper(paper)
+    states = {one.what: one.state + (one.why and f" ({one.why})") for one in of_paper}
+    figures = [
+        Figure(name, one["source"], read_bytes(paper.out / one["file"]), states[f"{one['source']}: figure {name}"])
+        for name, one in made["figures"].items()
+    ]
+    return Report(
+        title=_found(PAPER / "paper.typ", r'#set document\(title: "([^"]+)"') or plan.title,
+        answer=_answer(plan, made["numbers"]),
+        slopes=_slopes(made["numbers"]),
+        main=next((name for name in MAIN if name in made["figures"]), ""),
+        figures=figures,
+        claims=_claims(paper, made, of_paper, table[table["cell"].isin([*load(paper.study).conditions()])]),
+        note=agreement.EXPLANATION,
+        made=made,
+        behind=cache(Behind(table, paper.study, load)),
+        reads={name: _reads(name) for name in paper.notebooks},
+        links={name: _links(name, paper, folder) for name in paper.notebooks},
+        cells=page.cells(known, _about(known, table, plans, folder)),
+    )
+
+
+def _found(path: Path, pattern: str) -> str:
+    """What the group of a pattern finds in a text of the checkout, on one line; "" where there is no such text."""
+    found = re.search(pattern, read_text(path), re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].replace("**", "").split()) if found else ""
+
+
+def _answer(plan: Study, numbers: dict[str, Any]) -> list[str]:
+    """The question and its answer as the README has them, which tells of the paper alone, and the paper's numbers."""
+    beginnings = ("How does", r"\*\*The answer so far") if plan.published else ()
+    said = [_found(ROOT / "README.md", rf"^({beginning}.*?)\n\n") for beginning in beginnings]
+    return [text for text in said if text] + [_sentence(numbers[name]["text"]) for name in ANSWER if name in numbers]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
+def _slopes(numbers: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """The slopes of gains on the local ladder: name of the number -> target, and after which data."""
+    found = {}
+    targets, sets = (str(numbers[name]["value"]).split() if name in numbers else [] for name in ("targets", "sets"))
+    for target in targets:
+        named = numbers[f"{target}_title"]["text"]
+        found |= {f"gainslope_{target}_{one}_summary": (named, numbers[f"{one}_title"]["text"]) for one in sets}
+        found[f"gamma_{target}_summary"] = (named, "domain data minus general data")
+    return {name: about for name, about in found.items() if name in numbers}
+
+
+def _claims(paper: Build, made: dict[str, Any], states: Iterable[status.Status], own: pd.DataFrame) -> list[Row]:
+    """The table of claims, with what this machine has found; ``own``: the recorded cells of the paper's study."""
+    old = [one.what for one in states if one.state in (status.STALE, status.MISSING)]
+    verdicts = {"make status": f"not so: {', '.join(old)}" if old else "so it is now", "make reproduce": _agreed(paper)}
+    compared = {"make reproduce`": len(Build(paper.study, cells="stated").chosen()), "make verify N=3 ": 3}
+    tolerances = {command: _tolerance(own, count) for command, count in compared.items()}
+    rows = [*checklist.of_artifact(read_text(PAPER / "ARTIFACT.md"), verdicts, tolerances)]
+    cost = next(((one.time, one.memory) for one in rows if one.command == checklist.REBUILDS), ("", ""))
+    return [*rows, *checklist.of_papers(made, cost)]
+
+
+def _agreed(paper: Build) -> str:
+    """What the last comparison with the record said, if code, record and cells are still those; else nothing."""
+    if not any(Build(paper.study, paper.source, cells).holds("agreement") for cells in ("stated", "all")):
+        return ""
+    compared = pd.read_csv(REPRODUCTION / "agreement.csv")
+    return f"{int(compared['agrees'].sum())} of {len(compared)} recomputed cells agree, on this machine"
+
+
+def _tolerance(own: pd.DataFrame, comparisons: int) -> str:
+    limits = agreement.limits(own, comparisons).dropna()
+    if limits.empty:
+        return "0"
+    return f"0 on the record's type of machine, else {percent(limits.min())} to {percent(limits.max())} points"
+
+
+def _about(known: dict[str, Result], table: pd.DataFrame, plans: list[Study], folder: Path) -> dict[str, About]:
+    """What is known of every cell besides its result."""
+    made: dict[Any, Cell] = {}
+    found, lost = [], {}
+    for result in known.values():
+        spec = {"id": result.id, "phase": result.phase, "parameters": result.parameters}
+        try:
+            found.append(cells.from_spec(spec, result.id, made))
+        except XlscaleError as error:  # its data or model are no longer those
+            lost[result.id] = status.Status(status.STALE, result.id, str(error))
+    states = lost | {one.what: one for one in status.cells(found)}
+    holding: dict[str, list[str]] = {name: [] for name in known}
+    tolerances: dict[str, float] = {}
+    trained = [result.id for result in known.values() if result.phase != "pretrained"]
+    for plan in plans:
+        if not any(map(plan.may_hold, trained)):  # to make the thousands of cells of a study takes seconds
+            continue
+        ids = [cell.id for cell in plan.cells() if cell.id in holding]
+        for name in ids:
+            holding[name].append(plan.name)
+        if plan.canary or not plan.published:  # as the last cell of a notebook has it: of the first study that counts
+            tolerances = agreement.limits(table[table["cell"].isin(ids)], 1).dropna().to_dict() | tolerances
+    executed = _executed(folder)
+    return {
+        name: About(state.state, state.why, tuple(holding[name]), executed.get(name, ""), tolerances.get(name))
+        for name in known
+        for state in [states[name]]
+    }
+
+
+def _executed(folder: Path) -> dict[str, str]:
+    """Name of a cell -> link to its executed notebook, where this machine has run it. Names are those of folders."""
+    paths = (path for place in reversed(WITH_NOTEBOOKS) for path in place.glob(f"*/{EXECUTED}"))
+    return {path.parent.name: _link(path, folder) for path in paths}
+
+
+def _links(name: str, paper: Build, folder: Path) -> dict[str, str]:
+    """What to look at of an analysis notebook: text -> link."""
+    executed = (paper.out if paper.source == "fresh" else REPRODUCTION) / "notebooks" / f"{name}.ipynb"
+    places = {"notebook": NOTEBOOKS / f"{name}.ipynb", "as it ran here": executed}
+    places["data (JSON)"] = paper.out / "generated" / f"{name}.json"
+    return {text: _link(path, folder) for text, path in places.items() if path.exists()}
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(os.path.relpath(path, folder))
+
+
+def _reads(name: str) -> str:
+    """What an analysis notebook reads beside cells, in words."""
+    own = [relative(path) for path in READS[name] if path not in RECORD]
+    return ", ".join(own) or ("data_manifest" if RESULTS not in READS[name] else "results")
