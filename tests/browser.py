@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,7 +25,11 @@ class Browser:
     def __init__(self) -> None:
         command = ["chromedriver", "--port=0"]
         self._driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        port = next(found[1] for line in self._driver.stdout if (found := re.search(r"started successfully on port (\d+)", line)))
+        port = next(
+            found[1]
+            for line in self._driver.stdout
+            if (found := re.search(r"started successfully on port (\d+)", line))
+        )
         self._base = f"http://127.0.0.1:{port}/session"
         wanted = {"goog:chromeOptions": {"args": [*OPTIONS]}, "goog:loggingPrefs": {"browser": "ALL"}}
         self._base += "/" + self._ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
@@ -66,6 +69,8 @@ class Browser:
 
     def _ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
         content = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self._base + path, content, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            self._base + path, content, {"Content-Type": "application/json"}, method=method
+        )
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
             return json.load(answer)["value"]

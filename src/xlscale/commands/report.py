@@ -71,9 +71,12 @@ def gather(study: str, folder: Path) -> Report:
     table = store.table(known)
     plans = [*{one.name: load(one.name) for one in [*studies.published(), plan]}.values()]
     of_paper = status.paper(paper)
+    notebooks = sorted({one["source"] for entries in made.values() for one in entries.values()})
     states = {one.what: one.state + (one.why and f" ({one.why})") for one in of_paper}
     figures = [
-        Figure(name, one["source"], read_bytes(paper.out / one["file"]), states[f"{one['source']}: figure {name}"])
+        Figure(
+            name, one["source"], read_bytes(paper.out / one["file"]), states.get(f"{one['source']}: figure {name}", "")
+        )
         for name, one in made["figures"].items()
     ]
     return Report(
@@ -82,12 +85,12 @@ def gather(study: str, folder: Path) -> Report:
         slopes=_slopes(made["numbers"]),
         main=next((name for name in MAIN if name in made["figures"]), ""),
         figures=figures,
-        claims=_claims(paper, made, of_paper, table[table["cell"].isin([*load(paper.study).conditions()])]),
+        claims=_claims(plan, made, of_paper, table[table["cell"].isin([*load(paper.study).conditions()])]),
         note=agreement.EXPLANATION,
         made=made,
         behind=cache(Behind(table, paper.study, load)),
-        reads={name: _reads(name) for name in paper.notebooks},
-        links={name: _links(name, paper, folder) for name in paper.notebooks},
+        reads={name: _reads(name) for name in notebooks},
+        links={name: _links(name, paper, folder) for name in notebooks},
         cells=page.cells(known, _about(known, table, plans, folder)),
     )
 
@@ -120,20 +123,23 @@ def _slopes(numbers: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {name: about for name, about in found.items() if name in numbers}
 
 
-def _claims(paper: Build, made: dict[str, Any], states: Iterable[status.Status], own: pd.DataFrame) -> list[Row]:
-    """The table of claims, with what this machine has found; ``own``: the recorded cells of the paper's study."""
+def _claims(plan: Study, made: dict[str, Any], states: Iterable[status.Status], own: pd.DataFrame) -> list[Row]:
+    """The table of claims, with what this machine has found; of a study of one's own, those of papers alone. ``own``:
+    the recorded cells of the paper's study."""
+    if not plan.published:
+        return [*checklist.of_papers(made, ("", ""))]
     old = [one.what for one in states if one.state in (status.STALE, status.MISSING)]
-    verdicts = {"make status": f"not so: {', '.join(old)}" if old else "so it is now", "make reproduce": _agreed(paper)}
-    compared = {"make reproduce`": len(Build(paper.study, cells="stated").chosen()), "make verify N=3 ": 3}
+    verdicts = {"make status": f"not so: {', '.join(old)}" if old else "so it is now", "make reproduce": _agreed()}
+    compared = {"make reproduce`": len(Build(cells="stated").chosen()), "make verify N=3 ": 3}
     tolerances = {command: _tolerance(own, count) for command, count in compared.items()}
     rows = [*checklist.of_artifact(read_text(PAPER / "ARTIFACT.md"), verdicts, tolerances)]
     cost = next(((one.time, one.memory) for one in rows if one.command == checklist.REBUILDS), ("", ""))
     return [*rows, *checklist.of_papers(made, cost)]
 
 
-def _agreed(paper: Build) -> str:
+def _agreed() -> str:
     """What the last comparison with the record said, if code, record and cells are still those; else nothing."""
-    if not any(Build(paper.study, paper.source, cells).holds("agreement") for cells in ("stated", "all")):
+    if not any(Build(cells=chosen).holds("agreement") for chosen in ("stated", "all")):
         return ""
     compared = pd.read_csv(REPRODUCTION / "agreement.csv")
     return f"{int(compared['agrees'].sum())} of {len(compared)} recomputed cells agree, on this machine"

@@ -163,10 +163,7 @@ VERBS = [
                     "help": "as if every training were by it (default: the study's)",
                 },
             ),
-            (
-                "--hardware",
-                {"default": "h100", "help": "name of a file in data_manifest/hardware/ (default: h100)"},
-            ),
+            ("--hardware", {"default": "h100", "help": "name of a file in data_manifest/hardware/ (default: h100)"}),
             (
                 "--reference",
                 {
@@ -215,6 +212,13 @@ VERBS = [
         "status --study pilot",
         "commands.status:run",
         (STUDY,),
+    ),
+    Verb(
+        "report",
+        "write a page for a browser: claims, figures and numbers of the paper, and every recorded cell; works offline",
+        "report --study pilot",
+        "commands.report:build",
+        (STUDY, ("--out", {"default": "", "metavar": "FOLDER", "help": "of index.html (default: report/)"})),
     ),
     Verb(
         "step",

@@ -199,7 +199,7 @@ class Listing {
     });
     const line = element("tr", {}, ...parts);
     if (!open) return [line];
-    const inside = element("td", { colspan: this.columns.length }, ...this.detail(row));
+    const inside = element("td", { colspan: this.columns.length }, element("div", {}, ...this.detail(row)));
     return [line, element("tr", { id: `${id}-detail`, class: "detail" }, inside)];
   }
 }
@@ -259,7 +259,8 @@ const numbersTable = new Listing({
 });
 
 const byId = new Map(cells.map((cell) => [cell.id, cell]));
-const of = (cell, name) => data.cells[name][cell[{ shapes: "shape", recipes: "recipe" }[name] || name]];
+/** What a cell shares with others: its shape, recipe, facts or studies. */
+const of = (cell, name) => data.cells[name][cell[name]];
 let language = "";
 
 /** The score of a cell in the chosen language, in percent; its value where none is chosen, null where it has none. */
@@ -270,7 +271,7 @@ function score(cell) {
   return i < 0 ? null : cell.scores[i * metrics.length];
 }
 
-const scored = { title: "Score", number: true, get: score, show: (cell) => fixed(score(cell), 1) };
+const scored = { title: "Score", number: true, get: score, show: (cell) => (cell.value === null ? "failed" : fixed(score(cell), 1)) };
 const cellsTable = new Listing({
   id: "cells-list",
   noun: "cells",

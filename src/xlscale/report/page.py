@@ -24,11 +24,6 @@ from xlscale.report.labels import METRICS, metric, title
 from xlscale.report.markup import Markup, fill, join
 
 HERE = Path(__file__).parent
-# Of a cell, in the order of its row; what many cells share is the position in a list of its own.
-FIELDS = (
-    *("id", "phase", "model", "layers", "condition", "set", "seed", "studies", "status", "why", "value", "english"),
-    *("minutes", "memory", "shape", "scores", "recipe", "parent", "notebook", "tolerance", "tokens", "flops", "facts"),
-)
 _DECIMALS = 4  # of percentages, minutes and gigabytes: more than are shown
 
 
@@ -77,6 +72,7 @@ class Report:
 
 def html(report: Report) -> str:
     """The page. The same report gives the same text."""
+    # Ours, without a place for data.
     style, script = (Markup((HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -144,40 +140,54 @@ def _flat(table: dict[str, Any]) -> str:
 
 
 def cells(known: Mapping[str, Result], about: Mapping[str, About]) -> dict[str, Any]:
-    """All cells as the page takes them: ``fields`` and ``rows``, and what rows share: shapes (languages, items and
-    metrics), recipes, facts (machine, code, studies of a cell).
+    """All cells as the page takes them: ``fields``, ``rows`` with a value for each, the id first, and what many cells
+    share, to which rows give the position: shapes (languages, items, metrics), recipes, facts and studies.
 
-    Scores, tolerances and values are in percent, ``minutes`` of wall time, ``memory`` in GB. A cell that failed has no
-    value.
+    Scores, values and tolerances are in percent, ``minutes`` of wall time, ``memory`` in GB. What failed has no value.
     """
     shared = {name: _Shared() for name in ("shapes", "recipes", "facts", "studies")}
     rows = [_row(result, about[name], shared) for name, result in known.items()]
-    return {"fields": FIELDS, "rows": rows, **{name: one.values for name, one in shared.items()}}
+    lists = {name: one.values for name, one in shared.items()}
+    return {"fields": [*rows[0]] if rows else [], "rows": [[*row.values()] for row in rows], **lists}
 
 
-def _row(result: Result, about: About, shared: dict[str, _Shared]) -> list[Any]:
+_OWN = ("model", "layers", "intermediate", "placebo", "target", "seed")  # parameters that are no part of a recipe
+
+
+def _row(result: Result, about: About, shared: dict[str, _Shared]) -> dict[str, Any]:
     described, measured = store.describe(result), store.data_set(result)
     others = sorted({name for score in result.languages.values() for name in score.others})
-    each = result.languages.items()
+    each = result.languages.values()
     shape = {
-        "languages": [code for code, _ in each],
-        "items": [score.items for _, score in each],
+        "languages": [*result.languages],
+        "items": [score.items for score in each],
         "metrics": [metric(measured), *(METRICS.get(name, name.replace("_", " ")) for name in others)],
     }
-    own = ("model", "layers", "intermediate", "placebo", "target", "seed")
-    recipe = {name: value for name, value in result.parameters.items() if value is not None and name not in own}
     facts = {"machine": str(result.environment.get("machine", "unknown")), "code": result.fingerprint[:12]}
     facts |= {"set": title(measured), "parameters": result.total_parameters, "own": result.non_embedding_parameters}
-    return [
-        *(result.id, result.phase, described["model"], described["layers"], described["condition"], measured),
-        *(described["seed"], shared["studies"](list(about.studies)), about.state, result.reason or about.why),
-        *(_rounded(result.value, 100), _rounded(result.english, 100)),
-        *(_rounded(sum(result.seconds.values()), 1 / 60), _rounded(result.peak_memory_gb)),
-        shared["shapes"](shape),
-        [_rounded(value, 100) for _, s in each for value in (s.value, *(s.others.get(name) for name in others))],
-        *(shared["recipes"](recipe), result.parent, about.notebook, _rounded(about.tolerance, 100)),
-        *(result.train_tokens, result.train_flops, shared["facts"](facts)),
-    ]
+    recipe = {name: value for name, value in result.parameters.items() if value is not None and name not in _OWN}
+    return {
+        "id": result.id,
+        "phase": result.phase,
+        "set": measured,
+        **{name: described[name] for name in ("model", "layers", "condition", "seed")},
+        "status": about.state,
+        "why": "; ".join(filter(None, (result.reason, about.why))),
+        "value": _rounded(result.value, 100),
+        "english": _rounded(result.english, 100),
+        "minutes": _rounded(sum(result.seconds.values()), 1 / 60),
+        "memory": _rounded(result.peak_memory_gb),
+        "tokens": result.train_tokens,
+        "flops": result.train_flops,
+        "parent": result.parent,
+        "notebook": about.notebook,
+        "tolerance": _rounded(about.tolerance, 100),
+        "scores": [_rounded(value, 100) for s in each for value in (s.value, *map(s.others.get, others))],
+        "shapes": shared["shapes"](shape),
+        "recipes": shared["recipes"](recipe),
+        "facts": shared["facts"](facts),
+        "studies": shared["studies"](list(about.studies)),
+    }
 
 
 def _rounded(value: float | None, factor: float = 1) -> float | None:
