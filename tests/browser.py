@@ -25,11 +25,8 @@ class Browser:
     def __init__(self) -> None:
         command = ["chromedriver", "--port=0"]
         self._driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        port = next(
-            found[1]
-            for line in self._driver.stdout
-            if (found := re.search(r"started successfully on port (\d+)", line))
-        )
+        said = (re.search(r"started successfully on port (\d+)", line) for line in self._driver.stdout)
+        port = next(found[1] for found in said if found)
         self._base = f"http://127.0.0.1:{port}/session"
         wanted = {"goog:chromeOptions": {"args": [*OPTIONS]}, "goog:loggingPrefs": {"browser": "ALL"}}
         self._base += "/" + self._ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
@@ -50,6 +47,12 @@ class Browser:
         """What the body of a function gives in the page."""
         return self._ask("/execute/sync", {"script": script, "args": arguments})
 
+    def key(self, name: str) -> None:
+        """Press a key, as "Enter", where the focus is."""
+        code, text = {"Enter": (13, "\r")}[name]
+        for kind in ("keyDown", "keyUp"):
+            self._cdp("Input.dispatchKeyEvent", type=kind, key=name, windowsVirtualKeyCode=code, text=text)
+
     def errors(self) -> list[str]:
         """What the console has said since this was last asked."""
         return [entry["message"] for entry in self._ask("/se/log", {"type": "browser"})]
@@ -69,8 +72,6 @@ class Browser:
 
     def _ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
         content = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(
-            self._base + path, content, {"Content-Type": "application/json"}, method=method
-        )
+        request = urllib.request.Request(self._base + path, content, method=method)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
             return json.load(answer)["value"]

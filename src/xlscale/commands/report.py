@@ -73,12 +73,8 @@ def gather(study: str, folder: Path) -> Report:
     of_paper = status.paper(paper)
     notebooks = sorted({one["source"] for entries in made.values() for one in entries.values()})
     states = {one.what: one.state + (one.why and f" ({one.why})") for one in of_paper}
-    figures = [
-        Figure(
-            name, one["source"], read_bytes(paper.out / one["file"]), states.get(f"{one['source']}: figure {name}", "")
-        )
-        for name, one in made["figures"].items()
-    ]
+    drawn = [(name, one["source"], paper.out / one["file"]) for name, one in made["figures"].items()]
+    figures = [Figure(*one, read_bytes(path), states.get(f"{one[1]}: figure {one[0]}", "")) for *one, path in drawn]
     return Report(
         title=_found(PAPER / "paper.typ", r'#set document\(title: "([^"]+)"') or plan.title,
         answer=_answer(plan, made["numbers"]),
@@ -92,6 +88,7 @@ def gather(study: str, folder: Path) -> Report:
         reads={name: _reads(name) for name in notebooks},
         links={name: _links(name, paper, folder) for name in notebooks},
         cells=page.cells(known, _about(known, table, plans, folder)),
+        study="" if study == paper.study else study,
     )
 
 

@@ -7,7 +7,7 @@ const cells = data.cells.rows.map((row) => Object.fromEntries(data.cells.fields.
 const numbers = data.numbers.map(([kind, name, text, unit, notebook, group]) => ({ kind, name, text, unit, notebook, group }));
 const DASH = "\u2013";
 // Characters that make a text look like another one, as files.HIDDEN has them.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 /** A text in which nothing is hidden. */
 function shown(value) {
@@ -116,6 +116,13 @@ class Listing {
     this.search.value = "";
     for (const { select } of this.selects) select.value = "";
     this.only = null;
+    this.refresh();
+  }
+
+  /** Choose a value of a filter, if there is such a one. */
+  choose(title, value) {
+    const { select, values } = this.selects.find(({ filter }) => filter.title === title);
+    select.value = values.indexOf(value) + 1 || "";
     this.refresh();
   }
 
@@ -367,6 +374,7 @@ function chooseLanguage() {
 }
 
 chooseLanguage();
+if (data.study) cellsTable.choose("Study", data.study);
 const byName = new Map(numbers.map((number) => [`${number.notebook}/${number.name}`, number]));
 for (const button of document.querySelectorAll("button[data-name]")) {
   button.addEventListener("click", () => show(byName.get(button.dataset.name)));

@@ -68,6 +68,7 @@ class Report:
     reads: dict[str, str]
     links: dict[str, dict[str, str]]
     cells: dict[str, Any]  # see ``cells``
+    study: str = ""  # whose cells are shown at first; all, where there is none
 
 
 def html(report: Report) -> str:
@@ -117,6 +118,7 @@ def data(report: Report) -> dict[str, Any]:
         "groups": groups.values,
         "reads": report.reads,
         "links": report.links,
+        "study": report.study,
     }
 
 
