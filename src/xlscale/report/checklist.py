@@ -59,15 +59,20 @@ def of_papers(made: Mapping[str, Any], cost: tuple[str, str]) -> Iterator[Row]:
         if (verdict := made["numbers"].get(f"claim_{one.id}")) is None:
             continue
         deciding = [check for check in one.checks if check.role == "decides"]
-        limits = [f"{check.tolerance:g}" for check in deciding if check.expected is not None]
+        limits = [_number(check.tolerance) for check in deciding if check.expected is not None]
         expected, tolerance = "; ".join(map(_expected, deciding)), "; ".join(dict.fromkeys(limits)) or DASH
         said = f"{found.papers[one.paper]}: {one.claim}"
         yield Row(said, verdict["text"], REBUILDS, *cost, expected, tolerance)
 
 
 def _expected(check: Check) -> str:
-    """What a check wants, in words; proportions are 0 to 1."""
+    """What a check wants, in words."""
     limits = {"": check.expected, "at least ": check.at_least, "at most ": check.at_most}
-    parts = [f"{word}{limit:g}" for word, limit in limits.items() if limit is not None]
+    parts = [f"{word}{_number(limit)}" for word, limit in limits.items() if limit is not None]
     parts += [_HOLDS[check.kind].format(**vars(check))] if check.kind in _HOLDS else []
     return f"{check.say}: {', '.join(parts)}" if check.say else ", ".join(parts)
+
+
+def _number(value: float) -> str:
+    """Without an exponent: proportions are 0 to 1, and so are tolerances."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -12,6 +12,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +149,8 @@ def cells(known: Mapping[str, Result], about: Mapping[str, About]) -> dict[str, 
     Scores, values and tolerances are in percent, ``minutes`` of wall time, ``memory`` in GB. What failed has no value.
     """
     shared = {name: _Shared() for name in ("shapes", "recipes", "facts", "studies")}
-    rows = [_row(result, about[name], shared) for name, result in known.items()]
+    called = cache(lambda name: (title(name), metric(name)))  # of a data set; asks the file system
+    rows = [_row(result, about[name], shared, called) for name, result in known.items()]
     lists = {name: one.values for name, one in shared.items()}
     return {"fields": [*rows[0]] if rows else [], "rows": [[*row.values()] for row in rows], **lists}
 
@@ -156,17 +158,20 @@ def cells(known: Mapping[str, Result], about: Mapping[str, About]) -> dict[str, 
 _OWN = ("model", "layers", "intermediate", "placebo", "target", "seed")  # parameters that are no part of a recipe
 
 
-def _row(result: Result, about: About, shared: dict[str, _Shared]) -> dict[str, Any]:
+def _row(
+    result: Result, about: About, shared: dict[str, _Shared], called: Callable[[str], tuple[str, str]]
+) -> dict[str, Any]:
     described, measured = store.describe(result), store.data_set(result)
+    set_title, main = called(measured)
     others = sorted({name for score in result.languages.values() for name in score.others})
     each = result.languages.values()
     shape = {
         "languages": [*result.languages],
         "items": [score.items for score in each],
-        "metrics": [metric(measured), *(METRICS.get(name, name.replace("_", " ")) for name in others)],
+        "metrics": [main, *(METRICS.get(name, name.replace("_", " ")) for name in others)],
     }
     facts = {"machine": str(result.environment.get("machine", "unknown")), "code": result.fingerprint[:12]}
-    facts |= {"set": title(measured), "parameters": result.total_parameters, "own": result.non_embedding_parameters}
+    facts |= {"set": set_title, "parameters": result.total_parameters, "own": result.non_embedding_parameters}
     recipe = {name: value for name, value in result.parameters.items() if value is not None and name not in _OWN}
     return {
         "id": result.id,
