@@ -270,6 +270,7 @@ def test_the_table_of_claims_is_read_from_the_artifact_and_the_claims(gathered):
     assert rows["nothing in the paper is older than its code or data"].verdict == "so it is now"
     assert re.fullmatch(r"0 on .* else 0\.5 to \d+\.\d points", rows["the recorded runs can be recomputed"].tolerance)
     trained = next(row for claim, row in rows.items() if "Swahili-English word pairs from 0.3211" in claim)
+    assert trained.verdict.startswith("supported by published numbers; before: 0.3211 (claimed 0.3211)")
     assert (trained.expected, trained.tolerance) == ("before: 0.3211; after: 0.4113", "0.00005")
 
 
@@ -435,6 +436,8 @@ def test_every_control_has_a_name_and_every_table_its_heads(browser, written):
                 "return document.documentElement.scrollWidth <= innerWidth"
             )  # tables scroll by themselves
     browser.media("light", 1300)
+    loaded = browser.do("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert all(one.startswith("data:") for one in loaded)
 
 
 @chromium

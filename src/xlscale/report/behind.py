@@ -82,8 +82,10 @@ class Behind:
         if read[start].study:
             return sorted(own["cell"])
         values, parts = self._named()
+        if name in values:
+            return sorted(values[name])
         part = max((one for one in parts if f"_{one}_" in f"_{name}_"), key=len, default=None)
-        return sorted(values[name] if name in values else parts[part] if part else own["cell"])
+        return sorted(parts[part] if part else own["cell"])
 
     def _own(self, read: Read) -> pd.DataFrame:
         """The recorded cells of a study, conditions as it calls them; none where there is no such study."""
@@ -125,17 +127,14 @@ def _of_target(target: str, runs: pd.DataFrame) -> Ids:
     conditions = set(runs["condition"])
     for condition in conditions:
         name = f"{target}_{key(condition)}"
-        pairs = {"slope": None, "gainslope": untreated(condition), "gainslope_shuffled": condition + SHUFFLED}
-        for kind, other in pairs.items():
-            if other is None or other in conditions:
+        found[f"slope_{name}"] = own = runs[runs["condition"] == condition]
+        found |= {f"{name}_k{rung}": part for rung, part in own.groupby("layers")}
+        for kind, other in (("gainslope", untreated(condition)), ("gainslope_shuffled", condition + SHUFFLED)):
+            if other in conditions:
                 found[f"{kind}_{name}"] = runs[runs["condition"].isin([condition, other])]
-        for rung, own in runs[runs["condition"] == condition].groupby("layers"):
-            found[f"{name}_k{rung}"] = own
-        for end, rung in ends.items() if f"gainslope_{name}" in found else ():
-            found[f"gain_{name}_{end}"] = (both := found[f"gainslope_{name}"])[both["layers"] == rung]
+        if (both := found.get(f"gainslope_{name}")) is not None:
+            found |= {f"gain_{name}_{end}": both[both["layers"] == rung] for end, rung in ends.items()}
     real = runs[runs["condition"].map(plain) & (runs["intermediate"] != NONE) & ~runs["overlaps"].astype(bool)]
-    found[f"gamma_{target}"] = real
-    found[f"gamma_shuffled_{target}"] = runs[
-        runs["condition"].isin({*real["condition"], *(real["condition"] + SHUFFLED)})
-    ]
+    controlled = {*real["condition"], *(real["condition"] + SHUFFLED)}
+    found |= {f"gamma_{target}": real, f"gamma_shuffled_{target}": runs[runs["condition"].isin(controlled)]}
     return {name: [*own["cell"]] for name, own in found.items()}

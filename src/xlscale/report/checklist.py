@@ -55,6 +55,7 @@ def of_papers(made: Mapping[str, Any], cost: tuple[str, str]) -> Iterator[Row]:
     """The claims of papers with their verdicts in ``made``, as ``typeset.merge`` has it; none where they were not
     audited. ``cost``: time and memory of REBUILDS."""
     found = claims.load()
+    evidence = {claim: text for _, claim, _, text in made["tables"].get("claims", {"rows": []})["rows"]}
     for one in found.claims:
         if (verdict := made["numbers"].get(f"claim_{one.id}")) is None:
             continue
@@ -62,7 +63,8 @@ def of_papers(made: Mapping[str, Any], cost: tuple[str, str]) -> Iterator[Row]:
         limits = [_number(check.tolerance) for check in deciding if check.expected is not None]
         expected, tolerance = "; ".join(map(_expected, deciding)), "; ".join(dict.fromkeys(limits)) or DASH
         said = f"{found.papers[one.paper]}: {one.claim}"
-        yield Row(said, verdict["text"], REBUILDS, *cost, expected, tolerance)
+        because = next((text for claim, text in evidence.items() if claim.startswith(one.claim)), "")
+        yield Row(said, "; ".join(filter(None, (verdict["text"], because))), REBUILDS, *cost, expected, tolerance)
 
 
 def _expected(check: Check) -> str:

@@ -4,7 +4,9 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const cells = data.cells.rows.map((row) => Object.fromEntries(data.cells.fields.map((name, i) => [name, row[i]])));
-const numbers = data.numbers.map(([kind, name, text, unit, notebook, group]) => ({ kind, name, text, unit, notebook, group }));
+const numbers = data.numbers.map(([kind, name, text, unit, notebook, group]) => {
+  return { kind, name, text, unit, notebook, group };
+});
 const DASH = "\u2013";
 // Characters that make a text look like another one, as files.HIDDEN has them.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
@@ -95,10 +97,12 @@ class Listing {
   heads() {
     this.head.replaceChildren(
       ...this.columns.map((column) => {
-        const sorted = this.order && this.order.column === column ? (this.order.up ? "ascending" : "descending") : "none";
-        const button = element("button", { type: "button", onclick: () => this.sort(column) }, column.title);
-        const about = { scope: "col", "aria-sort": column.get ? sorted : undefined, class: column.number ? "number" : undefined };
-        return element("th", about, column.get ? button : column.title);
+        const about = { scope: "col", class: column.number ? "number" : undefined };
+        if (!column.get) return element("th", about, column.title);
+        const here = this.order && this.order.column === column;
+        about["aria-sort"] = here ? (this.order.up ? "ascending" : "descending") : "none";
+        const button = { type: "button", onclick: () => this.sort(column) };
+        return element("th", about, element("button", button, column.title));
       }),
     );
   }
@@ -178,7 +182,8 @@ class Listing {
     const total = this.rows.length.toLocaleString("en");
     const range = `${(first + 1).toLocaleString("en")} to ${(first + here.length).toLocaleString("en")}`;
     const of = this.found.length === this.rows.length ? "" : ` of ${this.found.length.toLocaleString("en")} found`;
-    this.said.textContent = here.length ? `Rows ${range}${of}, ${total} ${this.noun} in all` : `None of ${total} ${this.noun} found`;
+    const none = `None of ${total} ${this.noun} found`;
+    this.said.textContent = here.length ? `Rows ${range}${of}, ${total} ${this.noun} in all` : none;
     this.before.disabled = !this.page;
     this.after.disabled = first + this.size >= this.found.length;
     this.chip.hidden = !this.only;
@@ -216,12 +221,14 @@ function behind(number) {
   if (number.group < 0) return data.reads[number.notebook] || DASH;
   const rows = data.groups[number.group];
   const label = `${rows.length} cells behind ${number.name}`;
-  return element("button", { type: "button", "aria-label": label, onclick: () => show(number) }, `${rows.length} cells`);
+  const attributes = { type: "button", "aria-label": label, onclick: () => show(number) };
+  return element("button", attributes, `${rows.length} cells`);
 }
 
 function show(number) {
   const rows = data.groups[number.group].map((i) => cells[i]);
-  visit(rows, `The ${rows.length} cells behind the ${number.kind} ${number.name}${number.text && number.kind === "number" ? ` (${number.text})` : ""}.`);
+  const printed = number.kind === "number" ? ` (${number.text})` : "";
+  visit(rows, `The ${rows.length} cells behind the ${number.kind} ${number.name}${printed}.`);
 }
 
 function visit(rows, why) {
@@ -232,8 +239,8 @@ function visit(rows, why) {
 }
 
 function links(notebook) {
-  const found = Object.entries(data.links[notebook] || {});
-  return element("p", {}, `From notebook ${notebook}`, ...found.flatMap(([text, link]) => [" \u00b7 ", element("a", { href: link }, text)]));
+  const found = Object.entries(data.links[notebook] || {}).map(([text, href]) => element("a", { href }, text));
+  return element("p", {}, `From notebook ${notebook}`, ...found.flatMap((link) => [" \u00b7 ", link]));
 }
 
 const short = (text) => (text.length > 140 ? `${text.slice(0, 139)}\u2026` : text);
@@ -278,7 +285,8 @@ function score(cell) {
   return i < 0 ? null : cell.scores[i * metrics.length];
 }
 
-const scored = { title: "Score", number: true, get: score, show: (cell) => (cell.value === null ? "failed" : fixed(score(cell), 1)) };
+const scored = { title: "Score", number: true, get: score };
+scored.show = (cell) => (cell.value === null ? "failed" : fixed(score(cell), 1));
 const cellsTable = new Listing({
   id: "cells-list",
   noun: "cells",
@@ -306,57 +314,71 @@ const cellsTable = new Listing({
     { title: "Study", get: (cell) => of(cell, "studies") },
     { title: "Status", get: (cell) => cell.status },
   ],
-  text: (cell) =>
-    [cell.id, cell.condition, of(cell, "studies").join(" "), cell.status, cell.why, facts(cell).join(" "), recipe(cell)].join(" "),
+  text: (cell) => {
+    const { machine, code, set } = of(cell, "facts");
+    const own = [cell.id, cell.condition, cell.set, cell.status, cell.why, machine, code, set];
+    return [...own, ...of(cell, "studies"), recipe(cell)].join(" ");
+  },
   detail: (cell) => [...about(cell), perLanguage(cell)],
 });
 
 function state(cell) {
-  return element("span", { class: `state ${["fresh", "unverified", "stale"].includes(cell.status) ? cell.status : ""}` }, cell.status);
+  return element("span", { class: `state-${cell.status}` }, cell.status);
 }
 
 function executed(cell) {
-  return cell.notebook ? element("a", { href: cell.notebook, "aria-label": `executed notebook of ${cell.id}` }, "notebook") : DASH;
+  if (!cell.notebook) return DASH;
+  return element("a", { href: cell.notebook, "aria-label": `executed notebook of ${cell.id}` }, "notebook");
 }
 
 function recipe(cell) {
-  return Object.entries(of(cell, "recipes")).map(([name, value]) => `${name} ${value}`).join(", ");
+  const values = Object.entries(of(cell, "recipes")).map(([name, value]) => `${name} ${value}`);
+  return values.join(", ");
 }
 
-function facts(cell) {
-  const { machine, code, set } = of(cell, "facts");
-  return [machine, code, set];
+/** A button that leads to the cell that another one starts from. */
+function origin(cell) {
+  const parent = byId.get(cell.parent);
+  if (!parent) return cell.parent || "the public model";
+  const go = () => visit([parent], `The cell that ${cell.id} starts from.`);
+  return element("button", { type: "button", onclick: go }, cell.parent);
+}
+
+/** What a cell cost. */
+function cost(cell) {
+  const training = `${count(cell.tokens)} training tokens, ${fixed(cell.flops / 1e12, 2)} TFLOP in training`;
+  return `${fixed(cell.minutes, 2)} minutes, ${fixed(cell.memory, 2)} GB, ${training}`;
 }
 
 /** What is known of a cell, as a list of terms. */
 function about(cell) {
   const { machine, code, set, parameters, own } = of(cell, "facts");
-  const parent = byId.get(cell.parent);
+  const within = `agrees within ${fixed(cell.tolerance, 1)} points`;
   const rows = {
     Status: cell.why ? `${cell.status}: ${cell.why}` : cell.status,
     "Evaluated on": set,
     Recipe: recipe(cell) || "none: nothing is trained",
-    "Starts from": parent
-      ? element("button", { type: "button", onclick: () => visit([parent], `The cell that ${cell.id} starts from.`) }, cell.parent)
-      : cell.parent || "the public model",
+    "Starts from": origin(cell),
     Parameters: `${count(parameters)}, ${count(own)} of them outside the word embeddings`,
-    Cost: `${fixed(cell.minutes, 2)} minutes, ${fixed(cell.memory, 2)} GB, ${count(cell.tokens)} training tokens, ${(cell.flops / 1e12).toFixed(2)} TFLOP in training`,
-    "A rerun elsewhere": cell.tolerance === null ? "no tolerance: only equal values agree" : `agrees within ${fixed(cell.tolerance, 1)} points`,
+    Cost: cost(cell),
+    "A rerun elsewhere": cell.tolerance === null ? "no tolerance: only equal values agree" : within,
     Studies: of(cell, "studies").join(", ") || "none of those that are published",
     Machine: machine,
     Code: code,
     "Run it again": element("code", {}, `make cell ID=${cell.id}`),
     "Executed notebook": cell.notebook ? executed(cell) : "not on this machine: the command above makes it",
   };
-  return [element("dl", {}, ...Object.entries(rows).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]))];
+  const terms = Object.entries(rows).map(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+  return [element("dl", {}, ...terms.flat())];
 }
 
 /** The scores of a cell by language. */
 function perLanguage(cell) {
   const { languages, items, metrics } = of(cell, "shapes");
   const width = metrics.length;
-  const line = (code, i) => [code, count(items[i]), ...cell.scores.slice(i * width, (i + 1) * width).map((value) => fixed(value, 1))];
-  return languages.length ? plain("Scores by language, in percent", [["Language", "Items", ...metrics], ...languages.map(line)]) : "";
+  const scores = (i) => cell.scores.slice(i * width, (i + 1) * width).map((value) => fixed(value, 1));
+  const lines = languages.map((code, i) => [code, count(items[i]), ...scores(i)]);
+  return lines.length ? plain("Scores by language, in percent", [["Language", "Items", ...metrics], ...lines]) : "";
 }
 
 /** The choice of a language, whose scores the column shows. */
