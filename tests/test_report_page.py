@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import report as command
-from xlscale.commands import status
+from xlscale.commands import status, steps
 from xlscale.commands.steps import Build
 from xlscale.core import files
 from xlscale.core.files import XlscaleError
@@ -256,6 +256,9 @@ def test_the_cells_that_other_notebooks_read_are_those_behind_their_numbers(of, 
     named = {read.study for own in behind.READS.values() for read in own.values()} - {""}
     assert named <= {*studies.names()} and {xtreme.STUDY, preparation.SUITE, methods.STUDY} <= named
     assert behind.READS.keys() <= {*Build().notebooks, "11_methods"}
+    # Whoever adds a notebook that reads the record says here which cells; that of published scores shows none.
+    reading = {name for name in Build().notebooks if files.RESULTS in steps.READS[name]}
+    assert {name for name in reading if not behind.reads(name)} == {"06_published"}
 
 
 def test_the_table_of_claims_is_read_from_the_artifact_and_the_claims(gathered):

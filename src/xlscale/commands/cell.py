@@ -48,6 +48,16 @@ def _placed(cell: Cell) -> dict[str, tuple[int, bool]]:
     return found
 
 
+def default_jobs() -> int:
+    """One cell per core that this process may use, and no more than 2 GB of free memory allow each; one on a GPU."""
+    import psutil
+
+    if registry.backend() != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
+
+
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
     """Have a folder to oneself while the block runs: who asks for it meanwhile says so, and waits."""

@@ -323,7 +323,7 @@ def _call(verb: Verb, **options: Any) -> bool:
     if options.get("study") is not None:
         _go_to(options["study"])
     if JOBS in verb.options and options["jobs"] is None:
-        options["jobs"] = _default_jobs()
+        options["jobs"] = resolve_name("xlscale.commands.cell:default_jobs")()
     outcome = resolve_name(f"xlscale.{verb.call}")(**options)
     if isinstance(outcome, str):
         print(outcome)
@@ -338,15 +338,3 @@ def _go_to(study: str) -> None:
     moved = {name: path for name, path in studies.workplace(study).items() if name not in os.environ}
     if moved:
         os.execve(sys.executable, [sys.executable, "-m", "xlscale", *sys.argv[1:]], os.environ | moved)
-
-
-def _default_jobs() -> int:
-    """One cell per core that this process may use, and no more than 2 GB of free memory allow each; one on a GPU."""
-    import psutil
-
-    from xlscale.core import registry
-
-    if registry.backend() != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
