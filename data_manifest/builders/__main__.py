@@ -1,10 +1,12 @@
 """Rebuild the bundled files from their packages and compare them with their cards; then prove that nothing that is
 tested is trained on: ``python -m data_manifest.builders``. With names it rebuilds these sets, and puts those that are
-not bundled in place, which is how ``xlscale.acquire.datasets`` calls it."""
+not bundled in place, which is how ``xlscale.acquire.datasets`` calls it. ``typology``, the table of languages, is no data
+set, and is rebuilt like one."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import sys
 import tempfile
@@ -14,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
-from data_manifest.builders import intermediate
+from data_manifest.builders import intermediate, typology
 from xlscale.acquire.packages import fetch_all
 from xlscale.cards import catalogue
+from xlscale.cards import typology as languages
 from xlscale.cards.schema import DataCard
 from xlscale.core import files, strict
 from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
@@ -25,6 +28,7 @@ from xlscale.engine import processes
 
 # After all tasks, which these keep away from; lexicons keep away from unlabelled text, too.
 LAST = {"unlabelled": 1, "lexicon": 2}
+LANGUAGES = "typology"
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -77,6 +81,23 @@ def update(card: DataCard, rows: pa.Table) -> str:
     return f"{card.name}: wrote {relative(card.path)} ({len(rows)} rows, {card.path.stat().st_size} bytes)"
 
 
+def of_languages(folder: Path | None, update: bool) -> str:
+    """Rebuild the table of languages and say that it is as its card has it, or write it and its hash into the card.
+
+    Raises XlscaleError where it is not.
+    """
+    card = languages.card()
+    table = typology.build(card, fetch_all([card.package], folder))
+    sha256 = hashlib.sha256(table.encode()).hexdigest()
+    if update:
+        write_text(MANIFEST / card.file, table)
+        text = languages.CARD.read_text(encoding="utf-8")
+        write_text(languages.CARD, text.replace(card.sha256, sha256, 1))
+    elif sha256 != card.sha256:
+        raise XlscaleError(f"{card.name}: sha256: expected {card.sha256}, rebuilt {sha256}")
+    return f"{card.name}: {table.count(chr(10)) - 1} languages, sha256 {'written' if update else 'as in the card'}"
+
+
 def prove() -> int:
     """Print the short form of the leak proof over all cards, and a line per pair that leaks; how many these are.
 
@@ -104,8 +125,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--proof", action="store_true", help="build nothing, only prove that nothing leaks")
     options = parser.parse_args(arguments)
     failed = 0
-    for name in [] if options.proof else options.names or ordered(catalogue.names("data")):
+    for name in [] if options.proof else options.names or [*ordered(catalogue.names("data")), LANGUAGES]:
         try:
+            if name == LANGUAGES:
+                print(of_languages(options.packages, options.update), flush=True)
+                continue
             card = catalogue.data_card(name)
             if card.builder is None:
                 files.verify(card.path, card.sha256, f"data set {name}")
