@@ -1,7 +1,7 @@
 """Rebuild the bundled files from their packages and compare them with their cards; then prove that nothing that is
 tested is trained on: ``python -m data_manifest.builders``. With names it rebuilds these sets, and puts those that are
-not bundled in place, which is how ``xlscale.acquire.datasets`` calls it. ``typology``, the table of languages, is no data
-set, and is rebuilt like one."""
+not bundled in place, which is how ``xlscale.acquire.datasets`` calls it. ``typology``, the table of languages, is no
+data set, and is rebuilt like one."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A distance is one less the cosine of two languages' vectors ``syntax_knn`` of URIEL (Littell et al. 2017): 103 features
 such as the order of subject and verb, each 0 or 1, those that no source states being predicted from similar languages.
-lang2vec's own table of distances is not in the package, and how that was made is not known well enough to make it again:
-github.com/antonisa/lang2vec/issues/17.
+lang2vec's own table of distances is not in the package, and how that was made is not known well enough to make it
+again: github.com/antonisa/lang2vec/issues/17.
 """
 
 from __future__ import annotations

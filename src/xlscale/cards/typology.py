@@ -1,6 +1,7 @@
 """How far languages are from English in their grammar: the table of ``data_manifest/languages``, and its card.
 
-Belongs here: the schema of the card, and reading the table. How distances are made: ``data_manifest.builders.typology``.
+Belongs here: the schema of the card, and reading the table. How distances are made is in
+``data_manifest/builders/typology.py``.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Distances(Strict):
 
 
 class Distance(Strict):
-    """A row of the table: ``code`` of the source, its largest ``family``, distance of ``syntax`` from English, and which
-    share of the features behind it is ``known``, not predicted."""
+    """A row of the table: ``code`` of the source, its largest ``family``, distance of ``syntax`` from English, and
+    which share of the features behind it is ``known``, not predicted."""
 
     language: Language
     code: Annotated[str, Field(pattern=r"^[a-z]{3}$")]

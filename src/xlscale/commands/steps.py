@@ -52,7 +52,7 @@ READS: dict[str, list[Path]] = {
     "07_xtreme_r": PUBLISHED,
     "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
     "10_design": RECORD,
-    "11_methods": RECORD,
+    "11_methods": [*RECORD, MANIFEST / "languages"],
     "record": [*CARDS, STUDIES],
     "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
     "agreement": RECORD,

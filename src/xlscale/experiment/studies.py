@@ -23,7 +23,7 @@ MOST = 100_000  # cells of a study: more are planned for minutes, and no one run
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
 PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
-    *("dose", "plateau", "stability", "xtreme_r", "xtreme_r_small"),
+    *("dose", "plateau", "stability", "xtreme_r", "xtreme_r_small", "methods"),
 )
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import seaborn as sns
@@ -14,6 +14,7 @@ from xlscale.report.figures import style
 from xlscale.report.labels import label, title
 from xlscale.stats import groups
 
+OVER_NONE = f"gain over no intermediate training; bars {share(groups.LEVEL)} intervals over seeds"
 _PANELS = {"cosine": "cosine of a pair", "apart": "less unrelated words'", "p_at_1": "P@1 of the name"}
 _READINGS = {
     ("trained", "all"): ("trained layer, all tokens", {"marker": "o", "markerfacecolor": "black"}),
@@ -50,29 +51,30 @@ def words(gained: pd.DataFrame) -> Figure:
     return fig
 
 
-def targets(gained: pd.DataFrame) -> Figure:
-    """A panel per target: the gain of each condition over no intermediate training, at every rung. ``gained`` is that
-    of ``stats.slopes.gains``."""
+def targets(
+    gained: pd.DataFrame, note: str = OVER_NONE, name: Callable[[str], str] | None = None, columns: int = 2
+) -> Figure:
+    """A panel per target: the gain of each condition, at every rung, in ``columns`` of panels. ``gained`` is that of
+    ``stats.slopes.gains``; ``note`` says what gains are over and what intervals are of, ``name`` what to call a
+    condition, by default by what its arm is called."""
     rungs, names = sorted(gained["layers"].unique()), list(dict.fromkeys(gained["condition"]))
     shown, looks = list(dict.fromkeys(gained["target"])), _RUNGS[-len(rungs) :]
     looks = [look | {"marker": shape} for look, shape in zip(looks, style.SHAPES, strict=False)]
     with style.look():
-        rows = -(-len(shown) // 2)
-        fig, axes = style.panels(rows, 2, 0.9 + rows * (0.5 + 0.26 * len(names)), sharey=True)
+        rows = -(-len(shown) // columns)
+        fig, axes = style.panels(rows, columns, 0.9 + rows * (0.5 + 0.26 * len(names)), sharey=True)
         for ax, target in zip(axes, shown, strict=False):
             for place, (layers, look) in enumerate(zip(rungs, looks, strict=True)):
                 own = gained[(gained["target"] == target) & (gained["layers"] == layers)].set_index("condition")
                 _estimates(ax, own, names, 0.25 * (place - (len(rungs) - 1) / 2), look)
-            _frame(ax, names)
+            _frame(ax, names, name)
             ax.set_title(title(target))
             ax.set_xlabel("gain (percentage points)")
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
         handles = {f"{layers} layers": style.handle(**_INK | look) for layers, look in zip(rungs, looks, strict=True)}
         style.legend(fig, handles, columns=len(rungs))
-        style.note(
-            fig, f"local layer: gain over no intermediate training; bars {share(groups.LEVEL)} intervals over seeds"
-        )
+        style.note(fig, f"local layer: {note}")
     return fig
 
 
@@ -85,9 +87,13 @@ def _estimates(ax: Axes, rows: pd.DataFrame, names: Sequence[str], shift: float,
             ax.plot(100 * row["estimate"], at + shift, linestyle="", zorder=4, **_INK | look)
 
 
-def _frame(ax: Axes, names: Sequence[str]) -> None:
+def _arm(condition: str) -> str:
+    return label(condition).partition(", ")[2] or label(condition)
+
+
+def _frame(ax: Axes, names: Sequence[str], name: Callable[[str], str] | None = None) -> None:
     ax.axvline(0, color="0.4", linewidth=0.8)
-    ax.set_yticks(range(len(names)), [label(name).partition(", ")[2] or label(name) for name in names])
+    ax.set_yticks(range(len(names)), [*map(name or _arm, names)])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x")
     sns.despine(ax=ax)
