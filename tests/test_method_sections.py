@@ -16,6 +16,7 @@ from xlscale.cards import catalogue, typology
 from xlscale.core.files import NOTEBOOKS, ROOT
 from xlscale.experiment import studies
 from xlscale.experiment.results import Score
+from xlscale.planning import hardware, plan
 from xlscale.record import store
 from xlscale.report.figures import method_gains as figures
 from xlscale.report.figures import methods as lexical_figures
@@ -245,3 +246,14 @@ def test_the_page_of_costs_is_that_of_the_record():
     command = [sys.executable, str(ROOT / "benchmarks" / "methods.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plan_of_the_study_counts_several_sets_words_and_text():
+    table = plan.table(PLAN.cells(), hardware.load("h100"))
+    before = table[table["phase"] == "intermediate"].groupby("data")
+    assert before["train_rows"].first().round().to_dict() == {
+        "lexicon": 8000, "multi": 1600, "unlabelled": 1600, "wordnet_class": 1600,
+    }  # fmt: skip
+    assert {*before["train_basis"].first()} == {"counted"} and table["cells"].sum() == len(PLAN.cells())
+    # All seven sets are evaluated, at most so many rows of each.
+    assert before["evaluated_rows"].first()["multi"] == 7 * PLAN.intermediate_recipe.test_items

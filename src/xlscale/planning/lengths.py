@@ -105,8 +105,11 @@ def stated() -> Lengths:
 
 @cache
 def training(name: str, model: str, examples: int, length: int) -> Work:
-    """One epoch over ``examples`` rows of a set, all where it has fewer, cut to ``length`` tokens an input."""
+    """One epoch over ``examples`` rows of a set (of a mixture: of each of its sets), all where it has fewer, cut to
+    ``length`` tokens an input."""
     card = data_card(name)
+    if card.sets:
+        return together([training(one, model, examples, length) for one in card.sets])
     if rows := _here(name, model):
         return _counted_training(card, rows, model, examples, length)
     part, basis = _part(card, "train")
@@ -116,8 +119,11 @@ def training(name: str, model: str, examples: int, length: int) -> Work:
 
 @cache
 def evaluation(name: str, model: str, split: Split, items: int, length: int) -> Work:
-    """One evaluation on at most ``items`` rows per language of a split, and what these need."""
+    """One evaluation on at most ``items`` rows per language of a split, and what these need (of a mixture: of each of
+    its sets)."""
     card = data_card(name)
+    if card.sets:
+        return together([evaluation(one, model, split, items, length) for one in card.sets])
     if rows := _here(name, model):
         return _counted_evaluation(card, rows, model, split, items, length)
     part, basis = _part(card, split)
@@ -180,7 +186,7 @@ def _tokenizes(model: str) -> bool:
 @cache
 def _splits(name: str) -> DatasetDict | None:
     try:
-        return load.splits(data_card(name))
+        return tasks.of(card := data_card(name)).splits(load.splits(card))  # a lexicon keeps words apart
     except XlscaleError:
         return None
 

@@ -31,7 +31,7 @@ VECTORS = ("retrieval", "ranking", "mining")  # families that keep a vector per 
 KEPT = 2  # resume states of a running cell
 # Bytes of a predicted row on disk, by family: means of the record; of ranking, where nothing is recorded, 20 names.
 ROW = {"classification": 13, "tagging": 34, "span_qa": 57, "multiple_choice": 38, "retrieval": 8, "mining": 20}
-ROW |= {"ranking": 250}
+ROW |= {"ranking": 250, "lexicon": 8, "text": 14, "mixture": 20}
 FILES = 1e5  # bytes: result, specification and executed notebook of a cell
 
 
