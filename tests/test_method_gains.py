@@ -99,7 +99,7 @@ def test_a_large_gain_is_found_and_a_direction_needs_both_scales():
     found = method_gains.gains(simulated(rng, 1.5, seed_sd=0.1))
     said = method_gains.directions(found[found["language"] == MEAN], ["condition"])
     assert said["a"] == "gains" and not said.drop("a").isin(["gains", "loses"]).any()
-    table = pd.DataFrame({"scale": SCALES, "estimate": [0.1, 0.4], "adjusted": [0.001, 0.2], "one": "x"})
+    table = pd.DataFrame({"scale": SCALES, "estimate": 0.1, "adjusted": 0.001, "agree": True, "one": "x"})
     for p, estimates, words in (
         ([0.001, 0.2], [0.1, 0.4], "depends on the scale"),
         ([0.001, 0.002], [0.1, -0.4], "depends on the scale"),
@@ -108,6 +108,9 @@ def test_a_large_gain_is_found_and_a_direction_needs_both_scales():
         ([np.nan, 0.2], [0.1, 0.4], "not estimable"),
     ):
         assert method_gains.directions(table.assign(adjusted=p, estimate=estimates), ["one"])["x"] == words
+    assert method_gains.directions(table, ["one"])["x"] == "gains"
+    # Intervals take all methods as equally noisy, so what a seed speaks against is not claimed.
+    assert method_gains.directions(table.assign(agree=False), ["one"])["x"] == "no detectable change"
 
 
 def test_one_seed_and_equal_predictions_have_no_interval():

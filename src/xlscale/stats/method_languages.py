@@ -17,10 +17,10 @@ import pandas as pd
 from scipy import special
 
 from xlscale.stats import groups
-from xlscale.stats.method_gains import SCALES, SHARED, Runs, between_seeds, combined
+from xlscale.stats.method_gains import SCALES, SHARED, Runs, agree, between_seeds, combined
 from xlscale.stats.slopes import holm
 
-COLUMNS = ["target", "layers", "condition", "feature", "scale", "seeds", "languages", "families"]
+COLUMNS = ["target", "layers", "condition", "feature", "scale", "seeds", "languages", "families", "agree"]
 FEWEST = 3  # families: of two, each is a jackknife of nothing but the other
 
 
@@ -37,8 +37,18 @@ def associations(runs: Runs, features: Mapping[str, Mapping[str, float]], family
             each = {condition: by_language(runs, condition, scale) for condition in runs.scores}
             slopes = [np.array([_slope(x, run) for run in values]) for values in each.values()]
             between = between_seeds(slopes, 0.0 if runs.fixed else SHARED)
-            for condition, values in each.items():
-                about = (runs.target, runs.layers, condition, name, scale, len(runs.seeds), len(x), len({*families}))
+            for (condition, values), own in zip(each.items(), slopes, strict=True):
+                about = (
+                    runs.target,
+                    runs.layers,
+                    condition,
+                    name,
+                    scale,
+                    len(runs.seeds),
+                    len(x),
+                    len({*families}),
+                    agree(own),
+                )
                 found = _estimate(x, values.mean(0), families, between)
                 rows.append(dict(zip(COLUMNS, about, strict=True)) | asdict(found))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *asdict(groups.MISSING)])

@@ -14,7 +14,7 @@ import pandas as pd
 
 from xlscale.cards import typology
 from xlscale.core.files import RESULTS
-from xlscale.core.format import interval, listing, probability, signed, slug
+from xlscale.core.format import interval, listing, percent, probability, signed, slug
 from xlscale.experiment import conditions, studies
 from xlscale.record import store
 from xlscale.report.labels import label, title
@@ -138,11 +138,11 @@ def _gains(means: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     for (target, layers, condition), part in means.groupby(KEYS, sort=False):
         of = part.set_index("scale")
         points, odds = of.loc["accuracy"], of.loc["logit"]
-        shown = [signed(points["estimate"]), interval(points["low"], points["high"])]
+        shown = [signed(points["estimate"]), interval(points["low"], points["high"]), percent(points["spread"])]
         shown += [signed(odds["estimate"], 2, 1), interval(odds["low"], odds["high"], 2, 1)]
         shown += [signed(points["detectable"]).removeprefix("+"), probability(of["adjusted"].max())]
         rows.append([title(target), str(layers), short(condition), *shown, said[target, layers, condition]])
-    heads = ["Target", "Layers", "Training", "Gain", "95% interval", "Log odds", "95% interval ", "Detectable"]
+    heads = ["Target", "Layers", "Training", "Gain", "95% interval", "SD", "Log odds", "95% interval ", "Detectable"]
     return [*heads, "p (Holm)", "Says"], rows
 
 
