@@ -75,6 +75,61 @@ def test_a_mapping_that_does_not_fit_says_which_field():
         columns.make({"sentence": "premise", "of": "starts"}, RECORD | {"starts": []})
 
 
+@pytest.mark.parametrize("value", [True, None, float("nan"), float("inf"), ["a"], {"a": 1}])
+def test_a_template_takes_texts_and_finite_numbers(value):
+    """As text, the others would be Python's names for them."""
+    assert columns.make("{premise} {n} {x}", {"premise": "a", "n": 1, "x": 0.5}) == "a 1 0.5"
+    for use in (columns.filled, lambda template, record: columns.matches({"id": template}, record | {"id": "x"})):
+        with pytest.raises(XlscaleError, match="field 'premise': expected a text or a finite number, got ") as error:
+            use("{premise}?", {"premise": value})
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [True, False, 0.0, 1.0, float("nan"), None, {}, "0"])
+@pytest.mark.parametrize("table", [["no", "yes"], {0: "no", 1: "yes"}])
+def test_whole_numbers_alone_stand_for_what_a_mapping_gives_to_numbers(table, value):
+    with pytest.raises(XlscaleError, match="field 'label': expected one of 0, 1, got "):
+        columns.make({"of": "label", "map": table}, {"label": value})
+    with pytest.raises(XlscaleError, match="field 'label': expected one of 0, 1, got "):
+        columns.make({"of": "label", "map": table}, {"label": [1, value]})
+
+
+def test_truth_values_stand_for_themselves_in_a_mapping():
+    assert columns.make({"of": "label", "map": {True: "yes", False: "no"}}, {"label": False}) == "no"
+    with pytest.raises(XlscaleError, match="field 'label': expected one of True, False, got 1"):
+        columns.make({"of": "label", "map": {True: "yes", False: "no"}}, {"label": 1})
+
+
+@pytest.mark.parametrize("start", [True, 1.0, None, "1"])
+def test_a_place_in_a_text_is_a_whole_number(start):
+    with pytest.raises(XlscaleError, match="answers, answer_starts: expected a text and a number"):
+        columns.located("a cat", " cat", start)
+    with pytest.raises(XlscaleError, match="field 'at': expected the position of a character"):
+        columns.make({"sentence": "premise", "of": "at"}, RECORD | {"at": [start]})
+
+
+@pytest.mark.parametrize("place", ["answer_start", "sentence_breaks"])
+def test_lareqa_counts_characters_by_whole_numbers(tmp_path, place):
+    question = {"id": "q", "question": "?", "answers": [{"answer_start": True if place == "answer_start" else 1}]}
+    breaks = [[False if place == "sentence_breaks" else 0, 5]]
+    paragraph = {"context": "a cat", "sentence_breaks": breaks, "qas": [question]}
+    (tmp_path / "en.json").write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    with pytest.raises(XlscaleError, match=r"en\.json: expected .*the position of a character, got (True|False)"):
+        [*convert.read("lareqa", [tmp_path / "en.json"])]
+
+
+@pytest.mark.parametrize("place", ["sentence", "mention"])
+def test_mewsli_x_counts_characters_by_whole_numbers(tmp_path, place):
+    def span(start, end, wrong):
+        return {"start": bool(start) if wrong else start, "end": end, "text": "cat"}
+
+    context = {"text": "a cat", "language": "en", "sentence_spans": [span(0, 5, place == "sentence")]}
+    mention = {"example_id": "m", "entity_id": "Q1", "mention_span": span(2, 5, place == "mention")}
+    (tmp_path / "x.jsonl").write_text(json.dumps({"context": context, "mentions": [mention]}))
+    with pytest.raises(XlscaleError, match=r"x\.jsonl, line 1: expected the position of a character, got (True|False)"):
+        [*convert.read("mewslix", [tmp_path / "x.jsonl"])]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "sentence"),
     [
@@ -94,6 +149,11 @@ def test_rows_are_kept_by_value_or_by_pattern():
     record = {"label": -1, "id": "finnish-3-1", "@language": "finnish"}
     assert columns.matches({"label": [-1]}, record) and not columns.matches({"label": [0, 1]}, record)
     assert columns.matches({"id": "{@language}-*"}, record) and not columns.matches({"id": "english-*"}, record)
+    assert not columns.matches({"id": "*"}, {"id": None})
+    for value in (True, 1.0, "1"):
+        assert not columns.matches({"label": [1]}, {"label": value}) and columns.matches(
+            {"label": [value]}, {"label": value}
+        )
 
 
 @pytest.mark.parametrize(
@@ -272,6 +332,8 @@ def test_labels_that_lie_apart_are_joined_by_line_or_by_id(tmp_path):
         ('{"a": 1}\n{"a": 0}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n', "labels"),
         ('{"idx": 0}\n{"idx": 1}\n', '{"idx": 1, "label": 1}\n{"idx": 0, "label": 0}\n{"label": 1}\n', "labels"),
         ('{"idx": "b"}\n{"idx": "a"}\n', '{"label": 1}\n{"label": 0}\n', "rows"),
+        ('{"idx": 1}\n', '{"idx": true, "label": 1}\n', "labels"),
+        ('{"idx": 1.0}\n', '{"idx": 1, "label": 1}\n', "rows"),
     ],
 )
 def test_labels_in_an_order_that_nobody_knows_are_refused(tmp_path, rows, labels, where):
@@ -289,6 +351,21 @@ def test_json_with_a_key_twice_is_refused(tmp_path):
         [*readers.jsonl(path)]
     path.write_text('{"data": [], "data": []}')
     with pytest.raises(XlscaleError, match=r"x\.json: expected SQuAD's JSON \(key 'data': expected once\)"):
+        [*readers.squad(path)]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_json_with_a_number_that_is_not_finite_is_refused(tmp_path, number):
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"label": {number}}}\n')
+    with pytest.raises(
+        XlscaleError, match=rf"x\.json, line 1: not valid JSON \(expected a finite number, got {number}\)"
+    ):
+        [*readers.jsonl(path)]
+    path.write_text(f'{{"data": [{number}]}}')
+    with pytest.raises(
+        XlscaleError, match=rf"x\.json: expected SQuAD's JSON \(expected a finite number, got {number}\)"
+    ):
         [*readers.squad(path)]
 
 

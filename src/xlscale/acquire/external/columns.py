@@ -6,7 +6,7 @@ A specification is one of
 - ``"{premise} What was the {question}?"``: a template over fields;
 - ``[choice1, choice2]``: a list of specifications;
 - ``{of: label, map: [entailment, neutral]}`` or ``{of: label, map: {"A": 0}}``: what a value stands for, element by
-  element where it is a list; numbers index a list;
+  element where it is a list; whole numbers index a list;
 - ``{join: tokens}``: a list of words as one text, with spaces between;
 - ``{constant: pair}``: the same for all;
 - ``{sentence: context, of: answers.answer_start}``: the sentence of a text that holds a character.
@@ -17,12 +17,14 @@ Beside the record's own, there are the fields ``@code`` (our code of the languag
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from xlscale.core.files import XlscaleError
+from xlscale.core.json_text import is_integer
 from xlscale.core.strict import SHORT
 
 _FIELD = re.compile(r"\{([@\w][\w.]*)\}")
@@ -67,12 +69,16 @@ def make(spec: Any, record: Record) -> Any:
 
 def filled(template: str, record: Record) -> str:
     """The template with the fields' values in it. Raises XlscaleError for a field without one."""
-    return _FIELD.sub(lambda match: _value(record, match[1]), template)
+    return _FIELD.sub(lambda match: as_text(record, match[1]), template)
 
 
-def _value(record: Record, name: str) -> str:
-    if (value := field(record, name)) is None:
-        raise XlscaleError(f"field {name!r}: expected a value, got none")
+def as_text(record: Record, name: str) -> str:
+    """The field's value as text. Raises XlscaleError for what is neither a text nor a finite number: as text, a list or
+    a truth value would be Python's name for it."""
+    value = field(record, name)
+    if not isinstance(value, str) and not is_integer(value) and not (isinstance(value, float) and math.isfinite(value)):
+        got = "none" if value is None else SHORT.repr(value)
+        raise XlscaleError(f"field {name!r}: expected a text or a finite number, got {got}")
     return str(value)
 
 
@@ -81,9 +87,15 @@ def _mapped(table: list[Any] | dict[Any, Any], value: Any, name: str) -> Any:
         return [_mapped(table, one, name) for one in value]
     known = dict(enumerate(table)) if isinstance(table, list) else table
     key = value.strip() if isinstance(value, str) else value
-    if not isinstance(key, Hashable) or key not in known:
-        raise XlscaleError(f"field {name!r}: expected one of {', '.join(map(str, known))}, got {SHORT.repr(value)}")
-    return known[key]
+    for one, meant in known.items():
+        if _same(one, key):
+            return meant
+    raise XlscaleError(f"field {name!r}: expected one of {', '.join(map(str, known))}, got {SHORT.repr(value)}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same: to Python, true and 1.0 are 1."""
+    return type(one) is type(other) and one == other
 
 
 def matches(where: Mapping[str, Any], record: Record) -> bool:
@@ -91,9 +103,9 @@ def matches(where: Mapping[str, Any], record: Record) -> bool:
     for name, wanted in where.items():
         value = field(record, name)
         if isinstance(wanted, list):
-            found = value in wanted
+            found = any(_same(value, one) for one in wanted)
         else:
-            found = value is not None and fnmatchcase(str(value), filled(wanted, record))
+            found = value is not None and fnmatchcase(as_text(record, name), filled(wanted, record))
         if not found:
             return False
     return True
@@ -121,7 +133,7 @@ def located(context: str, text: str, start: int) -> tuple[str, int]:
     Where it is not at ``start``, the nearest position within NEAR characters counts: some sources count bytes, or have
     changed a context after marking it. Raises Misplaced.
     """
-    if not isinstance(text, str) or not isinstance(start, int):
+    if not isinstance(text, str) or not is_integer(start):
         raise XlscaleError(f"answers, answer_starts: expected a text and a number, got {text!r} and {start!r}")
     bare = text.strip()
     start += len(text) - len(text.lstrip())
@@ -142,6 +154,6 @@ def _joined(value: Any, name: Any) -> str:
 
 def _first(value: Any, name: Any) -> int:
     position = value[0] if isinstance(value, list) and value else value
-    if not isinstance(position, int):
+    if not is_integer(position):
         raise XlscaleError(f"field {name!r}: expected the position of a character, got {position!r}")
     return position

@@ -245,7 +245,7 @@ def _on_this_side(card: DataCard, part: SplitSource, record: dict[str, Any]) -> 
     """Whether a record is in train, or in dev, where both are dealt from one split of the source."""
     if part.held_out is None:
         return True
-    value = str(columns.field(record, part.held_out.field))
+    value = columns.as_text(record, part.held_out.field)
     return schema.sampled(value, card.name, part.held_out.share) == (part.split == "dev")
 
 

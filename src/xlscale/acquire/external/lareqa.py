@@ -26,10 +26,10 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def _paragraph(paragraph: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     context = paragraph["context"]
-    breaks = [(start, end) for start, end in paragraph["sentence_breaks"]]
+    breaks = [(readers.position(start), readers.position(end)) for start, end in paragraph["sentence_breaks"]]
     answered: list[list[str]] = [[] for _ in breaks]
     for question in paragraph["qas"]:
-        begins = question["answers"][0]["answer_start"]
+        begins = readers.position(question["answers"][0]["answer_start"])
         index = next((i for i, (start, end) in enumerate(breaks) if start <= begins < end), None)
         if index is not None:  # an answer between sentences has no relevant candidate, and its question is left out
             answered[index].append(question["id"])

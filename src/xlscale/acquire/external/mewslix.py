@@ -73,17 +73,22 @@ def _record(role: str, name: str, text: str, entity: str, language: str) -> dict
 
 def entity_text(entity: dict[str, Any]) -> str:
     """The sentences of an entity's description, one after another."""
-    return _plain(" ".join(entity["description"][span["start"] : span["end"]] for span in entity["sentence_spans"]))
+    spans = map(_span, entity["sentence_spans"])
+    return _plain(" ".join(entity["description"][start:end] for start, end in spans))
 
 
 def query_text(context: dict[str, Any], mention: dict[str, Any]) -> str:
     """``mention: sentence with { mention } in it``; braces that the sentence has itself become parentheses."""
     text, span = context["text"], mention["mention_span"]
-    start, end = span["start"], span["end"]
-    inside = (s for s in context["sentence_spans"] if s["start"] <= start and end <= s["end"])
-    around = next(inside, {"start": 0, "end": len(text)})
-    left, right = (_BRACES.sub(r"(\1)", part) for part in (text[around["start"] : start], text[end : around["end"]]))
+    start, end = _span(span)
+    inside = ((first, last) for first, last in map(_span, context["sentence_spans"]) if first <= start and end <= last)
+    first, last = next(inside, (0, len(text)))
+    left, right = (_BRACES.sub(r"(\1)", part) for part in (text[first:start], text[end:last]))
     return _plain(f"{span['text']}: {left} {{ {span['text']} }} {right}")
+
+
+def _span(span: dict[str, Any]) -> tuple[int, int]:
+    return readers.position(span["start"]), readers.position(span["end"])
 
 
 def _plain(text: str) -> str:

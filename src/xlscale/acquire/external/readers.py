@@ -8,7 +8,6 @@ by name.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,8 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, once, one_line, plain, read_text, relative
+from xlscale.core.files import XlscaleError, one_line, plain, read_text, relative
+from xlscale.core.json_text import is_integer, parsed
 
 Record = dict[str, Any]
 LONGEST = 2**24  # characters of a line
@@ -118,7 +118,7 @@ def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
     rows, given = [*objects(path)], [*objects(labels)]
     if number := next((i for i, one in enumerate(given, 1) if "label" not in one), None):
         raise XlscaleError(f"{relative(labels)}, line {number}: expected a label")
-    if all(isinstance(one.get("idx"), int | str) for one in (*rows, *given)):
+    if all(isinstance(idx := one.get("idx"), str) or is_integer(idx) for one in (*rows, *given)):
         known = {one["idx"]: one["label"] for one in given}
         if len(known) < len(given):
             raise XlscaleError(f"{relative(labels)}: idx: expected another one in every line")
@@ -129,7 +129,7 @@ def jsonl(path: Path, labels: Path | None = None) -> Iterator[Record]:
     else:
         for file, several in ((path, rows), (labels, given)):
             known = [one["idx"] for one in several if "idx" in one]
-            if not all(isinstance(idx, int) for idx in known) or known != sorted(known):
+            if not all(map(is_integer, known)) or known != sorted(known):
                 raise XlscaleError(
                     f"{relative(file)}: idx: expected one in every line of both files, or ascending numbers"
                 )
@@ -152,9 +152,11 @@ def objects(path: Path) -> Iterator[Record]:
         yield record
 
 
-def parsed(text: str) -> Any:
-    """The value of JSON. Raises ValueError where it is broken or an object has a key twice, and RecursionError."""
-    return json.loads(text, object_pairs_hook=once)
+def position(value: Any) -> int:
+    """A place in a text, as JSON states it. Raises ValueError for anything else; as an index, true would be 1."""
+    if not is_integer(value):
+        raise ValueError(f"expected the position of a character, got {one_line(repr(value), 60)}")
+    return value
 
 
 def beside(path: Path, rows: Iterator[Any], labels: Path) -> Iterator[tuple[Any, str]]:
