@@ -13,6 +13,7 @@
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from xlscale.commands import steps
@@ -22,6 +23,8 @@ from xlscale.experiment import cells, studies
 
 if processes.WATCHED in os.environ:
     processes.die_with_parent()
+if processes.TEMPORARY in os.environ:
+    tempfile.tempdir = os.environ[processes.TEMPORARY]  # which Snakemake hands to its jobs
 
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
 BUILD = steps.Build(config["study"], config["source"], config["cells"]) if "source" in config else None

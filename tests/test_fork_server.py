@@ -134,6 +134,65 @@ def test_a_folder_for_sockets_whose_owner_was_killed_goes_with_the_next_and_no_o
     own.cleanup()
 
 
+def _strangers(folder: Path) -> dict[str, Path]:
+    """Folders that look like one that a killed sweep has left, but in one thing."""
+    names = ("thesis", "thesis1", "words_in", "readable", "of_links", "pipe_in_", "full_tmp")
+    made = {name: folder / f"xlscale-{name}" for name in names}
+    for path in made.values():
+        path.mkdir(mode=0o700)
+        (path / "lock").touch()
+    (made["thesis1"] / "thesis.txt").write_text("years")  # beside the lock
+    (made["words_in"] / "lock").write_text("mine")
+    made["readable"].chmod(0o755)
+    (made["of_links"] / "cells.txt").symlink_to(made["words_in"] / "lock")
+    os.mkfifo(made["pipe_in_"] / "s")
+    (made["full_tmp"] / "snakemakeabcdefgh").mkdir(mode=0o700)
+    (made["full_tmp"] / "snakemakeabcdefgh" / "mine").touch()
+    return made
+
+
+def test_only_folders_that_a_sweep_has_made_itself_are_removed(monkeypatch):
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # short
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        strangers = _strangers(Path(name))
+        (Path(name) / "xlscale-linked__").symlink_to(strangers["thesis1"])
+        before = {path: path.lstat().st_size for path in sorted(Path(name).rglob("*"))}
+        left = Path(name) / "xlscale-ab_12345"
+        left.mkdir(mode=0o700)
+        for file in ("lock", "cells.txt", "config.json", ".config.json.12.ab34cd56.part"):
+            (left / file).touch()
+        (left / "snakemakeabcdefgh").mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{left}/s")
+        with fork_server.private_folder():
+            assert not left.exists()
+            for path, size in before.items():
+                assert path.lstat().st_size == size, path
+        assert (strangers["words_in"] / "lock").read_text() == "mine"
+
+
+def test_what_snakemake_left_goes_with_the_folder_of_its_sweep_and_jobs_have_the_users(
+    smoke_cells, tmp_path, monkeypatch
+):
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # short
+        monkeypatch.setenv("TMPDIR", name)
+        process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "1")
+        wait(lambda: list(Path(name).glob("xlscale-*/snakemake*")))
+        pid = wait(lambda: processes("xlscale\0run", tmp_path))[0]
+        assert f"TMPDIR={name}" in (Path("/proc") / str(pid) / "environ").read_text().split("\0")
+        process.kill()
+        process.wait()
+        wait(lambda: not _of_sweep(tmp_path), 10)
+        assert not list(Path(name).glob("snakemake*"))
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        with fork_server.private_folder() as folder:
+            assert [*Path(name).glob("xlscale-*")] == [Path(folder)]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 2.0, *(pytest.param(more, marks=pytest.mark.again) for more in (0.5, 4.0))])
 def test_a_sweep_that_is_killed_while_it_starts_leaves_no_process(seconds, smoke_cells, tmp_path):
     process = start(tmp_path, "sweep", "--study", "smoke", "--jobs", "2")

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, NoReturn
 
 from xlscale.core import files
@@ -32,6 +35,8 @@ KILLED = 128 + signal.SIGKILL
 # What the imports see: pyarrow's allocator starts no thread, of which a fork would have none.
 IMPORTING = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 PREFIX = "xlscale-"  # of the names of temporary folders
+# What a private folder may hold: the lock, the socket, what ``sweep`` writes and is about to, Snakemake's own folder.
+INSIDE = re.compile(r"lock|s|\.?(cells\.txt|config\.json)(\.\d+\.[0-9a-f]+\.part)?|snakemake\w{8}")
 SHORT = 60  # characters of a temporary folder, for sockets: their whole path may have about 100
 # What cells and steps import from other packages. What is missing here is imported by each of them.
 MODULES = [
@@ -53,20 +58,52 @@ def private_folder() -> Iterator[str]:
 
     Removes what was left by those who were killed.
     """
-    import shutil
     import tempfile
-    from pathlib import Path
 
     from filelock import FileLock, Timeout
 
     base = tempfile.gettempdir()
     base = base if len(base) < SHORT else "/tmp"
-    for left in Path(base).glob(f"{PREFIX}*/lock"):
-        with suppress(Timeout, OSError), FileLock(left, blocking=False):
-            shutil.rmtree(left.parent, ignore_errors=True)
+    for left in Path(base).glob(f"{PREFIX}*"):
+        with suppress(Timeout, OSError):
+            if _made_here(left):  # before the lock, which would empty another's file of that name
+                with FileLock(left / "lock", blocking=False):
+                    _remove(left)
     new = tempfile.TemporaryDirectory(prefix=PREFIX, dir=base, ignore_cleanup_errors=True)
     with new as folder, FileLock(os.path.join(folder, "lock")):
         yield folder
+
+
+def _made_here(folder: Path) -> bool:
+    """Whether a folder is one that ``private_folder`` has made, by its name, owner, mode and all that it holds: under
+    that prefix there may be anything of anybody's. Raises OSError for one that is not there or cannot be entered."""
+    named = re.fullmatch(rf"{PREFIX}[a-z0-9_]{{8}}", folder.name)  # as tempfile does
+    if not named or not _is(folder, stat.S_IFDIR | 0o700):
+        return False
+    kinds = {"lock": stat.S_IFREG, "s": stat.S_IFSOCK}
+    inside = {path.name: path for path in folder.iterdir()}
+    if "lock" not in inside or inside["lock"].lstat().st_size or not all(map(INSIDE.fullmatch, inside)):
+        return False
+    return all(
+        _is(path, stat.S_IFDIR | 0o700 if name.startswith("snakemake") else kinds.get(name, stat.S_IFREG))
+        for name, path in inside.items()
+    )
+
+
+def _is(path: Path, mode: int) -> bool:
+    """Whether what is at ``path``, a link not followed, is this user's and of this kind and, where stated, mode."""
+    found = path.lstat()
+    asked = 0o170777 if mode & 0o777 else 0o170000
+    return found.st_uid == os.getuid() and found.st_mode & asked == mode
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that was ``_made_here``, by the names that are known, the lock last. Raises OSError, and leaves
+    files, where a folder in it is not empty."""
+    inside = sorted(folder.iterdir(), key=lambda path: (path.name == "lock", not path.is_dir()))
+    for path in inside:
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,8 +65,12 @@ def run(
         write_text(only, "\n".join(cell.id for cell in todo))
         write_json(given, {"only": str(only), **(config or {})})
         command += ["--configfile", str(given)]
+        # Snakemake makes a temporary folder, which is to go with ours when it is killed; jobs get the user's.
+        own = {"TMPDIR": private, processes.TEMPORARY: tempfile.gettempdir()}
         # Snakemake itself writes to standard error only, so a step's standard output is what it has to tell the user.
-        engine = subprocess.Popen(command, cwd=ROOT, env=environment | address, stderr=output, start_new_session=True)
+        engine = subprocess.Popen(
+            command, cwd=ROOT, env=environment | address | own, stderr=output, start_new_session=True
+        )
         previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
         try:
             _watch(engine, list(wanted.values()), runs)
