@@ -149,6 +149,39 @@ def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_run
     assert left() == []
 
 
+@pytest.mark.parametrize("kind", ["link", "broken link", "file", "locked"])
+def test_what_cannot_be_removed_is_never_taken_for_what_is_computed_now(
+    smoke_runs, smoke_cells, tmp_path, monkeypatch, kind
+):
+    """Old results lie where cells are to be computed anew: neither a sweep nor a fresh record goes on with them."""
+    runs, other = tmp_path / "runs" / "verify", tmp_path / "other"
+    runs.parent.mkdir()
+    shutil.copytree(smoke_runs / smoke_cells[0].id, (other if "link" in kind else runs) / smoke_cells[0].id)
+    if "link" in kind:
+        runs.symlink_to(other if kind == "link" else tmp_path / "nowhere")
+    elif kind == "file":
+        shutil.rmtree(runs)
+        runs.write_text("mine")
+    else:
+
+        def refused(path, ignore_errors=False):
+            if not ignore_errors:
+                raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(shutil, "rmtree", refused)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(sweeps.engine, "run", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr(store, "add", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr(steps.Build, "record", runs)
+    for work in (lambda: sweeps.recompute(smoke_cells[:1], 1, runs), lambda: steps._fresh_record(steps.Build())):
+        with pytest.raises(
+            files.XlscaleError, match=r"runs/verify: (expected a folder .* link|could not be rem)"
+        ) as told:
+            work()
+        assert "\n" not in str(told.value)
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != ".verify.lock"] == before
+
+
 def test_the_committed_record_is_whole_and_its_code_is_the_present_one():
     assert store.results(), "results/ holds no record"
     assert set(store.check().values()) == {"ok"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xlscale.core import registry
-from xlscale.core.files import XlscaleError, relative, write_json
+from xlscale.core.files import XlscaleError, one_line, relative, write_json
 from xlscale.engine import processes, runner
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
@@ -72,6 +73,18 @@ def alone(place: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, of which nothing may count any more. Raises XlscaleError where something would be left, and for
+    a link: what it leads to may be anything of its user's."""
+    try:
+        if folder.is_symlink():
+            raise XlscaleError(f"{folder}: expected a folder or nothing, got a link; remove it, to compute anew")
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise XlscaleError(f"{folder}: could not be removed, to compute anew ({one_line(error)})") from None
 
 
 def acquire(chosen: Iterable[Cell]) -> None:

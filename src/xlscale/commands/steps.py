@@ -9,7 +9,6 @@ edited or a file that the step left was changed, is dropped before Snakemake loo
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -228,9 +227,10 @@ def _execute(name: str, build: Build, made_from: dict[str, str]) -> Outcome:
 
 
 def _fresh_record(build: Build) -> Outcome:
+    from xlscale.commands import cell
     from xlscale.record import store
 
-    shutil.rmtree(build.record, ignore_errors=True)
+    cell.remove(build.record)
     store.add(build.chosen(), build.record, RUNS)
     return _below([build.record]), {}
 

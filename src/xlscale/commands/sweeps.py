@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
@@ -65,9 +64,10 @@ def changed_phases(known: dict[str, Result]) -> set[Phase]:
 
 
 def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
-    """The results of cells that are computed from scratch in ``runs``, ancestors included."""
+    """The results of cells that are computed from scratch in ``runs``, ancestors included. Raises XlscaleError where
+    what was there before cannot be removed: it would be taken for what is computed now."""
     with cell_.alone(runs):
-        shutil.rmtree(runs, ignore_errors=True)
+        cell_.remove(runs)
         cell_.acquire(member for cell in chosen for member in cell.lineage())
         engine.run(chosen, jobs, runs)
         return {cell.id: results.result_of(cell, runs) for cell in chosen}
