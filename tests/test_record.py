@@ -198,6 +198,70 @@ def test_what_follows_from_nothing_is_held(change, small):
     assert "cells.parquet: sha256: expected" in fault and len(fault) <= 300
 
 
+IMPOSSIBLE = [
+    ({"seconds": {"train": -1.0}}, "seconds: train: expected 0 to 1e+08, got -1.0"),
+    ({"seconds": {"load": 1e300}}, "seconds: load: expected 0 to 1e+08, got 1e+300"),
+    ({"train_flops": -1.0}, "train_flops: expected 0 to 1e+27, got -1.0"),
+    ({"train_tokens": -7}, "train_tokens: expected 0 to 1e+15, got -7"),
+    ({"peak_memory_gb": -0.5}, "peak_memory_gb: expected 0 to 1e+06, got -0.5"),
+    ({"trainable_parameters": -1}, "trainable_parameters: expected 0 to 1e+13, got -1"),
+    ({"environment": {"machine": ["a"]}}, "environment: machine: expected a text, got ['a']"),
+]
+UNTRAINED = [
+    ({"train_tokens": 7}, "train_tokens: expected 0 to 0, as nothing is trained, got 7"),
+    ({"train_flops": 1.0}, "train_flops: expected 0 to 0, as nothing is trained, got 1.0"),
+    ({"trainable_parameters": 9}, "trainable_parameters: expected 0 to 0, as nothing is trained, got 9"),
+    ({"seconds": {"train": 1.0}}, "seconds: train: expected 0 to 0, as nothing is trained, got 1.0"),
+    ({"losses": [0.5]}, "losses: expected none, as nothing is trained, got 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        *(("tagging", *one) for one in IMPOSSIBLE),
+        *((family, *one) for family in ("retrieval", "pretrained") for one in UNTRAINED),
+    ],
+)
+def test_costs_that_nothing_has_are_told(small, family, change, message):
+    result = EXAMPLES[family]
+    put(small, result.model_copy(update=change))
+    assert store.check(small)[result.id] == f"cell {result.id}: {message}"
+
+
+@pytest.mark.parametrize("family", EXAMPLES)
+def test_scores_that_nothing_gives_are_told(family, small):
+    result = EXAMPLES[family]
+    language = max(result.languages)
+    others = result.languages[language].others | {"macro_recall": 0.5}
+    put(small, result.model_copy(update={"languages": other(result, language, others=others)}))
+    assert f"{language}: expected no score 'macro_recall'" in store.check(small)[result.id]
+
+
+@pytest.mark.parametrize("column", ["cell", "phase", "status", "value", "more", None])
+def test_columns_that_contradict_the_results_are_told(small, column):
+    """They are what is read by whoever opens the file without this package."""
+    result = EXAMPLES["span_qa"]
+    table = pq.read_table(small / store.CELLS).to_pandas()
+    row = table.index[table["cell"] == result.id]
+    if column is None:
+        column, table = "status", table.drop(columns="status")
+    elif column == "more":
+        table["more"] = "x"
+    else:
+        table.loc[row, column] = {"value": 0.99, "phase": "target", "status": "failed"}.get(column, "x")
+    table.to_parquet(small / store.CELLS, index=False)
+    assert f"cells.parquet: {column}: expected " in store.check(small)[result.id]
+
+
+def test_a_result_with_a_key_twice_is_refused(small):
+    table = pq.read_table(small / store.CELLS).to_pandas()
+    table["result"] = [text.replace('{"english"', '{"value": 0.9, "english"', 1) for text in table["result"]]
+    table.to_parquet(small / store.CELLS, index=False)
+    with pytest.raises(XlscaleError, match=r"cells\.parquet: not a readable record \(key 'value': expected once\)"):
+        store.check(small)
+
+
 def test_cells_that_come_go_or_fail_are_named(small):
     result = EXAMPLES["classification"]
     faults = lambda: {name: line for name, line in store.check(small).items() if line != "ok"}  # noqa: E731

@@ -22,7 +22,9 @@ from safetensors import safe_open
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.cards.schema import METRICS, DataCard
+from xlscale.core import registry
 from xlscale.core.files import XlscaleError, relative
+from xlscale.core.strict import SHORT
 from xlscale.data import load, schema
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
@@ -32,6 +34,8 @@ from xlscale.models import ladder
 from xlscale.models import store as converted
 from xlscale.tasks.base import Task
 
+# Of one cell, far beyond what any costs: seconds (three years), tokens, operations, parameters, gigabytes.
+LONGEST, MOST_TOKENS, MOST_FLOPS, MOST_PARAMETERS, MOST_MEMORY = 10**8, 10**15, 10**27, 10**13, 10**6
 ROUNDING = 1e-6  # predictions are stored in float32
 KEY = ["language", "item"]
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
@@ -56,6 +60,7 @@ class Check:
         for field in sorted(follows.keys() | found.keys()):
             if found.get(field) != follows.get(field):
                 raise XlscaleError(f"cell {cell.id}: {field}: expected {follows.get(field)}, got {found.get(field)}")
+        _check_costs(result, card)
         if result.status == "complete":
             self._check_sizes(result)
             _check_scores(result, cell, card, predictions)
@@ -89,6 +94,27 @@ def _sizes(model: str, layers: int) -> tuple[int, int] | None:
     return own + embeddings, own
 
 
+def _check_costs(result: Result, card: DataCard) -> None:
+    """What follows from nothing is at least possible, and nothing of it is said of a training that there was not."""
+    trained = result.phase != "pretrained" and card.trained
+    costs = {
+        "train_tokens": (result.train_tokens, trained * MOST_TOKENS),
+        "train_flops": (result.train_flops, trained * MOST_FLOPS),
+        "trainable_parameters": (result.trainable_parameters, trained * MOST_PARAMETERS),
+        "peak_memory_gb": (result.peak_memory_gb, MOST_MEMORY),
+    }
+    limits = {name: trained * LONGEST if name == "train" else LONGEST for name in result.seconds}
+    costs |= {f"seconds: {name}": (result.seconds[name], limits[name]) for name in limits}
+    for field, (value, most) in costs.items():
+        if value is not None and not 0 <= value <= most:
+            why = "" if most else ", as nothing is trained"
+            raise XlscaleError(f"cell {result.id}: {field}: expected 0 to {most:g}{why}, got {SHORT.repr(value)}")
+    if result.losses and not trained:
+        raise XlscaleError(f"cell {result.id}: losses: expected none, as nothing is trained, got {len(result.losses)}")
+    if not isinstance(machine := result.environment.get("machine", ""), str):
+        raise XlscaleError(f"cell {result.id}: environment: machine: expected a text, got {SHORT.repr(machine)}")
+
+
 def _check_scores(result: Result, cell: Cell, card: DataCard, path: Path) -> None:
     where = relative(path)
     items = read_predictions(path, [*KEY, "prediction"], ["score", *SCORES])
@@ -98,10 +124,29 @@ def _check_scores(result: Result, cell: Cell, card: DataCard, path: Path) -> Non
             raise XlscaleError(f"{where}: predictions_sha256: expected {result.predictions_sha256}, got {found}")
         if card.family != "mining" and not np.isfinite(items["score"].to_numpy()).all():
             raise ValueError("score: expected finite numbers")
-        follow = _scores(card, cell, items)
+        asked = _asked_of(cell, card)
+        follow = _scores(card, items, asked) if asked else _as_said(card, items)
     except ValueError as error:
         raise XlscaleError(f"{where}: {error}") from None
     _compare(result, follow, where)
+    if asked and not _measures(cell):
+        _check_others(result, follow, {"words_cut"} if card.family == "tagging" else set(), where)
+
+
+def _measures(cell: Cell) -> bool:
+    """Whether the objective of an intermediate training measures more than its task's scores: of inputs, not of
+    predictions, so that it cannot be told from them."""
+    if cell.phase != "intermediate":
+        return False
+    objective = registry.get("objective", cell.parameters.recipe(cell.phase).objective)
+    return objective.measured.__qualname__ != "Objective.measured"
+
+
+def _check_others(result: Result, follow: dict[str, Score], more: set[str], where: str) -> None:
+    """Raise XlscaleError where a language has a score that does not follow and is not one of ``more``."""
+    for language, said in sorted(result.languages.items()):
+        if unknown := said.others.keys() - follow[language].others.keys() - more:
+            raise XlscaleError(f"{where}: {language}: expected no score {SHORT.repr(min(unknown))}")
 
 
 def _compare(result: Result, follow: dict[str, Score], where: str) -> None:
@@ -127,16 +172,23 @@ def _short(score: Score | None) -> str:
     return "no such language" if score is None else f"{score.value} of {score.items} items"
 
 
-def _scores(card: DataCard, cell: Cell, items: pa.Table) -> dict[str, Score]:
-    """The scores per language that follow from predictions and labels, or from what is said to be right where the
-    labels are not on this machine. Raises ValueError for predictions of other items, or right ones called wrong."""
+def _asked_of(cell: Cell, card: DataCard) -> Asked | None:
+    """What a cell is evaluated on, None where that is not on this machine."""
     recipe = None if cell.phase == "pretrained" else cell.parameters.recipe(cell.phase)
     split = {"intermediate": "dev", "target": getattr(cell.parameters, "split", "test")}.get(cell.phase, "test")
-    asked = _asked(card.name, split, recipe.test_items if recipe else None)
-    if asked is None:
-        counts = dict(zip(*np.unique(items["language"].to_numpy(), return_counts=True), strict=True))
-        values = by_language(card.metric or METRICS[card.family], items)
-        return {language: Score(items=int(counts[language]), value=value) for language, value in values.items()}
+    return _asked(card.name, split, recipe.test_items if recipe else None)
+
+
+def _as_said(card: DataCard, items: pa.Table) -> dict[str, Score]:
+    """The scores per language that follow from what predictions say of themselves, without others."""
+    counts = dict(zip(*np.unique(items["language"].to_numpy(), return_counts=True), strict=True))
+    values = by_language(card.metric or METRICS[card.family], items)
+    return {language: Score(items=int(counts[language]), value=value) for language, value in values.items()}
+
+
+def _scores(card: DataCard, items: pa.Table, asked: Asked) -> dict[str, Score]:
+    """The scores per language that follow from predictions and labels. Raises ValueError for predictions of other
+    items, or right ones called wrong."""
     task, texts = tasks.of(card), {name: _texts(items[name]) for name in [*KEY, "prediction"]}
     gold = asked.of(texts["language"], texts["item"])
     for name, values in _right(task, texts["prediction"], gold, texts["language"]).items():

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core import manifest
-from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, one_line, relative
+from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, once, one_line, relative
 from xlscale.core.format import MISSING
-from xlscale.core.strict import parse
+from xlscale.core.strict import SHORT, parse
 from xlscale.experiment import cells as cells_
 from xlscale.experiment import conditions, studies
 from xlscale.experiment.cells import NONE, Cell
@@ -29,6 +29,8 @@ from xlscale.metrics.predictions import SCORES
 from xlscale.record import canary
 
 CELLS = "cells.parquet"
+TEXTS = dict.fromkeys(["cell", "phase", "status"], pa.string())
+TYPES = pa.schema(TEXTS | {"value": pa.float64(), "result": pa.string()})  # of its columns
 SHOWN = 19  # cells that are told of; the rest is counted
 SMALL = ["language", "item", "prediction", "score", *SCORES]  # gold and group are the data set's
 FACTS = [
@@ -66,19 +68,26 @@ def _void(found: dict[str, Result], folder: Path) -> set[str]:
 
 
 def _all(folder: Path) -> dict[str, Result]:
+    return {name: result for name, (result, _) in _rows(folder).items()}
+
+
+def _rows(folder: Path) -> dict[str, tuple[Result, dict[str, object]]]:
+    """Cell id -> its result, and what the other columns of its row say, in order of id."""
     path = Path(folder) / CELLS
     if not path.exists():
         return {}
     where = relative(path)
     try:
-        rows = [json.loads(row) for row in pq.read_table(path, columns=["result"]).column("result").to_pylist()]
+        rows = pq.read_table(path).to_pylist()
+        texts = [json.loads(row.pop("result"), object_pairs_hook=once) for row in rows]
     except (pa.ArrowException, KeyError, OSError, ValueError, TypeError, RecursionError) as error:
         raise XlscaleError(f"{where}: not a readable record ({one_line(error)})") from None
-    parsed = sorted((parse(Result, row, where) for row in rows), key=lambda result: result.id)
-    found = {result.id: result for result in parsed}
-    if len(found) < len(parsed):
-        twice = next(one.id for one, other in pairwise(parsed) if one.id == other.id)
-        raise XlscaleError(f"{where}: cell: expected every cell once, got {twice} again")
+    both = [(parse(Result, text, where), row) for text, row in zip(texts, rows, strict=True)]
+    both.sort(key=lambda pair: pair[0].id)
+    found = {result.id: (result, row) for result, row in both}
+    if len(found) < len(both):
+        again = next(one.id for (one, _), (other, _) in pairwise(both) if one.id == other.id)
+        raise XlscaleError(f"{where}: cell: expected every cell once, got {again} again")
     return found
 
 
@@ -157,16 +166,15 @@ def _small(predictions: Path, path: Path) -> None:
     table[[name for name in SMALL if name in table]].to_parquet(path, index=False, compression="zstd")
 
 
+def _columns(result: Result) -> dict[str, object]:
+    """What of a result has a column of its own."""
+    return {"cell": result.id, "phase": result.phase, "status": result.status, "value": result.value}
+
+
 def _write(known: dict[str, Result], path: Path) -> None:
     rows = [known[cell] for cell in sorted(known)]
-    table = pa.table(
-        {
-            "cell": [row.id for row in rows],
-            "phase": [row.phase for row in rows],
-            "status": [row.status for row in rows],
-            "value": pa.array([row.value for row in rows], pa.float64()),
-            "result": [json.dumps(row.model_dump(), sort_keys=True) for row in rows],
-        }
+    table = pa.Table.from_pylist(
+        [_columns(row) | {"result": json.dumps(row.model_dump(), sort_keys=True)} for row in rows], schema=TYPES
     )
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -183,16 +191,31 @@ def check(folder: Path = RESULTS) -> dict[str, str]:
     from xlscale.record.recompute import Check  # imports torch
 
     folder, held, verdicts = Path(folder), Check(), {}
-    for name, result in results(folder).items():
+    rows = _rows(folder)
+    every = {name: result for name, (result, _) in rows.items()}
+    void = _void(every, folder)
+    for name, result in every.items():
+        if name in void:
+            continue
         try:
+            _check_columns(result, rows[name][1], relative(folder / CELLS))
             held(result, data_card(data_set(result)), _predictions(folder, name))
             verdicts[name] = "ok"
         except XlscaleError as error:
             verdicts[name] = str(error)
-    complete = {_predictions(folder, name) for name, result in _all(folder).items() if result.status == "complete"}
+    complete = {_predictions(folder, name) for name, result in every.items() if result.status == "complete"}
     for path in sorted({*(folder / "predictions").glob("*")} - complete):
         verdicts[path.name] = f"{relative(path)}: expected no predictions but those of complete cells"
     return verdicts | manifest.faults([folder])
+
+
+def _check_columns(result: Result, row: dict[str, object], where: str) -> None:
+    """Raise XlscaleError unless the columns of a row say what its result says, whoever reads them."""
+    stated = _columns(result)
+    for field in sorted(stated.keys() | row.keys()):
+        if field not in row or field not in stated or row[field] != stated[field]:
+            expected, got = (SHORT.repr(one.get(field, "nothing")) for one in (stated, row))
+            raise XlscaleError(f"{where}: {field}: expected {expected} as in the result of {result.id}, got {got}")
 
 
 def _predictions(folder: Path, name: str) -> Path:
