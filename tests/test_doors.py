@@ -12,16 +12,20 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlscale.cards import sources
-from xlscale.core import files, seals, strict
+from xlscale.core import files, lines, seals, strict
 from xlscale.core.files import XlscaleError
-from xlscale.report import markup
+from xlscale.experiment.results import Result
+from xlscale.experiment.studies import Study
+from xlscale.report import markup, verdicts
 from xlscale.report.figures import style
+from xlscale.xtreme.benchmark import Benchmark
 
 EXAMPLES = settings(max_examples=150, derandomize=True, deadline=None)
 PIECES = st.sampled_from(["..", ".", "a", "b", "", "/", "link", "-rf", "~", "\\", "\0", "in", "é", " ", "a..b", "..."])
@@ -371,6 +375,74 @@ def test_data_in_html_is_text(text):
     if not files.HIDDEN.search(text):
         assert seen.data == text
     assert not files.HIDDEN.search(html.unescape(made))
+
+
+MARKED = [
+    "*a* _b_ `c`",
+    "a_b _c",
+    "| x |",
+    "[a](javascript:b)",
+    "![a](b)",
+    "<b>",
+    "&lt;",
+    "\\*",
+    "~~a~~",
+    "# a #",
+    "$x$",
+]
+
+
+@given(st.text(max_size=60) | st.sampled_from(MARKED))
+@EXAMPLES
+def test_data_in_markdown_are_text(text):
+    """As an independent reading of CommonMark with tables has it."""
+    from markdown_it import MarkdownIt
+
+    made = markup.markdown(text)
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    page = f"# Of {made}\n\n| a | b |\n| --- | --- |\n| {made}. | c |\n"
+    told = [one for one in reader.parse(page) if one.type == "inline"]
+    expected = files.printable(" ".join(text.split()))
+    for one, whole in zip((told[0], told[3]), (f"Of {expected}".strip(), f"{expected}."), strict=True):
+        assert {part.type for part in one.children} == {"text"}
+        assert "".join(part.content for part in one.children) == whole
+    assert len(told) == 5
+
+
+def test_an_agreement_holds_no_markup_of_studies_and_machines():
+    recorded = {"x": Result.model_construct(environment={"machine": "<b>| 1 |\n# mine"})}
+    compared = pd.DataFrame(columns=["cell", "recorded", "yours", "tolerance", "verdict", "agrees"])
+    text = verdicts.markdown("[a](b)\n\n**1 of 1 agree**", compared, recorded, {}, [])
+    assert text.startswith("# Agreement with the record: \\[a\\](b) \\*\\*1 of 1 agree\\*\\*\n\n")
+    assert "Machine of the record: \\<b\\>\\| 1 \\| \\# mine.\n" in text
+
+
+def test_of_what_is_printed_every_line_is_bounded():
+    text = "\n".join(["a" * 1000, *map(str, range(50)), "\x1b[2J"])
+    shown = lines.each_bounded(text).split("\n")
+    assert len(shown) == 52 and max(map(len, shown)) <= files.WIDTH and shown[1:51] == [*map(str, range(50))]
+    assert shown[-1] == "\\x1b[2J"
+
+
+LINES = ["", " ", "a\nb", "a\tb", "a\rb", "a\x1b[2Jb", "a\u202eb", "a\u2028b", "a" * 201]
+
+
+@pytest.mark.parametrize("title", LINES)
+@pytest.mark.parametrize("place", ["study", "name", "title", "citation", "task"])
+def test_what_a_study_or_benchmark_is_called_is_one_line(place, title):
+    """A second one would pass for what the program says."""
+    if place == "study":
+        schema, value = Study, yaml.safe_load((files.STUDIES / "smoke.yaml").read_text(encoding="utf-8"))
+        value["title"] = title
+    else:
+        schema, path = Benchmark, files.MANIFEST / "benchmarks" / "xtreme.yaml"
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        part, field = (value["tasks"][0], "title") if place == "task" else (value, place)
+        part[field] = title
+    field = {"study": "title", "task": "tasks.0.title"}.get(place, place)
+    with pytest.raises(XlscaleError, match=rf"^x: {field}: (expected|String should have at (most 200|least))") as told:
+        strict.parse(schema, value, "x")
+    assert "\n" not in str(told.value)
 
 
 HOSTILE = [r"$\frac{$", "$$", r"$\undefined$", "a_b^c$", r"\$", "$x$ and $", "50% of $100", "{}", r"$\text{"]

@@ -18,6 +18,7 @@ from xlscale.core import files
 from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
+from xlscale.report.markup import markdown
 
 COLUMNS = ["card", "from", "reachable", "revision", "hash", "rows", "verdict"]
 LOCKED, ELSEWHERE = "as locked", "other place"
@@ -40,7 +41,7 @@ def overview(role: str) -> str:
             about = (str(len(card.languages) + english), card.metric)
             about = about if role == "target" else (card.type, ", ".join(card.overlaps_targets) or "-")
             where = ", ".join(dict.fromkeys(o.address or f"`{o.variable}`" for o in origins))
-            rows.append((f"`{card.name}` {card.title}", card.family, *about, where, _status(card)))
+            rows.append((f"`{card.name}` {markdown(card.title)}", card.family, *about, where, _status(card)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xlscale.cards.catalogue import data_card
+from xlscale.core.lines import each_bounded
 from xlscale.experiment import results, studies
 from xlscale.experiment.studies import Study
 from xlscale.record import store
@@ -22,7 +23,7 @@ def plan(study: str, method: str | None, hardware: str, reference: bool) -> None
         chosen, title = by_reference(chosen), f"{title}; by the recipes of the targets' cards, {len(SEEDS)} seeds"
     if method:
         title += f"; all by {method}"
-    print("\n".join(report.lines(title, plan_.table(chosen.cells(), machine, method), machine)))
+    print(each_bounded("\n".join(report.lines(title, plan_.table(chosen.cells(), machine, method), machine))))
 
 
 def by_reference(study: Study) -> Study:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
+from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
@@ -76,7 +77,7 @@ class Study(Strict):
     """One file in ``studies/``."""
 
     name: Name
-    title: str
+    title: Title
     published: bool = False  # the paper's; a study of one's own has record, figures and paper beside it, see workplace
     models: Annotated[
         dict[Name, Annotated[list[Count], Field(min_length=1), Distinct]], Field(min_length=1)

@@ -1,11 +1,15 @@
-"""The one way from data to HTML: a template whose values are escaped, unless this made them."""
+"""The one way from data to HTML, a template whose values are escaped, unless this made them; and to Markdown."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
 from xlscale.core.files import HIDDEN, printable
+
+# What may mean something within a line of Markdown; of an underscore that is not within a word.
+_MEANS = re.compile(r"[\\`*{}\[\]<>#|~&$!]|(?<![^\W_])_|_(?![^\W_])")
 
 
 class Markup(str):
@@ -20,6 +24,11 @@ def fill(template: str, *values: object) -> Markup:
 def join(parts: Iterable[Markup]) -> Markup:
     """Pieces of markup, one after another."""
     return Markup("".join(parts))
+
+
+def markdown(text: str) -> str:
+    """Data as one line of Markdown that says what they are: no mark, no markup, no cell of a table."""
+    return _MEANS.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def _text(value: str) -> str:

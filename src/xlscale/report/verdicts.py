@@ -12,6 +12,7 @@ from xlscale.core.format import percent
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
+from xlscale.report import markup
 from xlscale.stats import agreement
 
 
@@ -28,7 +29,7 @@ def markdown(
     changed: Iterable[Phase],
 ) -> str:
     """``table`` of these results as Markdown, with the machines and a remark on phases whose code has changed."""
-    lines = [f"# Agreement with the record: {title}", ""]
+    lines = [f"# Agreement with the record: {markup.markdown(title)}", ""]
     lines += [f"Machine of the record: {_machines(recorded)}.", f"This machine: {_machines(mine)}.", ""]
     lines += ["| cell | recorded | yours | tolerance | verdict |", "| --- | ---: | ---: | ---: | --- |"]
     for row in compared.itertuples():
@@ -58,7 +59,8 @@ def _said(compared: pd.DataFrame, recorded: dict[str, Result]) -> list[str]:
 
 
 def _machines(results: dict[str, Result]) -> str:
-    return "; ".join(sorted({result.environment.get("machine", "unknown") for result in results.values()})) or "none"
+    machines = {result.environment.get("machine", "unknown") for result in results.values()}
+    return "; ".join(sorted(markup.markdown(str(name)) for name in machines)) or "none"
 
 
 def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) -> None:

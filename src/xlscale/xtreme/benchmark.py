@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language
 from xlscale.core.files import MANIFEST, XlscaleError, relative
+from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
 
 # What can be computed from the files of each format; all are percentages.
@@ -31,7 +32,7 @@ class Task(Strict):
     """One task: a folder of its name in the predictions and in the labels, with a file per language in each."""
 
     name: Name
-    title: str
+    title: Title
     group: Name
     format: Literal["labels", "json_labels", "indices", "tags", "answers", "pairs", "ranking"]
     file: str = Field(pattern=r"^[^/{}]*\{language\}[^/{}]*$")
@@ -68,9 +69,9 @@ class Task(Strict):
 class Benchmark(Strict):
     """The tasks of a benchmark, in the order in which they are printed."""
 
-    name: str
-    title: str
-    citation: str
+    name: Title
+    title: Title
+    citation: Title
     tasks: list[Task] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 
 from xlscale.cards.schema import DataCard
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import XlscaleError, one_line
+from xlscale.core.lines import LONGEST
 from xlscale.data import words
 from xlscale.xtreme import benchmark
 from xlscale.xtreme.benchmark import Task
@@ -53,7 +54,7 @@ def described(card: DataCard, asked: pd.DataFrame, rows: pd.DataFrame) -> Task:
     form, ending, _ = FAMILIES[card.family]
     return Task(
         name=card.name,
-        title=card.title,
+        title=one_line(card.title, LONGEST),
         group=card.family,
         format=form,
         file=f"test-{{language}}.{ending}",

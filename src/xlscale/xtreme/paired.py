@@ -20,6 +20,7 @@ from scipy import stats
 
 from xlscale.core.files import bounded
 from xlscale.core.format import probability
+from xlscale.core.lines import each_bounded
 from xlscale.xtreme.benchmark import Benchmark, Task
 from xlscale.xtreme.folders import FORMATS, ITEMS, chosen, missing, sources
 from xlscale.xtreme.items import Items, score
@@ -182,7 +183,7 @@ def table(found: Sequence[Comparison], both: tuple[Path, Path]) -> str:
         rows += [f"  tied after Holm over {len(one.languages)} languages: {', '.join(tied) or 'none'}"]
         rows += [f"  missing: {fault}" for fault in one.missing.values()]
         parts.append("\n".join(rows) + "\n")
-    return "\n".join(parts)
+    return each_bounded("\n".join(parts))
 
 
 def _row(name: str, one: Difference) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlscale.core.files import bounded
+from xlscale.core.lines import each_bounded
 from xlscale.xtreme.folders import Scores, TaskScores
 
 WIDTH = 12  # languages side by side
@@ -18,7 +19,7 @@ def table(scores: Scores) -> str:
     parts += [f"missing: {fault}" for task in scores.tasks.values() for fault in task.missing.values()]
     unknown = [f"not scored, no such language in {scores.benchmark.title}: {path}" for path in scores.ignored]
     parts += [bounded("\n".join(unknown))] if unknown else []
-    return "\n".join(parts) + "\n"
+    return each_bounded("\n".join(parts) + "\n")
 
 
 def _languages(found: TaskScores) -> str:
