@@ -386,6 +386,34 @@ def test_what_was_changed_by_hand_is_not_written_over(small):
     assert (small / store.CELLS).read_bytes() == before
 
 
+def test_a_record_without_a_manifest_is_a_fault_and_is_not_written_to(small, tmp_path):
+    (small / manifest.NAME).unlink()
+    before = (small / store.CELLS).read_bytes()
+    told = rf"record/manifest\.json: not found, expected the hashes of {len(EXAMPLES) + 1} files"
+    assert [name for name, line in store.check(small).items() if line != "ok"] == [manifest.NAME]
+    with pytest.raises(XlscaleError, match=told):
+        manifest.check([small])
+    for name in (store.CELLS, canary.FILE):
+        with pytest.raises(XlscaleError, match=f"{told}; nothing was changed"):
+            manifest.write(small, {name: lambda path: path.write_text("new")})
+    assert (small / store.CELLS).read_bytes() == before
+    manifest.state([small])
+    assert set(store.check(small).values()) == {"ok"}
+
+
+def test_a_record_that_begins_beside_other_files_has_a_manifest_of_all(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    manifest.write(folder, {store.CELLS: partial(store._write, {})})
+    assert manifest.stated([folder]).keys() == {store.CELLS, "notes.txt"} and not manifest.faults([folder])
+    locks = tmp_path / "locks"  # no record: held from its first file on, or not at all
+    locks.mkdir()
+    (locks / "a.json").write_text("{}")
+    manifest.write(locks, {"b.json": lambda path: path.write_text("{}")})
+    assert not (locks / manifest.NAME).exists() and not manifest.faults([locks])
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

@@ -4,15 +4,15 @@ What follows from predictions, labels and cards is recomputed by ``record.store.
 stamps, locks, published scores and pins follow from nothing, and are held by their hashes. Whoever changes one by hand
 has to change the manifest too, where it shows. Commands write these files through ``write``, which keeps it right.
 
-A record or a folder of locks that commands begin elsewhere gets a manifest of its own; what has none is not held. Names
-in a manifest are as seen from its folder.
+A record or a folder of locks that commands begin elsewhere gets a manifest of its own. A record without one is a fault;
+other folders that have none are not held. Names in a manifest are as seen from its folder.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
@@ -33,6 +33,7 @@ from xlscale.core.files import (
 )
 
 NAME = "manifest.json"
+CELLS = "cells.parquet"  # what makes a folder a record
 PATIENCE = 5  # seconds that are waited for another writer without a word
 RECORD = ROOT / "results"
 SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
@@ -58,8 +59,8 @@ def faults(places: Iterable[Path] = PLACES) -> dict[str, str]:
     path = where(places[0])
     here = {_name(file, path): file for file in _files(places)}
     if not path.exists():
-        lost = here and path.parent == RECORD
-        return {NAME: f"{relative(path)}: not found, expected the hashes of {len(here)} files"} if lost else {}
+        lost = here and (path.parent == RECORD or CELLS in here)
+        return {NAME: _lost(path, here)} if lost else {}
     wanted = stated(places)
     found = {name: _fault(_path(name, path), wanted.get(name), path) for name in sorted(wanted.keys() | here.keys())}
     return {name: fault for name, fault in found.items() if fault}
@@ -105,12 +106,17 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
     their hashes.
 
     A crash leaves each file as it was or as it is to be, and the manifest knows both. Raises XlscaleError, and writes
-    nothing, when the disk is full or a file that is to be replaced is not as the manifest says.
+    nothing, when the disk is full, a file that is to be replaced is not as the manifest says, or a record has no
+    manifest. One that begins has one from then on, of whatever lies there already.
     """
     path = where(place)
     with alone(place):
-        held = path.exists() or (path.parent == place and not any(_files([place])))
-        known = _stated(path)
+        begins = path.parent == place and not path.exists()
+        there = _files([place]) if begins else []
+        if not path.exists() and (path.parent / CELLS).exists():
+            raise XlscaleError(f"{_lost(path, there or _files([path.parent]))}; nothing was changed")
+        held = path.exists() or (begins and (not there or CELLS in files))
+        known = _stated(path) | ({_name(file, path): sha256_file(file) for file in there} if held else {})
         for name in files:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
@@ -126,6 +132,10 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
                 _save(path, known, coming)
         if held:
             _save(path, known | coming)
+
+
+def _lost(path: Path, here: Sized) -> str:
+    return f"{relative(path)}: not found, expected the hashes of {len(here)} files"
 
 
 def _remove_remains(path: Path) -> None:

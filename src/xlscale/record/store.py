@@ -28,7 +28,7 @@ from xlscale.experiment.results import PREDICTIONS, RESULT, Result, altered, res
 from xlscale.metrics.predictions import SCORES
 from xlscale.record import canary
 
-CELLS = "cells.parquet"
+CELLS = manifest.CELLS
 TEXTS = dict.fromkeys(["cell", "phase", "status"], pa.string())
 TYPES = pa.schema(TEXTS | {"value": pa.float64(), "result": pa.string()})  # of its columns
 SHOWN = 19  # cells that are told of; the rest is counted
