@@ -166,6 +166,31 @@ def test_a_number_in_a_text_is_checked_for_glyphs(small):
         typeset.build(small)
 
 
+FIGURE = {"file": "figures/a.svg", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        *((one, "") for one in ([], None, 5)),
+        ({}, "numbers"),
+        ({"numbers": [], "tables": {}, "figures": {}}, "numbers"),
+        ({"numbers": {"a": 1}, "tables": {}, "figures": {}}, "numbers.a"),
+        ({"numbers": {"a": {"value": 1, "text": 1, "unit": ""}}, "tables": {}, "figures": {}}, "numbers.a.text"),
+        ({"numbers": {"}": {"value": 1, "text": "1", "unit": ""}}, "tables": {}, "figures": {}}, "numbers.}"),
+        ({"numbers": {}, "tables": {"a": {"header": "a", "rows": []}}, "figures": {}}, "tables.a.header"),
+        ({"numbers": {}, "tables": {}, "figures": {"a": {}}}, "figures.a.file"),
+        ({"numbers": {}, "tables": {}, "figures": {"a": FIGURE | {"file": "../a.svg"}}}, "figures.a.file"),
+        ({"numbers": {}, "tables": {}, "figures": {"a": FIGURE | {"sha256": None}}}, "figures.a.sha256"),
+    ],
+)
+def test_what_no_notebook_has_left_so_is_one_line(small, content, field):
+    (small / "generated" / "05_significance.json").write_text(json.dumps(content))
+    with pytest.raises(XlscaleError, match=rf"generated/05_significance\.json: {re.escape(field)}") as told:
+        typeset.merge(small)
+    assert "\n" not in str(told.value)
+
+
 def test_a_key_has_one_source(small):
     numbers = Numbers("05_significance")
     numbers.add("a_1", 0.5, "50%")

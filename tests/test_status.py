@@ -25,7 +25,12 @@ def build(tmp_path, monkeypatch):
         drawn = build.out / "figures" / f"{name}.svg"
         files.write_text(drawn, "<svg/>")
         figure = {"file": f"figures/{name}.svg", "sha256": files.sha256_file(drawn)}
-        made = {"numbers": {"a": {}}, "tables": {}, "figures": {name: figure}, "made_from": build.made_from(name)}
+        made = {
+            "numbers": {"a": {"value": 1, "text": "1", "unit": ""}},
+            "tables": {},
+            "figures": {name: figure},
+            "made_from": build.made_from(name),
+        }
         files.write_json(_generated(build, name), made)
     files.write_text(build.out / "paper.pdf", "%PDF")
     return build
@@ -70,6 +75,15 @@ def test_what_is_not_there_or_was_changed_by_hand_is_named(build):
     assert [one.state for one in found] == ["stale", "stale", "missing", "stale"]
     assert found[1].why == "run by hand, not said from what"
     assert str(found[1]) == "  stale       09_claims: 1 numbers and 0 tables: run by hand, not said from what"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "5", "{", '{"numbers": [], "tables": {}, "figures": {}}'])
+def test_what_no_notebook_has_left_so_is_stale_and_named(build, content):
+    _generated(build, "11_methods").write_text(content)
+    found = status.paper(build)
+    assert [one.state for one in found] == ["unverified", "unverified", "stale", "stale"]
+    assert found[2].what == "11_methods: figures and numbers" and "generated/11_methods.json: " in found[2].why
+    assert found[3].why == "11_methods" and not any("\n" in str(one) for one in found)
 
 
 def test_a_cell_is_what_the_record_and_this_machine_say_of_it(

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import Build
-from xlscale.core.files import XlscaleError, read_json, relative, sha256_file
+from xlscale.core.files import XlscaleError, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
+from xlscale.report import typeset
 
 FRESH, UNVERIFIED, STALE, MISSING = STATES = ("fresh", "unverified", "stale", "missing")
 SHOWN = 12  # cells that are named; the rest is counted
@@ -71,7 +72,10 @@ def _notebook(build: Build, name: str) -> list[Status]:
     path = build.out / "generated" / f"{name}.json"
     if not path.exists():
         return [Status(MISSING, f"{name}: figures and numbers", relative(path))]
-    made, now = read_json(path), build.made_from(name)
+    try:
+        made, now = typeset.generated(path), build.made_from(name)
+    except XlscaleError as error:  # of a file that no notebook has left so
+        return [Status(STALE, f"{name}: figures and numbers", str(error))]
     before = made.get("made_from", {})
     changed = ", ".join(part for part in now | before if now.get(part) != before.get(part))
     why = changed if before else "run by hand, not said from what"

@@ -207,6 +207,7 @@ def _check(build: Build) -> Outcome:
 
 def _execute(name: str, build: Build, made_from: dict[str, str]) -> Outcome:
     from xlscale.engine import notebook, processes
+    from xlscale.report import typeset
 
     os.environ |= processes.ENVIRONMENT
     print(f"Notebook {name}", flush=True)
@@ -220,7 +221,7 @@ def _execute(name: str, build: Build, made_from: dict[str, str]) -> Outcome:
     folder = build.out if build.source == "fresh" else REPRODUCTION
     executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
     notebook.execute_here(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
-    made = read_json(generated)
+    made = typeset.generated(generated)
     write_json(generated, made | {"made_from": made_from})  # by which another machine can tell whether it is stale
     drawn = [build.out / figure["file"] for figure in made["figures"].values()]
     return [executed, generated, *drawn, *(path.with_suffix(".pdf") for path in drawn)], {}

@@ -14,7 +14,9 @@ import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from xlscale.core.files import (
     NOTEBOOKS,
@@ -28,17 +30,59 @@ from xlscale.core.files import (
     write_json,
     write_text,
 )
+from xlscale.core.strict import Below, Sha256, Strict, parse
 
 SOURCES = ("paper.typ", "refs.bib")
 # The only clock that typst can read; any fixed value makes the PDF a function of its inputs.
 _TIMESTAMP = 0
 
 
+Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+class Number(Strict):
+    """A number of a notebook: for machines, and as printed."""
+
+    value: float | int | str | None
+    text: str
+    unit: str
+
+
+class Table(Strict):
+    """A table of a notebook, of texts."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+class Figure(Strict):
+    """A drawn figure, below the paper's folder."""
+
+    file: Below
+    sha256: Sha256
+
+
+class Generated(Strict):
+    """What ``Numbers.write`` leaves in ``generated/``, and what a step adds: what it was made from."""
+
+    numbers: dict[Key, Number]
+    tables: dict[Key, Table]
+    figures: dict[Key, Figure]
+    made_from: dict[str, str] = {}
+
+
+def generated(path: Path) -> dict[str, Any]:
+    """What a notebook made. Raises XlscaleError naming file and field where it is not ``Generated``."""
+    content = read_json(path)
+    parse(Generated, content, relative(path))
+    return content
+
+
 def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """All of ``folder/generated/*.json`` as ``{"numbers"|"tables"|"figures": {key: {..., "source": notebook}}}``.
 
-    Raises XlscaleError when nothing was generated, a file is of no notebook, a key has two sources, or a figure is not
-    what its notebook made.
+    Raises XlscaleError when nothing was generated, a file is of no notebook or not as one leaves it, a key has two
+    sources, or a figure is not what its notebook made.
     """
     paths = sorted((Path(folder) / "generated").glob("*.json"))
     for path in paths:
@@ -48,7 +92,7 @@ def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
         raise XlscaleError(f"{relative(Path(folder) / 'generated')}: no generated numbers; run the notebooks first")
     merged: dict[str, dict[str, dict[str, Any]]] = {"numbers": {}, "tables": {}, "figures": {}}
     for path in paths:
-        content = read_json(path)
+        content = generated(path)
         for kind, store in merged.items():
             for key, value in content[kind].items():
                 if key in store:
@@ -57,7 +101,7 @@ def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
                 store[key] = {**value, "source": path.stem}
     for value in merged["figures"].values():
         path = Path(folder) / value["file"]
-        if not path.exists() or sha256_file(path) != value["sha256"]:
+        if not path.is_file() or sha256_file(path) != value["sha256"]:
             raise XlscaleError(f"{relative(path)}: not the file that {value['source']} made; run that notebook again")
     return merged
 
