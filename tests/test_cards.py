@@ -456,6 +456,27 @@ def test_tags_in_the_samples_are_text(monkeypatch):
     assert "<img" not in samples.samples(card, 1).data
 
 
+def test_a_question_without_an_answer_is_shown_without_a_mark(monkeypatch):
+    row = {
+        "split": "test",
+        "language": "en",
+        "group": "1",
+        "article": "",
+        "question": "<who>?",
+        "context": "A cat & co.",
+    }
+    rows = [
+        row | {"item": "1", "answers": ["cat"], "answer_starts": [2]},
+        row | {"item": "2", "answers": [], "answer_starts": []},
+    ]
+    table = pa.Table.from_pylist(rows, schema=bundles.COLUMNS["span_qa"])
+    monkeypatch.setattr(load, "table", lambda card: table)
+    card = catalogue.data_card("squad_wiki").model_copy(update={"splits": {"test": {"en": 2}}, "unanswerable": True})
+    shown = samples.samples(card, 2).data
+    assert "<b>&lt;who&gt;?</b><br>A cat &amp; co.</td>" in shown
+    assert shown.count("<mark>") == 1 and "<br>A <mark>cat</mark> &amp; co.</td>" in shown
+
+
 def study(**changes):
     return yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")) | changes
 

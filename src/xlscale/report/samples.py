@@ -121,8 +121,8 @@ def samples(card: DataCard, count: int) -> HTML:
 
 
 def _text(row: pd.Series) -> Markup:
-    """A row's text as HTML, by family: a context with the first answer to its question marked, a text with its spans, a
-    text and its choices with the correct one marked, or the English name and its translation."""
+    """A row's text as HTML, by family: a context with the first answer to its question marked, if there is one, a
+    text with its spans, a text and its choices with the correct one marked, or the English name and its translation."""
     if "source" in row:
         return fill("{} = <bdi>{}</bdi>", row["source"], row["text"])
     if "tags" in row:
@@ -133,6 +133,8 @@ def _text(row: pd.Series) -> Markup:
         return fill("<b>{}</b><ol>{}</ol>", row["text"], items)
     if "question" not in row:
         return fill("{}", row["text"])
+    if not len(row["answers"]):  # an array, of a question that has none
+        return fill("<b>{}</b><br>{}", row["question"], row["context"])
     context, start = row["context"], row["answer_starts"][0]
     end = start + len(row["answers"][0])
     parts = context[:start], context[start:end], context[end:]
