@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -246,6 +247,37 @@ def test_a_half_written_result_is_never_taken(smoke_runs, smoke_cells, tmp_path)
     (tmp_path / cell.id / "result.json").write_text(whole.replace(cell.id, "pretrained-other"))
     with pytest.raises(XlscaleError, match="id: expected"):
         results.result_of(cell, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["another cell", "elsewhere", "dangling", "file", "log", "engine's log"])
+def test_what_lies_in_the_place_of_a_cell_s_folder_is_not_written_through(smoke_cells, tmp_path, monkeypatch, kind):
+    from xlscale.commands import cell as command
+    from xlscale.commands import sweeps
+
+    cell, runs, other = smoke_cells[0], tmp_path / "runs", tmp_path / "other"
+    other = runs / smoke_cells[1].id if kind == "another cell" else other
+    other.mkdir(parents=True)
+    runs.mkdir(exist_ok=True)
+    (other / "mine").touch()
+    place = {"log": runs / cell.id / "log.txt", "engine's log": runs / "snakemake.log"}.get(kind, runs / cell.id)
+    place.parent.mkdir(exist_ok=True)
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to({"dangling": tmp_path / "nowhere", "log": other / "mine"}.get(kind, other))
+    monkeypatch.setattr(cells, "RUNS", runs)
+    monkeypatch.setattr(runner, "find", lambda name: cell)
+    monkeypatch.setattr(command, "acquire", lambda chosen: None)
+    before = {path: path.lstat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+    for ask in (
+        lambda: sweep.run([cell], 1, runs),
+        lambda: sweeps.drop_stale([cell], runs),
+        lambda: command.run(cell.id),
+    ):
+        with pytest.raises(XlscaleError, match=re.escape(f"{place}: expected a ")) as told:
+            ask()
+        assert "\n" not in str(told.value)
+    assert before == {path: path.lstat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
 
 
 @pytest.mark.parametrize("arguments", [["run", "target-x"], ["plan", "--study", "nope"], ["verify", "--n", "999"]])

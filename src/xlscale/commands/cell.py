@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, one_line, relative, write_json
-from xlscale.engine import processes, runner
+from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
 
@@ -25,6 +25,7 @@ def run(cell_id: str) -> None:
     """
     if processes.WATCHED not in os.environ:
         cell = runner.find(cell_id)
+        sweep.check_places((one.id for one in cell.lineage()), cell.folder.parent)
         acquire(cell.lineage())
         write_json(cell.folder / "spec.json", cell.spec())
     if registry.backend() == "cuda":

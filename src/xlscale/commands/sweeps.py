@@ -77,8 +77,9 @@ def drop_stale(chosen: list[Cell], runs: Path, left: tuple[str, ...] = results.R
     """Set aside complete cells that other code or another type of machine made, and all that descends from them; and
     cells whose files were changed since, ``left`` being those that count.
 
-    Otherwise the table would call recomputed what is not.
+    Otherwise the table would call recomputed what is not. Raises XlscaleError for a link in the place of a cell.
     """
+    engine.check_places((cell.id for cell in chosen), runs)
     stale: set[str] = set()
     found: dict[str, Result] = {}
     altered: set[str] = set()

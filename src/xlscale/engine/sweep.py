@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json, write_text
@@ -19,6 +19,7 @@ from xlscale.experiment.results import RESULT
 
 POLL = 1.0  # seconds between looks at the cells
 FULL = 2**20  # bytes: with less than this left, whatever failed has failed for want of space, and its log too
+LOG, ENGINE_LOG = "log.txt", "snakemake.log"  # of a cell or step, in its folder; of Snakemake, beside them
 LINE = 30.0  # seconds after which a line is printed although nothing has ended
 
 
@@ -31,6 +32,7 @@ def run(
     are not run again. Raises XlscaleError with one line per crashed cell or step.
     """
     wanted = {member.id: member for cell in cells for member in cell.lineage()}
+    check_places([*wanted, *steps], runs)
     for cell in reversed(wanted.values()):  # children first
         if _done(cell, runs):
             not_in_the_future(runs / cell.id / RESULT)
@@ -55,7 +57,7 @@ def run(
         "MPLCONFIGDIR": str(CACHE / "matplotlib"),
         processes.WATCHED: str(os.getpid()),
     }
-    log = runs / "snakemake.log"
+    log = runs / ENGINE_LOG
     with (
         open(log, "ab") as output,
         fork_server.private_folder() as private,
@@ -82,6 +84,20 @@ def run(
                 os.killpg(engine.pid, signal.SIGTERM)
                 engine.wait()
     _report(engine.returncode, todo, steps, runs, log)
+
+
+def check_places(names: Iterable[str], runs: Path) -> None:
+    """Raise XlscaleError naming what is in the place of a cell's or step's folder, or of a log, and is none: a link
+    would be written through, into what is somebody else's."""
+    for name in names:
+        folder = runs / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            kind = "a link" if folder.is_symlink() else "a file"
+            raise XlscaleError(f"{folder}: expected a folder or nothing, got {kind}; remove it or rename it")
+        if (folder / LOG).is_symlink():
+            raise XlscaleError(f"{folder / LOG}: expected a plain file or nothing, got a link; remove it")
+    if (runs / ENGINE_LOG).is_symlink():
+        raise XlscaleError(f"{runs / ENGINE_LOG}: expected a plain file or nothing, got a link; remove it")
 
 
 def _leave(sign: int, frame: object) -> None:
