@@ -448,6 +448,39 @@ def test_a_write_that_is_killed_leaves_every_file_as_it_was_or_as_it_is_to_be(tm
         assert files.read_json(folder / manifest.NAME).keys() == {"files"}
 
 
+UNDER_WAY = """
+import os, sys
+from functools import partial
+from pathlib import Path
+import pyarrow.parquet as pq
+from xlscale.core import manifest
+from xlscale.record import store
+folder, name = Path(sys.argv[1]), sys.argv[2]
+def die(path):
+    path.touch()
+    os._exit(9)
+pq.write_table = lambda table, path, **options: die(path)
+manifest.write(folder, {name: partial(store._write, {}) if name == store.CELLS else die})
+"""
+
+
+def test_what_killed_writers_left_goes_with_the_next_write_whatever_that_writes(small):
+    cell = f"predictions/{EXAMPLES['tagging'].id}.parquet"
+    for name in (store.CELLS, cell):  # the second removes what the first has left
+        assert python(UNDER_WAY, files.ROOT, str(small), name).wait() == 9
+        (left,) = small.rglob(".*.part")
+        assert Path(name).name in left.name and left.parent == (small / name).parent
+    for name in (".manifest.json.7.00aa11bb.part", "..manifest.json.7.00aa11bb.part.7.00aa11bc.part"):
+        (small / name).touch()
+    mine = small / ".mine.part"
+    mine.touch()
+    other = EXAMPLES["retrieval"]
+    tables = {f"predictions/{other.id}.parquet": partial(predictions(other).to_parquet, index=False)}
+    manifest.write(small, tables | {store.CELLS: partial(store._write, {r.id: r for r in EXAMPLES.values()})})
+    assert [*small.rglob(".*.part")] == [mine]
+    assert set(store.check(small).values()) == {"ok"}
+
+
 def test_who_waits_for_another_writer_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(manifest, "PATIENCE", 0.1)
     folder = tmp_path / "folder"

@@ -11,10 +11,10 @@ other folders that have none are not held. Names in a manifest are as seen from 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned
 # Made from the others by ``make paper``.
 BUILT = [PAPER / name for name in ("generated", "figures", "numbers.json", "numbers.tex", "paper.pdf")]
 PLACES = [RECORD, *SOURCES, *BUILT]
+_REMAINS = re.compile(r"\..+?(\.\d+\.[0-9a-f]{8}\.part)+")  # as ``files.atomic`` names what it writes
 
 
 def where(place: Path) -> Path:
@@ -121,8 +122,7 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
                 raise XlscaleError(f"{fault}; nothing was changed")
-        for name in files:
-            _remove_remains(place / name)
+        _remove_remains({path.parent, *((place / name).parent for name in files)})
         with ExitStack() as stack:  # which renames in the reverse order
             made = {name: stack.enter_context(atomic(place / name)) for name in reversed(files)}
             for name, make in files.items():
@@ -138,10 +138,12 @@ def _lost(path: Path, here: Sized) -> str:
     return f"{relative(path)}: not found, expected the hashes of {len(here)} files"
 
 
-def _remove_remains(path: Path) -> None:
-    """Remove what killed processes left of a file that they were about to write; the caller has the place to itself."""
-    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
-        part.unlink(missing_ok=True)
+def _remove_remains(folders: Iterable[Path]) -> None:
+    """Remove what killed processes left of files that they were about to write, here and by ``atomic`` within
+    ``atomic``; the caller has the place to itself."""
+    for part in (part for folder in folders for part in folder.glob(".*.part")):
+        if _REMAINS.fullmatch(part.name) and part.is_file():
+            part.unlink(missing_ok=True)
 
 
 def state(places: Iterable[Path] = PLACES) -> list[str]:
@@ -149,6 +151,7 @@ def state(places: Iterable[Path] = PLACES) -> list[str]:
     places = [Path(place) for place in places]
     path = where(places[0])
     with alone(places[0]):
+        _remove_remains({path.parent})
         changed = [name for name in faults(places) if name != NAME]
         here = {_name(file, path): sha256_file(file) for file in _files(places)}
         others = {name: sha for name, sha in _stated(path).items() if not _within(_path(name, path), places)}
