@@ -161,6 +161,40 @@ def test_other_digits_and_texts_that_hide_something_are_refused(folder, tmp_path
     assert str(error.value).isprintable() or str(error.value).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("field", "text", "character"),
+    [
+        ("model", "Ll\u0430ma 2", "CYRILLIC SMALL LETTER A (U+0430) in 'Ll\u0430ma'"),
+        ("metric", "\u0430cc", "CYRILLIC SMALL LETTER A (U+0430) in '\u0430cc'"),
+        ("model_family", "BL\u039fOM", "GREEK CAPITAL LETTER OMICRON (U+039F) in 'BL\u039fOM'"),
+        ("base_model", "qw\u0435n_2", "CYRILLIC SMALL LETTER IE (U+0435) in 'qw\u0435n_2'"),
+        ("task", "XN\u0406I", "CYRILLIC CAPITAL LETTER BYELORUSSIAN-UKRAINIAN I (U+0406) in 'XN\u0406I'"),
+        ("language", "avg \u043ever 14", "CYRILLIC SMALL LETTER O (U+043E) in '\u043ever'"),
+        *(
+            (field, "x\u0443", "CYRILLIC SMALL LETTER U (U+0443) in 'x\u0443'")
+            for field in ("table", "intermediate_task", "regime")
+        ),
+    ],
+)
+def test_names_that_only_look_like_others_are_refused(folder, tmp_path, field, text, character):
+    before = state(folder)
+    path = write(tmp_path / "mine.csv", {field: text}, header=[*COLUMNS, *({"base_model"} & {field})])
+    with pytest.raises(XlscaleError) as caught:
+        sources.add(path, folder)
+    assert f"{path}:2: {field}: expected words of one alphabet, got {character}" in str(caught.value).splitlines()
+    assert state(folder) == before
+
+
+def test_names_in_any_one_alphabet_are_taken():
+    for text in ("Лама 2", "Λ-BERT 2", "中文BERT", "Übersetzer", "GPT-β", "YandexGPT Лайт", "µP"):
+        assert not rows.mixed(text), text
+
+
+def test_no_name_of_the_bundle_only_looks_like_another():
+    known = tables.load()
+    assert not [text for name in rows.NAMES for text in known.results[name].unique() if rows.mixed(text)]
+
+
 def test_a_file_that_unpacks_to_more_than_it_may_is_refused(folder, tmp_path, monkeypatch):
     with gzip.open(tmp_path / "mine.csv.gz", "wb") as out:
         for _ in range(70):

@@ -6,10 +6,10 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unicodedata import is_normalized
 
 from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
@@ -20,6 +20,8 @@ _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task", "regime", "task", "metric", "language",
             "value", "where_read", "quality")  # fmt: skip
+# Texts by which rows are grouped: what looks like one of them and is another makes a group of its own.
+NAMES = ("table", "model_family", "model", "base_model", "intermediate_task", "regime", "task", "metric", "language")
 LONGEST = 500  # characters of a field
 _FEW = 3  # values of a column that suffice to conclude that they are fractions
 
@@ -87,8 +89,13 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
             yield f"{name}: {fault}"
         elif not text.isprintable() or len(text) > LONGEST:
             yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
-        elif "  " in text or not is_normalized("NFC", text):  # which look like, and so would be, another's twice
+        elif "  " in text or not unicodedata.is_normalized(
+            "NFC", text
+        ):  # which look like, and so would be, another's twice
             yield f"{name}: expected single spaces and composed characters (NFC), got {SHORT.repr(text)}"
+    for name in NAMES:
+        if fault := mixed(row[name]):
+            yield f"{name}: {fault}"
     for name in ("source_key", "study"):
         if row[name] and not _SOURCE.fullmatch(row[name]):
             yield f"{name}: expected lower-case letters, digits, '.', '_' and '-', got {SHORT.repr(row[name])}"
@@ -104,6 +111,17 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         metric = layer.metric(row["metric"])
         yield from _metric(row["metric"], metric)
         yield from _value(row, metric)
+
+
+def mixed(text: str) -> str:
+    """What is wrong with a name of which a word has letters that look like Latin ones and are not; nothing if none."""
+    for word in re.findall(r"\w+", text):
+        letters = {one: unicodedata.name(one, "") for one in word if one.isalpha()}
+        if any("LATIN" in name for name in letters.values()):
+            for one, name in letters.items():
+                if name.startswith(("CYRILLIC", "GREEK")):
+                    return f"expected words of one alphabet, got {name} (U+{ord(one):04X}) in {SHORT.repr(word)}"
+    return ""
 
 
 def _language(text: str) -> str:
