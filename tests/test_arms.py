@@ -117,6 +117,15 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
         ({"A b": {"intermediate": ["none"]}}, "arms.A b.*: String should match"),
         ({"a": {"intermediate": ["lexicon"]}}, "intermediate_objective: expected lexical for lexicon, got 'supervi"),
         ({"a": {"intermediate": ["vitamins"]}}, "intermediate: unknown data 'vitamins'"),
+        *(
+            ({"a": {"intermediate": [name], **own}}, f"arms.a: expected a field that differs from .* for '{name}'")
+            for name, own in (
+                ("vitaminc", {}),
+                ("none", {}),
+                ("vitaminc", {"recipe": {"method": "full", "epochs": 1}, "target": {"objective": "supervised"}}),
+                ("none", {"recipe": {"method": "lora"}}),  # nothing is trained by it
+            )
+        ),
     ],
 )
 def test_a_broken_arm_is_one_line_naming_file_and_field(study, arms, line):

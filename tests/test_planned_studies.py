@@ -124,6 +124,7 @@ def test_a_model_and_a_set_may_be_trained_by_a_recipe_of_their_own(changed):
         ({"model_recipes": {"other": {}}}, "mine.yaml: model_recipes: expected those of the study, got 'other'"),
         ({"model_recipes": {"e5_small": {"epochs": 3}}}, "model_recipes.e5_small.epochs: Extra inputs"),
         ({"intermediate_recipes": {"topic": {}}}, "intermediate_recipes: expected those of the study, got 'topic'"),
+        ({"intermediate_recipes": {"none": {}}}, "intermediate_recipes: expected those of the study, got 'none'"),
         ({"intermediate_recipes": {"squad_amazon": {"rows": 3}}}, "intermediate_recipes.squad_amazon: rows: Extra"),
         ({"intermediate_recipes": {"squad_amazon": "reference"}}, "squad_amazon: expected a card with recipe"),
         ({"model_recipes": {"e5_small": {"rank": 4}}}, "rank: expected with method lora alone"),

@@ -151,21 +151,31 @@ class Study(Strict):
         return chosen, {cell.id: called[cell.id] for cell in chosen}
 
     def check_recipes(self) -> None:
-        """Raise XlscaleError unless every target has a recipe, every recipe is that of some card, and every arm's is
-        one."""
-        where = f"studies/{self.name}.yaml: target_recipes"
+        """Raise XlscaleError unless every target has a recipe, every recipe a card, and every arm one that differs."""
+        where = f"studies/{self.name}.yaml"
         if missing := [target for target in self.targets if target not in self.target_recipes]:
-            raise XlscaleError(f"{where}: expected an entry for the target {missing[0]!r}")
+            raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {missing[0]!r}")
         known = {*self.targets, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
         if unknown := self.target_recipes.keys() - known:
-            raise XlscaleError(f"{where}: expected the targets of the study, got {min(unknown)!r}")
-        for field, own in (("intermediate", self.intermediate), ("model", self.models)):
-            if unknown := getattr(self, f"{field}_recipes").keys() - {*own}:
-                where = where.replace("target", field)
-                raise XlscaleError(f"{where}: expected those of the study, got {min(unknown)!r}")
+            raise XlscaleError(f"{where}: target_recipes: expected the targets of the study, got {min(unknown)!r}")
+        for field, own in (("intermediate", {*self.intermediate} - {NONE}), ("model", {*self.models})):
+            if unknown := getattr(self, f"{field}_recipes").keys() - own:
+                raise XlscaleError(f"{where}: {field}_recipes: expected those of the study, got {min(unknown)!r}")
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
-            self._of_arm(arm, role, given, f"studies/{self.name}.yaml")
+            self._of_arm(arm, role, given, where)
+        for name, arm in self.sets():
+            if arm and name in self.intermediate and self._alike(arm, name, where):
+                raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from the study's for {name!r}")
+
+    def _alike(self, arm: str, name: str, where: str) -> bool:
+        """Whether an arm trains a set, and the targets after it, as the study does without the arm."""
+        rungs = {layers for rungs in self.models.values() for layers in rungs if name != NONE}
+        stated = [self.target_recipes[target] for target in self.targets]
+        given = [("intermediate", self._intermediate(name, layers, where)) for layers in rungs]
+        given += [("target", recipe) for recipe in stated if recipe != "reference"]
+        by_rung = "reference" in stated and bool(self.arms[arm].target)
+        return not by_rung and all(self._of_arm(arm, *one, where).model_dump() == one[1].model_dump() for one in given)
 
     def _of_arm(self, arm: str | None, role: Role, given: StudyRecipe, where: str) -> StudyRecipe:
         """A recipe as it is in an arm. Raises XlscaleError naming the arm's field."""
