@@ -293,6 +293,7 @@ def test_what_cannot_be_exported_is_one_line(recorded, tmp_path, monkeypatch, ca
         (pretrained, "new", "expected a target cell that is evaluated on test"),
         (dev, "new", "expected a target cell that is evaluated on test"),
         (TRAINED, "full", "expected a new folder or an empty one"),
+        (TRAINED, "full/mine.txt/new/er", r"OUT=.*er: expected a place in a folder, got .*mine\.txt, which is none"),
     ]:
         with pytest.raises(XlscaleError, match=message) as caught:
             export.export(cells, str(tmp_path / out), "pilot")

@@ -329,3 +329,22 @@ def test_a_fault_of_the_command_line_is_one_short_line(more, capsys):
     told = capsys.readouterr().err
     assert ended.value.code == 2 and told.startswith("xlscale.score: ") and told.count("\n") == 1
     assert len(told) <= 300 and told.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("more", [["--options=--options=x"], ["--options", "--tasks a --options '--json x'"]])
+def test_options_within_options_are_refused(more, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--predictions", "a", "--labels", "b", *more])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("xlscale.score: --options: expected others than itself, got ")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_place_that_is_in_no_folder_is_told_before_anything_is_scored(tmp_path, kind, monkeypatch, capsys):
+    above = tmp_path / "mine"
+    above.touch() if kind == "file" else above.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(command, "score_folders", lambda *_, **__: pytest.fail("scored"))
+    out = above / "scores" / "out.json"
+    assert command.main(["--predictions", "a", "--labels", "b", "--json", str(out)]) == 1
+    told = f"xlscale.score: --json {out}: expected a place in a folder, got {above}, which is none\n"
+    assert capsys.readouterr().err == told

@@ -1,4 +1,4 @@
-"""How a fault of a command line is told: one line with what was expected.
+"""How a fault of a command line is told: one line with what was expected. And the place of an output, before any work.
 
 Nothing of this package is imported before there is one, so that help answers at once.
 """
@@ -6,8 +6,22 @@ Nothing of this package is imported before there is one, so that help answers at
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from pathlib import Path
 from typing import NoReturn
+
+
+def check_place(path: Path, named: str) -> None:
+    """Raise XlscaleError unless what is above an output is a folder, or nothing, which can become one.
+
+    ``named``: the output as its user gave it.
+    """
+    above = next((one for one in path.parents if os.path.lexists(one)), None)
+    if above is not None and not above.is_dir():
+        from xlscale.core.files import XlscaleError
+
+        raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
 
 
 class Parser(argparse.ArgumentParser):

@@ -89,9 +89,8 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
             yield f"{name}: {fault}"
         elif not text.isprintable() or len(text) > LONGEST:
             yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
-        elif "  " in text or not unicodedata.is_normalized(
-            "NFC", text
-        ):  # which look like, and so would be, another's twice
+        # Which look like, and so would be, another's twice.
+        elif "  " in text or not unicodedata.is_normalized("NFC", text):
             yield f"{name}: expected single spaces and composed characters (NFC), got {SHORT.repr(text)}"
     for name in NAMES:
         if fault := mixed(row[name]):

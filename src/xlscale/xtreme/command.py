@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.arguments import Parser
+from xlscale.core.arguments import Parser, check_place
 from xlscale.core.files import XlscaleError, bounded, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.benchmark import Benchmark
@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if more := shlex.split(options.options):
+            if any(one.partition("=")[0] == "--options" for one in more):  # of which nobody would look into
+                raise ValueError("expected others than itself")
             options = parser.parse_args([*arguments, *more])
     except ValueError as error:
         parser.error(f"argument --options: {error}, got {options.options!r}")
@@ -43,6 +45,7 @@ def main(arguments: list[str]) -> int:
     try:
         if options.json:
             writable(options.json)
+            check_place(options.json, f"--json {options.json}")
         description = benchmark.load(options.benchmark)
         text, values = (_compared if options.paired else _scored)(description, options)
         if options.json:
