@@ -75,10 +75,10 @@ def filled(template: str, record: Record) -> str:
 def as_text(record: Record, name: str) -> str:
     """The field's value as text. Raises XlscaleError for what is neither a text nor a finite number: as text, a list or
     a truth value would be Python's name for it."""
-    value = field(record, name)
+    if (value := field(record, name)) is None:
+        raise XlscaleError(f"field {name!r}: expected a value, got none")
     if not isinstance(value, str) and not is_integer(value) and not (isinstance(value, float) and math.isfinite(value)):
-        got = "none" if value is None else SHORT.repr(value)
-        raise XlscaleError(f"field {name!r}: expected a text or a finite number, got {got}")
+        raise XlscaleError(f"field {name!r}: expected a text or a finite number, got {SHORT.repr(value)}")
     return str(value)
 
 
