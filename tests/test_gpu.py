@@ -1,5 +1,5 @@
-"""What a GPU computes beside the processor, and what the planner says of its memory. ``make test-gpu``; without a GPU,
-nothing of it runs."""
+"""What a GPU computes beside the processor, and what a cell says of it. ``make test-gpu``; without a GPU, nothing of it
+runs. Its memory beside the plan's: benchmarks/gpu.py, held by tests/test_plan.py."""
 
 import json
 import os
