@@ -30,12 +30,13 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     """Execute a notebook in a process of its own; raises Crashed with one line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "xlscale.engine.notebook"],
-        env=processes.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={processes.WATCHED: str(os.getpid())} | processes.environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
         try:
             answer, _ = process.communicate(json.dumps([str(notebook), str(output), parameters]))
-        except BaseException:  # SIGTERM or an interrupt: nothing goes on behind this process's back
+        except BaseException:  # an interrupt: nothing goes on behind this process's back
             process.kill()
             raise
     if process.returncode:
@@ -73,8 +74,6 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
         message = line if error.ename in ("XlscaleError", "Crashed") else f"{error.ename}: {line}"
         raise Crashed(f"{notebook.name}: {message}", diverged=line if error.ename == "Diverged" else None) from None
     except SystemExit as end:
-        if end.code == processes.TERMINATED:
-            raise
         raise Crashed(f"{notebook.name}: SystemExit: {end.code}") from None
     except Exception as error:  # a full disk: nothing that papermill raises may pass for a result
         raise Crashed(f"{notebook.name}: {type(error).__name__}: {' '.join(str(error).split())}") from None

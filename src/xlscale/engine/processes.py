@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
 
-WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the sweep's process, with which everything below it ends
+WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
 TERMINATED = 143  # exit code after SIGTERM
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.

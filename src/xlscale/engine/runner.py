@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +148,8 @@ def find(cell_id: str) -> Cell:
 
 def main(cell_id: str) -> None:
     """Run one cell by its id, its notebook in this process; one line when it ends. Raises XlscaleError."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(processes.TERMINATED))
+    # At once: an exception could be caught by whatever runs. Nothing half-written counts, and the lock frees itself.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(processes.TERMINATED))
     os.environ |= processes.ENVIRONMENT
     cell = find(cell_id)
     began = time.monotonic()
