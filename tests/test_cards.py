@@ -132,7 +132,7 @@ def architecture(card: dict, **changes) -> dict:
             EUROBERT | {"parameters": EUROBERT["parameters"] | {"non_embedding": 10**12}},
             "non_embedding: expected at most",
         ),
-        (EUROBERT | {"parameters": EUROBERT["parameters"] | {"published": 10**400}}, r"parameters\.published\."),
+        (EUROBERT | {"parameters": EUROBERT["parameters"] | {"published": 10**400}}, r"parameters\.published: "),
         (EUROBERT | {"prefix": "x" * 201}, "prefix: .*at most 200"),
         (EUROBERT | {"title": ""}, "title: "),
         (E5 | {"rungs": [1, 10**400]}, r"rungs\.1: .*less than or equal"),

@@ -78,6 +78,13 @@ def test_every_parameter_is_part_of_the_identity(target_values):
     assert len(ids) == len(target_values)  # itself and one per parameter but the model
 
 
+@pytest.mark.parametrize("field", ["warmup", "weight_decay", "intermediate_warmup"])
+def test_a_zero_has_one_identity_whatever_its_sign(target_values, field):
+    one, other = (cells.make("target", target_values | {field: zero}) for zero in (0.0, -0.0))
+    assert one.id == other.id
+    assert str(getattr(other.parameters, field)) == "0.0"
+
+
 def test_identity_follows_the_data_and_the_parent(target_values, monkeypatch):
     before = cells.make("target", target_values)
     card = catalogue.data_card("squad_wiki")
@@ -189,6 +196,14 @@ def test_pilot_is_the_grid_that_the_paper_describes():
         seen.add(cell.id)
 
 
+def _intermediate(**values: object) -> dict[str, object]:
+    """The smoke study's intermediate recipe with some other values."""
+    return {
+        "intermediate_recipe": yaml.safe_load((files.STUDIES / "smoke.yaml").read_text())["intermediate_recipe"]
+        | values
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -200,6 +215,16 @@ def test_pilot_is_the_grid_that_the_paper_describes():
         ({"placebos": True}, "placebos: Extra inputs"),
         ({"name": "other"}, "name: expected 'broken'"),
         ({"targets": "topic"}, "targets: .*list"),
+        # Of what may be a number, a list or a number for each rung, the kind that was written is spoken of.
+        (_intermediate(learning_rate=0.0), r"recipe\.learning_rate: Input should be greater than 0, got 0\.0$"),
+        (_intermediate(learning_rate=[0.1, "x"]), r"learning_rate\.1: Input should be a valid number, got 'x'$"),
+        (_intermediate(learning_rate={1: -1.0}), r"learning_rate\.1: Input should be greater than 0, got -1\.0$"),
+        (_intermediate(learning_rate={"k": 0.1}), r"learning_rate\.k: Input should be a valid integer, got 'k'$"),
+        (_intermediate(learning_rate="high"), r"learning_rate: Input should be 'tuned', got 'high'$"),
+        (_intermediate(objective="adversarial", ascent_steps=1001), "ascent_steps: .*less than or equal to 1000,"),
+        (_intermediate(objective="adversarial", radius=1001.0), "radius: .*less than or equal to 1000,"),
+        (_intermediate(method="lora", rank=8193), "rank: .*less than or equal to 8192,"),
+        (_intermediate(method="lora", alpha=8193.0), "alpha: .*less than or equal to 8192,"),
     ],
 )
 def test_a_broken_study_is_one_line_naming_file_and_field(tmp_path, monkeypatch, changes, message):

@@ -3,6 +3,7 @@
 What each promises is held against data that hypothesis makes up.
 """
 
+import hashlib
 import html
 import json
 import os
@@ -150,6 +151,24 @@ def test_the_hash_of_what_is_no_plain_file_is_not_waited_for(tmp_path, other):
         with pytest.raises(OSError, match="expected a plain file"):
             files.sha256_file(one)
         assert not seals.sealed(path)
+
+
+def test_the_hash_of_what_looks_like_a_plain_file_is_that_of_what_it_gives_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files.stat, "S_ISREG", lambda mode: True)
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(writer, b"abc")
+        assert files.sha256_file(tmp_path / "pipe") == hashlib.sha256(b"abc").hexdigest()
+    finally:
+        os.close(writer)
+
+
+def test_a_fault_of_writing_names_the_file_and_no_temporary_one(tmp_path):
+    one_line = pytest.raises(XlscaleError, match=r"a\.parquet: could not be written \(.*a\.parquet")
+    with one_line as error, files.atomic(tmp_path / "a.parquet") as temporary:
+        raise OSError(f"Failed to open local file '{temporary}'")
+    assert ".part" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])

@@ -397,8 +397,8 @@ def test_a_tensor_that_is_there_twice_is_refused(card, own, old):
 
 CONFIGURED = {
     '"hidden_size": 32, "hidden_size": 64': "'hidden_size': expected o",
-    '"x": NaN': "expected a number, got NaN",
-    '"x": -1e999': "expected a number, got -1e999",
+    '"x": NaN': "expected a finite number, got NaN",
+    '"x": -1e999': "expected a finite number, got -1e999",
     '"num_labels": 100000000': "num_labels: expected at most 100000",
     '"vision_config": {"num_labels": 100000000}': "num_labels: expected at most 100000",
     f'"x": "{"x" * 2**20}"': "expected at most 1,048,576 bytes",

@@ -7,7 +7,6 @@ from datasets import Dataset
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
-from xlscale.data import load
 from xlscale.data.batches import collate
 from xlscale.engine import phase, runner
 from xlscale.experiment import cells
@@ -34,7 +33,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def control(task):
-    return task.splits(load.splits(task.card))["dev"]
+    return task.rows()["dev"]
 
 
 def _words(**languages: list[tuple[str, str]]) -> Dataset:

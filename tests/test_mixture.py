@@ -142,7 +142,7 @@ def test_several_tasks_learn_at_once_each_with_its_own_head(e5):
     """Three families; the loss of each falls, and on each the heads of the others have no gradient."""
     card = mixtures.card(MixtureCard(name="m", title="M", sets=SETS, description="M"), [*map(data_card, SETS)], "m")
     task, parts = Mixture(card, e5), []
-    for one in task.tasks:
+    for one in task.parts:
         rows = load.splits(one.card)["train"].select(range(8))
         parts.append(one.encode(rows, ladder.tokenizer(e5), e5.prefix, 48))
     encoder = ladder.load(e5, 1)

@@ -267,6 +267,14 @@ def test_comparison_with_the_built_paper(made, drawn, tmp_path):
     assert (table["topic_none_k1"], table["topic_none_k2"], table["topic_none_k4"]) == ("differs", "gone", "agrees")
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"numbers": [1]}', '{"numbers": {"a": {"source": "x"}, "b": 3}}'])
+def test_a_built_paper_without_numbers_is_one_line(made, drawn, tmp_path, content):
+    scaling, _ = collect(*simulated(), drawn=drawn)
+    (tmp_path / "numbers.json").write_text(content)
+    with pytest.raises(XlscaleError, match=r"numbers\.json: numbers: expected source and text of each$"):
+        scaling.compare(tmp_path)
+
+
 # Numbers that are part of a name or of the question, none of them a result or a setting of this study.
 _NAMES = (
     r"\bF1\b",

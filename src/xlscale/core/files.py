@@ -11,16 +11,17 @@ import gzip
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import secrets
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+from xlscale.core.json_text import parsed
 
 
 def _folder(name: str, default: Path) -> Path:
@@ -99,8 +100,11 @@ def one_line(error: object, limit: int = 160) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a plain file's bytes, read in blocks. Raises OSError for another one, which is not waited for."""
+    found = hashlib.sha256()
     with open(path, "rb", opener=plain) as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while block := f.read(2**18):  # None where it is to be waited for, which hashlib.file_digest does not take
+            found.update(block)
+    return found.hexdigest()
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -169,7 +173,8 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise XlscaleError(f"{path}: could not be written ({error.strerror or error}); nothing was changed") from error
+        said = error.strerror or one_line(str(error).replace(str(temporary), str(path)))  # a library's may name it
+        raise XlscaleError(f"{path}: could not be written ({said}); nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -188,13 +193,18 @@ def write_json(path: Path, value: Any) -> None:
 LIMIT = 64 * 2**20  # bytes of a file of the user's that is read whole
 
 
+def expect_plain(path: Path) -> None:
+    """Raise XlscaleError naming what is there and no plain file: a pipe would be waited for, a device never ends."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise XlscaleError(f"{relative(path)}: expected a plain file")
+
+
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. Raises XlscaleError naming the file when it is missing, no plain file (a device, a
     pipe, a folder) or longer than ``limit`` bytes."""
+    expect_plain(path)
     try:
         about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise XlscaleError(f"{relative(path)}: expected a plain file")
         if about.st_size > limit:
             raise _too_long(path, limit)
         with open(path, "rb", opener=plain) as file:
@@ -256,39 +266,9 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
     has a key twice, or a number that is not finite."""
     text = read_text(Path(path), limit)
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number, parse_float=_finite)
+        return parsed(text)
     except (ValueError, RecursionError) as error:
         raise XlscaleError(f"{relative(path)}: not valid JSON ({error})") from None
-
-
-class Repeated(ValueError):
-    """A ``key`` is twice in an object: of two values one would count without a word."""
-
-    def __init__(self, key: str):
-        super().__init__(f"key {key!r}: expected once")
-        self.key = key
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, for ``object_pairs_hook``. Raises Repeated naming a key that it has twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise Repeated(twice(name for name, _ in pairs))
-    return found
-
-
-def twice(values: Iterable[str]) -> str:
-    """The first value that was there before. Raises StopIteration where there is none."""
-    seen: set[str] = set()
-    return next(value for value in values if value in seen or seen.add(value))
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"expected a number, got {one_line(text, 60)}")
-
-
-def _finite(text: str) -> float:
-    return value if math.isfinite(value := float(text)) else _no_number(text)
 
 
 def relative(path: Path) -> str:

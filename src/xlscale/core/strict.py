@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from xlscale.core.files import HIDDEN, XlscaleError, inside, one_line, read_text, relative
 
@@ -71,6 +72,13 @@ SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict = 2, 4, 4
 
 
+def _one_zero(number: float) -> float:
+    return number + 0.0
+
+
+OneZero = AfterValidator(_one_zero)  # of a number: -0.0 is 0.0, as another text it would be another identity
+
+
 class Strict(BaseModel):
     """A schema without surprises: unknown fields, silent conversions and infinite numbers are errors, objects do not
     change."""
@@ -86,12 +94,34 @@ def parse(schema: type[Schema], value: object, where: str) -> Schema:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = "".join(f"{part}." for part in first["loc"])[:-1]
+        errors = [(_path(one, value), one) for one in error.errors(include_url=False)]
+        # Every branch of a union has something to say; the one that goes deepest into the value was meant.
+        place = errors[0][0]
+        same = [(path, one) for path, one in errors if path[: len(place)] == place]
+        path, first = max(same, key=lambda pair: (len(pair[0]), _is_kind(pair[1])))
+        field = ".".join(map(str, path))
         message = ": ".join(filter(None, (field, first["msg"].removeprefix("Value error, "))))
         got = "" if isinstance(first["input"], dict | BaseModel) else f", got {SHORT.repr(first['input'])}"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        more = f" (and {len(errors) - len(same)} more)" if len(errors) > len(same) else ""
         raise XlscaleError(f"{where}: {message}{got}{more}") from None
+
+
+def _path(error: ErrorDetails, value: Any) -> list[int | str]:
+    """The keys and indices that lead to what is wrong, without the branches of unions, which pydantic names too."""
+    path: list[int | str] = []
+    for part in error["loc"]:
+        try:
+            value = value[part] if isinstance(value, dict | list | tuple) else {}[part]
+        except (LookupError, TypeError):
+            if error["type"] != "missing":
+                continue
+        path.append(part)
+    return path
+
+
+def _is_kind(error: ErrorDetails) -> bool:
+    """Whether the value is of the kind that was expected there, and wrong all the same."""
+    return not error["type"].endswith("_type")
 
 
 TAG = "tag:yaml.org,2002:"

@@ -23,8 +23,7 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.core import machine, registry
-from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, bounded, write_json
-from xlscale.data import load
+from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data.batches import Encoded
 from xlscale.engine import notebook, runner
 from xlscale.experiment import cells, studies
@@ -34,7 +33,7 @@ from xlscale.experiment.results import CHECKPOINT, Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
-from xlscale.training import evaluate, loop, mixture, token_cache
+from xlscale.training import evaluate, loop, token_cache
 from xlscale.training.loop import TrainingLog
 from xlscale.training.methods.base import Method
 from xlscale.training.mixture import Mixture
@@ -72,7 +71,7 @@ class OpenCell:
     @cached_property
     def rows(self) -> DatasetDict:
         """The splits of this phase's data set; of a mixture what its sets have in common."""
-        return self.task.rows() if isinstance(self.task, Mixture) else self.task.splits(load.splits(self.data))
+        return self.task.rows()
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -135,13 +134,13 @@ class OpenCell:
                 head = self._head(task, encoder)
                 objective = registry.get("objective", self.recipe.objective)()
             with self.timed("tokenise"):
-                inputs = self._inputs(task, self.rows if card is self.data else load.splits(card), stage, objective)
+                inputs = task.joined([self._inputs(one, stage, objective) for one in task.parts])
             with self.timed("train"):
                 model = Model(encoder, self.backend, task, head)
                 try:
                     logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage), objective))
                 except torch.OutOfMemoryError as error:
-                    raise XlscaleError(f"{self.cell.id}: out of GPU memory: {bounded(str(error))}") from None
+                    raise XlscaleError(f"{self.cell.id}: out of GPU memory: {error}") from None
         if self.cell.phase == "intermediate":
             _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
         return head, TrainingLog.merged(logs)
@@ -153,11 +152,9 @@ class OpenCell:
         """A generator of torch's, for the purpose ``stream``."""
         return generator_from(self.generator(stream))
 
-    def _inputs(self, task: Task, rows: DatasetDict, stage: int, objective: Objective) -> Encoded:
-        """The inputs that one stage trains on, with shuffled labels for a placebo of this phase."""
-        if isinstance(task, Mixture):
-            return mixture.joined([self._inputs(one, load.splits(one.card), stage, objective) for one in task.tasks])
-        recipe = self.recipe
+    def _inputs(self, task: Task, stage: int, objective: Objective) -> Encoded:
+        """The inputs of one data set that one stage trains on, with shuffled labels for a placebo of this phase."""
+        recipe, rows = self.recipe, self._rows_of(task)
         chosen = loop.sample(len(rows["train"]), recipe.examples, self.generator("examples", stage))
         sampled = rows["train"].select(chosen)
         if (made := objective.rows(sampled, recipe, self.generator("rows", stage), rows["train"])) is sampled:
@@ -173,21 +170,22 @@ class OpenCell:
         self, encoder: nn.Module, head: nn.Module | None = None, split: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, Score]]:
         """The prediction table of a split of this phase's data set, and the scores per language."""
-        if isinstance(self.task, Mixture):
-            models = [Model(encoder, self.backend, *own) for own in zip(self.task.tasks, head, strict=True)]
-            parts = [self._predicted(one, load.splits(one.task.card), split)[0] for one in models]
-            predictions = self.task.together(parts)
-            return predictions, self.task.scores(predictions)
-        model = Model(encoder, self.backend, self.task, head)
-        predictions, languages, encoded = self._predicted(model, self.rows, split)
+        own = zip(self.task.parts, self.task.heads(head), strict=True)
+        models = [Model(encoder, self.backend, task, its) for task, its in own]
+        tables, languages, inputs = zip(*(self._predicted(one, split) for one in models), strict=True)
+        predictions = self.task.together(tables)
         scores = self.task.scores(predictions)
-        if self.cell.phase == "intermediate":
+        if self.cell.phase == "intermediate" and len(models) == 1:
             with self.timed("evaluate"):
-                self._measure(scores, languages, encoder, encoded)
+                self._measure(scores, languages[0], encoder, inputs[0])
         return predictions, scores
 
-    def _predicted(self, model: Model, splits: DatasetDict, split: str) -> tuple[pd.DataFrame, list[str], Encoded]:
+    def _rows_of(self, task: Task) -> DatasetDict:
+        return self.rows if task is self.task else task.rows()
+
+    def _predicted(self, model: Model, split: str) -> tuple[pd.DataFrame, list[str], Encoded]:
         """The predictions of a split, the language of each of its rows, and its inputs."""
+        splits = self._rows_of(model.task)
         rows, length, index = splits[split], PROBE_LENGTH, None
         if self.cell.phase != "pretrained":
             length, index = self.recipe.max_length, model.task.test_rows(rows, self.recipe.test_items)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xlscale.core.strict import Name, Strict, parse
+from xlscale.core.strict import Name, OneZero, Strict, parse
 
 LEAST = 1e-12  # far from where float32 rounds a rate to none
 
@@ -26,8 +26,10 @@ def _felt(number: float) -> float:
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, lt=1), AfterValidator(_felt)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Size = Annotated[float, Field(ge=0, le=10**6)]
+Share = Annotated[float, Field(ge=0, lt=1), OneZero]
+Size = Annotated[float, Field(ge=0, le=1000), OneZero]  # beyond it nothing is left of a word's embedding, or of a loss
+Positive = Annotated[float, Field(gt=0, le=1000)]
+Few = Annotated[int, Field(ge=1, le=1000)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
 Part = Literal["objective", "method"]
 ADAPTER = ("rank", "alpha", "adapted")  # the fields that a training and the one that goes on from it have in common
@@ -77,22 +79,22 @@ class Recipe(Strict):
     # Of the objective adversarial: the ball around every word embedding, and the search in it.
     norm: Literal["l2", "linf"] = "l2"
     radius: Size = 0.1
-    ascent_steps: Count = 3
-    ascent_size: Annotated[Size, Field(gt=0)] | None = None  # of a step; None: all of them together cross the ball
+    ascent_steps: Few = 3
+    ascent_size: Positive | None = None  # of a step; None: all of them together cross the ball
     sigma: Size = 0.025  # of the objective smoothing: standard deviation of the noise on every entry of an embedding
-    copies: Annotated[int, Field(ge=1, le=1000)] = 3  # of the objective augmentation: of every training row
+    copies: Few = 3  # of the objective augmentation: of every training row
     synonyms: Name = "synonyms"  # of the same: a card of family lexicon
     # Of the objective lexical: the layer in which the words of a pair come together, and what of an input is pooled.
     word_layer: Count = 2
-    margin: Annotated[float, Field(ge=0, le=2)] = 0.4
+    margin: Annotated[float, Field(ge=0, le=2), OneZero] = 0.4
     pooling: Literal["all", "words"] = "all"
     text: Name = "unlabelled"  # of the objective mlm_cotraining: a card of family text
     text_weight: Size = 1.0  # of the same: of the loss on it
     mixing_cap: Count | None = None  # of a mixture: examples of a set that count in how often it comes; None: all
     # Of the method lora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank), and the
     # matrices that have one.
-    rank: Count = 8
-    alpha: Annotated[Size, Field(gt=0)] = 16.0
+    rank: Annotated[int, Field(ge=1, le=8192)] = 8  # no model here is wider
+    alpha: Annotated[float, Field(gt=0, le=8192)] = 16.0
     adapted: Literal["query_value", "linear"] = "query_value"
 
     @model_validator(mode="after")

@@ -13,7 +13,8 @@ from typing import Any
 
 from xlscale.acquire.external import readers
 from xlscale.cards.languages import ENGLISH, canonical
-from xlscale.core.files import XlscaleError, once, printable, read_json, relative
+from xlscale.core.files import XlscaleError, printable, read_json, relative
+from xlscale.core.json_text import once
 from xlscale.core.strict import SHORT
 
 Row = dict[str, str]
@@ -38,8 +39,6 @@ def read(path: Path) -> tuple[list[Row], list[str]]:
 
     Raises XlscaleError for a file that is in none of the three formats, naming what each is known by.
     """
-    if not path.is_file():
-        raise XlscaleError(f"{relative(path)}: expected a plain file")
     records = readers.objects(path) if path.suffix == ".jsonl" else [read_json(path)]
     rows: list[Row] = []
     left: list[str] = []

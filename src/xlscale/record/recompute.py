@@ -23,7 +23,7 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.cards.schema import METRICS, DataCard
 from xlscale.core import registry
-from xlscale.core.files import XlscaleError, relative
+from xlscale.core.files import XlscaleError, expect_plain, relative
 from xlscale.core.strict import SHORT
 from xlscale.data import load, schema
 from xlscale.experiment import cells
@@ -318,8 +318,7 @@ def read_predictions(path: Path, names: list[str], scores: list[str]) -> pa.Tabl
 def _types(path: Path, wanted: list[str], needed: set[str]) -> dict[str, pa.DataType]:
     """The types of the columns ``wanted`` that there are. Raises XlscaleError for what is no plain file, one of
     ``needed`` that is missing, and one that is there twice."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise XlscaleError(f"{relative(path)}: expected a plain file")
+    expect_plain(path)
     columns = pq.read_schema(path)
     if missing := sorted(needed - set(columns.names)):
         raise XlscaleError(f"{relative(path)}: column {missing[0]!r} is missing, expected in predictions")

@@ -82,11 +82,14 @@ class Numbers:
     def compare(self, folder: Path = PAPER) -> pd.DataFrame:
         """This run's numbers beside those of a built paper: key, paper, this run, verdict (agrees|differs|new|gone)."""
         path = Path(folder) / "numbers.json"
-        built = read_json(path)["numbers"] if path.exists() else {}
-        before = {key: value for key, value in built.items() if value["source"] == self.source}
+        built = read_json(path) if path.exists() else {"numbers": {}}
+        try:
+            before = {key: one["text"] for key, one in built["numbers"].items() if one["source"] == self.source}
+        except (LookupError, TypeError, AttributeError):
+            raise XlscaleError(f"{relative(path)}: numbers: expected source and text of each") from None
         rows = []
         for key in [*self.numbers, *(key for key in before if key not in self.numbers)]:
-            old, new = before.get(key, {}).get("text"), self.numbers.get(key, {}).get("text")
+            old, new = before.get(key), self.numbers.get(key, {}).get("text")
             verdict = "new" if old is None else "gone" if new is None else "agrees" if old == new else "differs"
             rows.append((key, old, new, verdict))
         return pd.DataFrame(rows, columns=["key", "paper", "this run", "verdict"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from xlscale.cards.schema import METRICS, DataCard, ModelCard
+from xlscale.data import load
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
 from xlscale.metrics.predictions import by_language
@@ -35,16 +36,32 @@ class Task(ABC):
 
     ``causal``: a token's state follows from the tokens before it alone, so that what is asked about a text is read
     where the text has been read; ``pooling``: what stands for a text. Both are the model card's, None being an encoder.
+    ``parts``: the tasks of single data sets that it is made of, itself alone unless it is a mixture.
     """
 
     def __init__(self, card: DataCard, model: ModelCard | None = None):
         self.card, self.model = card, model
+        self.parts: list[Task] = [self]
         self.causal = model is not None and model.attention == "causal"
         self.pooling = "mean" if model is None else model.pooling
 
-    def splits(self, rows: DatasetDict) -> DatasetDict:
-        """What is trained on and evaluated, of the splits of the data set's file: by default they."""
-        return rows
+    def heads(self, head: nn.Module | None) -> list[nn.Module | None]:
+        """The head of each of ``parts``, of what ``head_of`` gave."""
+        return [head]
+
+    def joined(self, inputs: Sequence[Encoded]) -> Encoded:
+        """The inputs of each of ``parts`` as those of this task."""
+        (one,) = inputs
+        return one
+
+    def together(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """The prediction tables of each of ``parts`` as that of this task."""
+        (one,) = tables
+        return one
+
+    def rows(self) -> DatasetDict:
+        """What is trained on and evaluated: by default the splits of the data set's file."""
+        return load.splits(self.card)
 
     def test_rows(self, rows: Dataset, items: int) -> np.ndarray:
         """Indices int64, ascending, of at most ``items`` test rows per language, and of all that these need."""

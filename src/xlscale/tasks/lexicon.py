@@ -30,9 +30,9 @@ CONTROL, SEED = 0.1, "lexical 1"  # the share of English names that is kept apar
 class Lexicon(Task):
     """A lexicon, each row of which is two inputs. It has no loss of its own: see ``training.objectives.lexical``."""
 
-    def splits(self, rows: DatasetDict) -> DatasetDict:
+    def rows(self) -> DatasetDict:
         """The pairs to train on and, as dev, the control."""
-        train, control = apart(rows["train"])
+        train, control = apart(super().rows()["train"])
         return DatasetDict(train=train, dev=control)
 
     def encode(self, rows: Dataset, tokenizer, prefix: str, max_length: int) -> Encoded:

@@ -18,7 +18,6 @@ from torch import nn
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.data import load
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
 from xlscale.metrics.predictions import COLUMNS, SCORES, by_language
@@ -29,35 +28,43 @@ SHOWN = ["split", "language", "item", "group"]  # the columns that all families 
 
 
 class Mixture(Task):
-    """The tasks of a mixture's sets, ``tasks``, in the order of its card. Inputs are those of ``joined``."""
+    """The tasks of a mixture's sets, its ``parts``, in the order of its card."""
 
     def __init__(self, card: DataCard, model: ModelCard | None = None):
         super().__init__(card, model)
-        self.tasks = [tasks.of(data_card(name), model) for name in card.sets]
-        self.divisible = "mean" if all(task.divisible == "mean" for task in self.tasks) else "whole"
+        self.parts = [tasks.of(data_card(name), model) for name in card.sets]
+        self.divisible = "mean" if all(task.divisible == "mean" for task in self.parts) else "whole"
 
     def head_of(self, encoder: nn.Module, generator: torch.Generator) -> nn.ModuleList:
         """A fresh head for each task."""
-        return nn.ModuleList(task.head_of(encoder, generator) for task in self.tasks)
+        return nn.ModuleList(task.head_of(encoder, generator) for task in self.parts)
+
+    def heads(self, head: nn.ModuleList) -> list[nn.Module]:
+        """Each task's own."""
+        return [*head]
+
+    def joined(self, inputs: Sequence[Encoded]) -> Encoded:
+        """The inputs of all tasks, as the function ``joined`` puts them together."""
+        return joined(inputs)
 
     def batch_outputs(self, head: nn.ModuleList, hidden: torch.Tensor, mask: torch.Tensor, batch: Batch):
         """What the task that the batch is of makes of it; its shape is that family's."""
         part, own = _apart(batch)
-        return self.tasks[part].batch_outputs(head[part], hidden, mask, own)
+        return self.parts[part].batch_outputs(head[part], hidden, mask, own)
 
     def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The loss () of the task that the batch is of."""
         part, own = _apart(batch)
-        return self.tasks[part].loss(outputs, own)
+        return self.parts[part].loss(outputs, own)
 
     def count(self, batch: Batch) -> int:
         """As the task counts that the batch is of."""
         part, own = _apart(batch)
-        return self.tasks[part].count(own)
+        return self.parts[part].count(own)
 
     def rows(self) -> DatasetDict:
         """The splits that all sets have, with the columns that all families have and the set's name."""
-        found = [(task.card.name, load.splits(task.card)) for task in self.tasks]
+        found = [(task.card.name, task.rows()) for task in self.parts]
         shared = [split for split in self.card.splits if all(split in rows for _, rows in found)]
         parts = {split: [_named(rows[split], name) for name, rows in found] for split in shared}
         return DatasetDict({split: concatenate_datasets(rows) for split, rows in parts.items()})
@@ -71,7 +78,7 @@ class Mixture(Task):
         there."""
         named = [
             table.assign(set=task.card.name, item=[f"{task.card.name}/{item}" for item in table["item"]])
-            for task, table in zip(self.tasks, tables, strict=True)
+            for task, table in zip(self.parts, tables, strict=True)
         ]
         found = pd.concat(named, ignore_index=True)
         scores = [name for name in SCORES if name in found]
@@ -82,7 +89,7 @@ class Mixture(Task):
         """In every language the share of all items, of whatever set, that are right as a whole, and beside it each
         set's own metric."""
         values, others = by_language(self.card.metric, predictions), {}
-        for task in self.tasks:
+        for task in self.parts:
             own = predictions[predictions["set"] == task.card.name]
             for language, value in by_language(task.card.metric, own).items():
                 others.setdefault(language, {})[task.card.name] = value

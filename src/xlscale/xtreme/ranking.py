@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xlscale.core.files import twice
+from xlscale.core.json_text import twice
 from xlscale.metrics.retrieval import average_precision
 from xlscale.xtreme.benchmark import Task
 from xlscale.xtreme.items import Items

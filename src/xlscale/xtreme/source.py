@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xlscale.core.files import Repeated, XlscaleError, once, read_bytes, twice
+from xlscale.core.files import XlscaleError, read_bytes
+from xlscale.core.json_text import Repeated, once, twice
 
 LARGEST = 2**30  # bytes of a file
 

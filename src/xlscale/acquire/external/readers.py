@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlscale.core.files import XlscaleError, one_line, plain, read_text, relative
+from xlscale.core.files import XlscaleError, expect_plain, one_line, plain, read_text, relative
 from xlscale.core.json_text import is_integer, parsed
 
 Record = dict[str, Any]
@@ -38,8 +38,7 @@ def expecting(path: Path, what: str) -> Iterator[None]:
 
 def parquet(path: Path) -> Iterator[Record]:
     """The rows of a Parquet file, a batch at a time."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise XlscaleError(f"{relative(path)}: expected a plain file")
+    expect_plain(path)
     with expecting(path, "a whole Parquet file"), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=2048):
             yield from batch.to_pylist()
