@@ -29,7 +29,6 @@ def measure(name: str, method: str, parts: int) -> dict[str, Any]:
     """Seconds of a step and of a pass, shares of the data sheet's operations, and memory beside the plan's, in GiB."""
     import numpy as np
     import torch
-    from transformers import AutoModel
 
     from xlscale.cards.catalogue import data_card, model_card
     from xlscale.core import registry
@@ -40,7 +39,7 @@ def measure(name: str, method: str, parts: int) -> dict[str, Any]:
     from xlscale.training import evaluate, loop
     from xlscale.training.model import Model
 
-    card, h100 = model_card(name), hardware.load("h100")
+    card, h100 = model_card(name), hardware.load(hardware.DEFAULT)
     layers, way = max(card.rungs), plan.WIDE if method == "lora" else {"frozen": "word_embeddings"}
     found = profile.of(name, layers, profile.recipe_of(method, **way))
     place = placement.choose(placement.Load(found, method, True, parts * STEP, LENGTH), h100)
@@ -50,8 +49,7 @@ def measure(name: str, method: str, parts: int) -> dict[str, Any]:
     torch.cuda.reset_peak_memory_stats()
     with torch.device("cuda"):
         kind = torch.bfloat16 if frozen else torch.float32
-        bare = hf._bare(hf._class(config))
-        encoder = AutoModel.from_config(config, dtype=kind, attn_implementation="eager", **bare).eval()
+        encoder = hf.blank(config, kind).eval()
     encoder.get_input_embeddings().weight.requires_grad_(False)
     encoder.config.pad_token_id = encoder.config.pad_token_id or 0
     encoder = backend.place(encoder, frozen)

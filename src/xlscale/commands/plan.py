@@ -11,13 +11,13 @@ from xlscale.record import store
 SEEDS = [1, 2, 3]  # of a study by reference recipes
 
 
-def plan(study: str, method: str | None, hardware: str, reference: bool) -> None:
+def plan(study: str, method: str | None, hardware: str | None, reference: bool) -> None:
     """Print what a study takes: see ``planning``. Raises XlscaleError for a model whose shape nobody has stated."""
     from xlscale.planning import hardware as hardware_
     from xlscale.planning import plan as plan_
     from xlscale.planning import report
 
-    machine, chosen = hardware_.load(hardware), studies.load(study)
+    machine, chosen = hardware_.load(hardware or hardware_.DEFAULT), studies.load(study)
     title = f"{study}, {chosen.title}"
     if reference:
         chosen, title = by_reference(chosen), f"{title}; by the recipes of the targets' cards, {len(SEEDS)} seeds"

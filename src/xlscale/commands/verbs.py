@@ -163,7 +163,7 @@ VERBS = [
                     "help": "as if every training were by it (default: the study's)",
                 },
             ),
-            ("--hardware", {"default": "h100", "help": "name of a file in data_manifest/hardware/ (default: h100)"}),
+            ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"}),
             (
                 "--reference",
                 {

@@ -18,6 +18,7 @@ from xlscale.models import behaviour, pairs
 from xlscale.models.hub_files import ALONE, CONFIG, INDEX, checked, files, reading, tensors_of, weights
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -157,12 +158,19 @@ def described(card: ModelCard, layers: int) -> PreTrainedModel:
 
 def _shapes(config: PreTrainedConfig, card: ModelCard) -> PreTrainedModel:
     import torch
-    from transformers import AutoModel
 
     with torch.device("meta"):
-        model = AutoModel.from_config(config, attn_implementation="eager", **_bare(_class(config)))
+        model = blank(config)
     behaviour.check_attention(model, card)
     return model
+
+
+def blank(config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A model of this configuration with weights as its class draws them, on torch's default device."""
+    from transformers import AutoModel
+
+    kind = {"dtype": dtype} if dtype else {}
+    return AutoModel.from_config(config, attn_implementation="eager", **kind, **_bare(_class(config)))
 
 
 def load(card: ModelCard, layers: int) -> PreTrainedModel:
