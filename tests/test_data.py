@@ -179,6 +179,7 @@ def test_what_the_notebook_shows(small):
     whole = small[0]()
     html = samples.samples(whole, 1).data
     assert html.count('dir="auto"') == 3
+    assert all("mathjax_ignore" in one.data[:60] for one in (samples.samples(whole, 1), samples.provenance([whole])))
     broken = whole.model_copy(update={"sha256": "0" * 64})
     agrees, differs = samples.check([whole, broken])["verdict"]
     assert agrees == "agrees" and "sha256: expected 0000" in differs

@@ -17,6 +17,7 @@ from xlscale.core import files
 from xlscale.core.files import NOTEBOOKS, XlscaleError
 from xlscale.experiment import cells, results, studies
 from xlscale.record import store
+from xlscale.report import analysis
 from xlscale.report.sections import design
 from xlscale.stats import sensitivity, slopes
 
@@ -114,6 +115,15 @@ def test_notebook_on_an_incomplete_grid_with_one_seed(name, table, tmp_path, cap
         assert made["numbers"]["topic_squad_amazon_k12"] == {"value": None, "text": "missing", "unit": "%"}
     else:
         assert {row[-1] for row in made["tables"]["tolerances"]["rows"]} == {"missing"}
+
+
+def test_the_design_is_shown_whatever_record_the_paper_is_built_from(tmp_path, monkeypatch, capsys):
+    """Of a study of one's own, or a fresh one: neither need have the rungs that the design is for."""
+    monkeypatch.setattr(analysis, "RESULTS", tmp_path / "none")
+    monkeypatch.setattr(store, "RESULTS", tmp_path / "none")
+    printed = run_here("10_design", "", tmp_path, capsys, study="confirmatory_2", replications=20)
+    assert "written: " in printed
+    assert json.loads((tmp_path / "generated" / "10_design.json").read_text())["tables"]["error_rates"]["rows"]
 
 
 @pytest.mark.parametrize("name", ANALYSES)

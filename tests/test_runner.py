@@ -47,6 +47,19 @@ def test_the_smoke_study_runs_every_phase(smoke_runs, smoke_cells):
     assert "image/svg+xml" in shown  # the training loss, drawn
 
 
+def test_no_text_of_the_data_becomes_a_formula_in_a_notebook(smoke_runs, smoke_cells):
+    """As MathJax in JupyterLab would make of what stands between two dollars, but where a class says not to."""
+    tables = [
+        "".join(output["data"]["text/html"])
+        for cell in smoke_cells
+        for part in json.loads((smoke_runs / cell.id / runner.EXECUTED).read_text(encoding="utf-8"))["cells"]
+        for output in part.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+    assert tables
+    assert all("mathjax_ignore" in table for table in tables)
+
+
 def test_complete_cells_are_not_run_again(smoke_runs, smoke_cells):
     before = {cell.id: (smoke_runs / cell.id / "result.json").stat().st_mtime_ns for cell in smoke_cells}
     assert xlscale("sweep", "--study", "smoke", runs=smoke_runs).stdout == ""

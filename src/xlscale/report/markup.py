@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from html import escape
+from typing import TYPE_CHECKING
 
 from xlscale.core.files import HIDDEN, printable
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 # What may mean something within a line of Markdown; of an underscore that is not within a word.
 _MEANS = re.compile(r"[\\`*{}\[\]<>#|~&$!]|(?<![^\W_])_|_(?![^\W_])")
@@ -24,6 +28,13 @@ def fill(template: str, *values: object) -> Markup:
 def join(parts: Iterable[Markup]) -> Markup:
     """Pieces of markup, one after another."""
     return Markup("".join(parts))
+
+
+def shown(content: Markup) -> HTML:
+    """Markup as a notebook shows it. What looks like a formula in the data stays text: MathJax leaves these classes."""
+    from IPython.display import HTML
+
+    return HTML(fill('<div class="tex2jax_ignore mathjax_ignore">{}</div>', content))
 
 
 def markdown(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from IPython.display import HTML
 
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
@@ -15,7 +15,10 @@ from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
 from xlscale.data.describe import describe
 from xlscale.metrics import spans
-from xlscale.report.markup import Markup, fill, join
+from xlscale.report.markup import Markup, fill, join, shown
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 TITLES = ("label", "register", "group")  # columns to show beside a sample: the first that its set has
 
@@ -96,7 +99,7 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
         }
         lines = join(fill("<dt><b>{}</b></dt><dd>{}</dd>", name, text) for name, text in facts.items() if text)
         parts.append(fill("<h4>{} (<code>{}</code>)</h4><dl>{}</dl>", card.title, card.name, lines))
-    return HTML(join(parts))
+    return shown(join(parts))
 
 
 def samples(card: DataCard, count: int) -> HTML:
@@ -117,7 +120,7 @@ def samples(card: DataCard, count: int) -> HTML:
             cells = '<tr><td>{}</td><td>{}</td><td dir="auto" style="text-align:start">{}</td></tr>'
             lines.append(fill(cells, language, title, _text(row)))
     head = fill("<tr><th>language</th><th>label, register or group</th><th>text</th></tr>")
-    return HTML(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines)))
+    return shown(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines)))
 
 
 def _text(row: pd.Series) -> Markup:
