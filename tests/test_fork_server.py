@@ -68,6 +68,15 @@ def test_importing_does_not_initialise_an_accelerator_and_starts_no_thread(tmp_p
     assert done.stdout == ("None\n" if not torch.accelerator.is_available() else done.stdout)
 
 
+def test_what_runs_cells_is_imported_without_the_libraries_of_models():
+    """They are as much again: only who loads a model waits for them."""
+    code = (
+        "import sys, xlscale.engine.phase, xlscale.report.analysis; print('transformers.modeling_utils' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_a_server_that_is_not_there_or_does_not_answer_leaves_the_cell_to_its_client(tmp_path, monkeypatch):
     monkeypatch.setenv(fork_server.ADDRESS, str(tmp_path / "nobody"))
     assert fork_server.ask("module:function", ["x"]) is None

@@ -16,6 +16,7 @@ they do every head; in a short rung of a model with a large vocabulary it is mos
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,13 +24,15 @@ import torch
 from datasets import Dataset
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedTokenizerFast
 
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.models import pairs
 from xlscale.tasks.base import TrainedTask, frame, slices
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SHARE = 0.15  # of a text's tokens
 IGNORED, ABSENT = -100, -1  # the token and the position where a text has fewer than others
