@@ -67,6 +67,16 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
     assert line in done.stderr
 
 
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_who_is_read_no_further_ends_without_a_word(lines):
+    """As behind ``| head``, whether its text is written at once or at the end."""
+    code = "import sys, time; from xlscale.engine import processes; time.sleep(0.5); "
+    code += f"sys.exit(processes.exit_code(lambda: print('line\\n' * {lines})))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, "")
+
+
 def test_an_empty_name_of_a_study_is_none_and_told_before_any_work():
     """As `make paper STUDY=` hands it over: the check of the record alone would take a quarter of a minute."""
     done = _run("-m", "xlscale", "step", "check", "--study", "")

@@ -263,6 +263,54 @@ def test_a_row_that_is_there_already_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({}, {"params": "7.0B"}),
+        ({}, {"params": "7000M"}),
+        ({}, {"params": ""}),
+        ({"params": "unknown"}, {}),
+        ({"model_family": "Newt 2"}, {"model_family": "Newt-2"}),
+        ({"model_family": "Newt"}, {"model_family": "newt"}),
+    ],
+)
+def test_a_score_is_there_once_however_its_family_and_size_are_spelled(folder, tmp_path, first, then):
+    path = write(tmp_path / "mine.csv", first, then | {"value": "60"})
+    with pytest.raises(XlscaleError, match=r":3: value: expected every score once, got another value as line 2 \(50\)"):
+        sources.add(path, folder)
+    sources.add(write(tmp_path / "mine.csv", first), folder)
+    with pytest.raises(XlscaleError, match=r":2: value: expected every score once, got another value as a row"):
+        sources.add(write(tmp_path / "mine.csv", then | {"value": "60"}), folder)
+
+
+def test_sizes_that_differ_are_of_two_models(folder, tmp_path):
+    path = write(
+        tmp_path / "mine.csv", {}, {"params": "8B"}, {"params": "57B-A14B"}, {"params": "57B"}, {"params": "8x7B"}
+    )
+    assert sources.add(path, folder).startswith("added 5 scores of mine")
+
+
+def test_a_file_of_more_rows_than_one_can_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "MOST", 2)
+    with pytest.raises(XlscaleError, match=r"mine\.csv: expected at most 2 rows, got 3$"):
+        rows.read(write(tmp_path / "mine.csv", {}, {"params": "8B"}, {"params": "9B"}))
+
+
+def test_what_is_given_beside_a_file_counts_or_is_refused(folder, tmp_path):
+    """Where every row says something else, it would be left out without a word."""
+    path = write(tmp_path / "mine.csv", {}, {"language": "de"})
+    for name, text in (("params", "70B"), ("language", "fr"), ("value", "99"), ("quality", "primary")):
+        with pytest.raises(
+            XlscaleError, match=f"SET: {name}: expected a column that the file leaves open, got '{text}'"
+        ):
+            sources.add(path, folder, {name: text})
+    header = [name for name in COLUMNS if name != "quality"]
+    found, _ = sources.read(write(tmp_path / "short.csv", {}, header=header), {"quality": "primary"})
+    assert found == [(2, found[0][1] | ROW)]
+    found, _ = sources.read(write(tmp_path / "part.csv", {}, {"params": ""}), {"params": "8B"})
+    assert [row["params"] for _, row in found] == ["7B", "8B"]
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", r"mine\.csv:1: header: expected the columns .*, got missing source_key"),
@@ -337,7 +385,7 @@ def test_counts_of_parameters(text, count, sparse):
     assert found == pytest.approx(count, nan_ok=True) and is_sparse is sparse
 
 
-@pytest.mark.parametrize("text", ["7", "B", "7.B", "7b", "1e9", "-7B", "7B A3B"])
+@pytest.mark.parametrize("text", ["7", "B", "7.B", "7b", "1e9", "-7B", "7B A3B", "07B", "00.5B"])
 def test_what_is_no_count_is_refused(text):
     with pytest.raises(ValueError):
         tables.parameters(text)

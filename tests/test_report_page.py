@@ -306,8 +306,25 @@ def test_the_command_writes_the_page_where_it_is_told(gathered, tmp_path, monkey
     said = f"{tmp_path}/own/report/index.html: {len(gathered.cells['rows'])} cells"
     assert command.build("pilot", "").startswith(said)
     command.build("pilot", str(tmp_path / "there"))
+    command.build("pilot", str(tmp_path / "there"))  # in the place of the first
     pages = [(tmp_path / place / "index.html").read_bytes() for place in ("own/report", "there")]
     assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("there", ["other page", "other file", "link"])
+def test_the_page_takes_no_place_but_an_earlier_one_s(gathered, tmp_path, monkeypatch, there):
+    monkeypatch.setattr(command, "gather", lambda study, folder: gathered)
+    out = tmp_path / "out"
+    if there == "link":
+        (tmp_path / "real").mkdir()
+        out.symlink_to(tmp_path / "real")
+    else:
+        out.mkdir()
+        (out / ("index.html" if there == "other page" else "a.txt")).write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(XlscaleError, match="^OUT=.*: expected a new or empty folder, or one with an earlier report$"):
+        command.build("pilot", str(out))
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

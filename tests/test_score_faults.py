@@ -249,12 +249,22 @@ def test_files_of_unknown_languages_are_named(folder, capsys):
     assert "mean of" not in text  # neither group nor benchmark was asked for whole
 
 
+@pytest.mark.parametrize("side", ["predictions", "labels"])
+def test_scores_do_not_take_the_place_of_what_is_scored(folder, side, capsys):
+    path = folder / side / "xnli" / "test-sw.tsv"
+    before = path.read_bytes()
+    assert run(folder, "--tasks", "xnli", "--json", str(path)) == 1
+    assert f"expected a place outside {folder / side}, which is scored" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, capsys):
     assert run(folder, "--benchmark", "xglue") == 1
     assert run(folder, "--benchmark", str(folder / "mine.yaml")) == 1
     assert run(folder, "--tasks", "xnli", "--json", str(folder / "predictions" / "xnli")) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
+    assert "expected" in lines[2]
     assert lines[0].endswith("unknown benchmark 'xglue': expected one of xtreme, xtreme-r, or a .yaml file")
     assert lines[1].endswith("mine.yaml: not found")
 

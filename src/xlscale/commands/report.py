@@ -18,6 +18,7 @@ import pandas as pd
 from xlscale.commands import status
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import READS, RECORD, Build
+from xlscale.core.arguments import check_place
 from xlscale.core.files import (
     BUILT,
     NOTEBOOKS,
@@ -47,19 +48,30 @@ from xlscale.stats import agreement
 MAIN = ("published_gain", "gains", "scaling")  # the figure that comes first: the first of these that there is
 ANSWER = ("published_answer", "published_answer_breadths")
 EXECUTED = "executed.ipynb"
+MADE = b'<meta name="generator" content="xlscale">'  # in page.html
 WITH_NOTEBOOKS = (HERE, RUNS, RUNS / "verify")  # of cells that were run on this machine
 
 
 def build(study: str, out: str) -> str:
     """Write ``index.html`` into the folder ``out``, by default ``report`` beside the paper; returns a line about it.
 
-    Raises XlscaleError where the study has no paper yet.
+    Raises XlscaleError where the study has no paper yet, and for a folder with something else in it than such a page.
     """
     folder = Path(out).absolute() if out else BUILT.parent / "report"
+    _check(folder, out)
     report = gather(study, folder)
     write_text(path := folder / "index.html", page.html(report))
     counts = f"{len(report.cells['rows'])} cells, {len(report.made['numbers'])} numbers, {len(report.figures)} figures"
     return f"{relative(path)}: {counts}, {path.stat().st_size / 1e6:.1f} MB; open it in a browser"
+
+
+def _check(folder: Path, out: str) -> None:
+    """Raise XlscaleError unless the page would be alone in its folder, or take an earlier one's place."""
+    check_place(folder, f"OUT={out}")
+    page_ = folder / "index.html"
+    known = page_.is_file() and MADE in read_bytes(page_)[:2000]
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and (known or not any(folder.iterdir())))):
+        raise XlscaleError(f"OUT={out}: expected a new or empty folder, or one with an earlier report")
 
 
 def gather(study: str, folder: Path) -> Report:

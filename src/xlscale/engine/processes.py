@@ -17,7 +17,7 @@ from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
-TERMINATED = 143  # exit code after SIGTERM
+TERMINATED, CLOSED = 143, 141  # exit codes after SIGTERM and SIGPIPE
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -74,9 +74,17 @@ def ended(pid: int) -> bool:
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Do ``work``; the exit code is 0, or 1 when it returns False or ends in a fault, which is printed as one line."""
+    """Do ``work``; the exit code is 0, or 1 when it returns False or ends in a fault, which is printed as one line.
+
+    Where nobody reads on, as behind ``| head``, it ends without a word, as if SIGPIPE had ended it.
+    """
     try:
-        return 1 if work() is False else 0
+        good = work() is not False
+        sys.stdout.flush()
+        return 0 if good else 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
+        return CLOSED
     except XlscaleError as error:
         print(f"xlscale: {error}", file=sys.stderr)
         return 1

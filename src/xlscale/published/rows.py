@@ -7,14 +7,17 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
 from xlscale.core.strict import SHORT, unseen
-from xlscale.published.tables import COLUMNS, KEY, MEASURES, OPTIONAL, PER_UNIT, QUALITIES, Layer, parameters
+from xlscale.published.tables import COLUMNS, KEY, MEASURES, OPTIONAL, PER_UNIT, QUALITIES, Layer, parameters, plain
+
+Size = tuple[float, bool] | str | None
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
@@ -23,13 +26,16 @@ REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task",
 # Texts by which rows are grouped: what looks like one of them and is another makes a group of its own.
 NAMES = ("table", "model_family", "model", "base_model", "intermediate_task", "regime", "task", "metric", "language")
 LONGEST = 500  # characters of a field
+MOST = 50_000  # rows of a file
 _FEW = 3  # values of a column that suffice to conclude that they are fractions
 
 
-def read(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a .csv or .csv.gz file as (line, text by column).
+def read(path: Path, given: Collection[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a .csv or .csv.gz file as (line, text by column), empty texts where the file lacks a column of
+    OPTIONAL or one that is ``given``.
 
-    Raises XlscaleError when it is no such file, with a line per row whose number of fields is not the header's.
+    Raises XlscaleError when it is no such file or has more than MOST rows, with a line per row whose number of fields
+    is not the header's.
     """
     path = Path(path)
     if not path.exists():
@@ -41,7 +47,7 @@ def read(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
-        _check_header(path, header)
+        _check_header(path, header, given)
         lines = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise XlscaleError(f"{path}: not a readable CSV file ({error})") from None
@@ -50,13 +56,16 @@ def read(path: Path) -> list[tuple[int, dict[str, str]]]:
     ]
     if ragged:
         raise XlscaleError("\n".join(ragged))
-    empty = dict.fromkeys(OPTIONAL, "")
+    if len(lines) > MOST:
+        raise XlscaleError(f"{path}: expected at most {MOST:,} rows, got {len(lines):,}")
+    empty = dict.fromkeys((*OPTIONAL, *given), "")
     return [(n, empty | {name: text.strip() for name, text in zip(header, row, strict=True)}) for n, row in lines]
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    if sorted(header) != sorted({*COLUMNS, *(name for name in OPTIONAL if name in header)}):
-        missing = [name for name in COLUMNS if name not in header]
+def _check_header(path: Path, header: list[str], given: Collection[str]) -> None:
+    needed = [name for name in COLUMNS if name not in given]
+    if sorted(header) != sorted({*needed, *(name for name in (*COLUMNS, *OPTIONAL) if name in header)}):
+        missing = [name for name in needed if name not in header]
         more = [name for name in header if name not in (*COLUMNS, *OPTIONAL)]
         wrong = [f"{what} {_few(names)}" for what, names in (("missing", missing), ("unknown", more)) if names]
         got = "; ".join(wrong) or "a column twice"
@@ -112,6 +121,7 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         yield from _value(row, metric)
 
 
+@cache
 def mixed(text: str) -> str:
     """What is wrong with a name of which a word has letters that look like Latin ones and are not; nothing if none."""
     for word in re.findall(r"\w+", text):
@@ -186,18 +196,33 @@ def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterato
 
 
 def _twice(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:
-    before: dict[tuple[str, ...], tuple[str, float]] = {
-        tuple(row[:-1]): ("a row that is there already", row[-1])
-        for row in layer.results[[*KEY, "value"]].itertuples(index=False, name=None)
-    }
+    before: dict[tuple[str, ...], list[tuple[Size, str, float]]] = {}
+    for row in layer.results[[*KEY, "value"]].to_dict("records"):
+        before.setdefault(_key(row), []).append((_size(row), "a row that is there already", row["value"]))
     for n, row in lines:
-        key = tuple(row[name] for name in KEY)
-        if key in before:
-            where, value = before[key]
+        size, known = _size(row), before.setdefault(_key(row), [])
+        # A model whose size one row leaves open is not another one.
+        if found := next((one for one in known if size in (one[0], None) or one[0] is None), None):
+            _, where, value = found
             same = "the same" if value == number(row["value"]) else "another"
             yield n, f"value: expected every score once, got {same} value as {where} ({value:g})"
         else:
-            before[key] = (f"line {n}", number(row["value"]))
+            known.append((size, f"line {n}", number(row["value"])))
+
+
+def _key(row: dict[str, str]) -> tuple[str, ...]:
+    """What a score is of but for the size, by which it is told from others: see ``_size``."""
+    return tuple(plain(row[name]) if name == "model_family" else row[name] for name in KEY if name != "params")
+
+
+def _size(row: dict[str, str]) -> Size:
+    """The size of a row's model in one spelling: its parameters, and whether a part of them is used; None: unknown."""
+    text = row["params"]
+    try:
+        count, sparse = parameters(text)
+    except ValueError:  # told already
+        return text
+    return (count, sparse) if count == count else (text if sparse else None)
 
 
 def _of_sources(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,7 @@ import re
 import pandas as pd
 
 from xlscale.published import coding
-from xlscale.published.tables import PER_UNIT, UNKNOWN_ORDER, Layer, load, parameters
+from xlscale.published.tables import PER_UNIT, UNKNOWN_ORDER, Layer, load, parameters, plain
 
 # The classes that are called 7B and 70B, as vendors count them: 6.7B (LLaMA, Llama 2) to 72.7B (Qwen2.5).
 WINDOW = (6.5e9, 75e9)
@@ -132,8 +132,8 @@ def _models(out: pd.DataFrame, layer: Layer) -> pd.DataFrame:
 
 
 def _one_spelling(names: pd.Series) -> pd.Series:
-    """The most frequent spelling of names that differ only in case and punctuation: "Llama-2", "Llama2", "Llama 2"."""
-    key = names.str.lower().str.replace(r"[^\w.]|_", "", regex=True)
+    """The most frequent spelling of names that are the same to ``tables.plain``."""
+    key = names.map(plain)
     counts = pd.DataFrame({"key": key, "name": names}).value_counts().reset_index()
     best = (
         counts.sort_values(["count", "name"], ascending=[False, True]).drop_duplicates("key").set_index("key")["name"]

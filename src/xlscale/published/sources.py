@@ -24,16 +24,21 @@ def read(path: Path, given: dict[str, str]) -> tuple[list[tuple[int, dict[str, s
     """The rows of a file as (line or number, text by column), and what of it was left out, a line each.
 
     ``given``: what the file does not say, by column; it counts where a row has nothing. Raises XlscaleError as
-    ``rows.read`` and ``formats.read`` do, and for a column that there is not.
+    ``rows.read`` and ``formats.read`` do, for a column that there is not, and for one that every row has something in.
     """
     path = Path(path)
     if wrong := [name for name in given if name not in (*COLUMNS, *OPTIONAL)]:
         raise XlscaleError(f"SET: expected columns ({', '.join([*COLUMNS, *OPTIONAL])}), got {wrong[0]!r}")
     if path.suffix not in _OTHERS:
-        lines, left = rows.read(path), []
+        lines, left = rows.read(path, given), []
     else:
         found, left = formats.read(path)
         lines = [(n, dict.fromkeys((*COLUMNS, *OPTIONAL), "") | row) for n, row in enumerate(found, 1)]
+    for name, text in given.items():
+        if lines and all(row[name] for _, row in lines):
+            said = f"{SHORT.repr(lines[0][1][name])} in {path}"
+            got = f"got {SHORT.repr(text)} beside {said}"
+            raise XlscaleError(f"SET: {name}: expected a column that the file leaves open, {got}")
     return [(n, row | {name: text for name, text in given.items() if not row[name]}) for n, row in lines], left
 
 

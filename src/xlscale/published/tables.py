@@ -48,7 +48,7 @@ TYPES = ("none", "general", "domain", "mixed", "unclassified")
 MEASURES = {"score": (0.0, 1.0), "difference": (-1.0, 1.0), "corrected": (-1.0, 1.0), "similarity": (-1.0, 1.0),
             "translation": (0.0, 1.0)}  # fmt: skip
 PER_UNIT = {"percent": 100.0, "fraction": 1.0}
-_NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
+_NUMBER = r"(?:0|[1-9]\d{0,5})(?:\.\d{1,6})?"
 _COUNT = re.compile(rf"({_NUMBER})([MB])(?:-A({_NUMBER})B)?(?: \(.*\))?", re.ASCII)
 _SPARSE = re.compile(rf"\d{{1,6}}x{_NUMBER}B", re.ASCII)
 _FACTOR = {"M": 1e6, "B": 1e9}
@@ -73,11 +73,11 @@ class Layer:
 
     def task(self, label: str) -> dict[str, str] | None:
         """The row of tasks.csv for a label; None where no pattern matches."""
-        return _first(self._patterns["tasks"], label)
+        return self._first("tasks", label)
 
     def metric(self, label: str) -> dict[str, str]:
         """The row of metrics.csv for a label; its last pattern matches everything."""
-        found = _first(self._patterns["metrics"], label)
+        found = self._first("metrics", label)
         if found is None:
             raise XlscaleError(f"metrics.csv: no pattern fits {label!r}: expected a last row with the pattern '*'")
         return found
@@ -93,9 +93,20 @@ class Layer:
     def _patterns(self) -> dict[str, list[dict[str, str]]]:
         return {name: getattr(self, name).to_dict("records") for name in ("tasks", "metrics", "models")}
 
+    @cached_property
+    def _found(self) -> dict[tuple[str, str], dict[str, str] | None]:
+        return {}
 
-def _first(rows: list[dict[str, str]], label: str) -> dict[str, str] | None:
-    return next((row for row in rows if fnmatchcase(label, row["pattern"])), None)
+    def _first(self, name: str, label: str) -> dict[str, str] | None:
+        if (name, label) not in self._found:
+            rows = self._patterns[name]
+            self._found[name, label] = next((row for row in rows if fnmatchcase(label, row["pattern"])), None)
+        return self._found[name, label]
+
+
+def plain(family: str) -> str:
+    """A family's name without what its spellings differ in, case and punctuation: "Llama-2", "Llama2", "Llama 2"."""
+    return re.sub(r"[^\w.]|_", "", family.lower())
 
 
 def load(folder: Path = FOLDER) -> Layer:

@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
         if options.json:
             writable(options.json)
             check_place(options.json, f"--json {options.json}")
+            for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
+                if options.json.resolve().is_relative_to(folder.resolve()):
+                    raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
         description = benchmark.load(options.benchmark)
         text, values = (_compared if options.paired else _scored)(description, options)
         if options.json:
