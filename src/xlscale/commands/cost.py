@@ -9,7 +9,6 @@ from xlscale import tasks
 from xlscale.cards import catalogue, schema
 from xlscale.core import strict
 from xlscale.core.files import MANIFEST, write_text
-from xlscale.data import load
 from xlscale.models import ladder
 from xlscale.training import token_cache
 
@@ -26,7 +25,7 @@ def of(card: schema.DataCard) -> schema.Cost:
     model = catalogue.model_card(MODEL)
     layers = max(model.rungs)
     task, encoder = tasks.of(card), ladder.empty(model, layers)
-    rows = task.splits(load.splits(card))
+    rows = task.rows()
     counts, operations = {}, {}
     for split in rows:
         inputs = token_cache.encoded(task, rows, split, model, LENGTH)

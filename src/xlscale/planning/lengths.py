@@ -19,7 +19,6 @@ from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Rows, Split
 from xlscale.core.files import MANIFEST, XlscaleError, relative
 from xlscale.core.strict import Name, Strict, parse, read_yaml
-from xlscale.data import load
 from xlscale.models import ladder
 from xlscale.training import token_cache
 
@@ -186,7 +185,7 @@ def _tokenizes(model: str) -> bool:
 @cache
 def _splits(name: str) -> DatasetDict | None:
     try:
-        return tasks.of(card := data_card(name)).splits(load.splits(card))  # a lexicon keeps words apart
+        return tasks.of(data_card(name)).rows()  # a lexicon keeps words apart
     except XlscaleError:
         return None
 

@@ -25,7 +25,7 @@ from xlscale.cards.schema import METRICS, DataCard
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, expect_plain, relative
 from xlscale.core.strict import SHORT
-from xlscale.data import load, schema
+from xlscale.data import schema
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, Score
@@ -265,7 +265,7 @@ def _asked(name: str, split: str, items: int | None) -> Asked | None:
 @cache
 def _splits(name: str) -> DatasetDict:
     card = data_card(name)
-    return tasks.of(card).splits(load.splits(card))
+    return tasks.of(card).rows()
 
 
 def _texts(column: pa.ChunkedArray) -> np.ndarray:

@@ -20,7 +20,7 @@ from xlscale.cards.catalogue import data_card
 from xlscale.core import manifest
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, atomic, one_line, relative
 from xlscale.core.format import MISSING
-from xlscale.core.json_text import parsed
+from xlscale.core.json_text import once
 from xlscale.core.strict import SHORT, parse
 from xlscale.experiment import cells as cells_
 from xlscale.experiment import conditions, studies
@@ -80,7 +80,8 @@ def _rows(folder: Path) -> dict[str, tuple[Result, dict[str, object]]]:
     where = relative(path)
     try:
         rows = pq.read_table(path).to_pylist()
-        texts = [parsed(row.pop("result")) for row in rows]
+        # Infinite numbers are left to the schema, which names the field.
+        texts = [json.loads(row.pop("result"), object_pairs_hook=once) for row in rows]
     except (pa.ArrowException, KeyError, OSError, ValueError, TypeError, RecursionError) as error:
         raise XlscaleError(f"{where}: not a readable record ({one_line(error)})") from None
     both = [(parse(Result, text, where), row) for text, row in zip(texts, rows, strict=True)]
