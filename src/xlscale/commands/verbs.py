@@ -221,6 +221,13 @@ VERBS = [
         (STUDY, ("--out", {"default": "", "metavar": "FOLDER", "help": "of index.html (default: report/)"})),
     ),
     Verb(
+        "explore",
+        "open JupyterLab on the explorer, notebooks/explore.ipynb; tracked notebooks are saved without outputs there",
+        "explore -- --port 8899",
+        "commands.explore:explore",
+        (("options", {"nargs": "*", "metavar": "OPTION", "help": "of JupyterLab, behind --"}),),
+    ),
+    Verb(
         "step",
         "run one step towards the paper, as the Snakefile does: check, a notebook, record, paper or agreement",
         "step 04_scaling",
