@@ -1,10 +1,10 @@
 """The explorer: what is chosen is what is shown, with the values and intervals of the record; data are never markup; a
 cell that is run is compared. Then all of it by hand, in JupyterLab, where there is a Chromium."""
 
-import json
 import os
 import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,9 +30,9 @@ def pilot():
     return Record("pilot")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shown():
-    """The explorer and all its parts."""
+    """The explorer and all its parts, which takes seconds."""
     explorer = Explorer()
     names = ("choose", "curves", "languages", "items", "costs", "run")
     return explorer, {name: getattr(explorer, name)() for name in names}
@@ -221,6 +221,7 @@ def test_costs_are_of_both_trainings(pilot):
 
 def test_the_parts_follow_the_choice_and_their_own_lists(shown):
     explorer, parts = shown
+    explorer.study.value, explorer.lists["targets"].value = "pilot", ()
     assert not re.search(r"<b>[^<]*expected", "".join(map(text, parts.values())))
     before = {name: text(part) for name, part in parts.items()}
     explorer.lists["targets"].value = ("udhr",)
@@ -336,7 +337,7 @@ def test_jupyterlab_is_started_for_root_and_in_a_container(monkeypatch):
 
 
 def _model(name, **changes):
-    content = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))
+    content = nbformat.read(NOTEBOOKS / name, as_version=4)
     for cell in content["cells"]:
         cell["metadata"] |= {"execution": {"start": "now"}, "scrolled": True}
         if cell["cell_type"] == "code":
@@ -347,8 +348,6 @@ def _model(name, **changes):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
 def test_a_tracked_notebook_that_was_run_is_saved_as_it_was(name, monkeypatch):
-    import nbformat
-
     monkeypatch.setattr(explore, "tracked", lambda: {NOTEBOOKS / name})
     model = _model(name)
     explore.strip(model, f"/notebooks/{name}")
