@@ -15,7 +15,7 @@ from xlscale.commands import explore
 from xlscale.core.files import NOTEBOOKS, ROOT, XlscaleError
 from xlscale.data import load
 from xlscale.report import predictions, verdicts
-from xlscale.report.explorer import choice, costs, curves, items, languages
+from xlscale.report.explorer import choice, costs, curves, items, languages, run
 from xlscale.report.explorer.choice import Choice, Record
 from xlscale.report.explorer.run import Run
 from xlscale.report.explorer.widgets import Explorer
@@ -142,7 +142,7 @@ def test_an_item_is_shown_with_its_text_its_gold_and_both_predictions(pilot):
         assert known["text"].split("\n")[0] in page.replace("&#x27;", "'").replace("&quot;", '"').replace("&amp;", "&")
         assert row.item in page and row.prediction in page
         assert row.prediction_other == known["label"]  # right in the second
-    assert "<b>wrong</b>" in page and "<b>right</b>" in page and predictions.PLAIN in page
+    assert "<b>wrong</b>" in page and "<b>right</b>" in page and "mathjax_ignore" in page
 
 
 def test_texts_that_are_not_here_are_told_of_and_items_shown_by_their_ids(monkeypatch, tmp_path):
@@ -300,6 +300,21 @@ def test_a_run_that_breaks_or_is_stopped_says_so(pilot, tmp_path, monkeypatch):
     one.start()
     wait(lambda: one.progress().ended)
     assert one.progress().text.startswith("failed: ") and "XLSCALE_DEVICE" in one.progress().text
+
+
+def test_what_a_cell_starts_from_is_run_once_and_again_where_its_code_has_changed(pilot, tmp_path, monkeypatch):
+    cell = next(one for one in items.cells(pilot, "topic").values() if "squad_wiki" in one)
+    one = Run(pilot, cell, tmp_path)
+    *before, own = [member.id for member in one.cell.lineage()]
+    known, whole = {}, one.expected()
+    monkeypatch.setattr(run, "result_of", lambda member, runs: known.get(member.id))
+    assert [left.id for left in one.left()] == [*before, own] and len(before) == 2
+    known.update({name: pilot.results[name] for name in before})
+    assert [left.id for left in one.left()] == [own]
+    assert run.OVERHEAD < one.expected() < whole
+    monkeypatch.setattr(run.canary, "accepted", lambda result: False)
+    assert [left.id for left in one.left()] == [*before, own]
+    assert one.expected() == whole
 
 
 def test_a_verdict_is_a_sentence():

@@ -206,6 +206,12 @@ def test_a_fault_that_the_user_can_mend_is_a_line_and_another_one_whole(execute,
         assert whole or told == ["XlscaleError: layers: expected 1"]
 
 
+def test_a_text_in_a_table_is_no_formula(execute):
+    check = "import pandas\nfrom xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')"
+    shown = execute("layers = 1", check, "pandas.DataFrame({'text': ['$x^2$']})")[-1].outputs[0].data["text/html"]
+    assert "mathjax_ignore" in shown and "$x^2$" in shown
+
+
 @pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])
 def test_a_misspelt_parameter_is_no_default(execute, kernel, tmp_path):
     """Papermill itself warns and goes on with the default: also when someone runs it by hand, with Jupyter's kernel."""

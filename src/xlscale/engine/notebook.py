@@ -87,6 +87,8 @@ def check_parameters(where: str) -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell:
         shell.set_custom_exc((XlscaleError,), _tell)
+        if pandas := sys.modules.get("pandas"):
+            pandas.set_option("display.html.use_mathjax", False)  # texts in tables are no formulas
     sources = shell.user_ns["In"] if shell else []
     injected = next((i for i, source in enumerate(sources) if source.startswith("# Parameters\n")), None)
     if injected:  # right behind the cell with the defaults

@@ -26,6 +26,11 @@ def join(parts: Iterable[Markup]) -> Markup:
     return Markup("".join(parts))
 
 
+def plain(markup: Markup) -> Markup:
+    """Markup for a notebook, where MathJax would take what stands between two dollar signs for a formula."""
+    return fill('<div class="mathjax_ignore tex2jax_ignore">{}</div>', markup)
+
+
 def markdown(text: str) -> str:
     """Data as one line of Markdown that says what they are: no mark, no markup, no cell of a table."""
     return _MEANS.sub(r"\\\g<0>", printable(" ".join(text.split())))

@@ -21,8 +21,6 @@ from xlscale.report.markup import Markup, fill, join
 
 RANKED = 3  # candidates of a ranking that are shown, best first
 NOTHING = fill("<i>nothing</i>")
-# A browser's MathJax leaves what has this class alone: a text with dollar signs is no formula.
-PLAIN = "mathjax_ignore tex2jax_ignore"
 Row = Mapping[str, Any]
 
 
@@ -90,7 +88,7 @@ class Texts:
             return fill("{}", prediction)
         if self.card.tags == "plain":
             return _each_tagged(row["tokens"], tags, list(row["tags"]))
-        return marked(row["text"], row["tokens"], tags)
+        return fill('<span dir="auto">{}</span>', marked(row["text"], row["tokens"], tags))
 
     def _question(self, row: Row) -> Shown:
         answers, context = list(row["answers"]), row["context"]
@@ -163,7 +161,7 @@ def marked(text: str, tokens: Iterable[str], tags: list[str]) -> Markup:
         start, end = begins[first], begins[last - 1] + len(tokens[last - 1])
         parts.append(fill("{}<mark>{}</mark><sub>{}</sub>", text[done:start], text[start:end], kind))
         done = end
-    return fill('<span dir="auto">{}</span>', join([*parts, fill("{}", text[done:])]))
+    return join([*parts, fill("{}", text[done:])])
 
 
 def _each_tagged(tokens: Iterable[str], tags: list[str], gold: list[str]) -> Markup:

@@ -19,8 +19,8 @@ from xlscale.metrics.predictions import SCORES
 from xlscale.record import recompute
 from xlscale.report.explorer.choice import Record
 from xlscale.report.labels import label, layers
-from xlscale.report.markup import Markup, fill, join
-from xlscale.report.predictions import PLAIN, Texts
+from xlscale.report.markup import Markup, fill, join, plain
+from xlscale.report.predictions import Texts
 
 SIZE = 10  # items of a page
 EVERY, WRONG, LOST, WON = FILTERS = (
@@ -104,7 +104,7 @@ def table(record: Record, page: Page) -> Markup:
     rows = join(_row(row, known, bool(page.other)) for row in shown.to_dict("records"))
     style = "border-collapse:collapse;line-height:1.35"
     body = fill('<table class="xlscale-items" style="{}"><tr>{}</tr>{}</table>', style, head, rows)
-    return fill('<div class="{}"><p>{}</p>{}{}</div>', PLAIN, summary(record, page, len(found)), said, body)
+    return plain(fill("<p>{}</p>{}{}", summary(record, page, len(found)), said, body))
 
 
 def summary(record: Record, page: Page, count: int) -> str:

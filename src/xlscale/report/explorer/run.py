@@ -22,6 +22,7 @@ from xlscale.engine.sweep import LOG, check_places
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, result_of
+from xlscale.record import canary
 from xlscale.report import verdicts
 from xlscale.report.explorer.choice import Record
 
@@ -59,8 +60,9 @@ class Run:
         for one in lineage:
             (self.runs / one.id).mkdir(parents=True, exist_ok=True)
             write_json(self.runs / one.id / "spec.json", one.spec())
-        with suppress(FileNotFoundError):
-            runner.set_aside(self.runs / self.cell.id)
+        for one in self.left():
+            with suppress(FileNotFoundError):
+                runner.set_aside(self.runs / one.id)
         self._left, self._stopped = self.left(), False
         environment = {name: value for name, value in os.environ.items() if name != processes.WATCHED}
         self._began = time.monotonic()
@@ -74,9 +76,10 @@ class Run:
             )
 
     def left(self) -> list[Cell]:
-        """What is to be run: the cell, after those it starts from that were not run here before."""
-        before = [one for one in self.cell.lineage()[:-1] if result_of(one, self.runs) is None]
-        return [*before, self.cell]
+        """What is to be run: the cell, after those it starts from that were not run here, or by other code."""
+        *before, own = self.cell.lineage()
+        found = {one.id: result_of(one, self.runs) for one in before}
+        return [*(one for one in before if not (found[one.id] and canary.accepted(found[one.id]))), own]
 
     def expected(self) -> float:
         """Seconds that these took when they were recorded, and what each takes besides."""

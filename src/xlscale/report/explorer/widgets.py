@@ -24,8 +24,7 @@ from xlscale.report.explorer.choice import Choice, Record
 from xlscale.report.explorer.run import Run
 from xlscale.report.figures import style
 from xlscale.report.labels import label, layers
-from xlscale.report.markup import Markup, fill, join
-from xlscale.report.predictions import PLAIN
+from xlscale.report.markup import Markup, fill, join, plain
 
 POLL = 0.5  # seconds between looks at a run
 CALLED = {"models": "Models", "targets": "Tasks", "conditions": "Training", "languages": "Languages"}
@@ -301,9 +300,9 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], opened: bool = F
     head = join(fill('<th scope="col" style="text-align:start;padding:0 0.6em">{}</th>', name) for name in heads)
     each = (join(fill('<td style="padding:0 0.6em">{}</td>', text) for text in row) for row in rows)
     body = join(fill("<tr>{}</tr>", row) for row in each)
-    table = '<details{}><summary>Table</summary><div class="{}" style="max-height:30em;overflow:auto;line-height:1.35">'
+    table = '<details{}><summary>Table</summary><div style="max-height:30em;overflow:auto;line-height:1.35">'
     table += "<table><tr>{}</tr>{}</table></div></details>"
-    return fill(table, Markup(" open" if opened else ""), PLAIN, head, body)
+    return plain(fill(table, Markup(" open" if opened else ""), head, body))
 
 
 def _outcome(one: Run, text: str) -> Markup:
