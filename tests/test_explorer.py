@@ -14,6 +14,7 @@ from xlscale.cards.catalogue import data_card
 from xlscale.commands import explore
 from xlscale.core.files import NOTEBOOKS, ROOT, XlscaleError
 from xlscale.data import load
+from xlscale.engine import runner
 from xlscale.report import predictions, verdicts
 from xlscale.report.explorer import choice, costs, curves, items, languages, run
 from xlscale.report.explorer.choice import Choice, Record
@@ -262,19 +263,11 @@ def ran(tmp_path_factory, pilot):
     one.start()
     first = one.progress()
     assert 0 <= first.share < 1 and not first.ended and "cell 1 of 1, phase pretrained" in first.text
+    wait(lambda: runner.running(one.cell, one.runs) or one.progress().ended)
     with pytest.raises(XlscaleError, match="is being run already"):
-        wait(lambda: _refused(pilot, one))
-        raise _refused(pilot, one)
+        Run(pilot, one.cell.id, one.runs).start()
     wait(lambda: one.progress().ended, 240)
     return one
-
-
-def _refused(pilot, one):
-    try:
-        Run(pilot, one.cell.id, one.runs).start()
-    except XlscaleError as error:
-        return error
-    return None
 
 
 @pytest.mark.slow

@@ -76,13 +76,13 @@ def figure(record: Record, choice: Choice, found: pd.DataFrame, quantity: str = 
             _panel(ax, own, each if quantity == VALUE else each.iloc[:0], looks)
             _named(ax, target, quantity)
             several = found["model"].nunique() > 1
-            ax.set_title(style.wrapped(task(target) + (f", {model}" if several else ""), 96 // columns))
+            ax.set_title(style.wrapped(task(target) + (f", {model}" if several else ""), 84 // columns))
         for ax in axes[len(keys) :]:
             ax.set_visible(False)
         shown = {label(one): style.handle(**_line(looks[one])) for one in looks if one in {*found["condition"]}}
         style.legend(fig, shown, columns=2)
         text = f"means {over(choice)}; bars are {share(groups.LEVEL)} t intervals over seeds"
-        style.note(fig, style.wrapped(f"{text}; parameters without embeddings, log scale", 110, 3))
+        style.note(fig, style.wrapped(f"{text}; parameters without embeddings, log scale", 100, 3))
     return fig
 
 
