@@ -142,8 +142,8 @@ withdraw-source: $(READY)  ## take a source and its scores out of data_manifest/
 bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, into benchmarks/latest.*
 	@"$$PY" benchmarks
 
-explore: $(READY)  ## open JupyterLab, see notebooks/  [OPTIONS=]
-	@set -f; $(VENV)/bin/jupyter lab --notebook-dir=. $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) $$OPTIONS
+explore: $(READY)  ## choose models, tasks and languages, see curves and items, run a cell: JupyterLab on notebooks/explore.ipynb  [OPTIONS=]
+	@set -f; $(XLSCALE) explore -- $$OPTIONS
 
 lint: $(READY)  ## check style of code and notebooks
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of the report's page, driven over WebDriver by the standard library alone."""
+"""A headless Chromium for tests of pages and notebooks, driven over WebDriver by the standard library alone."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Browser:
             self._driver.terminate()
             self._driver.wait()
 
-    def open(self, path: Path) -> None:
-        """Load a page from a file."""
-        self._ask("/url", {"url": path.as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Load a page from a file or an address."""
+        self._ask("/url", {"url": page if isinstance(page, str) else page.as_uri()})
 
     def do(self, script: str, *arguments: Any) -> Any:
         """What the body of a function gives in the page."""

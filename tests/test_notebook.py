@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -179,6 +180,36 @@ def test_no_library_is_imported_before_the_environment_is_set():
     code = "import sys, xlscale.__main__, xlscale.engine.runner; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "pandas", "datasets", "matplotlib", "pyarrow"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])
+def test_a_fault_that_the_user_can_mend_is_a_line_and_another_one_whole(execute, kernel, tmp_path):
+    check = "from xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')\n"
+    check += "from xlscale.core.files import XlscaleError"
+    for code, whole in (("raise XlscaleError('layers: expected 1')", False), ("1 / 0", True)):
+        with suppress(Crashed):
+            execute("layers = 1", check, code)
+        if kernel:
+            path = tmp_path / "out" / "example.ipynb"
+            command = [
+                sys.executable,
+                "-m",
+                "papermill",
+                "--no-progress-bar",
+                tmp_path / "here" / "example.ipynb",
+                path,
+            ]
+            subprocess.run(command, capture_output=True)
+        [error] = [one for cell in _executed(tmp_path) for one in cell.outputs if one.output_type == "error"]
+        told = [line for part in error.traceback for line in part.splitlines()]
+        assert (len(told) > 3) == whole
+        assert whole or told == ["XlscaleError: layers: expected 1"]
+
+
+def test_a_text_in_a_table_is_no_formula(execute):
+    check = "import pandas\nfrom xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')"
+    shown = execute("layers = 1", check, "pandas.DataFrame({'text': ['$x^2$']})")[-1].outputs[0].data["text/html"]
+    assert "mathjax_ignore" in shown and "$x^2$" in shown
 
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])

@@ -1,4 +1,4 @@
-"""The command line, ``python -m xlscale <verb>``: faults end in one line and exit code 1.
+"""The command line, ``xlscale <verb>`` or ``python -m xlscale <verb>``: faults end in one line and exit code 1.
 
 Here is only what turns arguments into an exit code; the verbs are in ``commands.verbs``. Next to nothing is imported
 here, so that help and a cell of a sweep begin at once.
@@ -30,5 +30,10 @@ def main(arguments: list[str]) -> int:
     return verbs.main(arguments)
 
 
+def command() -> int:
+    """What the console command ``xlscale`` does: the same as ``python -m xlscale``."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command())

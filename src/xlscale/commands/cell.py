@@ -11,19 +11,23 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from xlscale.commands import look
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, one_line, relative, write_json
 from xlscale.engine import processes, runner, sweep
-from xlscale.experiment import cells
+from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
 
 
 def run(cell_id: str) -> None:
     """Run one cell and the ancestors that it lacks; a sweep, which starts many of these, has acquired what they read.
 
-    Raises XlscaleError for an unknown id or a crash.
+    By hand, the begin of a recorded cell's id will do, and the value is told beside the recorded one. Raises
+    XlscaleError for an unknown id or a crash.
     """
-    if processes.WATCHED not in os.environ:
+    by_hand = processes.WATCHED not in os.environ
+    if by_hand:
+        cell_id = look.matching(cell_id) or cell_id
         cell = runner.find(cell_id)
         sweep.check_places((one.id for one in cell.lineage()), cell.folder.parent)
         acquire(cell.lineage())
@@ -31,6 +35,16 @@ def run(cell_id: str) -> None:
     if registry.backend() == "cuda":
         os.environ[runner.PLACEMENT] = json.dumps(_placed(runner.find(cell_id)))
     runner.main(cell_id)
+    if by_hand:
+        print(_told(runner.find(cell_id)))
+
+
+def _told(cell: Cell) -> str:
+    """What a complete cell found, beside the record, and where it lies."""
+    from xlscale.report import verdicts
+
+    found = verdicts.of_one(results.result_of(cell))
+    return f"{verdicts.sentence(found.iloc[0])}\nPredictions and the executed notebook: {relative(cell.folder)}"
 
 
 def _placed(cell: Cell) -> dict[str, tuple[int, bool]]:

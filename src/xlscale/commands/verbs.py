@@ -8,69 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from functools import partial
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any
 
+from xlscale.commands.options import CARDS, CELLS, JOBS, OF_STUDY, ONE, SOURCE, STUDY, Verb, positive, seed
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
 
 PROGRAM = "python -m xlscale"
-
-
-def positive(text: str) -> int:
-    """A number of at least 1. Raises ArgumentTypeError for anything else."""
-    return _number(text, 1)
-
-
-def seed(text: str) -> int:
-    """A number of at least 0. Raises ArgumentTypeError for anything else."""
-    return _number(text, 0)
-
-
-def _number(text: str, least: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text!r}")
-    return int(text)
-
-
-class Verb(NamedTuple):
-    """``name``: "verb" or "group verb"; ``does``: what follows "it will ..."; ``options``: of ``add_argument``."""
-
-    name: str
-    does: str
-    example: str
-    call: str  # "module:function" below ``xlscale``
-    options: tuple[tuple[str, dict[str, Any]], ...] = ()
-
-
-Option = tuple[str, dict[str, Any]]
-STUDY: Option = ("--study", {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"})
-JOBS: Option = ("--jobs", {"type": positive, "help": "cells at a time (default: as many as cores and memory allow)"})
-CELLS: Option = (
-    "--cells",
-    {
-        "choices": ["stated", "all"],
-        "default": "stated",
-        "help": "which cells to recompute: those that the study states, or all (default: stated)",
-    },
-)
-SOURCE: Option = (
-    "--source",
-    {
-        "choices": ["record", "fresh"],
-        "default": "record",
-        "help": "build the paper from the record, in paper/, or from all cells as computed on this machine, in "
-        "reproduction/paper/ (default: record)",
-    },
-)
-CARDS: Option = (
-    "cards",
-    {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/: data/, sources/ or models/"},
-)
-OF_STUDY: Option = ("--study", {"help": "instead of cards: all data and models that this study reads"})
 
 VERBS = [
     Verb(
@@ -181,6 +128,40 @@ VERBS = [
         (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb cells lists them"}),),
     ),
     Verb(
+        "list",
+        "list what there is: studies, models, tasks, intermediate sets, objectives, methods",
+        "list tasks",
+        "commands.look:everything",
+        (
+            (
+                "kind",
+                {
+                    "nargs": "?",
+                    "default": "all",
+                    "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
+                    "help": "of which kind (default: all)",
+                },
+            ),
+        ),
+    ),
+    Verb(
+        "show",
+        "show one cell: what it is, its values by language, its recipe, what it took, and where its files are",
+        "show target-e5_small-k4-squad_wiki-topic-s11",
+        "commands.look:show",
+        (ONE,),
+    ),
+    Verb(
+        "compare",
+        "compare a run of this machine with the record, or two cells of a task with each other, item by item",
+        "compare target-e5_small-k4-squad_wiki-topic-s11 target-e5_small-k4-none-topic-s11",
+        "commands.look:compare",
+        (
+            ONE,
+            ("other", {"nargs": "?", "default": "", "metavar": "OTHER", "help": "id of a second cell (default: none)"}),
+        ),
+    ),
+    Verb(
         "export",
         "write what cells predicted, and the labels, as files that `make score` and XTREME's own program read",
         "export --cells stated --out exported",
@@ -219,6 +200,13 @@ VERBS = [
         "report --study pilot",
         "commands.report:build",
         (STUDY, ("--out", {"default": "", "metavar": "FOLDER", "help": "of index.html (default: report/)"})),
+    ),
+    Verb(
+        "explore",
+        "open JupyterLab on the explorer, notebooks/explore.ipynb; tracked notebooks are saved without outputs there",
+        "explore -- --port 8899",
+        "commands.explore:explore",
+        (("options", {"nargs": "*", "metavar": "OPTION", "help": "of JupyterLab, behind --"}),),
     ),
     Verb(
         "step",

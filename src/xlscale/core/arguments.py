@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +26,12 @@ def check_place(path: Path, named: str) -> None:
         raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
 
 
+def meant(given: str, known: Iterable[str]) -> str:
+    """What somebody who wrote ``given`` may have meant, as the end of a message: "; did you mean x?", or nothing."""
+    near = get_close_matches(given, known, 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose faults are one line, after ``name``, instead of argparse's usage and error."""
 
@@ -35,5 +43,6 @@ class Parser(argparse.ArgumentParser):
 
         if choice := re.search(r"invalid choice: (.*) \(choose from (.*)\)", message):
             known = choice[2].replace("'", "")
-            message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}")
+            hint = meant(choice[1].strip("'\""), known.split(", "))
+            message = message.replace(choice[0], f"expected one of {known}, got {choice[1]}{hint}")
         self.exit(2, bounded(f"{self.name}: {' '.join(message.removeprefix('argument ').split())}") + "\n")

@@ -81,8 +81,11 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
 
 def check_parameters(where: str) -> None:
     """Refuse what papermill was given for the notebook that runs and its cell 'parameters' does not have: papermill
-    leaves it at a warning, and the notebook would run with what it has. Raises XlscaleError naming ``where``."""
+    leaves it at a warning, and the notebook would run with what it has. Raises XlscaleError naming ``where``: from here
+    on a notebook shows such a fault as its line."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell:
+        shell.set_custom_exc((XlscaleError,), _tell)
     sources = shell.user_ns["In"] if shell else []
     injected = next((i for i, source in enumerate(sources) if source.startswith("# Parameters\n")), None)
     if injected:  # right behind the cell with the defaults
@@ -90,6 +93,14 @@ def check_parameters(where: str) -> None:
         for name in _assigned(sources[injected]):
             if name not in known:
                 raise XlscaleError(f"{where}: {name}: expected one of {', '.join(known)}")
+
+
+def _tell(shell: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None) -> list[str]:
+    """Show a fault that the user can mend as the command line tells it, without a traceback, which %tb shows."""
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
+    lines = [f"{kind.__name__}: {error}"]
+    shell._showtraceback(kind, error, lines)
+    return lines
 
 
 def _assigned(source: str) -> list[str]:

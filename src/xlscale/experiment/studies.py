@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
+from xlscale.core.arguments import meant
 from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
@@ -30,8 +31,7 @@ TUNED = "tuned.json"  # beside the studies; written by `make tune` from the reco
 
 
 def _by_rung(one: Any) -> Any:
-    """The type of a hyperparameter: one value for all rungs, or by number of layers; those of a list are tried one
-    after the other."""
+    """The type of a hyperparameter: one value for all rungs, or by number of layers; all those of a list are tried."""
     values = one | Annotated[list[one], Field(min_length=1), Distinct]
     return values | Annotated[dict[Count, values], Field(min_length=1)]
 
@@ -275,7 +275,7 @@ def load(name: str) -> Study:
     """Read and check ``studies/<name>.yaml``; raises XlscaleError with one line naming file and field."""
     path = STUDIES / f"{name}.yaml"
     if name not in names():  # and not a path that leads elsewhere
-        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}")
+        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}{meant(name, names())}")
     study = parse(Study, read_yaml(path), relative(path))
     if study.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")

@@ -5,12 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
 
 from xlscale.core.files import HIDDEN, printable
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 # What may mean something within a line of Markdown; of an underscore that is not within a word.
 _MEANS = re.compile(r"[\\`*{}\[\]<>#|~&$!]|(?<![^\W_])_|_(?![^\W_])")
@@ -30,11 +26,9 @@ def join(parts: Iterable[Markup]) -> Markup:
     return Markup("".join(parts))
 
 
-def shown(content: Markup) -> HTML:
-    """Markup as a notebook shows it. What looks like a formula in the data stays text: MathJax leaves these classes."""
-    from IPython.display import HTML
-
-    return HTML(fill('<div class="tex2jax_ignore mathjax_ignore">{}</div>', content))
+def plain(markup: Markup) -> Markup:
+    """Markup for a notebook, where MathJax would take what stands between two dollar signs for a formula."""
+    return fill('<div class="mathjax_ignore tex2jax_ignore">{}</div>', markup)
 
 
 def markdown(text: str) -> str:

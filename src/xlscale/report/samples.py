@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from IPython.display import HTML
 
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
@@ -15,10 +15,8 @@ from xlscale.core.files import XlscaleError, relative
 from xlscale.data import load, schema, words
 from xlscale.data.describe import describe
 from xlscale.metrics import spans
-from xlscale.report.markup import Markup, fill, join, shown
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from xlscale.report.markup import Markup, fill, join, plain
+from xlscale.report.predictions import marked
 
 TITLES = ("label", "register", "group")  # columns to show beside a sample: the first that its set has
 
@@ -99,7 +97,7 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
         }
         lines = join(fill("<dt><b>{}</b></dt><dd>{}</dd>", name, text) for name, text in facts.items() if text)
         parts.append(fill("<h4>{} (<code>{}</code>)</h4><dl>{}</dl>", card.title, card.name, lines))
-    return shown(join(parts))
+    return HTML(plain(join(parts)))
 
 
 def samples(card: DataCard, count: int) -> HTML:
@@ -120,7 +118,7 @@ def samples(card: DataCard, count: int) -> HTML:
             cells = '<tr><td>{}</td><td>{}</td><td dir="auto" style="text-align:start">{}</td></tr>'
             lines.append(fill(cells, language, title, _text(row)))
     head = fill("<tr><th>language</th><th>label, register or group</th><th>text</th></tr>")
-    return shown(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines)))
+    return HTML(plain(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines))))
 
 
 def _text(row: pd.Series) -> Markup:
@@ -129,7 +127,7 @@ def _text(row: pd.Series) -> Markup:
     if "source" in row:
         return fill("{} = <bdi>{}</bdi>", row["source"], row["text"])
     if "tags" in row:
-        return _marked(row)
+        return marked(row["text"], row["tokens"], row["tags"])
     if "choices" in row:
         choices = [fill("<mark>{}</mark>" if i == row["answer"] else "{}", one) for i, one in enumerate(row["choices"])]
         items = join(fill('<li dir="auto" style="text-align:start">{}</li>', choice) for choice in choices)
@@ -142,14 +140,3 @@ def _text(row: pd.Series) -> Markup:
     end = start + len(row["answers"][0])
     parts = context[:start], context[start:end], context[end:]
     return fill("<b>{}</b><br>{}<mark>{}</mark>{}", row["question"], *parts)
-
-
-def _marked(row: pd.Series) -> Markup:
-    """The text of a tagged row with its spans marked, each with its type."""
-    text, begins = row["text"], words.starts(row["text"], row["tokens"])
-    parts, done = [], 0
-    for kind, first, last in spans.of(row["tags"]):
-        start, end = begins[first], begins[last - 1] + len(row["tokens"][last - 1])
-        parts.append(fill("{}<mark>{}</mark><sub>{}</sub>", text[done:start], text[start:end], kind))
-        done = end
-    return join([*parts, fill("{}", text[done:])])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from xlscale.core.files import RESULTS, Phase, relative
-from xlscale.core.format import percent
+from xlscale.core.format import percent, signed
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
@@ -70,16 +70,38 @@ def overlay(recorded: dict[str, Result], mine: dict[str, Result], path: Path) ->
     style.save(style.draw(ladder.overlay(store.table(recorded, "target"), store.table(mine, "target"))), path)
 
 
-def against_record(result: Result) -> pd.DataFrame:
-    """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict.
+def sentence(compared: pd.Series) -> str:
+    """A row of ``table`` in words: the value, the recorded one, and what their difference means."""
+    row, near = compared, pd.notna(compared["tolerance"])
+    here, there = f"{percent(row['yours'], 2)}% here", f"{percent(row['recorded'], 2)}% in the record"
+    limit = f"{percent(row['tolerance'], 2)} points" if near else "nothing, as no seed is repeated"
+    said = {
+        "equal": f"{here}, as in the record.",
+        "within tolerance": f"{here}, {there}: within the tolerance of {limit}.",
+        "differs": f"{here}, {there}: this differs, by {signed(row['difference'], 2)} points; allowed is {limit}.",
+        "failed": f"failed here, {there}.",
+        "failed both times": "failed here, as in the record.",
+        agreement.ABSENT: f"{here}; this cell is not in the record.",
+    }[row["verdict"]]
+    if row["verdict"] == "differs" and row["tolerance"] == 0:
+        said = f"{here}, {there}: this differs. On a machine of the record's type predictions have to be equal."
+    return f"{row['cell']}: {said}"
 
-    The tolerance is that of the first recorded study that holds the cell.
-    """
+
+def of_one(result: Result) -> pd.DataFrame:
+    """``table`` of one run. The tolerance is that of the first recorded study that holds the cell."""
     known = store.results()
-    recorded = known.get(result.id)
-    if recorded:
-        ids = studies.holding(result.id)
+    if result.id in known:
+        ids = studies.holding(result.id) or {result.id}
         known = {name: one for name, one in known.items() if name in ids}
-    found = table(known if recorded else {}, {result.id: result})
+        return table(known, {result.id: result})
+    return table({}, {result.id: result})
+
+
+def against_record(result: Result) -> pd.DataFrame:
+    """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict, which is
+    also printed as a sentence."""
+    found, recorded = of_one(result), store.results().get(result.id)
+    print(sentence(found.iloc[0]))
     same = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
     return found.drop(columns="agrees").assign(code=same if recorded else agreement.ABSENT)

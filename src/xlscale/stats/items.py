@@ -47,6 +47,16 @@ def compare(cells: pd.DataFrame, record: Path, targets: list[str], layers: int, 
     return table.astype({"adjusted": float})
 
 
+def two(
+    target: str, one: Path, other: Path, draws: int = DRAWS
+) -> tuple[dict[str, paired.Difference], paired.Difference | None]:
+    """Differences of two prediction tables of a target, by language, English left out, and of the mean over them.
+
+    Raises XlscaleError where they cannot be read or are not of the same items.
+    """
+    return paired.compare(_stacked(target, [one], [other]), parallel(target), draws)
+
+
 def parallel(target: str) -> bool:
     """Whether equal ids of a target's items are one item in several languages: as a benchmark says of the task or of
     the one that it varies, and of what is in none, yes."""
@@ -58,26 +68,32 @@ def parallel(target: str) -> bool:
 def _pairs(cells: pd.DataFrame, record: Path, target: str, layers: int) -> tuple[dict[str, paired.Pair], int]:
     """Language -> what its items add to the score after intermediate training and without, a metric per run; and the
     number of runs."""
-    from xlscale.record import recompute  # imports torch
-
     runs = _runs(cells, target, layers)
     if runs.empty:
         return {}, 0
-    scores = [one for one in VALUE[data_card(target).metric] if one]
-    read: dict[str, pa.Table] = {}
-    for cell in {*runs["own"], *runs["none"]}:
-        found = recompute.read_predictions(record / "predictions" / f"{cell}.parquet", KEY, scores).combine_chunks()
+    sides = [[record / "predictions" / f"{cell}.parquet" for cell in runs[side]] for side in ("own", "none")]
+    return _stacked(target, *sides), len(runs)
+
+
+def _stacked(target: str, one: list[Path], other: list[Path]) -> dict[str, paired.Pair]:
+    """Language -> what its items add to the score by the tables ``one`` and ``other``, a metric per table."""
+    from xlscale.record import recompute  # imports torch
+
+    scores = [score for score in VALUE[data_card(target).metric] if score]
+    read: dict[Path, pa.Table] = {}
+    for path in dict.fromkeys([*one, *other]):
+        found = recompute.read_predictions(path, KEY, scores).combine_chunks()
         first = next(iter(read.values()), found)
         if not found.select(KEY).equals(first.select(KEY)):  # cells leave items in the order of their data set
-            raise XlscaleError(f"{cell}: item: expected those of the other runs on {target} with {layers} layers")
-        read[cell] = found
-    sides = [[np.stack([read[cell][one] for cell in runs[side]]) for one in scores] for side in ("own", "none")]
+            raise XlscaleError(f"{path.stem}: item: expected those of the other runs on {target}")
+        read[path] = found
+    sides = [[np.stack([read[path][score] for path in side]) for score in scores] for side in (one, other)]
     languages, ids = (np.array(first[name].to_pylist(), object) for name in KEY)
     pairs = {}
     for language in sorted({*languages} - {ENGLISH}):
         own = languages == language
         pairs[language] = tuple(Items.of(ids[own], *(part[:, own] for part in side)) for side in sides)
-    return pairs, len(runs)
+    return pairs
 
 
 def _runs(cells: pd.DataFrame, target: str, layers: int) -> pd.DataFrame:

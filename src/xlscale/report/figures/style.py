@@ -101,6 +101,15 @@ def draw(fig: Figure) -> dict[str, bytes]:
     return drawn
 
 
+def screen(fig: Figure) -> bytes:
+    """The figure as SVG for a screen, where a hand waits for it: laid out once, and not the same bytes everywhere."""
+    _literal(fig)
+    with look():
+        fig.set_dpi(72)
+        FigureCanvasSVG(fig).print_svg(buffer := BytesIO(), metadata=_UNDATED["svg"])
+    return buffer.getvalue()
+
+
 def save(drawn: dict[str, bytes], stem: Path) -> Path:
     """Write ``stem``.svg and ``stem``.pdf, as ``draw`` gives them, atomically; returns the SVG's path."""
     for suffix, content in drawn.items():

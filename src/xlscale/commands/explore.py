@@ -1,0 +1,73 @@
+"""The verb explore: JupyterLab on the checkout. And what its autosave leaves of a tracked notebook: no outputs, so that
+to run one changes nothing in the checkout, and an edit is an edit.
+
+Jupyter's own configuration, of this user and machine, holds as well; ``profiles/jupyter`` adds the hook.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xlscale.core.files import NOTEBOOKS, ROOT, read_json
+
+PROFILE = ROOT / "profiles" / "jupyter"
+START = "notebooks/explore.ipynb"
+KEPT = ("tags",)  # of a cell's metadata: the rest says how somebody has looked at it
+CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # of Docker and of Podman
+
+
+def explore(options: list[str]) -> None:
+    """Become JupyterLab, opened on the explorer; ``options`` are its own, and go before ours."""
+    paths = [str(PROFILE), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments(options)], environment)
+
+
+def arguments(options: list[str]) -> list[str]:
+    """The arguments of JupyterLab: root may run it, in a container it listens outwards, and where there is no screen it
+    opens no browser. What ``options`` set counts."""
+    container, no_screen = any(path.exists() for path in CONTAINERS), _without_screen()
+    ours = {
+        f"--ServerApp.root_dir={ROOT}": True,
+        "--allow-root": hasattr(os, "geteuid") and os.geteuid() == 0,
+        "--ip=0.0.0.0": container,  # its ports are published by whoever starts it, and a token is asked for
+        "--no-browser": container or no_screen,
+    }
+    given = {option.partition("=")[0] for option in options}
+    chosen = [one for one, wanted in ours.items() if wanted and one.partition("=")[0] not in given]
+    started = [] if any(not option.startswith("-") for option in options) else [str(ROOT / START)]
+    return [*started, *chosen, *options]
+
+
+def _without_screen() -> bool:
+    return sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+
+
+def strip(model: dict[str, Any], path: str, **_: Any) -> None:
+    """A ``pre_save_hook`` of Jupyter Server: of a tracked notebook, take out what running it has put in."""
+    if model.get("type") != "notebook" or (place := ROOT / path.strip("/")) not in tracked():
+        return
+    content = model["content"]
+    for cell in content["cells"]:
+        cell["metadata"] = {name: cell["metadata"][name] for name in KEPT if name in cell["metadata"]}
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    content["metadata"] = read_json(place)["metadata"]
+
+
+@cache
+def tracked() -> set[Path]:
+    """The notebooks that came with the checkout: those that git tracks, or without git those that are there when first
+    asked."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", "notebooks/*.ipynb"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split("\0")
+    except (OSError, subprocess.SubprocessError):
+        return {*NOTEBOOKS.glob("*.ipynb")}
+    return {ROOT / name for name in listed if name}

@@ -1,0 +1,64 @@
+"""What a verb is, and the options that several of them have. Imports next to nothing, so that help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, NamedTuple
+
+
+def positive(text: str) -> int:
+    """A number of at least 1. Raises ArgumentTypeError for anything else."""
+    return _number(text, 1)
+
+
+def seed(text: str) -> int:
+    """A number of at least 0. Raises ArgumentTypeError for anything else."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text!r}")
+    return int(text)
+
+
+class Verb(NamedTuple):
+    """``name``: "verb" or "group verb"; ``does``: what follows "it will ..."; ``options``: of ``add_argument``."""
+
+    name: str
+    does: str
+    example: str
+    call: str  # "module:function" below ``xlscale``
+    options: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+
+Option = tuple[str, dict[str, Any]]
+STUDY: Option = ("--study", {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"})
+JOBS: Option = ("--jobs", {"type": positive, "help": "cells at a time (default: as many as cores and memory allow)"})
+CELLS: Option = (
+    "--cells",
+    {
+        "choices": ["stated", "all"],
+        "default": "stated",
+        "help": "which cells to recompute: those that the study states, or all (default: stated)",
+    },
+)
+SOURCE: Option = (
+    "--source",
+    {
+        "choices": ["record", "fresh"],
+        "default": "record",
+        "help": "build the paper from the record, in paper/, or from all cells as computed on this machine, in "
+        "reproduction/paper/ (default: record)",
+    },
+)
+ONE: Option = (
+    "cell_id",
+    {"metavar": "ID", "help": "of a cell that is recorded or was run here; its begin or its hash will do"},
+)
+CARDS: Option = (
+    "cards",
+    {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/: data/, sources/ or models/"},
+)
+OF_STUDY: Option = ("--study", {"help": "instead of cards: all data and models that this study reads"})
