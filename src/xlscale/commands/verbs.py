@@ -154,7 +154,7 @@ VERBS = [
     Verb(
         "compare",
         "compare a run of this machine with the record, or two cells of a task with each other, item by item",
-        "compare target-e5_small-k4-squad_wiki-topic-s11 target-e5_small-k4-none-topic-s11",
+        "compare 04c56aeefb 12add069fe",
         "commands.look:compare",
         (
             ONE,
