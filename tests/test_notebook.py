@@ -207,8 +207,8 @@ def test_a_fault_that_the_user_can_mend_is_a_line_and_another_one_whole(execute,
 
 
 def test_a_text_in_a_table_is_no_formula(execute):
-    check = "import pandas\nfrom xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')"
-    shown = execute("layers = 1", check, "pandas.DataFrame({'text': ['$x^2$']})")[-1].outputs[0].data["text/html"]
+    data = "import pandas, xlscale.report\npandas.DataFrame({'text': ['$x^2$']})"
+    shown = execute("layers = 1", data)[-1].outputs[0].data["text/html"]
     assert "mathjax_ignore" in shown and "$x^2$" in shown
 
 

@@ -15,7 +15,7 @@ from xlscale import tasks
 from xlscale.cards.languages import ENGLISH
 from xlscale.cards.schema import DataCard
 from xlscale.core.format import DASH
-from xlscale.data import load, words
+from xlscale.data import words
 from xlscale.metrics import spans
 from xlscale.report.markup import Markup, fill, join
 
@@ -36,7 +36,7 @@ class Texts:
 
     def __init__(self, card: DataCard, split: str = "test"):
         self.card, self._task = card, tasks.of(card)
-        rows = self._task.splits(load.splits(card))[split].to_pandas()
+        rows = self._task.rows()[split].to_pandas()
         self._rows = {(row["language"], row["item"]): row for row in rows.to_dict("records")}
         self._show, self._say = _FAMILIES[card.family]
 
