@@ -222,7 +222,8 @@ def test_no_sentence_of_the_paper_loses_its_number(inside):
     """The paper leaves out a line whose key is not made, which must not happen unseen."""
     numbers = Numbers("06_published")
     section.add_changes(numbers, inside, list(tables.load().sources["study"]))
-    named = re.findall(r'"(published_change_[a-z0-9_]+)"\)', (PAPER / "paper.typ").read_text(encoding="utf-8"))
+    text = (PAPER / "sections" / "published.typ").read_text(encoding="utf-8")
+    named = re.findall(r', "(published_change_[a-z0-9_]+)"\)', text)
     assert named and not {f"{key}_summary" for key in named} - numbers.numbers.keys()
 
 

@@ -12,8 +12,8 @@ from scipy import stats
 
 from xlscale.core.files import PAPER
 from xlscale.published import changes, gains, multilevel, regression, scale, scales, scores, selection, tables, within
+from xlscale.report.figures import by_kind, style, window
 from xlscale.report.figures import published as figures
-from xlscale.report.figures import style, window
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import published as sections
 from xlscale.report.sections import window as section
@@ -268,11 +268,29 @@ def test_the_headline_holds_many_more_series_and_none(inside):
     assert style.draw(none)["svg"]
 
 
+def test_kinds_of_data_are_drawn_with_all_their_units(inside):
+    groups = changes.grouped(inside)
+    fig = by_kind.by_kind(inside, groups)
+    assert len(fig.axes) == len(scales.SCALES) and len(fig.axes[0].get_yticks()) == len(groups)
+    ticks = [line for line in fig.axes[0].lines if line.get_marker() == "|"]
+    units = inside.groupby([*changes.GROUP, "study", "family"]).ngroups
+    assert sum(len(line.get_xdata()) for line in ticks) == units == groups["units"].sum()
+    bars = [line for line in fig.axes[0].lines if line.get_linewidth() == 1.4]
+    assert len(bars) == groups["gain_low"].notna().sum() > 0
+    assert style.draw(by_kind.by_kind(inside.iloc[:0], groups.iloc[:0]))["svg"]
+
+
 def answered(table, fits, languages=None):
     numbers = Numbers("06_published")
     languages = changes.grouped(table, ["data_language"]) if languages is None else languages
     section.add_answer(numbers, table, languages, changes.grouped(table), fits)
-    return [numbers.numbers[key]["text"] for key in ("published_answer", "published_answer_breadths")]
+    said = {key: number["text"] for key, number in numbers.numbers.items()}
+    long = {section.GROWS: "data grows (", section.SHRINKS: "data shrinks (", section.OPEN: "shows no direction"}
+    assert long.get(said["published_verdict"], "no published series") in said["published_answer"]
+    differ = {section.MORE: "grows more", section.LESS: "grows less", section.OPEN: "no clear difference"}
+    if said["published_verdict"] != section.UNKNOWN:
+        assert differ.get(said["published_breadth_verdict"], "cannot be said") in said["published_answer"]
+    return [said[key] for key in ("published_answer", "published_answer_breadths")]
 
 
 def test_the_answer_names_window_series_studies_unit_and_scale(inside):
@@ -293,6 +311,9 @@ def test_the_answer_names_window_series_studies_unit_and_scale(inside):
     sure = languages.assign(**{f"{name}_low": 0.1 for name in scales.SCALES})
     answer, _ = answered(inside, fits.assign(low=1.0), sure)
     assert "English data grows (" in answer and "it grows more after data of one domain" in answer
+    falling = languages.assign(**{f"{name}_high": -0.1 for name in scales.SCALES})
+    answer, _ = answered(inside, fits.assign(high=-1.0), falling)
+    assert "English data shrinks (" in answer and "it grows less after data of one domain" in answer
     # One scale that does not say so is enough to say nothing.
     answer, _ = answered(inside, fits.assign(low=fits["model"].map({"gain": 1.0, "share": 1.0, "log_odds": -1.0})))
     assert "no clear difference is seen" in answer
@@ -314,23 +335,23 @@ _SAID = {
 _RESULT = re.compile(r"[+−]\d|\bgrows\b|\b(above|below|clear of) zero\b|\bdiffer more\b")
 
 
-def sentences(part):
-    """The sentences of the paper that have numbers of the published layer, as they are printed, from ``part`` on."""
-    text = (PAPER / "paper.typ").read_text(encoding="utf-8")
+def sentences(name):
+    """The sentences of a file of the paper that have numbers of the published layer, as they are printed."""
+    text = (PAPER / name).read_text(encoding="utf-8")
     numbers = json.loads((PAPER / "numbers.json").read_text(encoding="utf-8"))["numbers"]
-    text = text[text.index(part) :]
-    text = text[: text.index("\n]\n")]
-    text = re.sub(r"(?s)#(grid-of|drawing)\(.*?\]\s*(,[^)]*)?\)", "", text)  # captions are not sentences of the text
-    text = re.sub(r"(?s)#for row in shown-changes \[.*?\n  \]", "", text)
+    text = re.sub(r"(?m)^//.*$|^#import.*$", "", text)
+    text = re.sub(r"(?ms)^#let .*?^[)}].*?$", "", text)
+    text = re.sub(r"(?ms)^#(grid-of|drawing)\(.*?\)$", "", text)  # captions are no sentences of the text
+    text = re.sub(r"(?s)#for row in shown-changes \[.*?\n\]", "", text)
     text = re.sub(r'#group-of\("(\w+)"\)', r'#n("published_group_\1_says")', text)
-    text = re.sub(r'#n\("(\w+)"\)', lambda key: numbers[key[1]]["text"], text)
-    text = re.sub(r"#if .*?== \"0\" \[|\] else \[", " ", text)
+    text = re.sub(r'#(?:n|few)\("(\w+)"\)', lambda key: numbers[key[1]]["text"], text)
+    text = re.sub(r"#if .*?== \"[\w ]+\" \[|\] else \[", " ", text)
     return [" ".join(one.split()) for one in re.split(r"(?<=[a-z0-9)\]])\.(?=\s)", text)]
 
 
-@pytest.mark.parametrize("part", ["= Published evidence", "[Appendix: published gains"])
-def test_every_result_says_window_unit_series_studies_and_scale(part):
-    found = [one for one in sentences(part) if _RESULT.search(one)]
+@pytest.mark.parametrize("name", ["sections/published.typ", "appendix/published.typ"])
+def test_every_result_says_window_unit_series_studies_and_scale(name):
+    found = [one for one in sentences(name) if _RESULT.search(one)]
     lacks = {one: [name for name, said in _SAID.items() if not re.search(said, one)] for one in found}
     assert found and not {one: names for one, names in lacks.items() if names}
 

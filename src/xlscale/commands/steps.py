@@ -43,7 +43,7 @@ PUBLISHED = [*RECORD, MANIFEST / "published"]
 # step -> files and folders whose content it depends on, besides code; of other steps the Snakefile knows.
 READS: dict[str, list[Path]] = {
     "check": RECORD,
-    "00_data": CARDS,
+    "00_data": [*CARDS, STUDIES],
     "08_preparation": RECORD,
     "04_scaling": RECORD,
     "05_significance": RECORD,
@@ -53,7 +53,7 @@ READS: dict[str, list[Path]] = {
     "10_design": RECORD,
     "11_methods": [*RECORD, MANIFEST / "languages"],
     "record": [*CARDS, STUDIES],
-    "paper": [PAPER / "paper.typ", PAPER / "refs.bib", PAPER / "fonts"],
+    "paper": [*(PAPER / name for name in ("paper.typ", "layout.typ", "sections", "appendix", "refs.bib", "fonts"))],
     "agreement": RECORD,
 }
 # step -> the module that it calls; of the rest see ``Build.made_from``

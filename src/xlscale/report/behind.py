@@ -46,9 +46,10 @@ READS: dict[str, dict[str, Read]] = {
         **dict.fromkeys(("dose", "admitted"), Read("dose", whole=True)),
         "stab": Read("stability", whole=True),
     },
-    "10_design": {"": Read("confirmatory_2")},
-    "11_methods": {"": Read("lexical", whole=True)},
+    "10_design": dict.fromkeys(("error_rate", "coverage", "detectable"), Read("confirmatory_2")),
+    "11_methods": {"methods": Read("methods"), "lexical": Read("lexical", whole=True)},
 }
+OWN = "the paper's own"  # study, where a notebook is run for the one that is built
 
 
 @cache
@@ -58,6 +59,18 @@ def reads(notebook: str) -> dict[str, Read]:
         return READS.get(notebook, {})
     local = (one.id for one in claims.load().claims if any(check.kind in claims.LOCAL for check in one.checks))
     return {"claims": Read(), **{f"claim_{name}": Read() for name in local}}
+
+
+def runs(notebook: str, name: str) -> str:
+    """The study whose recorded cells a number, table or figure is made from; "" where that is something else."""
+    read = _read(notebook, name)
+    return "" if read is None else read.study or OWN
+
+
+def _read(notebook: str, name: str) -> Read | None:
+    of = reads(notebook)
+    start = max((one for one in of if name.startswith(one)), key=len, default=None)
+    return None if start is None else of[start]
 
 
 class Behind:
@@ -74,12 +87,10 @@ class Behind:
         A value is of the runs whose mean, difference of means or slope it is. What stands beside it (an interval, what
         would have been detected, a summary) is of all runs of the target or of phase 2: it takes their variance.
         """
-        read = reads(notebook)
-        start = max((one for one in read if name.startswith(one)), key=len, default=None)
-        if start is None:
+        if (read := _read(notebook, name)) is None:
             return []
-        own = self._own(read[start])
-        if read[start].study:
+        own = self._own(read)
+        if read.study:
             return sorted(own["cell"])
         values, parts = self._named()
         if name in values:

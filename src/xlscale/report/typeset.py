@@ -1,7 +1,8 @@
 """From ``Numbers`` to the paper: ``build`` merges what the notebooks made and typesets it.
 
 A paper folder holds ``generated/<notebook>.json`` and ``figures/`` (written by ``Numbers.write``) and ``numbers.json``,
-``numbers.tex`` and ``paper.pdf`` (written here). The text, ``paper/paper.typ``, contains no result of its own.
+``numbers.tex`` and ``paper.pdf`` (written here). The text, ``paper/paper.typ`` and what it includes, contains no result
+of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,8 +33,10 @@ from xlscale.core.files import (
     write_text,
 )
 from xlscale.core.strict import Below, Sha256, Strict, parse
+from xlscale.report import behind
 
-SOURCES = ("paper.typ", "refs.bib")
+MAIN = "paper.typ"  # which includes the other ``.typ`` files
+BIBLIOGRAPHY = "refs.bib"
 # The only clock that typst can read; any fixed value makes the PDF a function of its inputs.
 _TIMESTAMP = 0
 
@@ -79,7 +83,8 @@ def generated(path: Path) -> dict[str, Any]:
 
 
 def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """All of ``folder/generated/*.json`` as ``{"numbers"|"tables"|"figures": {key: {..., "source": notebook}}}``.
+    """All of ``folder/generated/*.json`` as ``{"numbers"|"tables"|"figures": {key: {..., "source": notebook}}}``; of a
+    table or figure that is made from recorded runs, ``runs`` names their study.
 
     Raises XlscaleError when nothing was generated, a file is of no notebook or not as one leaves it, a key has two
     sources, or a figure is not what its notebook made.
@@ -98,7 +103,8 @@ def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
                 if key in store:
                     other = store[key]["source"]
                     raise XlscaleError(f"{relative(path)}: {key}: also made by {other}; expected one source")
-                store[key] = {**value, "source": path.stem}
+                runs = {} if kind == "numbers" else _runs(path.stem, key)
+                store[key] = {**value, "source": path.stem, **runs}
     for value in merged["figures"].values():
         path = Path(folder) / value["file"]
         if not path.is_file() or sha256_file(path) != value["sha256"]:
@@ -106,15 +112,20 @@ def merge(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return merged
 
 
+def _runs(notebook: str, name: str) -> dict[str, str]:
+    study = behind.runs(notebook, name)
+    return {"runs": study} if study else {}
+
+
 def build(out: Path = PAPER) -> Path:
     """Merge what the notebooks made below ``out``, typeset the paper, and return the path of ``paper.pdf``.
 
-    The same inputs give the same bytes. Raises XlscaleError, and writes nothing, when ``paper.typ`` uses a key that no
+    The same inputs give the same bytes. Raises XlscaleError, and writes nothing, when the text uses a key that no
     notebook made, does not compile, or has a character that the shipped fonts lack.
     """
     out = Path(out)
     merged = merge(out)
-    check_glyphs([*((PAPER / name).read_text(encoding="utf-8") for name in SOURCES), *_strings(merged)])
+    check_glyphs([*(path.read_text(encoding="utf-8") for path in sources()), *_strings(merged)])
     pdf = _typeset(merged, out)
     write_json(out / "numbers.json", merged)
     write_text(out / "numbers.tex", latex(merged))
@@ -123,34 +134,56 @@ def build(out: Path = PAPER) -> Path:
     return out / "paper.pdf"
 
 
+def sources() -> list[Path]:
+    """The texts of the paper: every ``.typ`` file of its folder, and the references."""
+    return [*sorted(PAPER.rglob("*.typ")), PAPER / BIBLIOGRAPHY]
+
+
 def _typeset(merged: dict[str, Any], out: Path) -> bytes:
-    """Compile ``paper.typ`` beside the merged numbers in a folder of its own: no path can leak into the PDF."""
+    """Compile the paper; what typst has to say of it is a warning or an error of ours."""
     import typst
 
-    with tempfile.TemporaryDirectory(prefix="xlscale-paper-") as name:
-        folder = Path(name)
-        for source in SOURCES:
-            shutil.copy(PAPER / source, folder / source)
-        (folder / "numbers.json").write_text(json.dumps(merged, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        for value in merged["figures"].values():
-            (folder / value["file"]).parent.mkdir(exist_ok=True)
-            shutil.copy(out / value["file"], folder / value["file"])
+    with _laid_out(merged, out) as folder:
         try:
-            pdf, found = typst.compile_with_warnings(
-                str(folder / "paper.typ"),
-                root=str(folder),
-                font_paths=[str(PAPER / "fonts")],
-                ignore_system_fonts=True,
-                timestamp=_TIMESTAMP,
-            )
+            pdf, found = typst.compile_with_warnings(str(folder / MAIN), timestamp=_TIMESTAMP, **_where(folder))
         except typst.TypstError as error:
             text = str(getattr(error, "message", "") or error)
             unknown = re.search(r"(number|table|figure) '([^']*)' is made by no notebook", text)
             what = unknown[0] if unknown else " ".join(text.split())
-            raise XlscaleError(f"paper/paper.typ: {what}") from None
+            raise XlscaleError(f"paper/{MAIN}: {what}") from None
     for warning in found:
-        warnings.warn(f"paper/paper.typ: {warning.message}", XlscaleWarning, stacklevel=3)
+        warnings.warn(f"paper/{MAIN}: {warning.message}", XlscaleWarning, stacklevel=3)
     return pdf
+
+
+def marked(label: str, out: Path = PAPER) -> list[Any]:
+    """The values that the paper built from ``out`` marks with ``<label>``, in the order in which they stand there."""
+    import typst
+
+    with _laid_out(merge(Path(out)), Path(out)) as folder:
+        found = typst.query(str(folder / MAIN), f"<{label}>", field="value", **_where(folder))
+    return json.loads(found)
+
+
+@contextmanager
+def _laid_out(merged: dict[str, Any], out: Path) -> Iterator[Path]:
+    """The texts beside the merged numbers, in a folder of its own: no path can leak into the PDF."""
+    with tempfile.TemporaryDirectory(prefix="xlscale-paper-") as name:
+        folder = Path(name)
+        for source in sources():
+            place = folder / source.relative_to(PAPER)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, place)
+        (folder / "numbers.json").write_text(json.dumps(merged, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        for value in merged["figures"].values():
+            (folder / value["file"]).parent.mkdir(exist_ok=True)
+            shutil.copy(out / value["file"], folder / value["file"])
+        yield folder
+
+
+def _where(folder: Path) -> dict[str, Any]:
+    """What typst may read: this folder, and the shipped fonts."""
+    return {"root": str(folder), "font_paths": [str(PAPER / "fonts")], "ignore_system_fonts": True}
 
 
 def check_glyphs(texts: Iterable[str]) -> None:

@@ -66,7 +66,7 @@ def _lines(table: pd.DataFrame) -> list[dict]:
     twice = table.duplicated(["family", "training", "data_language"], keep=False)
     found = []
     groups = table.assign(twice=twice).groupby(changes.GROUP)
-    for (language, breadth), own in sorted(groups, key=lambda group: _place(*group[0])):
+    for (language, breadth), own in sorted(groups, key=lambda group: place(*group[0])):
         found.append({"text": heading(language, breadth), "lines": 1.5, "series": None})
         for row in own.sort_values(["base_small", "study"], na_position="last").itertuples():
             family = style.wrapped(row.family, _WRAP, 1)  # its sizes stay in sight
@@ -78,7 +78,7 @@ def _lines(table: pd.DataFrame) -> list[dict]:
     return found
 
 
-def _place(language: str, breadth: str) -> tuple[int, str, str]:
+def place(language: str, breadth: str) -> tuple[int, str, str]:
     """Where a group stands: the languages that the question is about first, and one domain before many."""
     return (
         _ORDER.index(language) if language in _ORDER else len(_ORDER),

@@ -1,4 +1,4 @@
-"""The figure of XTREME-R's own test items: the small model's rungs beside models of others."""
+"""Figures of XTREME-R's own test items: the small model's rungs beside models of others, and gains along the rungs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from xlscale.cards import catalogue
-from xlscale.experiment.cells import NONE
+from xlscale.experiment.conditions import NONE, SHUFFLED
 from xlscale.report.figures import style
+from xlscale.report.labels import label
 
 _GREYS = ("0.85", "0.6", "0.35", "black")
 
@@ -53,3 +54,34 @@ def tasks(found: pd.DataFrame, others: pd.DataFrame) -> Figure:
 
 def _open(of: dict[str, str]) -> dict[str, str]:
     return of | {"markerfacecolor": "white", "markeredgecolor": of["color"]}
+
+
+_HEADINGS = {"trained": "targets with training", "retrieval": "retrieval without training"}
+
+
+def gains(gained: pd.DataFrame) -> Figure:
+    """A panel per family of targets: the mean gain over its tasks at every rung, after each set (solid, filled) and
+    after its shuffled labels (dashed, open). ``gained`` is that of ``sections.xtreme_changes.rows``."""
+    names = [name for name in dict.fromkeys(gained["condition"]) if not name.endswith(SHUFFLED)]
+    rungs, looks = sorted(gained["layers"].unique()), style.markers(names)
+    with style.look():
+        fig, axes = style.panels(1, len(_HEADINGS), 2.3)
+        for ax, (family, heading) in zip(axes, _HEADINGS.items(), strict=True):
+            own = gained[gained["family"] == family]
+            means = own.groupby(["condition", "layers"])["gain"].mean()
+            ax.axhline(0, color="0.4", linewidth=0.8, zorder=1)
+            for name in names:
+                for condition, of in ((name, {}), (name + SHUFFLED, {"linestyle": "--", "markerfacecolor": "white"})):
+                    values = [100 * means.get((condition, rung), float("nan")) for rung in rungs]
+                    ax.plot(range(len(rungs)), values, linewidth=1.1, markersize=4.5, **looks[name] | of)
+            ax.set_xticks(range(len(rungs)), [str(rung) for rung in rungs])
+            ax.set_xlabel("layers")
+            ax.set_title(f"{heading} ({own['target'].nunique()} tasks)")
+            ax.grid(axis="y")
+            sns.despine(ax=ax)
+        axes[0].set_ylabel("mean gain (points)")
+        handles = {label(name): style.handle(markersize=4.5, **looks[name]) for name in names}
+        handles["its labels shuffled"] = style.handle(marker="o", color="0.4", markerfacecolor="white", linestyle="--")
+        style.legend(fig, handles, columns=3)
+        style.note(fig, "local layer: points above chance, one seed, languages other than English")
+    return fig

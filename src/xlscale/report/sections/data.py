@@ -52,6 +52,13 @@ def _add_set(numbers: Numbers, card: DataCard, facts: pd.DataFrame) -> list[str]
     ]
 
 
+def add_sources(numbers: Numbers, cards: Sequence[DataCard]) -> None:
+    """Add the table ``data_sources``: whose each set is, and under which licence, as its card has it."""
+    rows = [[card.title, card.citation, card.licence.split(" (")[0].split(":")[0]] for card in cards]
+    numbers.table("data_sources", ["Data set", "Source", "Licence"], rows)
+    numbers.count("data_sources", len(rows), "data sets")
+
+
 def _mean(facts: pd.DataFrame, column: str) -> float:
     """The mean of a column over languages (and splits), weighted by their numbers of rows."""
     return float((facts[column] * facts["rows"]).sum() / facts["rows"].sum())

@@ -113,6 +113,7 @@ def add_slopes(numbers: Numbers, cells: pd.DataFrame) -> None:
         other = slopes.gamma(cells, baselines[kind], "log")
         for index, row in frame.iterrows():
             _add(numbers, f"{kind}_{row['target']}", row, PER_TEN, _CONTRAST, other.loc[index])
+    _count_words(numbers, table[table["quantity"] == "gain over none"])
     numbers.words("gamma_note", " ".join(gammas["gamma"]["note"].unique()))
     adjusted = holm_family(table, gammas["gamma"])
     numbers.count("family", adjusted.notna().sum(), "tests")
@@ -120,6 +121,17 @@ def add_slopes(numbers: Numbers, cells: pd.DataFrame) -> None:
         numbers.table(f"slopes_{target}", *_slopes_table(own, adjusted))
     numbers.table("gamma", *_gamma_table(*gammas.values(), adjusted))
     numbers.table("logit", *_logit_table(cells))
+
+
+def _count_words(numbers: Numbers, gains: pd.DataFrame) -> None:
+    """How many slopes of real sets over none are said to rise, to fall, to have no direction that both scales share,
+    and not to change: ``said_rise``, ``_fall``, ``_disagree``, ``_open``, of ``said_slopes`` in all."""
+    real = gains[~gains["condition"].str.endswith(SHUFFLED)]
+    names = [f"gainslope_{row.target}_{key(row.condition)}_word" for row in real.itertuples()]
+    said = [numbers.numbers[name]["text"] for name in names]
+    for end, word in (("rise", _GAIN[0]), ("fall", _GAIN[1]), ("disagree", _DISAGREE), ("open", _GAIN[2])):
+        numbers.count(f"said_{end}", said.count(word), "slopes")
+    numbers.count("said_slopes", len(said), "slopes")
 
 
 def _add(

@@ -53,24 +53,38 @@ def _group(row: Any) -> str:
     return f"{text}, over {_families(row['units'])}"
 
 
+# What the window says, in a word that the paper has a sentence for: see ``direction`` and ``breadth``.
+OPEN, MORE, LESS, UNKNOWN = "open", "more", "less", "unknown"
+_SURE = {GROWS: GROWS, SHRINKS: SHRINKS, OPEN: "shows no direction that is clear of zero"}
+_DIFFER = {
+    MORE: "it grows more after data of one domain than after general data",
+    LESS: "it grows less after data of one domain than after general data",
+    OPEN: "no clear difference is seen between data of one domain and general data",
+}
+
+
 def add_answer(
     numbers: Numbers, table: pd.DataFrame, languages: pd.DataFrame, groups: pd.DataFrame, fits: pd.DataFrame
 ) -> None:
     """``published_answer``: what the title's question gets from the published scores, in one sentence, and
-    ``published_answer_breadths``, the estimates for data of one domain and for general data.
+    ``published_answer_breadths``, the estimates for data of one domain and for general data; in a word,
+    ``published_verdict`` (of ``direction``) and ``published_breadth_verdict`` (of ``breadth``).
 
     ``table`` is ``changes.changes``, ``languages`` and ``groups`` are ``changes.grouped`` of it by language and by
     language and breadth, ``fits`` is that of ``multilevel.fits``.
     """
     english = languages[languages["data_language"] == coding.ENGLISH]
+    numbers.words("published_breadth_verdict", breadth(groups, fits))
     if english.empty:
+        numbers.words("published_verdict", UNKNOWN)
         numbers.words("published_answer", "no published series from 7B to 70B was trained on English data")
         numbers.words("published_answer_breadths", "there is nothing to compare")
         return
     row = english.iloc[0]
+    numbers.words("published_verdict", direction(row))
     tuned = ((table["group"] == "finetuned") & (table["data_language"] == coding.ENGLISH)).sum()
     models = f"models, {tuned} series of them fine-tuned," if tuned else "prompted models"
-    text = f"from 7B to 70B, the gain of {models} from further training on English data {_sure(row)} "
+    text = f"from 7B to 70B, the gain of {models} from further training on English data {_SURE[direction(row)]} "
     text += f"({in_studies(row)}: on all three scales it grows in {row['grows']} and shrinks in {row['shrinks']}; "
     text += f"mean change {_change(row)}), and "
     numbers.words("published_answer", text + _differ(groups, fits), POINTS)
@@ -81,11 +95,11 @@ def _families(count: int) -> str:
     return f"{count} families in studies" if count != 1 else "one family in a study"
 
 
-def _sure(row: Any) -> str:
-    """What the intervals of a group on all scales allow to say."""
+def direction(row: Any) -> str:
+    """GROWS or SHRINKS where the intervals of a group are clear of zero, with one sign, on all scales; else OPEN."""
     if all(row[f"{name}_low"] > 0 for name in SCALES):
         return GROWS
-    return SHRINKS if all(row[f"{name}_high"] < 0 for name in SCALES) else "shows no direction that is clear of zero"
+    return SHRINKS if all(row[f"{name}_high"] < 0 for name in SCALES) else OPEN
 
 
 def _change(row: Any) -> str:
@@ -97,17 +111,22 @@ def _english(groups: pd.DataFrame) -> pd.DataFrame:
     return groups[groups["data_language"] == coding.ENGLISH].set_index("data_breadth")
 
 
-def _differ(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
-    """Whether data of one domain and general data differ, which needs the intervals of all scales."""
-    own = _english(groups)
+def breadth(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
+    """Whether the gain grows MORE or LESS after data of one domain than after general data, which needs the intervals
+    of all scales; else OPEN, or UNKNOWN where there is no interval."""
     found = [_term(fits, name, multilevel.ONE_LESS_MANY) for name in SCALES]
-    if not {"one", "many"} <= {*own.index} or any(row is None or pd.isna(row.low) for row in found):
+    if not {"one", "many"} <= {*_english(groups).index} or any(row is None or pd.isna(row.low) for row in found):
+        return UNKNOWN
+    if all(row.low > 0 for row in found):
+        return MORE
+    return LESS if all(row.high < 0 for row in found) else OPEN
+
+
+def _differ(groups: pd.DataFrame, fits: pd.DataFrame) -> str:
+    own, said = _english(groups), breadth(groups, fits)
+    if said == UNKNOWN:
         return "whether it matters that the data are of one domain cannot be said"
-    counts = f"({in_studies(own.loc['one'])}, and {in_studies(own.loc['many'])})"
-    for word, sure in (("more", [row.low > 0 for row in found]), ("less", [row.high < 0 for row in found])):
-        if all(sure):
-            return f"it grows {word} after data of one domain than after general data {counts}"
-    return f"no clear difference is seen between data of one domain and general data {counts}"
+    return f"{_DIFFER[said]} ({in_studies(own.loc['one'])}, and {in_studies(own.loc['many'])})"
 
 
 def _breadths(groups: pd.DataFrame, fits: pd.DataFrame) -> str:

@@ -44,17 +44,22 @@ def _planned() -> list[Cell]:
 
 
 def scores(folder: Path = RESULTS) -> pd.DataFrame:
-    """A row per recorded target cell of STUDY: target, task (whose variant it is, or itself), condition, layers, score
-    (0 to 1, NaN of one that failed)."""
+    """A row per recorded target cell of STUDY: target, task (whose variant it is, or itself), condition, layers,
+    parameters (outside the word embeddings), score and zero_shot, which leaves English out (0 to 1, NaN of one that
+    failed)."""
     recorded = store.results(folder)
     own = [cell for cell in _planned() if cell.id in recorded]
-    value = store.languages(folder).groupby("cell")["value"].mean()
+    languages = store.languages(folder)
+    value = languages.groupby("cell")["value"].mean()
+    others = languages[languages["language"] != "en"].groupby("cell")["value"].mean()
+    sizes = {cell.id: getattr(recorded[cell.id], "non_embedding_parameters", None) for cell in own}
     rows = [
-        (target, _task(target), cell.condition, cell.parameters.layers, value.get(cell.id))
+        (target, _task(target), cell.condition, layers, sizes[cell.id], value.get(cell.id), others.get(cell.id))
         for cell in own
-        for target in [cell.parameters.target]
+        for target, layers in [(cell.parameters.target, cell.parameters.layers)]
     ]
-    return pd.DataFrame(rows, columns=["target", "task", "condition", "layers", "score"]).astype({"score": float})
+    columns = ["target", "task", "condition", "layers", "parameters", "score", "zero_shot"]
+    return pd.DataFrame(rows, columns=columns).astype({"score": float, "zero_shot": float})
 
 
 def _task(target: str) -> str:
