@@ -329,8 +329,8 @@ def test_where_a_score_was_read_may_be_in_any_script_and_what_is_set_may_not(fol
 def test_a_file_is_read_once_so_that_what_is_checked_is_what_is_added(folder, tmp_path, monkeypatch):
     path, read = source.write(tmp_path / "mine.csv", {}), rows.read
 
-    def replaced_afterwards(path):
-        found = read(path)
+    def replaced_afterwards(path, given):
+        found = read(path, given)
         source.write(path, {"model": "水 7B"})
         return found
 

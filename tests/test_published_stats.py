@@ -229,7 +229,7 @@ def written(few_sources, tmp_path_factory):
 @pytest.mark.slow
 def test_the_notebooks_write_their_figures_tables_and_numbers(written):
     made = {path.stem: json.loads(path.read_text()) for path in (written / "generated").iterdir()}
-    drawn = {f"published_{name}" for name in ("finetuned", "gain", "gain_all", "influence", "scale")}
+    drawn = {f"published_{name}" for name in ("by_kind", "finetuned", "gain", "gain_all", "influence", "scale")}
     assert set(made["06_published"]["figures"]) == drawn and not made["09_claims"]["figures"]
     assert all(content["tables"] and content["numbers"] for content in made.values())
     assert made["06_published"]["numbers"]["published_finetuned_inside"]["text"] == "0"

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from xlscale.core import cache
-from xlscale.core.files import ROOT, XlscaleError
+from xlscale.core.files import ROOT, XlscaleError, relative
 from xlscale.core.format import percent, slug
 from xlscale.experiment.studies import Study
 from xlscale.record import store
@@ -32,14 +33,14 @@ NAMES = {
 FAMILIES = {"trained": simulation.Scenario(), "retrieval": simulation.SCENARIOS["retrieval"]}
 
 
-def sizes(study: Study) -> list[int]:
-    """Non-embedding parameters of the study's rungs, from the committed record, which holds them whatever study's paper
-    is built. Raises XlscaleError when one is not recorded."""
+def sizes(study: Study, record: Path = ROOT / "results") -> list[int]:
+    """Non-embedding parameters of the study's rungs, by default from the committed record, which holds them whatever
+    study's paper is built. Raises XlscaleError when one is not recorded."""
     (model, layers), *_ = study.models.items()
-    cells = store.cells(ROOT / "results")
+    cells = store.cells(record)
     known = slopes.sizes(cells[cells["model"] == model])
     if missing := set(layers) - set(known.dropna().index):
-        raise XlscaleError(f"results/: expected a cell of {model} with {min(missing)} layers, got none")
+        raise XlscaleError(f"{relative(record)}: expected a cell of {model} with {min(missing)} layers, got none")
     return [int(known[k]) for k in layers]
 
 
