@@ -53,6 +53,7 @@ SOURCE: Option = (
         "reproduction/paper/ (default: record)",
     },
 )
+OUT: Option = ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"})
 ONE: Option = (
     "cell_id",
     {"metavar": "ID", "help": "of a cell that is recorded or was run here; its begin or its hash will do"},
