@@ -13,12 +13,13 @@ import shutil
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import ModelCard
 
-from xlscale.cards import catalogue
+from xlscale.cards import catalogue, schema
 from xlscale.commands import crate as command
 from xlscale.core import manifest
 from xlscale.core.files import NOTEBOOK, ROOT, XlscaleError, read_json, sha256_file
-from xlscale.interchange import citation, crate, croissant, scores
+from xlscale.interchange import citation, crate, croissant, model_index, scores
 from xlscale.record import store
 
 LISTED = [*catalogue.names("data"), *filter(catalogue.lock, catalogue.names("sources"))]
@@ -209,6 +210,30 @@ def test_scores_are_a_row_per_cell_language_and_metric_with_every_digit(folder, 
     assert len(first) == sum(len(result.languages) for result in known.values())
     targets = store.languages()
     assert first[first["phase"] == "target"]["value"].sum() == pytest.approx(targets["value"].sum())
+
+
+def test_a_model_card_has_the_scores_of_its_cell_and_is_read_by_the_library_of_the_hub(folder, known):
+    targets = {name: one for name, one in known.items() if one.phase == "target"}
+    assert {path.stem for path in (folder / crate.MODEL_INDEX).iterdir()} == targets.keys()
+    for name, result in [*targets.items()][::20]:
+        text = (folder / crate.MODEL_INDEX / f"{name}.yaml").read_text(encoding="utf-8")
+        data = ModelCard(f"---\n{text}---\n").data
+        assert data.model_name == name
+        card = catalogue.data_card(result.parameters["target"])
+        assert {(one.dataset_type, one.dataset_revision) for one in data.eval_results} == {(card.name, card.sha256)}
+        evaluated = {"test": "test", "dev": "validation"}[result.parameters.get("split", "test")]
+        assert {one.dataset_split for one in data.eval_results} == {evaluated}
+        found = {(one.dataset_config, one.metric_type): one.metric_value for one in data.eval_results}
+        assert len(found) == len(data.eval_results)
+        assert found == {
+            (language, key): value
+            for language, score in result.languages.items()
+            for key, value in {card.metric: score.value, **score.others}.items()
+        }
+
+
+def test_every_family_of_targets_is_a_task_of_the_hub():
+    assert model_index.TASKS.keys() == schema.METRICS.keys() - {"lexicon", "text"}  # which are no targets
 
 
 def _rows(table: pd.DataFrame):

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
+from xlscale.commands.options import check_out
 from xlscale.core import manifest
-from xlscale.core.arguments import check_empty
 from xlscale.core.files import MANIFEST, RESULTS, ROOT, XlscaleError, relative, verify, write_json, write_text
 from xlscale.experiment.results import Result
-from xlscale.interchange import crate, croissant, scores
+from xlscale.interchange import crate, croissant, model_index, scores
 from xlscale.interchange.citation import Citation, citation
 from xlscale.record import store
 
@@ -28,7 +28,7 @@ def build(study: str, out: str) -> str:
     for a record that is not as its manifest says or has no cells.
     """
     folder = Path(out)
-    check_empty(folder, f"OUT={out}")
+    check_out(folder, f"OUT={out}")
     manifest.check([RESULTS])
     if not (known := store.results()):
         raise XlscaleError(f"{relative(RESULTS)}: expected recorded cells; run `make record STUDY={study}`")
@@ -36,6 +36,9 @@ def build(study: str, out: str) -> str:
     _copy_all(folder, known)
     for card in _data():
         _describe(folder / crate.DATA, card, cited)
+    for result in known.values():
+        if result.phase == "target" and result.status == "complete":
+            write_text(folder / crate.MODEL_INDEX / f"{result.id}.yaml", model_index.card(result))
     write_text(folder / crate.SCORES, scores.csv(known))
     write_text(folder / crate.README, crate.readme(cited))
     write_json(folder / crate.METADATA, crate.metadata(folder, known, cited))

@@ -26,18 +26,6 @@ def check_place(path: Path, named: str) -> None:
         raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
 
 
-def check_empty(folder: Path, named: str) -> None:
-    """Raise XlscaleError unless an output is a new folder, or an empty one, in a place where one can be.
-
-    ``named``: the output as its user gave it.
-    """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        from xlscale.core.files import XlscaleError
-
-        raise XlscaleError(f"{named}: expected a new folder or an empty one")
-    check_place(folder, named)
-
-
 def meant(given: str, known: Iterable[str]) -> str:
     """What somebody who wrote ``given`` may have meant, as the end of a message: "; did you mean x?", or nothing."""
     near = get_close_matches(given, known, 1, 0.7)
