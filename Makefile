@@ -39,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export score
+.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate score
 .PHONY: add-source withdraw-source bench explore lint clean
 
 help:  ## this list
@@ -125,6 +125,10 @@ data-check: $(READY)  ## are they reachable, and of the revision, hash and size 
 export: $(READY)  ## write what cells predicted in XTREME's layout  OUT=dir [CELLS=ids|stated|all] [STUDY=]
 	$(call needed,OUT,a new folder)
 	@$(XLSCALE) export $(study) --cells="$$CELLS" --out="$$OUT"
+
+crate: $(READY)  ## write the record for other tools: Workflow Run RO-Crate, Croissant, model cards, table of scores  OUT=dir [STUDY=]
+	$(call needed,OUT,a new folder)
+	@$(XLSCALE) crate $(study) --out="$$OUT"
 
 score: $(READY)  ## score a folder of predictions, or two  PREDICTIONS=dir LABELS=dir [AGAINST=dir] [BENCHMARK=] [OPTIONS=]
 	$(call needed,PREDICTIONS,a folder of predictions)

@@ -146,6 +146,8 @@ REACHES = [
     ("export", "OUT", "--out={}"),
     ("export", "CELLS", "--cells={}"),
     ("export", "STUDY", "--study={}"),
+    ("crate", "OUT", "--out={}"),
+    ("crate", "STUDY", "--study={}"),
     ("score", "PREDICTIONS", "--predictions={}"),
     ("score", "AGAINST", "{}"),
     ("score", "LABELS", "--labels={}"),
@@ -177,7 +179,12 @@ HOSTILE = [
 def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, variable, argument):
     # Each value is tried on a few of the variables, and on every variable several of them.
     first = REACHES.index((target, variable, argument))
-    needed = {"score": ["PREDICTIONS=p", "LABELS=l"], "export": ["OUT=o"], "add-source": ["FILE=f"]}.get(target, [])
+    needed = {
+        "score": ["PREDICTIONS=p", "LABELS=l"],
+        "export": ["OUT=o"],
+        "crate": ["OUT=o"],
+        "add-source": ["FILE=f"],
+    }.get(target, [])
     for value in HOSTILE[first % 3 :: 3]:
         others = [one for one in needed if not one.startswith(f"{variable}=")]
         assert argument.format(value) in told(target, *others, f"{variable}={value}")

@@ -8,8 +8,8 @@ from xlscale.core import fingerprint, registry
 
 # From top to bottom; a room imports only from itself and from rooms below it.
 FLOORS = [
-    *("commands", "report", "published", "engine", "planning", "training", "stats", "record", "tasks", "xtreme"),
-    *("experiment", "acquire", "metrics", "data", "models", "cards", "core"),
+    *("commands", "interchange", "report", "published", "engine", "planning", "training", "stats", "record", "tasks"),
+    *("xtreme", "experiment", "acquire", "metrics", "data", "models", "cards", "core"),
 ]
 ROOT = {"__init__.py", "__main__.py", "score.py"}  # the command line, and the door to the scorer
 LONGEST = 350  # lines

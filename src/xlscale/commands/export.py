@@ -14,8 +14,8 @@ import yaml
 from xlscale import tasks as families
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
+from xlscale.commands.options import check_out
 from xlscale.commands.steps import Build
-from xlscale.core.arguments import check_place
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative, write_text
 from xlscale.core.format import percent, slug
 from xlscale.data import load
@@ -40,9 +40,7 @@ def export(cells: str, out: str, study: str) -> bool:
     XlscaleError for ids that are not of target cells evaluated on test, and for a folder that is not empty.
     """
     folder = Path(out)
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise XlscaleError(f"OUT={out}: expected a new folder or an empty one")
-    check_place(folder, f"OUT={out}")
+    check_out(folder, f"OUT={out}")
     chosen, left = _chosen(cells, study)
     tasks: dict[str, Task] = {}
     systems = _systems([result for result, _ in chosen])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from xlscale.core.arguments import check_place
 
 
 def positive(text: str) -> int:
@@ -21,6 +24,18 @@ def _number(text: str, least: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
         raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text!r}")
     return int(text)
+
+
+def check_out(folder: Path, named: str) -> None:
+    """Raise XlscaleError unless an output is a new folder, or an empty one, in a place where one can be.
+
+    ``named``: the output as its user gave it.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        from xlscale.core.files import XlscaleError
+
+        raise XlscaleError(f"{named}: expected a new folder or an empty one")
+    check_place(folder, named)
 
 
 class Verb(NamedTuple):
@@ -53,6 +68,7 @@ SOURCE: Option = (
         "reproduction/paper/ (default: record)",
     },
 )
+OUT: Option = ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"})
 ONE: Option = (
     "cell_id",
     {"metavar": "ID", "help": "of a cell that is recorded or was run here; its begin or its hash will do"},

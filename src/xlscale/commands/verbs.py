@@ -13,7 +13,7 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
-from xlscale.commands.options import CARDS, CELLS, JOBS, OF_STUDY, ONE, SOURCE, STUDY, Verb, positive, seed
+from xlscale.commands.options import CARDS, CELLS, JOBS, OF_STUDY, ONE, OUT, SOURCE, STUDY, Verb, positive, seed
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
 
@@ -176,9 +176,17 @@ VERBS = [
                     "(default: stated)",
                 },
             ),
-            ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"}),
+            OUT,
             STUDY,
         ),
+    ),
+    Verb(
+        "crate",
+        "write the record in the formats of other people's tools: a Workflow Run RO-Crate with a Croissant manifest of "
+        "each data set, the scores of each model as the hub's model cards have them, and all scores as one table",
+        "crate --out crate",
+        "commands.crate:build",
+        (OUT, STUDY),
     ),
     Verb(
         "paper",
