@@ -149,8 +149,8 @@ bench: $(READY)  ## measure speed beside a plain Trainer, overheads and growth, 
 explore: $(READY)  ## choose models, tasks and languages, see curves and items, run a cell: JupyterLab on notebooks/explore.ipynb  [OPTIONS=]
 	@set -f; $(XLSCALE) explore -- $$OPTIONS
 
-lint: $(READY)  ## check style of code and notebooks
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb
+lint: $(READY)  ## check style of code and notebooks, and links and spelling of texts
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb && $(VENV)/bin/python tests/prose.py
 
 clean:  ## remove runs, caches, reproduction/ and report/ (keeps .venv and results/)
 	@rm -rf runs reproduction report .cache .pytest_cache .ruff_cache .hypothesis
