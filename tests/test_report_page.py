@@ -16,6 +16,7 @@ import pytest
 from browser import Browser, there
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_floors import FLOORS, INSIDE
 
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import report as command
@@ -23,12 +24,14 @@ from xlscale.commands import status, steps
 from xlscale.commands.steps import Build
 from xlscale.core import files
 from xlscale.core.files import XlscaleError
+from xlscale.core.fingerprint import PACKAGE
 from xlscale.experiment import studies
 from xlscale.published import claims
 from xlscale.record import store
-from xlscale.report import behind, checklist, page
+from xlscale.report import behind, checklist, page, rooms
 from xlscale.report.checklist import Row
 from xlscale.report.page import About, Figure, Report
+from xlscale.report.rooms import Room
 from xlscale.report.sections import methods, preparation, xtreme
 from xlscale.stats import slopes
 
@@ -119,6 +122,7 @@ def small(texts, known):
         reads={},
         links={"04_scaling": {"data": "x.json"}},
         cells=page.cells({result.id: result}, {result.id: about}),
+        code=[Room(next(text), next(text), [(next(text), next(text))])],
     )
 
 
@@ -190,6 +194,34 @@ def test_every_figure_claim_number_and_cell_is_on_the_page(seen, known):
         assert values == pytest.approx({code: 100 * score.value for code, score in result.languages.items()}, abs=1e-3)
         assert row["status"] in status.STATES and row["id"] and row["minutes"] > 0
         assert "pilot" in data["cells"]["studies"][row["studies"]] or row["model"] == "e5_small_healed" or row["seed"]
+
+
+def test_every_module_says_on_the_page_what_it_is_by_room_from_top_to_bottom(seen):
+    found = rooms.rooms()
+    assert [room.name for room in found] == FLOORS and all(room.about for room in found)
+    said = {name: text for room in found for name, text in room.modules}
+    whole = {name.removeprefix("xlscale.") for name in INSIDE}
+    empty = {name for name in whole if not (PACKAGE / f"{name.replace('.', '/')}.py").exists()} - said.keys()
+    assert said.keys() | empty == whole  # the rooms' own files, most of which are empty
+    assert said["report.rooms"] == rooms.__doc__.strip()
+    assert (
+        said["report.page"].startswith("The report: claims,") and "Belongs here: what goes into" in said["report.page"]
+    )
+    shown = " ".join(seen.said.split())
+    assert all(text.replace("`", "")[:60] in shown for text in said.values())
+    assert sum(tag == "details" for tag, _ in seen.tags) == len(found)
+
+
+def test_a_room_that_the_readme_does_not_tell_of_comes_last(tmp_path, monkeypatch):
+    for name, said in {"one": '"""One ``name``.\n\nBelongs\nhere.\n\nMore."""\n', "two": "x = 1\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "module.py").write_text(said)
+    (tmp_path / "README.md").write_text("```\nsrc/\n  two/   what two is\n  none/  no room\n```\n")
+    monkeypatch.setattr(rooms, "ROOT", tmp_path)
+    monkeypatch.setattr(rooms, "PACKAGE", tmp_path)
+    one = Room("one", "", [("one.module", "One ``name``. Belongs here.")])
+    assert rooms.rooms() == [Room("two", "what two is", []), one]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
 from xlscale.experiment.studies import Study
 from xlscale.record import store
-from xlscale.report import checklist, page, typeset
+from xlscale.report import checklist, page, rooms, typeset
 from xlscale.report.behind import Behind
 from xlscale.report.checklist import Row
 from xlscale.report.page import About, Figure, Report
@@ -101,6 +101,7 @@ def gather(study: str, folder: Path) -> Report:
         links={name: _links(name, paper, folder) for name in notebooks},
         cells=page.cells(known, _about(known, table, plans, folder)),
         study="" if study == paper.study else study,
+        code=rooms.rooms(),
     )
 
 

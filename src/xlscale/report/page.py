@@ -23,6 +23,7 @@ from xlscale.record import store
 from xlscale.report.checklist import Row
 from xlscale.report.labels import METRICS, metric, title
 from xlscale.report.markup import Markup, fill, join
+from xlscale.report.rooms import Room
 
 HERE = Path(__file__).parent
 _DECIMALS = 4  # of percentages, minutes and gigabytes: more than are shown
@@ -70,6 +71,7 @@ class Report:
     links: dict[str, dict[str, str]]
     cells: dict[str, Any]  # see ``cells``
     study: str = ""  # whose cells are shown at first; all, where there is none
+    code: Sequence[Room] = ()
 
 
 def html(report: Report) -> str:
@@ -84,7 +86,7 @@ def html(report: Report) -> str:
     main = drawn.pop(report.main, Markup())
     answer = join(fill("<p>{}</p>", text) for text in report.answer)
     parts = [policy, report.title, style, report.title, answer, main, _slopes(report), _claims(report.claims)]
-    parts += [report.note, join(drawn.values()), embedded(data(report)), script]
+    parts += [report.note, join(drawn.values()), join(map(_room, report.code)), embedded(data(report)), script]
     return fill((HERE / "page.html").read_text(encoding="utf-8"), *parts)
 
 
@@ -222,6 +224,14 @@ def _figure(figure: Figure, report: Report) -> Markup:
     source = b64encode(figure.svg).decode()
     image = fill('<img alt="Figure: {}" loading="lazy" src="data:image/svg+xml;base64,{}">', name, source)
     return fill('<figure id="figure-{}">{}{}</figure>', figure.name, image, caption)
+
+
+def _room(room: Room) -> Markup:
+    """A room of the code, folded up."""
+    said = ((name, _prose(text.replace("``", "`"))) for name, text in room.modules)
+    modules = join(fill("<dt><code>{}</code></dt><dd>{}</dd>", *one) for one in said)
+    summary = fill("<summary><b>{}</b> · {}</summary>", room.name, room.about)
+    return fill("<details>{}<dl>{}</dl></details>", summary, modules)
 
 
 def _behind(notebook: str, name: str, report: Report) -> Markup:
