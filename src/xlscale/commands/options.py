@@ -26,15 +26,15 @@ def _number(text: str, least: int) -> int:
     return int(text)
 
 
-def check_out(folder: Path, named: str) -> None:
+def check_out(folder: Path, named: str, expected: str = "a new folder or an empty one") -> None:
     """Raise XlscaleError unless an output is a new folder, or an empty one, in a place where one can be.
 
-    ``named``: the output as its user gave it.
+    ``named``: the output as its user gave it; ``expected``: what to say where the caller takes others as well.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         from xlscale.core.files import XlscaleError
 
-        raise XlscaleError(f"{named}: expected a new folder or an empty one")
+        raise XlscaleError(f"{named}: expected {expected}")
     check_place(folder, named)
 
 

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from xlscale.commands import status
+from xlscale.commands.options import check_out
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import READS, RECORD, Build
-from xlscale.core.arguments import check_place
 from xlscale.core.files import (
     BUILT,
     NOTEBOOKS,
@@ -67,11 +67,9 @@ def build(study: str, out: str) -> str:
 
 def _check(folder: Path, out: str) -> None:
     """Raise XlscaleError unless the page would be alone in its folder, or take an earlier one's place."""
-    check_place(folder, f"OUT={out}")
     page_ = folder / "index.html"
-    known = page_.is_file() and MADE in read_bytes(page_)[:2000]
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and (known or not any(folder.iterdir())))):
-        raise XlscaleError(f"OUT={out}: expected a new or empty folder, or one with an earlier report")
+    if folder.is_symlink() or not page_.is_file() or MADE not in read_bytes(page_)[:2000]:
+        check_out(folder, f"OUT={out}", "a new or empty folder, or one with an earlier report")
 
 
 def gather(study: str, folder: Path) -> Report:
