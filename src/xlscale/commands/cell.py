@@ -22,7 +22,7 @@ from xlscale.experiment.cells import Cell
 def run(cell_id: str) -> None:
     """Run one cell and the ancestors that it lacks; a sweep, which starts many of these, has acquired what they read.
 
-    By hand, the begin of a recorded cell's id will do, and the value is told beside the recorded one. Raises
+    By hand, the start of a recorded cell's id will do, and the value is told beside the recorded one. Raises
     XlscaleError for an unknown id or a crash.
     """
     by_hand = processes.WATCHED not in os.environ

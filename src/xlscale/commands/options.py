@@ -71,7 +71,7 @@ SOURCE: Option = (
 OUT: Option = ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"})
 ONE: Option = (
     "cell_id",
-    {"metavar": "ID", "help": "of a cell that is recorded or was run here; its begin or its hash will do"},
+    {"metavar": "ID", "help": "of a cell that is recorded or was run here; its start or its hash will do"},
 )
 CARDS: Option = (
     "cards",
