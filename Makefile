@@ -1,7 +1,9 @@
 # Everything a person types. `make help` needs no environment; every other target makes .venv first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON3 ?= python3
+PYTHON3 ?=# the Python that .venv is to have; where none is named, the first of these that fits
+PYTHONS := python3 python3.13 python3.12 python3.11
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -29,6 +31,14 @@ $(foreach name,$(filter-out STUDY MODEL CELLS SOURCE N SEED BENCHMARK,$(VARIABLE
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(firstword $(filter-out $(VARIABLES) PYTHON3 PY,$(GIVEN)))
 $(if $(UNKNOWN),$(error $(UNKNOWN): no target knows this variable, expected one of $(VARIABLES)))
+
+# Nor would one that the targets asked for do not read: in help, the line of each names what it reads.
+GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
+READ := $(if $(GIVEN),$(shell awk -F ':.*\#\# ' '/^[a-z-]+:.*\#\# / {print $$1 "/"; while (match($$2, /[A-Z]+=/)) { \
+  print $$1 "/" substr($$2, RSTART, RLENGTH - 1); $$2 = substr($$2, RSTART + RLENGTH) }}' $(MAKEFILE_LIST)))
+OF_GOALS := $(strip $(foreach goal,$(GOALS),$(patsubst $(goal)/%,%,$(filter $(goal)/%,$(READ)))))
+UNREAD := $(if $(filter-out $(READ),$(GOALS:=/)),,$(firstword $(filter-out $(OF_GOALS),$(filter $(VARIABLES),$(GIVEN)))))
+$(if $(UNREAD),$(error $(UNREAD): not read by `make $(GOALS)`, which reads $(or $(OF_GOALS),no variable)))
 $(foreach name,$(VARIABLES) PYTHON3 PY,$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES) PYTHON3 PY
 
@@ -42,22 +52,22 @@ needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 .PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate score
 .PHONY: add-source withdraw-source bench explore lint clean
 
+.DEFAULT:
+	$(error $@: no such target; `make help` lists them)
+
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Pip would compile 19,000 files one after another; this is two thirds of them, on all cores.
-NEVER_IMPORTED := '/tests?/|/transformers/models/(?!auto/|bert/|xlm_roberta/)'
-
-# The environment is ready only when the last step has gone through, so an interrupted set-up is repeated.
-$(READY): requirements.lock pyproject.toml
-	@"$$PYTHON3" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	  || { echo "make: $$("$$PYTHON3" --version): expected Python 3.11, 3.12 or 3.13 (set PYTHON3=...)"; exit 1; }
-	@echo "Making $(VENV) (once; PyTorch is a large download)"
-	@"$$PYTHON3" -m venv $(VENV)
-	@"$$PY" -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
-	@"$$PY" -m compileall -qq -j 0 -x $(NEVER_IMPORTED) $(VENV)/lib || true
-	@"$$PY" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+# The environment is ready only when the last step has gone through, so that an interrupted set-up is repeated. One that
+# was copied or moved with its checkout, or whose Python is gone, is made anew.
+LOST := $(shell [ ! -s $(READY) ] || [ -L $(VENV) ] || { [ -x $(VENV)/bin/python ] \
+  && [ "$$(cat $(READY))" = "$$(pwd -P)" ]; } || echo $(VENV)/.lost)
+$(READY): requirements.lock pyproject.toml $(LOST)
+	@if [ -n "$$PYTHON3" ]; then set -- "$$PYTHON3"; else set -- $(PYTHONS); fi; for one do \
+	  "$$one" -c '$(FITS)' 2>/dev/null && exec env PYTHONPATH=src "$$one" -B -m xlscale.core.installation; done; \
+	found=$$("$$1" --version 2>&1) || found="not found"; \
+	echo "make: $$1: $$found: expected Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON3=/path/to/python" >&2; exit 1
+$(VENV)/.lost:
 
 reproduce: $(READY)  ## recompute cells, rebuild figures, numbers and paper, compare  [CELLS=all] [SOURCE=fresh] [STUDY=] [JOBS=]
 	@$(XLSCALE) reproduce $(study) --cells="$$CELLS" --source="$$SOURCE" $(jobs)
