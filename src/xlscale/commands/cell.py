@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xlscale.commands import look
-from xlscale.core import registry
-from xlscale.core.files import XlscaleError, one_line, relative, write_json
+from xlscale.core import needs, registry
+from xlscale.core.files import CACHE, XlscaleError, one_line, relative, write_json
 from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
@@ -30,7 +30,7 @@ def run(cell_id: str) -> None:
         cell_id = look.matching(cell_id) or cell_id
         cell = runner.find(cell_id)
         sweep.check_places((one.id for one in cell.lineage()), cell.folder.parent)
-        acquire(cell.lineage())
+        acquire(cell.lineage(), cell.folder.parent)
         write_json(cell.folder / "spec.json", cell.spec())
     if registry.backend() == "cuda":
         os.environ[runner.PLACEMENT] = json.dumps(_placed(runner.find(cell_id)))
@@ -65,13 +65,11 @@ def _placed(cell: Cell) -> dict[str, tuple[int, bool]]:
 
 
 def default_jobs() -> int:
-    """One cell per core that this process may use, and no more than 2 GB of free memory allow each; one on a GPU."""
-    import psutil
-
+    """One cell per core that this process may use, and no more than free memory allows; one on a GPU."""
     if registry.backend() != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
+    return max(1, min(cores, needs.free_memory() // needs.MEMORY))
 
 
 @contextmanager
@@ -102,11 +100,19 @@ def remove(folder: Path) -> None:
         raise XlscaleError(f"{folder}: could not be removed, to compute anew ({one_line(error)})") from None
 
 
-def acquire(chosen: Iterable[Cell]) -> None:
-    """Get, build and convert whatever these cells read and is not on this machine. Raises XlscaleError.
+def acquire(chosen: Iterable[Cell], runs: Path) -> None:
+    """Get, build and convert whatever these cells read and is not on this machine. Cells and notebooks only open what is
+    here.
 
-    Cells and notebooks only open what is here.
+    Raises XlscaleError, and before all that where there is no room for it and for those that are not complete in
+    ``runs``, on disk or in memory.
     """
+    chosen = list(chosen)
+    if left := [cell for cell in chosen if not (runs / cell.id / results.RESULT).exists()]:
+        needs.check_memory()
+        needs.check_disk(runs, sum(needs.CELL[cell.phase] for cell in left))
+        if not (CACHE / "models").exists():
+            needs.check_disk(CACHE, needs.MODEL)
     from xlscale.acquire import ensure
     from xlscale.cards.catalogue import data_card, model_card
 

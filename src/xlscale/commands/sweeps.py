@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xlscale.commands import cell as cell_
+from xlscale.core import needs
 from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
 from xlscale.engine import runner
 from xlscale.engine import sweep as engine
@@ -38,7 +39,7 @@ def record(study: str, jobs: int) -> None:
 
 def _sweep(chosen: list[Cell], jobs: int) -> None:
     drop_stale(chosen, RUNS)
-    cell_.acquire(chosen)
+    cell_.acquire(chosen, RUNS)
     engine.run(chosen, jobs)
 
 
@@ -68,7 +69,7 @@ def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
     what was there before cannot be removed: it would be taken for what is computed now."""
     with cell_.alone(runs):
         cell_.remove(runs)
-        cell_.acquire(member for cell in chosen for member in cell.lineage())
+        cell_.acquire((member for cell in chosen for member in cell.lineage()), runs)
         engine.run(chosen, jobs, runs)
         return {cell.id: results.result_of(cell, runs) for cell in chosen}
 
@@ -126,6 +127,7 @@ def heal(name: str, jobs: int) -> None:
 
     ensure.ensure([], [model_card(name)])  # the text and the data that judge are bundled
     try:
+        needs.check_memory()
         with cell_.alone(healing.RUNS):
             healing.main(name, jobs)
     except BrokenProcessPool:

@@ -43,7 +43,8 @@ def run(
         return
     for name in [*(cell.id for cell in todo), *steps]:
         (runs / name).mkdir(parents=True, exist_ok=True)
-        (runs / name / "error.txt").unlink(missing_ok=True)
+        for left in ("error.txt", LOG):
+            (runs / name / left).unlink(missing_ok=True)
     for cell in todo:
         # From it Snakemake and the cell's own process know the cell.
         write_json(runs / cell.id / "spec.json", cell.spec())
@@ -54,7 +55,6 @@ def run(
         "PYTHONPATH": str(ROOT / "src"),
         "XDG_CACHE_HOME": str(CACHE),  # where libraries write: a home need not exist
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "torch"),
-        "MPLCONFIGDIR": str(CACHE / "matplotlib"),
         processes.WATCHED: str(os.getpid()),
     }
     log = runs / ENGINE_LOG
@@ -122,9 +122,19 @@ def _report(code: int, todo: list[Cell], steps: Sequence[str], runs: Path, log: 
         raise XlscaleError("\n".join(lines))
     if (code or not all(_done(cell, runs) for cell in todo)) and shutil.disk_usage(runs).free < FULL:
         raise XlscaleError(f"{relative(runs)}: no space left on this disk; complete cells are kept")
+    if code and (killed := _begun(todo, steps, runs)):
+        advice = "it ended without a word, as what is killed for want of memory does; try JOBS=1"
+        raise XlscaleError("\n".join(f"{relative(runs / name / LOG)}: {advice}" for name in killed))
     if code or not all(_done(cell, runs) for cell in todo):
         left = sum(not _done(cell, runs) for cell in todo)
         raise XlscaleError(f"{relative(log)}: {left} cells were not run (snakemake exit code {code})")
+
+
+def _begun(todo: list[Cell], steps: Sequence[str], runs: Path) -> list[str]:
+    """The cells that began and are not complete; where there are none, the step that wrote last."""
+    cells = [cell.id for cell in todo if (runs / cell.id / LOG).exists() and not _done(cell, runs)]
+    logs = {name: (runs / name / LOG).stat().st_mtime for name in steps if (runs / name / LOG).exists()}
+    return cells or sorted(logs, key=logs.get)[-1:]
 
 
 def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
