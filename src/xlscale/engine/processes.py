@@ -5,6 +5,7 @@ Imports next to nothing: a cell of a sweep asks the fork server before anything 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -13,17 +14,19 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
+from xlscale.core.files import ARITHMETIC, CACHE, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
 TERMINATED, CLOSED = 143, 141  # exit codes after SIGTERM and SIGPIPE
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that may not be written, or read
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it
+    "MPLCONFIGDIR": str(CACHE / "matplotlib"),  # where it writes: a home need not be there
     "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).with_name("mpl-data") / "matplotlibrc"),  # its defaults
 }
 
@@ -89,7 +92,11 @@ def exit_code(work: Callable[[], object]) -> int:
         print(f"xlscale: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # an unwritable or full place that no one expected to be one
-        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}"), file=sys.stderr)
+        advice = "; expected a checkout of your own, see git clone" if error.errno in NOT_OURS else ""
+        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}{advice}"), file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("xlscale: out of memory; close other programs, or give the container or job more", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)
