@@ -101,11 +101,10 @@ def remove(folder: Path) -> None:
 
 
 def acquire(chosen: Iterable[Cell], runs: Path) -> None:
-    """Get, build and convert whatever these cells read and is not on this machine. Cells and notebooks only open what is
-    here.
+    """Get, build and convert whatever these cells read and is not on this machine: they only open what is here.
 
-    Raises XlscaleError, and before all that where there is no room for it and for those that are not complete in
-    ``runs``, on disk or in memory.
+    Raises XlscaleError, and before all that where there is no room on disk or in memory, for it and for those of them
+    that are not complete in ``runs``.
     """
     chosen = list(chosen)
     if left := [cell for cell in chosen if not (runs / cell.id / results.RESULT).exists()]:

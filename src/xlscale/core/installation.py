@@ -1,4 +1,4 @@
-"""Makes ``.venv``, for the Makefile: ``python -m xlscale.core.installation`` in a checkout, by the Python it is to have.
+"""Makes ``.venv``, for the Makefile: ``python -m xlscale.core.installation`` in a checkout, by the Python it will have.
 
 Only the standard library is there. Whatever stops it is told in one line that says what to do, and the next call goes
 on from there.
@@ -48,6 +48,11 @@ def main() -> None:
             return
         check_python()
         made_here = _made_here()
+        if not made_here and not READY.exists():  # somebody else's, who has put into it what they want
+            raise XlscaleError(
+                f"{FOLDER}: expected one of {sys.executable}; remove it, and it is made, or name its own Python: "
+                "make PYTHON3=/path/to/python"
+            )
         if not made_here or not READY.exists():
             needs.check_disk(FOLDER.absolute(), needs.ENVIRONMENT - _size(FOLDER))
         print(f"Making {FOLDER} (once; PyTorch is a large download)", flush=True)
@@ -158,6 +163,7 @@ if __name__ == "__main__":
     except XlscaleError as error:
         sys.exit(f"make: {error}")
     except OSError as error:
-        sys.exit(f"make: {error.filename}: {error.strerror}; expected a checkout that can be written, on a disk with room")
+        expected = "expected a checkout that can be written, on a disk with room"
+        sys.exit(f"make: {error.filename}: {error.strerror}; {expected}")
     except KeyboardInterrupt:
         sys.exit("make: interrupted; the same command goes on")

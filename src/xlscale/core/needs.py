@@ -1,4 +1,4 @@
-"""What commands need of a machine, disk and memory: looked at before any work, and told in one line where it is not there.
+"""What commands need of a machine, disk and memory: looked at before any work, and told in one line if it is lacking.
 
 Belongs here: the amounts, which the README states, and how much is free. Only the standard library is imported, since
 ``core.installation`` asks before there is another.
@@ -22,13 +22,12 @@ LEAST_MEMORY = 1_500_000_000  # of a cell of the smallest models
 ADDRESSES = 8 * GB  # of a process: what the libraries map is more than they use
 
 
-def check_disk(folder: Path, needed: int, more: str = "") -> None:
-    """Raise XlscaleError unless the disk that ``folder`` is on, or will be, has ``needed`` bytes free; ``more`` says of
-    what more may be needed."""
+def check_disk(folder: Path, needed: int) -> None:
+    """Raise XlscaleError unless the disk that ``folder`` is on, or will be, has ``needed`` bytes free."""
     above = next(one for one in (folder, *folder.parents) if one.exists())
     if (free := shutil.disk_usage(above).free) < needed:
         raise XlscaleError(
-            f"{relative(folder)}: expected {_said(needed)} free on this disk{more}, got {_said(free)}; "
+            f"{relative(folder)}: expected {_said(needed)} free on this disk, got {_said(free)}; "
             "make room, or clone to a larger disk"
         )
 
