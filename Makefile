@@ -160,7 +160,7 @@ explore: $(READY)  ## choose models, tasks and languages, see curves and items, 
 	@set -f; $(XLSCALE) explore -- $$OPTIONS
 
 lint: $(READY)  ## check style of code and notebooks, and links and spelling of texts
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/nbstripout --verify notebooks/*.ipynb && $(VENV)/bin/python tests/prose.py
+	@"$$PY" -m ruff check . && "$$PY" -m ruff format --check . && "$$PY" -m nbstripout --verify notebooks/*.ipynb && "$$PY" tests/prose.py
 
 clean:  ## remove runs, caches, reproduction/ and report/ (keeps .venv and results/)
 	@rm -rf runs reproduction report .cache .pytest_cache .ruff_cache .hypothesis
