@@ -71,9 +71,7 @@ def read(path: Path, given: Row, faults: Faults) -> tuple[list[Place], list[str]
     places: list[Place] = []
     columns: dict[str, None] = {}
     for one, told in _files(path, faults):
-        reader = _reader(one)
-        with readers.expecting(one, f"a file that ends in {one.suffix} as it should be"):
-            names, rows = reader(one, faults)
+        names, rows = _reader(one)(one, faults)
         columns |= dict.fromkeys([*names, *given, *told])
         for place in rows:
             places.append(Place(place.where, _completed(place, given | told, faults)))
@@ -103,7 +101,7 @@ def _completed(place: Place, given: Row, faults: Faults) -> Row:
     return place.row | given
 
 
-Rows = tuple[list[str], Iterator[Place] | list[Place]]
+Rows = tuple[list[str], list[Place]]  # the names of columns, and the rows
 
 
 def _reader(path: Path) -> Callable[[Path, Faults], Rows]:

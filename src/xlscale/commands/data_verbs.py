@@ -8,7 +8,7 @@ VERBS = [
     Verb(
         "new-data",
         "check a flat file of yours and make a data set of it: a card and a Parquet file in data_manifest/",
-        "new-data reviews.csv --family classification --set 'licence=CC0-1.0'",
+        "new-data reviews.csv --family classification --set licence=CC0-1.0",
         "commands.new:data",
         (
             (
@@ -29,7 +29,7 @@ VERBS = [
     Verb(
         "new-model",
         "examine a model's folder in the layout of transformers and write its card, with its parameters counted",
-        "new-model newt --set 'licence=MIT; rungs=2 4'",
+        "new-model newt --set licence=MIT",
         "commands.new:model",
         (
             ("path", {"metavar": "FOLDER", "help": "with config.json, tokenizer.json and safetensors"}),

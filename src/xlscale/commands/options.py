@@ -88,7 +88,7 @@ FIELDS: Option = (
         "dest": "fields",
         "default": "",
         "metavar": "FIELDS",
-        "help": "what the file does not say, as 'licence=CC0-1.0; title=Mine'",
+        "help": "what the file does not say: 'name=value; another=another value'",
     },
 )
 ONE: Option = (
