@@ -14,9 +14,7 @@ from xlscale.core.files import MANIFEST, ROOT, sha256_file
 
 TEXT = (MANIFEST / "ADDING.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```(?:python|csv|yaml)\n# (\S+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
-COMMANDS = [
-    line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE) for line in block.splitlines()
-]
+COMMANDS, UNDONE = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 LEFT_OUT = {"runs", "reproduction", "report", "tests", "benchmarks"}  # of the top; what is hidden, too
 # In a shell of the user's .venv is there; here it is this interpreter, whatever folder that lies in.
 MAKE = 'make() { command make --no-print-directory -o .venv/.ready PY="$PYTHON" "$@"; }'
@@ -46,21 +44,21 @@ def checkout(tmp_path):
     return write(copy, FILES)
 
 
-def test_its_commands_end_in_a_figure_and_change_nothing_that_is_published(checkout):
+def run(commands, checkout):
+    """What the commands print, in a shell whose environment has none of our variables."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("XLSCALE_", "MAKE"))}
+    environment = clean | {"PYTHON": sys.executable, "PYTHONPATH": str(checkout / "src")}
+    call = {"cwd": checkout, "env": environment, "capture_output": True, "text": True, "timeout": 900}
+    done = subprocess.run(["bash", "-c", f"set -eu\n{MAKE}\n{commands}"], **call)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_its_commands_end_in_a_figure_change_nothing_that_is_published_and_are_undone(checkout):
     assert FILES.keys() == {"mine/newt.py", "mine/reviews.csv", "mine/advice.csv", "studies/newt.yaml"}
     before = hashes(checkout)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("XLSCALE_", "MAKE"))}
-    script = "\n".join(["set -eu", MAKE, *COMMANDS])
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=checkout,
-        env=clean | {"PYTHON": sys.executable, "PYTHONPATH": str(checkout / "src")},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "14 cells were new or changed in studies/newt/results" in done.stdout
+    said = run(COMMANDS, checkout)
+    assert "14 cells were new or changed in studies/newt/results" in said
     figure = (checkout / "studies/newt/paper/figures/scaling.svg").read_text(encoding="utf-8")
     assert {"<!-- Reviews -->", "<!-- Advice (general) -->", "<!-- chance -->"} <= {*re.findall("<!--.*?-->", figure)}
     after = hashes(checkout)
@@ -72,3 +70,5 @@ def test_its_commands_end_in_a_figure_and_change_nothing_that_is_published(check
     new = {name for name in after.keys() - before.keys() if not name.startswith(("studies/newt/", "mine/newt/"))}
     cards = {f"data_manifest/{name}" for name in ("data/reviews.yaml", "data/advice.yaml", "models/newt.yaml")}
     assert new == cards | {f"data_manifest/bundled/{name}.parquet" for name in ("reviews", "advice")} | {lock}
+    run(UNDONE, checkout)
+    assert hashes(checkout) == {name: value for name, value in before.items() if name not in FILES}

@@ -240,7 +240,7 @@ def test_whatever_the_bytes_they_load_or_are_refused_in_lines(place, cut, noise,
     except XlscaleError as error:
         assert not written(place)
         lines = str(error).split("\n")
-        assert len(lines) <= LINES and lines[0].startswith(f"{place}/mine.{name}")
+        assert len(lines) <= LINES and lines[0].startswith((f"{place}/mine.{name}", "SET: type: "))
     else:
         assert written(place) == ["mine.parquet", "mine.yaml"]
 
@@ -261,7 +261,7 @@ FAULTS = [
     ),
     (
         as_csv([*ROWS, ["validation", "en", "x", "good"], ["test", "eng", "x", "good"], ["test", "xx", "x", "good"],
-                ["test", "fr", "", "good"], ["test", "fr", "x", ""], ["test", "fr", "x"]]),
+                ["test", "fr", "", "good"], ["test", "fr", "x", ""], ["test", "fr", "x"], ["tst", "f", "", "good"]]),
         [
             "mine.csv:8: split: expected train, dev or test, got 'validation'",
             "mine.csv:9: language: expected 'en', the one code of its language, for 'eng'",
@@ -269,6 +269,9 @@ FAULTS = [
             "mine.csv:11: text: expected a text, got nothing",
             "mine.csv:12: label: expected a text, got nothing",
             "mine.csv:13: expected 4 fields as in the header, got 3",
+            "mine.csv:14: split: expected train, dev or test, got 'tst'",
+            "mine.csv:14: language: expected the code of a language, such as 'de', 'pt_br' or 'zh_hant', got 'f'",
+            "mine.csv:14: text: expected a text, got nothing",
         ],
     ),
     (

@@ -66,17 +66,16 @@ def rows(family: str, places: list[Place], name: str, faults: Faults) -> list[Pl
     found: list[Place] = []
     english: dict[tuple[Any, ...], str] = {}
     for number, (where, row) in enumerate(places, 1):
-        try:
-            made = {
-                "split": _one_of(row, "split", SPLITS),
-                "language": _language(row),
-                "item": _optional(row, "item", _name) or f"{name}-{number}",
-                "original": _optional(row, "original", _text),
-            }
-            made |= {"group": _optional(row, "group", _name) or made["item"]} | _MADE[family](row)
-        except Wrong as error:
-            faults.add(where, str(error))
+        before, made = len(faults.found), {}
+        for part in (*_EVERY, _MADE[family]):
+            try:
+                made |= part(row)
+            except Wrong as error:
+                faults.add(where, str(error))
+        if len(faults.found) > before:
             continue
+        made["item"] = made["item"] or f"{name}-{number}"
+        made["group"] = made["group"] or made["item"]
         if family == "retrieval" and row.get("english") is not None:
             try:
                 found += _candidate(Place(where, made), row, name, english)
@@ -103,10 +102,10 @@ def _candidate(place: Place, row: Row, name: str, known: dict[tuple[Any, ...], s
 
 
 def _classification(row: Row) -> Row:
-    label = _name(row, "label")
+    text, label = _text(row, "text"), _name(row, "label")
     if not is_label("classification", "bio", label) or unseen(label):
         raise Wrong(f"label: expected {LABEL.partition(',')[0]}, of characters that show, got {SHORT.repr(label)}")
-    return {"text": _text(row, "text"), "label": label} | _given(row, "second", _text)
+    return {"text": text, "label": label} | _given(row, "second", _text)
 
 
 def _multiple_choice(row: Row) -> Row:
@@ -211,6 +210,14 @@ def _lexicon(row: Row) -> Row:
     return {"source": _text(row, "source"), "text": _text(row, "text")}
 
 
+# What every family has: each says its own fault.
+_EVERY: tuple[Callable[[Row], Row], ...] = (
+    lambda row: {"split": _one_of(row, "split", SPLITS)},
+    lambda row: {"language": _language(row)},
+    lambda row: {"item": _optional(row, "item", _name)},
+    lambda row: {"group": _optional(row, "group", _name)},
+    lambda row: {"original": _optional(row, "original", _text)},
+)
 _MADE: dict[str, Callable[[Row], Row]] = {
     "classification": _classification,
     "multiple_choice": _multiple_choice,
