@@ -21,10 +21,13 @@ MAKE = 'make() { command make --no-print-directory -o .venv/.ready PY="$PYTHON" 
 
 
 def hashes(folder):
+    """Of all files but those that are hidden, such as locks, and what is computed anew."""
     return {
         path.relative_to(folder).as_posix(): sha256_file(path)
         for path in folder.rglob("*")
-        if path.is_file() and not {"runs", ".cache", ".venv", "__pycache__"} & {*path.relative_to(folder).parts}
+        if path.is_file()
+        and path.name[0] != "."
+        and not {"runs", ".cache", ".venv", "__pycache__"} & {*path.relative_to(folder).parts}
     }
 
 

@@ -8,7 +8,7 @@ VERBS = [
     Verb(
         "new-data",
         "check a flat file of yours and make a data set of it: a card and a Parquet file in data_manifest/",
-        "new-data reviews.csv --family classification --set licence=CC0-1.0",
+        "new-data mine.csv --family classification",
         "commands.new:data",
         (
             (
