@@ -39,7 +39,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate score
+.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate archive score
 .PHONY: new-data new-model add-source withdraw-source bench explore lint clean
 
 help:  ## this list
@@ -129,6 +129,10 @@ export: $(READY)  ## write what cells predicted in XTREME's layout  OUT=dir [CEL
 crate: $(READY)  ## write the record for other tools: Workflow Run RO-Crate, Croissant, model cards, table of scores  OUT=dir [STUDY=]
 	$(call needed,OUT,a new folder)
 	@$(XLSCALE) crate $(study) --out="$$OUT"
+
+archive: $(READY)  ## write this commit as one tar file with its sha256, for a DOI; equal bytes each time  OUT=dir
+	$(call needed,OUT,a new folder)
+	@$(XLSCALE) archive --out="$$OUT"
 
 score: $(READY)  ## score a folder of predictions, or two  PREDICTIONS=dir LABELS=dir [AGAINST=dir] [BENCHMARK=] [OPTIONS=]
 	$(call needed,PREDICTIONS,a folder of predictions)

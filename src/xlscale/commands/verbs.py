@@ -190,6 +190,14 @@ VERBS = [
         (OUT, STUDY),
     ),
     Verb(
+        "archive",
+        "write the files of this commit as one tar file with its sha256, for an archive that gives it a DOI; the same "
+        "commit gives the same bytes",
+        "archive --out archive",
+        "commands.archive:build",
+        (OUT,),
+    ),
+    Verb(
         "paper",
         "rebuild figures, numbers and paper/paper.pdf from the record, where something that they depend on has changed",
         "paper --study pilot",
