@@ -1,6 +1,5 @@
 """The walk-through of data_manifest/ADDING.md, as it stands, in a copy of the checkout."""
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import sys
 import pytest
 from conftest import write
 
-from xlscale.core.files import MANIFEST, ROOT, sha256_file
+from xlscale.core.files import MANIFEST, ROOT, read_json, sha256_file
 
 TEXT = (MANIFEST / "ADDING.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```(?:python|csv|yaml)\n# (\S+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
@@ -59,7 +58,7 @@ def run(commands, checkout):
 
 def test_its_commands_end_in_a_figure_change_nothing_that_is_published_and_are_undone(checkout):
     assert FILES.keys() == {"mine/newt.py", "mine/reviews.csv", "mine/advice.csv", "studies/newt.yaml"}
-    before = hashes(checkout)
+    before, known = hashes(checkout), read_json(checkout / "results/manifest.json")["files"]
     said = run(COMMANDS, checkout)
     assert "14 cells were new or changed in studies/newt/results" in said
     figure = (checkout / "studies/newt/paper/figures/scaling.svg").read_text(encoding="utf-8")
@@ -67,9 +66,8 @@ def test_its_commands_end_in_a_figure_change_nothing_that_is_published_and_are_u
     after = hashes(checkout)
     # The manifest gets the lock of the model, and keeps all else that it has.
     assert {name for name in before if after.get(name) != before[name]} == {"results/manifest.json"}
-    known, now = (json.loads((root / "results/manifest.json").read_text())["files"] for root in (ROOT, checkout))
     lock = "data_manifest/locks/newt.json"
-    assert now == known | {f"../{lock}": after[lock]}
+    assert read_json(checkout / "results/manifest.json")["files"] == known | {f"../{lock}": after[lock]}
     new = {name for name in after.keys() - before.keys() if not name.startswith(("studies/newt/", "mine/newt/"))}
     cards = {f"data_manifest/{name}" for name in ("data/reviews.yaml", "data/advice.yaml", "models/newt.yaml")}
     assert new == cards | {f"data_manifest/bundled/{name}.parquet" for name in ("reviews", "advice")} | {lock}
