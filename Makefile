@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
-             HARDWARE SET REPLACE KEY
+             HARDWARE SET REPLACE KEY FAMILY
 
 # What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
 # things. Where the environment has one of these names, that is said, and `make -e` lets it count.
@@ -50,7 +50,7 @@ $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, no
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
 .PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate archive score
-.PHONY: add-source withdraw-source bench explore lint clean
+.PHONY: new-data new-model add-source withdraw-source bench explore lint clean
 
 .DEFAULT:
 	$(error $@: no such target; `make help` lists them)
@@ -148,6 +148,15 @@ score: $(READY)  ## score a folder of predictions, or two  PREDICTIONS=dir LABEL
 	$(call needed,PREDICTIONS,a folder of predictions)
 	$(call needed,LABELS,a folder of labels)
 	@"$$PY" -m xlscale.score $(if $(AGAINST),--paired "$$PREDICTIONS" "$$AGAINST",--predictions="$$PREDICTIONS") --labels="$$LABELS" --benchmark="$$BENCHMARK" --options="$$OPTIONS"
+
+new-data: $(READY)  ## make a data set of a flat file of yours: card and Parquet  FILE=... FAMILY=... [SET="licence=...; name=..."]
+	$(call needed,FILE,a .csv .tsv .jsonl .parquet or .conll file (see data_manifest/ADDING.md))
+	$(call needed,FAMILY,a family of tasks such as classification (see data_manifest/ADDING.md))
+	@$(XLSCALE) new-data --family="$$FAMILY" --set="$$SET" -- "$$FILE"
+
+new-model: $(READY)  ## write the card of a model of yours, its parameters counted  FILE=folder [SET="rungs=2 4; licence=..."]
+	$(call needed,FILE,a folder with config.json, tokenizer.json and safetensors)
+	@$(XLSCALE) new-model --set="$$SET" -- "$$FILE"
 
 add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... [SET="a=b; c=d"] [REPLACE=1]
 	$(call needed,FILE,a .csv .csv.gz .json or .jsonl file (see data_manifest/published/))

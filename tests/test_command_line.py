@@ -143,6 +143,11 @@ REACHES = [
     ("add-source", "FILE", "{}"),
     ("add-source", "SET", "--set={}"),
     ("withdraw-source", "KEY", "{}"),
+    ("new-data", "FILE", "{}"),
+    ("new-data", "FAMILY", "--family={}"),
+    ("new-data", "SET", "--set={}"),
+    ("new-model", "FILE", "{}"),
+    ("new-model", "SET", "--set={}"),
     ("export", "OUT", "--out={}"),
     ("export", "CELLS", "--cells={}"),
     ("export", "STUDY", "--study={}"),
@@ -184,6 +189,8 @@ def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, 
         "export": ["OUT=o"],
         "crate": ["OUT=o"],
         "add-source": ["FILE=f"],
+        "new-data": ["FILE=f", "FAMILY=x"],
+        "new-model": ["FILE=f"],
     }.get(target, [])
     for value in HOSTILE[first % 3 :: 3]:
         others = [one for one in needed if not one.startswith(f"{variable}=")]
@@ -248,7 +255,7 @@ def test_the_canary_is_of_all_studies_unless_one_is_named():
 def test_what_the_environment_has_of_that_name_is_told_and_does_not_count(told, target, variable, argument):
     """Shells have N, SEED or OUT for other things; whoever wants them to count says -e, as of any makefile."""
     needs = {"score": ["PREDICTIONS", "LABELS"], "export": ["OUT"], "crate": ["OUT"], "cell": ["ID"]}
-    needs |= {"add-source": ["FILE"], "withdraw-source": ["KEY"]}
+    needs |= {"add-source": ["FILE"], "withdraw-source": ["KEY"], "new-data": ["FILE", "FAMILY"], "new-model": ["FILE"]}
     needed, mine = {name: f"{name}=x" for name in needs.get(target, [])}, {variable: "of a shell"}
     assert argument.format("of a shell") not in told(target, *needed.values(), **mine)
     needed.pop(variable, None)

@@ -13,7 +13,8 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
-from xlscale.commands.options import CARDS, CELLS, JOBS, OF_STUDY, ONE, OUT, SOURCE, STUDY, Verb, positive, seed
+from xlscale.commands import data_verbs
+from xlscale.commands.options import CELLS, JOBS, ONE, OUT, SOURCE, STUDY, Verb, positive, seed
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
 
@@ -236,60 +237,7 @@ VERBS = [
             SOURCE,
         ),
     ),
-    Verb(
-        "add-source",
-        "check published scores and add them to data_manifest/published/",
-        "add-source mine.csv",
-        "commands.data:add_source",
-        (
-            (
-                "path",
-                {
-                    "metavar": "FILE",
-                    "help": ".csv or .csv.gz file with the columns of data_manifest/published/, "
-                    "or .json or .jsonl of lm-evaluation-harness, EuroEval or MTEB",
-                },
-            ),
-            (
-                "--set",
-                {
-                    "dest": "fields",
-                    "default": "",
-                    "metavar": "FIELDS",
-                    "help": "what the file does not say: 'source_key=mine; model_family=Newt; params=8B'",
-                },
-            ),
-            ("--replace", {"action": "store_true", "help": "in the place of all rows that its sources have"}),
-        ),
-    ),
-    Verb(
-        "withdraw-source",
-        "take a source and its scores out of data_manifest/published/",
-        "withdraw-source mine",
-        "commands.data:withdraw_source",
-        (("key", {"metavar": "KEY", "help": "a source_key of data_manifest/published/sources.csv"}),),
-    ),
-    Verb(
-        "data fetch",
-        "download, convert and lock data and models that are not in this repository",
-        "data fetch xnli xcopa",
-        "commands.data:fetch",
-        (CARDS, OF_STUDY),
-    ),
-    Verb(
-        "data check",
-        "say whether data and models are reachable, and of the revision, hash and size that is locked",
-        "data check --study xtreme_r",
-        "commands.data:check",
-        (CARDS, OF_STUDY),
-    ),
-    Verb(
-        "data cost",
-        "write into the cards of tasks what they cost: tokens, and operations of an epoch and of a test",
-        "data cost topic",
-        "commands.cost:main",
-        (("names", {"nargs": "*", "metavar": "CARD", "help": "name of a card (default: all tasks)"}),),
-    ),
+    *data_verbs.VERBS,
 ]
 GROUPS = {"data": "get or check the data and models that are not in this repository, or state what a task costs"}
 
