@@ -7,7 +7,7 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
+VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS PROFILE CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
              HARDWARE SET REPLACE KEY FAMILY
 
 # What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
@@ -45,11 +45,12 @@ export $(VARIABLES) PYTHON3 PY
 XLSCALE := "$$PY" -m xlscale
 study := --study="$$STUDY"
 jobs := $${JOBS:+--jobs="$$JOBS"}
+where := $(jobs) $${PROFILE:+--profile="$$PROFILE"} $${HARDWARE:+--hardware="$$HARDWARE"}
 cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate archive score
+.PHONY: help reproduce test test-full test-gpu test-slurm verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate archive score
 .PHONY: new-data new-model add-source withdraw-source bench explore lint clean
 
 .DEFAULT:
@@ -83,6 +84,9 @@ test-gpu: $(READY)  ## run the tests that need a GPU: losses beside the processo
 	  || { echo "make test-gpu: expected an NVIDIA GPU that PyTorch sees"; exit 1; }
 	@"$$PY" -m pytest --numprocesses auto --maxprocesses 6 tests/test_gpu.py
 
+test-slurm: $(READY)  ## run the smoke study on a Slurm of one node, installed for it and removed (Debian, root)
+	@"$$PY" tests/slurm/run
+
 verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1] [STUDY=] [JOBS=]
 	@$(XLSCALE) verify $(study) --n="$$N" --seed="$$SEED" $(jobs)
 
@@ -92,11 +96,11 @@ canary: $(READY)  ## after a change of code: is the record still what the code g
 manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are
 	@$(XLSCALE) manifest
 
-sweep: $(READY)  ## run all cells of a study into runs/  [STUDY=] [JOBS=]
-	@$(XLSCALE) sweep $(study) $(jobs)
+sweep: $(READY)  ## run all cells of a study into runs/, here or on a cluster  [STUDY=] [JOBS=] [PROFILE=slurm] [HARDWARE=]
+	@$(XLSCALE) sweep $(study) $(where)
 
-record: $(READY)  ## run what the record lacks of a study and take it into results/  [STUDY=] [JOBS=]
-	@$(XLSCALE) record $(study) $(jobs)
+record: $(READY)  ## run what the record lacks of a study and take it into results/  [STUDY=] [JOBS=] [PROFILE=slurm] [HARDWARE=]
+	@$(XLSCALE) record $(study) $(where)
 
 tune: $(READY)  ## try learning rates on English development data, record them, write studies/tuned.json  [JOBS=]
 	@$(XLSCALE) tune $(jobs)

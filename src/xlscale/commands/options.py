@@ -64,6 +64,41 @@ class Verb(NamedTuple):
 Option = tuple[str, dict[str, Any]]
 STUDY: Option = ("--study", {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"})
 JOBS: Option = ("--jobs", {"type": positive, "help": "cells at a time (default: as many as cores and memory allow)"})
+# Of verbs that know their cells: without a number, each plans its own.
+JOBS_PLANNED: Option = (
+    "--jobs",
+    {
+        "type": positive,
+        "help": "cells at a time (default: as many as cores and the memory that they are planned to take allow); on a "
+        "cluster, jobs in its queue at a time (default: as the profile says)",
+    },
+)
+PROFILE: Option = (
+    "--profile",
+    {
+        "default": "local",
+        "metavar": "NAME",
+        "help": "where cells run: local, slurm, or the path of a folder with a profile of Snakemake's (default: local)",
+    },
+)
+HARDWARE: Option = ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"})
+METHOD: Option = (
+    "--method",
+    {"choices": ["full", "lora", "qlora"], "help": "as if every training were by it (default: the study's)"},
+)
+REFERENCE: Option = (
+    "--reference",
+    {"action": "store_true", "help": "by the recipes that the cards of targets have, on all rows, with three seeds"},
+)
+KIND: Option = (
+    "kind",
+    {
+        "nargs": "?",
+        "default": "all",
+        "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
+        "help": "of which kind (default: all)",
+    },
+)
 CELLS: Option = (
     "--cells",
     {

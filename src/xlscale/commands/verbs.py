@@ -14,7 +14,23 @@ from pkgutil import resolve_name
 from typing import Any
 
 from xlscale.commands import data_verbs
-from xlscale.commands.options import CELLS, JOBS, ONE, OUT, SOURCE, STUDY, Verb, positive, seed
+from xlscale.commands.options import (
+    CELLS,
+    HARDWARE,
+    JOBS,
+    JOBS_PLANNED,
+    KIND,
+    METHOD,
+    ONE,
+    OUT,
+    PROFILE,
+    REFERENCE,
+    SOURCE,
+    STUDY,
+    Verb,
+    positive,
+    seed,
+)
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
 
@@ -59,24 +75,24 @@ VERBS = [
     ),
     Verb(
         "sweep",
-        "run all cells of a study into runs/; complete cells are not run again",
+        "run all cells of a study into runs/, here or on a cluster; complete cells are not run again",
         "sweep --study smoke --jobs 2",
         "commands.sweeps:sweep",
-        (STUDY, JOBS),
+        (STUDY, JOBS_PLANNED, PROFILE, HARDWARE),
     ),
     Verb(
         "record",
         "run what the record lacks of a study and take it into results/",
         "record --study pilot",
         "commands.sweeps:record",
-        (STUDY, JOBS),
+        (STUDY, JOBS_PLANNED, PROFILE, HARDWARE),
     ),
     Verb(
         "tune",
         "try learning rates on English development data, record them, and write studies/tuned.json",
         "tune --jobs 2",
         "commands.sweeps:tune",
-        (JOBS,),
+        (JOBS_PLANNED,),
     ),
     Verb(
         "heal",
@@ -102,24 +118,7 @@ VERBS = [
         "storage and price, and which numbers are assumed; the verb cells lists its cells",
         "plan --study xtreme_r_7b_70b",
         "commands.plan:plan",
-        (
-            STUDY,
-            (
-                "--method",
-                {
-                    "choices": ["full", "lora", "qlora"],
-                    "help": "as if every training were by it (default: the study's)",
-                },
-            ),
-            ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"}),
-            (
-                "--reference",
-                {
-                    "action": "store_true",
-                    "help": "by the recipes that the cards of targets have, on all rows, with three seeds",
-                },
-            ),
-        ),
+        (STUDY, METHOD, HARDWARE, REFERENCE),
     ),
     Verb(
         "run",
@@ -129,21 +128,18 @@ VERBS = [
         (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb cells lists them"}),),
     ),
     Verb(
+        "job",
+        "run cells one after the other, as a job of a cluster does; complete cells are not run again",
+        "job pretrained-e5_small-k1-0123456789",
+        "engine.slurm:run_in_turn",
+        (("cell_ids", {"nargs": "+", "metavar": "ID", "help": "id of a cell that a sweep has begun"}),),
+    ),
+    Verb(
         "list",
         "list what there is: studies, models, tasks, intermediate sets, objectives, methods",
         "list tasks",
         "commands.look:everything",
-        (
-            (
-                "kind",
-                {
-                    "nargs": "?",
-                    "default": "all",
-                    "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
-                    "help": "of which kind (default: all)",
-                },
-            ),
-        ),
+        (KIND,),
     ),
     Verb(
         "show",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 import time
@@ -62,6 +63,17 @@ def die_with_parent() -> None:
         while os.getppid() == parent and not (sweep and ended(sweep)):
             time.sleep(0.5)
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def interrupt_with(pid: int) -> None:
+    """Interrupt this process, as Ctrl-C does, soon after another one has ended: what it has elsewhere, it cancels."""
+
+    def watch() -> None:
+        while not ended(pid):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
 
