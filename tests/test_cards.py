@@ -18,6 +18,7 @@ from xlscale.core.strict import parse, read_yaml
 from xlscale.data import load
 from xlscale.data import schema as bundles
 from xlscale.experiment import studies
+from xlscale.experiment import tuning as rates
 from xlscale.report import samples
 from xlscale.xtreme import command
 
@@ -550,10 +551,10 @@ def test_a_rate_is_a_number_as_people_write_it(tmp_path, monkeypatch):
     "text", ["[]", "{}", '{"from": {}, "rates": {"target": {"e5_small": {"x": 1}}}}', '{"rates": 3}']
 )
 def test_broken_chosen_rates_are_one_line(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(studies, "STUDIES", tmp_path)
-    (tmp_path / studies.TUNED).write_text(text)
+    monkeypatch.setattr(rates, "STUDIES", tmp_path)
+    (tmp_path / rates.TUNED).write_text(text)
     with pytest.raises(XlscaleError, match=r"tuned\.json: "):
-        studies.tuned()
+        rates.tuned()
 
 
 @pytest.fixture

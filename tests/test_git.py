@@ -223,6 +223,32 @@ def test_nothing_of_a_repository_or_of_the_user_s_settings_is_run(origin, monkey
         shutil.copytree(work, tmp_path / "mirror" / NAME, dirs_exist_ok=True)
 
 
+@pytest.mark.parametrize("network", [0, 5])
+def test_a_clone_s_own_settings_open_no_protocol(origin, tmp_path, network):
+    """A partial clone fetches what it lacks from where its settings say, by what they allow: a command, here."""
+    clone, touched = tmp_path / "clone", tmp_path / "touched"
+    clone.mkdir()
+    run(clone, "init", "--quiet")
+    run(clone, "commit", "--quiet", "--allow-empty", "-m", "1")
+    settings = (
+        (clone / ".git" / "config").read_text().replace("repositoryformatversion = 0", "repositoryformatversion = 1")
+    )
+    settings += f"""[extensions]
+    partialClone = origin
+[remote "origin"]
+    url = ext::sh -c touch% {touched}
+    promisor = true
+[protocol "ext"]
+    allow = always
+"""
+    (clone / ".git" / "config").write_text(settings)
+    with pytest.raises(XlscaleError, match="git cat-file failed"):
+        git._git(clone, origin, "cat-file", "blob", "f" * 40, network=network)
+    assert not touched.exists()
+    subprocess.run(["git", "cat-file", "blob", "f" * 40], cwd=clone, capture_output=True)
+    assert touched.exists()  # it is git's protocol that was closed
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving files to another user takes root")
 def test_a_clone_of_another_user_s_is_read(origin, monkeypatch, tmp_path):
     shutil.copytree(tmp_path / "work", tmp_path / "mirror" / NAME)

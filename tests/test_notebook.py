@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -210,6 +211,29 @@ def test_a_text_in_a_table_is_no_formula(execute):
     data = "import pandas, xlscale.report\npandas.DataFrame({'text': ['$x^2$']})"
     shown = execute("layers = 1", data)[-1].outputs[0].data["text/html"]
     assert "mathjax_ignore" in shown and "$x^2$" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"layers": [1]}, "layers: expected a whole number from 0 on, got [1]"),
+        ({"layers": True}, "layers: expected a whole number from 0 on, got True"),
+        ({"layers": -1}, "layers: expected a whole number from 0 on, got -1"),
+        ({"share": "much"}, "share: expected a number from 0 on, got 'much'"),
+        ({"study": 5}, "study: expected a text, got 5"),
+        ({"rungs": 4}, "rungs: expected a list, got 4"),
+        ({"whole": 1}, "whole: expected true or false, got 1"),
+        ({"layers": 2, "share": 1, "study": "", "rungs": [], "whole": False, "rate": 0.1}, None),
+    ],
+)
+def test_a_parameter_is_of_the_kind_of_its_default(execute, given, expected):
+    check = "from xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')\nlayers"
+    defaults = "layers = 1\nshare = 0.5\nstudy = ''\nrungs = [1]\nwhole = True\nrate = None"
+    if not expected:
+        assert execute(defaults, check, **given)[-1].outputs[-1].data == {"text/plain": "2"}
+        return
+    with pytest.raises(Crashed, match=re.escape(f"example.ipynb: {expected}")):
+        execute(defaults, check, **given)
 
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])

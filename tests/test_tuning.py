@@ -6,6 +6,8 @@ import yaml
 
 from xlscale.core.files import ROOT, STUDIES, XlscaleError, read_json
 from xlscale.experiment import cells, studies
+from xlscale.experiment import tuning as rates
+from xlscale.experiment.tuning import TUNED
 from xlscale.record import tuning
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import preparation
@@ -44,7 +46,8 @@ def _study(folder, monkeypatch, **changes):
         pilot.pop(name)
     pilot |= {"name": "grid", "models": {"e5_small": [1]}, "seeds": [5], "placebo": False} | changes
     (folder / "grid.yaml").write_text(yaml.safe_dump(pilot), encoding="utf-8")
-    monkeypatch.setattr(studies, "STUDIES", folder)
+    for module in (studies, rates):
+        monkeypatch.setattr(module, "STUDIES", folder)
     return studies.load("grid").cells()
 
 
@@ -88,7 +91,7 @@ def test_a_later_parameter_at_its_default_leaves_identities_alone():
 
 def test_the_committed_rates_follow_from_the_record_and_the_confirmatory_study_takes_them():
     rates = tuning.choose()
-    assert read_json(STUDIES / studies.TUNED)["rates"] == rates
+    assert read_json(STUDIES / TUNED)["rates"] == rates
     for cell in studies.load("confirmatory").cells():
         values = cell.parameters.model_dump()
         for phase, name in tuning.RATE.items():

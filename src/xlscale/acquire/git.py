@@ -156,7 +156,8 @@ def _git(
         done = subprocess.run(
             ["git", *settings, *command],
             cwd=folder,
-            env=kept | ENVIRONMENT,
+            # A clone's own settings may allow a protocol that runs a command; this overrides them.
+            env=kept | ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": PROTOCOL if network else "none"},
             input=given.encode(),
             timeout=network or TIMEOUT,
             stdout=output or subprocess.DEVNULL,

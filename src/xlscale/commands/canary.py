@@ -16,13 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
+from xlscale.commands import cell as cell_
 from xlscale.commands import sweeps
 from xlscale.core import machine
 from xlscale.core.files import CACHE, RESULTS, ROOT, RUNS, XlscaleError, read_json, relative
 from xlscale.core.strict import parse
 from xlscale.experiment import studies
 from xlscale.experiment.cells import Cell
-from xlscale.experiment.results import RESULT, Result
+from xlscale.experiment.results import PREDICTIONS, RESULT, Result
+from xlscale.metrics.predictions import digest
 from xlscale.record import canary, store
 
 
@@ -87,6 +91,8 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
     """
     name = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}", commit=commit)
     runs = RUNS / f"canary-{name[:10]}"
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / cell_.MADE).touch()
     with _checkout(name) as code, ThreadPoolExecutor(jobs) as pool:
         environment = os.environ | {"PYTHONPATH": str(code / "src"), "XLSCALE_RUNS": str(runs)}
         environment |= {"XLSCALE_CACHE": str(CACHE), "XLSCALE_ROOT": str(code)}
@@ -98,15 +104,33 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
                 reason = " ".join(done.stderr.split())[-300:]
                 raise XlscaleError(f"AGAINST={commit}: {cell.id}: expected to be run by that code ({reason})")
 
-        # By its own reading of what is complete: what another code leaves may be sealed otherwise, or not at all.
-        paths = {cell.id: runs / cell.id / RESULT for cell in chosen}
-        list(pool.map(complete, (cell for cell in chosen if not paths[cell.id].exists())))
-    return {name: parse(Result, read_json(path), relative(path)) for name, path in paths.items()}
+        for cell in chosen:
+            if (runs / cell.id).exists() and _kept(cell, runs) is None:
+                cell_.remove(runs / cell.id)
+        list(pool.map(complete, (cell for cell in chosen if not (runs / cell.id / RESULT).exists())))
+    found = {cell.id: _kept(cell, runs) for cell in chosen}
+    if odd := [name for name, result in found.items() if result is None]:
+        raise XlscaleError(f"AGAINST={commit}: {odd[0]}: expected a result of this cell and machine")
+    return found
+
+
+def _kept(cell: Cell, runs: Path) -> Result | None:
+    """What the code of a commit left of a cell on this type of machine, None where that is not so. Seals do not count:
+    another code may have set others, or none."""
+    path, here = runs / cell.id / RESULT, machine.machine_type(machine.precision("auto"))
+    try:
+        result = parse(Result, read_json(path), relative(path))
+        known = result.status == "failed" or digest(pd.read_parquet(path.with_name(PREDICTIONS)))
+    except (XlscaleError, OSError, ValueError):
+        return None
+    own = result.id == cell.id and known in (True, result.predictions_sha256)
+    return result if own and result.environment.get("machine", here) == here else None
 
 
 @contextmanager
 def _checkout(commit: str) -> Iterator[Path]:
     """A temporary checkout of a commit, beside this one in git's eyes."""
+    _git("worktree", "prune", commit=commit)  # of what was killed before it could tidy up
     with tempfile.TemporaryDirectory(prefix="xlscale-") as folder:
         code = Path(folder) / "code"
         _git("worktree", "add", "--detach", str(code), commit, commit=commit)

@@ -19,6 +19,7 @@ from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
 
+MADE = ".made"  # in a folder that commands make, and may remove
 RECORDED = 4.1e9  # bytes: the most that a recorded cell of a bundled model took, by what its result says
 
 
@@ -103,12 +104,22 @@ def alone(place: Path) -> Iterator[None]:
         lock.release()
 
 
+def fresh(folder: Path) -> None:
+    """Make a folder in the place of what a command left there, which does not count any more. Raises as ``remove``."""
+    remove(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MADE).touch()
+
+
 def remove(folder: Path) -> None:
-    """Remove a folder, of which nothing may count any more. Raises XlscaleError where something would be left, and for
-    a link: what it leads to may be anything of its user's."""
+    """Remove a folder that was made by ``fresh``, or lies in one. Raises XlscaleError where something would be left,
+    and for another folder or a link: what they hold may be anything of its user's."""
     try:
         if folder.is_symlink():
             raise XlscaleError(f"{folder}: expected a folder or nothing, got a link; remove it, to compute anew")
+        ours = any((one / MADE).exists() for one in (folder, folder.parent))
+        if folder.exists() and not ours and any(folder.iterdir()):
+            raise XlscaleError(f"{folder}: expected what a command left there, or nothing; remove it, to compute anew")
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as error:

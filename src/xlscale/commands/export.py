@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from xlscale.xtreme import layout
 from xlscale.xtreme.benchmark import Benchmark, Task
 
 LABELS, DESCRIPTION = "labels", "benchmark.yaml"
+BEGUN = ".begun"  # in a folder that is being written
 SELECTIONS = ("stated", "all")
 
 
@@ -42,6 +44,21 @@ def export(cells: str, out: str, study: str) -> bool:
     folder = Path(out)
     check_out(folder, f"OUT={out}")
     chosen, left = _chosen(cells, study)
+    if chosen:  # two at once would write each over what the other has written
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            (folder / BEGUN).touch(exist_ok=False)
+        except FileExistsError:
+            raise XlscaleError(f"OUT={out}: expected a folder that no other command writes to") from None
+    try:
+        return _export(folder, chosen, left)
+    finally:
+        (folder / BEGUN).unlink(missing_ok=True)
+
+
+def _export(folder: Path, chosen: list[tuple[Result, Path]], left: list[str]) -> bool:
     tasks: dict[str, Task] = {}
     systems = _systems([result for result, _ in chosen])
     for result, path in chosen:
@@ -59,7 +76,7 @@ def export(cells: str, out: str, study: str) -> bool:
                 write_text(folder / name / file, text)
             print(f"{folder / name / result.parameters['target']}: value {percent(result.value)} of {relative(path)}")
     if tasks:
-        _describe(folder, tasks, min(path.name for path in folder.iterdir() if path.name != LABELS))
+        _describe(folder, tasks, min(path.name for path in folder.iterdir() if path.name not in (LABELS, BEGUN)))
     for line in left:
         print(line)
     return not left

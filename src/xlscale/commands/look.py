@@ -65,6 +65,8 @@ def show(cell_id: str) -> str:
     neither recorded nor has been run."""
     name = full(cell_id)
     recorded, here = store.results().get(name), run_here(name)
+    if not (recorded or here):
+        raise XlscaleError(_nowhere(name))
     result = recorded or here[1]
     values, about = result.parameters, store.describe(result)
     lines = [
@@ -135,8 +137,14 @@ def _read(name: str) -> tuple[Result, Path]:
     """The result of a cell and its predictions, those of the record first."""
     if recorded := store.results().get(name):
         return recorded, RESULTS / "predictions" / f"{name}.parquet"
-    folder, result = run_here(name)
+    if not (here := run_here(name)):
+        raise XlscaleError(_nowhere(name))
+    folder, result = here
     return result, folder / PREDICTIONS
+
+
+def _nowhere(name: str) -> str:
+    return f"{name}: expected a result in the record, or one in runs/ that is as its cell left it; make cell ID={name}"
 
 
 def run_here(name: str) -> tuple[Path, Result] | None:

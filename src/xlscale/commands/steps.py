@@ -233,7 +233,7 @@ def _fresh_record(build: Build) -> Outcome:
     from xlscale.commands import cell
     from xlscale.record import store
 
-    cell.remove(build.record)
+    cell.fresh(build.record)
     store.add(build.chosen(), build.record, RUNS)
     return _below([build.record]), {}
 

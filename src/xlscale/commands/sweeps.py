@@ -82,7 +82,7 @@ def recompute(chosen: list[Cell], jobs: int, runs: Path) -> dict[str, Result]:
     """The results of cells that are computed from scratch in ``runs``, ancestors included. Raises XlscaleError where
     what was there before cannot be removed: it would be taken for what is computed now."""
     with cell_.alone(runs):
-        cell_.remove(runs)
+        cell_.fresh(runs)
         cell_.acquire((member for cell in chosen for member in cell.lineage()), runs)
         engine.run(chosen, jobs, runs)
         return {cell.id: results.result_of(cell, runs) for cell in chosen}

@@ -11,10 +11,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xlscale.core.files import XlscaleError
+from xlscale.core.strict import SHORT
 from xlscale.engine import processes
 
 
@@ -81,8 +83,8 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
 
 def check_parameters(where: str) -> None:
     """Refuse what papermill was given for the notebook that runs and its cell 'parameters' does not have: papermill
-    leaves it at a warning, and the notebook would run with what it has. Raises XlscaleError naming ``where``: from here
-    on a notebook shows such a fault as its line."""
+    leaves it at a warning, and the notebook would run with what it has; and what is of another kind than is there, or a
+    number below 0. Raises XlscaleError naming ``where``: from here on a notebook shows such a fault as its line."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell:
         shell.set_custom_exc((XlscaleError,), _tell)
@@ -90,9 +92,11 @@ def check_parameters(where: str) -> None:
     injected = next((i for i, source in enumerate(sources) if source.startswith("# Parameters\n")), None)
     if injected:  # right behind the cell with the defaults
         known = _assigned(sources[injected - 1])
-        for name in _assigned(sources[injected]):
+        for name, value in _assigned(sources[injected]).items():
             if name not in known:
                 raise XlscaleError(f"{where}: {name}: expected one of {', '.join(known)}")
+            if expected := _kind(known[name], value):
+                raise XlscaleError(f"{where}: {name}: expected {expected}, got {SHORT.repr(value)}")
 
 
 def _tell(shell: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None) -> list[str]:
@@ -103,10 +107,31 @@ def _tell(shell: Any, kind: type[BaseException], error: BaseException, trace: An
     return lines
 
 
-def _assigned(source: str) -> list[str]:
-    """The names that a cell gives values."""
-    targets = [node.targets for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return [target.id for several in targets for target in several if isinstance(target, ast.Name)]
+def _assigned(source: str) -> dict[str, Any]:
+    """The names that a cell gives values, and these, None where one is no literal."""
+    found = {}
+    for node in ast.parse(source).body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Name):
+                with suppress(ValueError):
+                    found[target.id] = None
+                    found[target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def _kind(default: Any, value: Any) -> str | None:
+    """What is expected in the place of ``value``, by what stands there; nothing where that is as it should be, or where
+    either says nothing."""
+    if default is None or value is None:
+        return None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        whole = isinstance(default, int)
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and value >= 0
+        return None if fits else f"a {'whole ' * whole}number from 0 on"
+    kinds = {str: "a text", list: "a list", dict: "a mapping"}
+    return next((said for kind, said in kinds.items() if isinstance(default, kind) != isinstance(value, kind)), None)
 
 
 def _child() -> None:

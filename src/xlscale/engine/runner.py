@@ -128,7 +128,10 @@ def find(cell_id: str) -> Cell:
     """The cell with this id, by its ``spec.json`` in ``runs/``, else in any study. Raises XlscaleError."""
     spec = files.below(RUNS, cell_id) / "spec.json"
     if spec.exists():
-        return cells.from_spec(read_json(spec), relative(spec))
+        cell = cells.from_spec(read_json(spec), relative(spec))
+        if cell.id != cell_id:
+            raise XlscaleError(f"{relative(spec)}: id: expected {cell_id} as the folder's name, got {cell.id}")
+        return cell
     from xlscale.experiment import studies
 
     return studies.find(cell_id)

@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.arguments import meant
-from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
+from xlscale.core.files import STUDIES, XlscaleError, relative
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
 from xlscale.experiment.otherwise import ALL, Arm, ModelRecipe, of_card
 from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
-from xlscale.experiment.tuning import Tuned, Tuning
+from xlscale.experiment.tuning import Tuning, tuned
 
 MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
@@ -27,7 +27,6 @@ PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
     *("dose", "plateau", "stability", "xtreme_r", "xtreme_r_small", "methods"),
 )
-TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
 def _by_rung(one: Any) -> Any:
@@ -254,16 +253,6 @@ def _matches(facts: dict[str, Any], pattern: dict[str, Any]) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     """Whether two values are the same: to Python, true is 1."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
-
-
-def tuned() -> dict[str, dict[str, dict[int, float]]]:
-    """The learning rates that tuning chose: phase -> model -> layers -> rate. Raises XlscaleError without the file."""
-    path = STUDIES / TUNED
-    chosen = parse(Tuned, read_json(path), relative(path)).rates
-    return {
-        phase: {model: {int(k): rate for k, rate in rungs.items()} for model, rungs in models.items()}
-        for phase, models in chosen.items()
-    }
 
 
 def names() -> list[str]:

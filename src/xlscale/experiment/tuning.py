@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xlscale.core.strict import Name, Strict
+from xlscale.core import manifest
+from xlscale.core.files import STUDIES, read_json, relative
+from xlscale.core.strict import Name, Strict, parse
 from xlscale.experiment.conditions import Role
 from xlscale.experiment.recipe import Rate, Seed
+
+TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
 
 class Tuned(Strict):
@@ -43,3 +47,15 @@ class Tuning(Strict):
         if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
             raise ValueError("examples: expected a number for each rung tried")
         return self
+
+
+def tuned() -> dict[str, dict[str, dict[int, float]]]:
+    """The learning rates that tuning chose: phase -> model -> layers -> rate. Raises XlscaleError without the file, and
+    where it is not as the manifest says."""
+    path = STUDIES / TUNED
+    manifest.verify(path, STUDIES)
+    chosen = parse(Tuned, read_json(path), relative(path)).rates
+    return {
+        phase: {model: {int(k): rate for k, rate in rungs.items()} for model, rungs in models.items()}
+        for phase, models in chosen.items()
+    }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from xlscale.cards.catalogue import data_card, model_card
-from xlscale.core.files import Phase
+from xlscale.core.files import Phase, XlscaleError
 from xlscale.experiment import recipe as recipes
 from xlscale.experiment.cells import NONE, PREFIX, PROBE, Cell
 from xlscale.experiment.recipe import ADAPTER, Recipe
@@ -66,7 +66,10 @@ class Kind:
 
 
 def kinds(cells: Iterable[Cell], method: Method | None = None) -> Counter[Kind]:
-    """How many cells there are of each kind; with ``method`` as if every training were by it."""
+    """How many cells there are of each kind; with ``method`` as if every training were by it. Raises XlscaleError for
+    one that is none."""
+    if method and method not in placement.METHODS:
+        raise XlscaleError(f"method: expected one of {', '.join(placement.METHODS)}, got {method!r}")
     raw: Counter[tuple] = Counter()  # of plain values, as there are thousands of cells of a few hundred kinds
     for cell in cells:
         p, values, before, name, split = cell.parameters, None, None, PROBE, "test"

@@ -36,6 +36,7 @@ def stamps(folder: Path = RESULTS) -> list[Stamp]:
     path = Path(folder) / FILE
     if not path.exists():
         return []
+    manifest.verify(path, Path(folder))
     where = relative(path)
     if not isinstance(found := read_json(path), list):
         raise XlscaleError(f"{where}: expected a list of stamps, got {SHORT.repr(found)}")
@@ -95,8 +96,12 @@ def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
     """Compare results of two codes on one type of machine, and write what follows for each phase and pair of codes.
 
     ``pairs``: (by the recorded code, by the present code). A cell that fails now and did not before, or the other way
-    round, has different predictions.
+    round, has different predictions. Raises XlscaleError for results of two machines.
     """
+    for old, new in pairs:
+        was, here = (one.environment.get("machine") for one in (old, new))
+        if None not in (was, here) and was != here:
+            raise XlscaleError(f"{old.id}: machine: expected {here!r}, to compare bit for bit, got {was!r}")
     groups: dict[tuple[Phase, str, str], list[tuple[Result, Result]]] = {}
     for old, new in pairs:
         groups.setdefault((old.phase, old.fingerprint, new.fingerprint), []).append((old, new))

@@ -53,8 +53,8 @@ def results(folder: Path = RESULTS, void: bool = False) -> dict[str, Result]:
     """All recorded results that count, by cell id, in order of id; empty without a record.
 
     Left out, unless ``void``, is what a canary has voided: cells of code that the present code was found to differ
-    from, and cells with such an ancestor. Raises XlscaleError naming the file when it cannot be read or holds a row
-    that is no valid result.
+    from, and cells with such an ancestor. Raises XlscaleError naming the file when it is not as its manifest says,
+    cannot be read or holds a row that is no valid result.
     """
     found = _all(folder)
     gone = set() if void else _void(found, folder)
@@ -78,6 +78,7 @@ def _rows(folder: Path) -> dict[str, tuple[Result, dict[str, object]]]:
     if not path.exists():
         return {}
     where = relative(path)
+    manifest.verify(path, Path(folder))
     try:
         rows = pq.read_table(path).to_pylist()
         # Infinite numbers are left to the schema, which names the field.

@@ -14,7 +14,7 @@ import pandas as pd
 from xlscale.core import manifest
 from xlscale.core.files import STUDIES, XlscaleError, write_json
 from xlscale.experiment import studies
-from xlscale.experiment.studies import TUNED
+from xlscale.experiment.tuning import TUNED
 from xlscale.record import store
 
 STUDY = {"intermediate": "tune_intermediate", "target": "tune_target"}

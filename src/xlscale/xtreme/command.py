@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> int:
             writable(options.json)
             check_place(options.json, f"--json {options.json}")
             for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
-                if options.json.resolve().is_relative_to(folder.resolve()):
+                if Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(folder)):
                     raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
         description = benchmark.load(options.benchmark)
         text, values = (_compared if options.paired else _scored)(description, options)
