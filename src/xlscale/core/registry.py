@@ -38,7 +38,11 @@ PARTS: dict[Kind, dict[str, str]] = {
         "translation_lm": "xlscale.training.objectives.translation_lm:TranslationLM",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
-    "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},
+    "method": {
+        "full": "xlscale.training.methods.full:Full",
+        "lora": "xlscale.training.methods.lora:LoRA",
+        "qlora": "xlscale.training.methods.qlora:QLoRA",
+    },
     "backend": {"cpu": "xlscale.training.backends.cpu:CPU", "cuda": "xlscale.training.backends.cuda:CUDA"},
     "reader": {"e5_wheel": "xlscale.models.e5_wheel", "hf": "xlscale.models.hf"},
 }

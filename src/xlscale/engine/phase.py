@@ -23,7 +23,7 @@ from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.core import machine, registry
-from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
+from xlscale.core.files import CELL_FOLDER, NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data.batches import Encoded
 from xlscale.engine import notebook, runner
 from xlscale.experiment import cells, studies
@@ -107,13 +107,14 @@ class OpenCell:
     def _encoder(self) -> nn.Module:
         parent = self.cell.parent
         checkpoint = runner.ensure(parent) / CHECKPOINT if parent and parent.phase == "intermediate" else None
-        frozen = not self.training_sets() or _method(self.recipe).frozen
+        recipe = None if self.cell.phase == "pretrained" else self.recipe
+        frozen = not self.training_sets() or _method(recipe).frozen
+        rung = (self.model_card, self.parameters.layers, self.backend.device)
         with self.timed("load"):
             if checkpoint is None:
-                return self.backend.place(ladder.load(self.model_card, self.parameters.layers), frozen)
-            recipe = parent.parameters.recipe("intermediate")
-            encoder = _method(recipe).load(self.model_card, self.parameters.layers, recipe, checkpoint)
-            return self.backend.place(encoder, frozen)
+                return self.backend.place(_method(recipe).start(*rung, frozen), frozen)
+            before = parent.parameters.recipe("intermediate")
+            return self.backend.place(_method(before).load(*rung, before, checkpoint), frozen)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -245,8 +246,9 @@ class OpenCell:
         return _method(self.recipe).passes * log.tokens * ladder.flops_per_token(encoder, log.mean_length)
 
 
-def _method(recipe: Recipe) -> Method:
-    return registry.get("method", recipe.method)()
+def _method(recipe: Recipe | None) -> Method:
+    """The method of a recipe, and the default one where nothing is trained."""
+    return registry.get("method", recipe.method if recipe else Recipe.model_fields["method"].default)()
 
 
 def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
@@ -261,7 +263,7 @@ def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
     if "study" in namespace:
         values = studies.completed(values, namespace["study"])
     cell = cells.make(phase, values, where)
-    folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
+    folder = Path(os.environ.get(CELL_FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
     run = OpenCell(cell, folder)
     read = [data_card(name) for card in (*run.training_sets(), run.data) for name in card.members]

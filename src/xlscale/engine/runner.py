@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xlscale.core import files
-from xlscale.core.files import RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
+from xlscale.core.files import CELL_FOLDER, RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
 from xlscale.core.seals import seal
 from xlscale.core.strict import parse
 from xlscale.engine import notebook, processes
@@ -26,7 +26,6 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, result_of
 
 PENDING = "result.pending.json"
-FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: tells the notebook where to write
 # Environment variable, JSON: id of a cell -> tokens of a micro-batch, and whether layers are computed again.
 PLACEMENT = "XLSCALE_PLACEMENT"
 EXECUTED = "executed.ipynb"
@@ -71,7 +70,7 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
     """Execute the cell's notebook and return the result it left, checked."""
     pending = cell.folder / PENDING
     pending.unlink(missing_ok=True)
-    os.environ[FOLDER] = str(cell.folder)
+    os.environ[CELL_FOLDER] = str(cell.folder)
     try:
         execute(files.NOTEBOOK[cell.phase], cell.folder / EXECUTED, cell.parameters.model_dump())
     except Crashed as error:
@@ -79,7 +78,7 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
             return _failed(cell, f"diverged: {error.diverged}")
         raise Crashed(f"{cell.id}: {error}") from None
     finally:
-        del os.environ[FOLDER]
+        del os.environ[CELL_FOLDER]
     if not pending.exists():
         raise Crashed(f"{cell.id}: the notebook ended without a result, see {relative(cell.folder / EXECUTED)}")
     return parse(Result, read_json(pending), relative(pending))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from xlscale.core.progress import bar
 from xlscale.data.batches import Encoded, evaluation_order
 from xlscale.training.loop import Diverged
 from xlscale.training.model import Model
@@ -20,7 +20,7 @@ def run(model: Model, encoded: Encoded) -> list[np.ndarray]:
     """
     outputs: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = encoded.lengths
-    progress = tqdm(total=len(encoded), desc="evaluation", unit="input", mininterval=5, disable=None)
+    progress = bar(total=len(encoded), desc="evaluation", unit="input")
     with progress, model.backend.working(model.encoder), torch.inference_mode():
         for index in evaluation_order(lengths, model.backend.evaluated):
             found = model.outputs(model.batch(encoded, index)).cpu().numpy()

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError
+from xlscale.core.progress import bar
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
 from xlscale.training import micro_batches
@@ -121,7 +121,7 @@ def finetune(
         parameters += objective.parameters()
         optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(order), warmup))
-        for step, index in enumerate(tqdm(order, desc="training", unit="step", mininterval=5, disable=None)):
+        for step, index in enumerate(bar(order, desc="training", unit="step")):
             value, read = micro_batches.gradients(objective, model, weights, encoded, index)
             if not math.isfinite(value) or value > DIVERGED * objective.weight:
                 raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(order)}")

@@ -31,7 +31,8 @@ class MasterWeights:
             return self
         for module in self.encoder.modules():
             if isinstance(module, nn.Linear):
-                self.rounded += [(parameter, parameter.data) for parameter in module.parameters()]
+                floats = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+                self.rounded += [(parameter, parameter.data) for parameter in floats]  # of the rest, each is in 4 bits
             elif isinstance(module, nn.LayerNorm):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
                 self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
