@@ -14,9 +14,13 @@ from conftest import FIXTURES
 from safetensors.numpy import load_file
 
 from xlscale.core import registry
+from xlscale.core.files import XlscaleError
+from xlscale.engine import phase, ranks, runner
+from xlscale.experiment import cells
 from xlscale.models import ladder
 from xlscale.training import evaluate
 from xlscale.training.backends.cpu import CPU
+from xlscale.training.loop import Diverged
 from xlscale.training.model import Model
 
 sys.path.append(str(FIXTURES))
@@ -52,7 +56,7 @@ def _left(folder: Path, name: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ranked.COVERED, ids=" ".join)
+@pytest.mark.parametrize("case", [*ranked.COVERED, *ranked.PACKED], ids=" ".join)
 def test_losses_are_those_of_one_process_with_a_row_at_a_time(trained, case):
     alone = _left(trained, "1-0")[f"{' '.join(case)} None"]
     together = _left(trained, "2-0")[f"{' '.join(case)} 1"]
@@ -86,9 +90,50 @@ def test_rounded_weights_give_what_they_give_in_one_process(trained, method):
 def test_no_rank_holds_the_whole_of_a_model_or_of_any_large_parameter(trained):
     for rank in (0, 1):
         for case, found in _left(trained, f"2-{rank}").items():
-            assert 0.4 < found["held"] < 0.6 and 0.4 < found["most"] < 0.7, case
+            if "packed" in case:
+                assert found["held"] == 1, case
+            else:
+                assert 0.4 < found["held"] < 0.6 and 0.4 < found["most"] < 0.7, case
     alone = {found["held"] for found in _left(trained, "1-0").values()}
     assert alone == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "values"), [("lareqa", {"objective": "smoothing"}), ("topic", {"objective": "adversarial"})]
+)
+def test_what_ranks_cannot_share_is_told_before_anything_is_loaded(
+    target_values, tmp_path, monkeypatch, family, values
+):
+    cell = cells.make("target", target_values | {"target": family, "intermediate": "none"} | values)
+    monkeypatch.setenv(runner.PLACEMENT, json.dumps({cell.id: [None, False, 2]}))
+    monkeypatch.setattr(ladder, "empty", None)
+    expected = (
+        f"^{cell.id}: objective: expected supervised or augmentation, .*2 ranks train, got {values['objective']}$"
+    )
+    with pytest.raises(XlscaleError, match=expected):
+        phase.OpenCell(cell, tmp_path).starting_point()
+
+
+def test_ranks_that_fail_are_one_line(target_values, tmp_path, monkeypatch):
+    cell = cells.make("target", target_values | {"intermediate": "none"})
+    monkeypatch.setenv(runner.PLACEMENT, json.dumps({cell.id: [None, False, 2]}))
+    run = phase.OpenCell(cell, tmp_path)
+    encoder = run.starting_point()
+    assert {parameter.device.type for parameter in encoder.parameters()} == {"meta"}
+
+    def left(**found):
+        return lambda path, _: (path.with_name(ranks.LEFT).write_text(json.dumps(found)) if found else None) or 1
+
+    for found, kind, message in (
+        ({"diverged": "loss nan at step 3 of 4"}, Diverged, "^loss nan at step 3 of 4$"),
+        ({"fault": "max_length: expected less"}, XlscaleError, "^max_length: expected less$"),
+        ({}, XlscaleError, rf"^{cell.id}: .*ranks/log.txt: expected 2 ranks to end well, got 1$"),
+    ):
+        monkeypatch.setattr(ranks, "_launched", left(**found))
+        with pytest.raises(kind, match=message):
+            run.train(encoder)
+    with pytest.raises(XlscaleError, match="split: expected test, which ranks evaluate, got dev"):
+        run.evaluate(encoder, None, "dev")
 
 
 @pytest.mark.slow

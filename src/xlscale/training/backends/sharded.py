@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
@@ -27,6 +28,8 @@ from xlscale.training.backends.precision import MasterWeights, norms
 from xlscale.training.backends.recompute import layers
 
 LOCAL = {"cpu": CPU, "cuda": CUDA}
+# How long a rank waits for another, which may search a pool of a million candidates alone; one that dies is noticed.
+PATIENCE = timedelta(hours=12)
 
 
 class Root(nn.Module):
@@ -58,7 +61,8 @@ class Sharded(Backend):
             torch.cuda.set_device(self.device)
         super().__init__(precision, tokens, again)
         if not distributed.is_initialized():
-            distributed.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
+            kind = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+            distributed.init_process_group(kind, timeout=PATIENCE)
         self.rank, self.ranks = ranks.number(), distributed.get_world_size()
         self.mesh = init_device_mesh(self.device.type, (self.ranks,))
         self.root: Root | None = None
