@@ -256,7 +256,7 @@ def _work(connection: socket.socket) -> int:
 
     def watch() -> None:
         connection.recv(1)  # nothing is ever sent: returns when the other side is gone
-        os._exit(1)
+        processes.end()
 
     threading.Thread(target=watch, daemon=True).start()
     np.random.seed()  # else every job would draw what the server would; the other generators see to it themselves

@@ -6,6 +6,7 @@ Imports next to nothing: a cell of a sweep asks the fork server before anything 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from xlscale.core import saving
 from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
@@ -48,8 +50,9 @@ def without_grammars() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def die_with_parent() -> None:
+def die_with_parent(grace: float | None = None) -> None:
     """End this process soon after its parent or the sweep that it belongs to: a killed one leaves no training behind.
+    With ``grace`` it gets SIGTERM first, and as many seconds to end by itself; by default where trainings leave states.
 
     The parent may be gone before this is called, and then only the sweep can tell.
     """
@@ -58,9 +61,19 @@ def die_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent and not (sweep and ended(sweep)):
             time.sleep(0.5)
-        os._exit(1)
+        end(grace)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end(grace: float | None = None) -> None:
+    """End this process, from a thread of its own; ``grace`` as in ``die_with_parent``."""
+    if grace is None:
+        grace = saving.GRACE if os.environ.get(saving.EVERY) else 0.0
+    if grace:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+    os._exit(1)
 
 
 def ended(pid: int) -> bool:

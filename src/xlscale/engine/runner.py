@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -26,7 +28,7 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, result_of
 
 PENDING = "result.pending.json"
-# Environment variable, JSON: id of a cell -> tokens of a micro-batch, and whether layers are computed again.
+# Environment variable, JSON: id of a cell -> the fields of its ``Place``, of which the last may be missing.
 PLACEMENT = "XLSCALE_PLACEMENT"
 EXECUTED = "executed.ipynb"
 
@@ -39,9 +41,18 @@ def ensure(cell: Cell) -> Path:
     return cell.folder
 
 
-def placement(cell: Cell) -> tuple[int | None, bool]:
-    """Tokens of a micro-batch, and whether layers are computed again, as was planned for a GPU; else whole batches."""
-    return tuple(json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, (None, False)))
+class Place(NamedTuple):
+    """Tokens of a micro-batch, None for whole batches; whether layers are computed again; how many devices work on a
+    cell together, with a process for each. No part of its identity."""
+
+    tokens: int | None = None
+    again: bool = False
+    ranks: int = 1
+
+
+def placement(cell: Cell) -> Place:
+    """How a cell is placed, as was planned; else whole batches, on one device."""
+    return Place(*json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, ()))
 
 
 def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:
@@ -94,7 +105,14 @@ def _complete(cell: Cell, result: Result) -> Result:
         write_json(temporary, result.model_dump())
         seal(cell.folder / results.RESULT, temporary)
     (cell.folder / PENDING).unlink(missing_ok=True)
+    clear(cell.folder)
     return result
+
+
+def clear(folder: Path) -> None:
+    """Remove what is in a cell's folder for as long as it is not complete."""
+    for name in (results.RESUME, results.RANKS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _failed(cell: Cell, reason: str) -> Result:

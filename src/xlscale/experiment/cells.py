@@ -116,9 +116,9 @@ class Cell:
         """See ``conditions.condition``."""
         return conditions.condition(self.parameters.model_dump())
 
-    def code(self) -> str:
-        """Fingerprint of the present code behind this cell."""
-        return code(self.phase, self.parameters.model_dump())
+    def code(self, computed_by: str | None = None) -> str:
+        """Fingerprint of the present code behind this cell, on the backend of this name, by default the one here."""
+        return code(self.phase, self.parameters.model_dump(), computed_by)
 
     def spec(self) -> dict[str, Any]:
         """What ``spec.json`` holds: all of the cell's identity, readable."""

@@ -16,6 +16,7 @@ from xlscale.experiment.cells import Cell
 RESULT, PREDICTIONS, CHECKPOINT = "result.json", "predictions.parquet", "checkpoint.safetensors"
 READ = (RESULT, PREDICTIONS, CHECKPOINT)  # of what a cell leaves: what others go on from
 LEFT = (*READ, "executed.ipynb")
+RESUME, RANKS = "resume", "ranks"  # folders that are there until it is complete: see training.resume, engine.ranks
 
 
 def split_of(phase: Phase, parameters: Mapping[str, Any]) -> str:

@@ -189,12 +189,20 @@ def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
 
 
 def save(parameters: Mapping[str, Tensor], path: Path) -> None:
-    """Write parameters as ``model.<name>``, otherwise as ``save_checkpoint`` does."""
+    """Write parameters as ``model.<name>``, otherwise as ``save_checkpoint`` does. Of several ranks all have to call
+    it, and the first one writes."""
     from safetensors.torch import save
 
-    kept = {MODEL + name: parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(kept))
+    from xlscale.core import ranks
+
+    kept = {}
+    for name, parameter in parameters.items():
+        whole = ranks.whole(parameter.detach())
+        if ranks.number() == 0:
+            kept[MODEL + name] = whole.cpu().contiguous()
+    if ranks.number() == 0:
+        with atomic(path) as temporary:
+            temporary.write_bytes(save(kept))
 
 
 def restore(model: PreTrainedModel, names: Iterable[str], path: Path) -> None:
