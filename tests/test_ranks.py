@@ -56,13 +56,13 @@ def _left(folder: Path, name: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [*ranked.COVERED, *ranked.PACKED], ids=" ".join)
+@pytest.mark.parametrize("case", ranked.COVERED, ids=" ".join)
 def test_losses_are_those_of_one_process_with_a_row_at_a_time(trained, case):
     alone = _left(trained, "1-0")[f"{' '.join(case)} None"]
     together = _left(trained, "2-0")[f"{' '.join(case)} 1"]
     assert together["losses"] == pytest.approx(alone["losses"], abs=1e-5) and len(alone["losses"]) == 10
     assert together["read"] == alone["read"]
-    assert alone["losses"][-1] < alone["losses"][0] - 0.01 or case[1:3] == ("ranking", "lora")
+    assert alone["losses"][-1] < alone["losses"][0] - 0.01 or (case[1] == "ranking" and case[2] != "full")
     one, other = (load_file(trained / f"{'-'.join(case)}-{ranks}.before.safetensors") for ranks in (1, 2))
     assert one.keys() == other.keys() and all(np.array_equal(one[i], other[i]) for i in one)
 
@@ -90,7 +90,7 @@ def test_rounded_weights_give_what_they_give_in_one_process(trained, method):
 def test_no_rank_holds_the_whole_of_a_model_or_of_any_large_parameter(trained):
     for rank in (0, 1):
         for case, found in _left(trained, f"2-{rank}").items():
-            if "packed" in case:
+            if "qlora" in case:  # of a model in four bits every rank holds the whole
                 assert found["held"] == 1, case
             else:
                 assert 0.4 < found["held"] < 0.6 and 0.4 < found["most"] < 0.7, case
