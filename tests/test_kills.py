@@ -49,6 +49,13 @@ class Work:
         command = [sys.executable, FIXTURES / "one_cell.py", str(STEPS)]
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=300)
 
+    def like(self, other: "Work") -> None:
+        """Take over what another one has before it trains."""
+        shutil.copytree(other.runs / other.ids[0], self.runs / other.ids[0])
+        for name in other.ids[1:]:
+            (self.runs / name).mkdir()
+            shutil.copy(other.runs / name / "spec.json", self.runs / name)
+
     @property
     def ids(self) -> list[str]:
         """Of the cell that is not trained, the one that is, and its child."""
@@ -107,10 +114,7 @@ def undisturbed(once, elsewhere):
 def test_nothing_runs_on_and_the_next_run_gives_the_same(undisturbed, elsewhere, tmp_path, ranks, victim, moment):
     expected = undisturbed(ranks)
     work = Work(tmp_path / "runs", elsewhere)
-    shutil.copytree(expected.runs / expected.ids[0], work.runs / expected.ids[0])
-    for name in expected.ids[1:]:
-        (work.runs / name).mkdir()
-        shutil.copy(expected.runs / name / "spec.json", work.runs / name)
+    work.like(expected)
     process = work.start(ranks, child=victim in ("kernel", "runner"))
     wait(lambda: work.reached(ranks, moment), 300)
     if victim in VICTIMS:
@@ -139,11 +143,7 @@ def test_nothing_runs_on_and_the_next_run_gives_the_same(undisturbed, elsewhere,
 def test_one_process_goes_on_from_a_state_of_two_ranks(undisturbed, elsewhere, tmp_path):
     expected = undisturbed(2)
     work = Work(tmp_path / "runs", elsewhere)
-    for name in expected.ids:
-        shutil.copytree(expected.runs / name, work.runs / name)
-    shutil.rmtree(work.cell)
-    work.cell.mkdir()
-    shutil.copy(expected.cell / "spec.json", work.cell)
+    work.like(expected)
     process = work.start(2)
     wait(lambda: work.reached(2, "training"), 300)
     process.terminate()

@@ -146,9 +146,9 @@ def test_another_process_gives_equal_outputs_from_what_ranks_wrote(trained, case
     chosen, task, inputs, _, head = ranked.begun(name, family, method, backend)
     torch.manual_seed(99)  # by which adapters are drawn before what was written is read
     path = trained / f"{'-'.join(case)}-2"
-    encoder = registry.get("method", method)().load(
-        ranked.card(name), 2, chosen, path.with_name(f"{path.name}.safetensors")
-    )
+    written = path.with_name(f"{path.name}.safetensors")
+    encoder = registry.get("method", method)().load(ranked.card(name), 2, backend.device, chosen, written)
+    backend.place(encoder, method != "full")
     ladder.restore(head, dict(head.named_parameters()), path.with_name(f"{path.name}.head.safetensors"))
     expected = load_file(path.with_name(f"{path.name}.after.safetensors"))
     found = evaluate.run(Model(encoder, backend, task, head), inputs)

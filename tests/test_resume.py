@@ -102,12 +102,12 @@ def test_a_state_is_safetensors_and_json(layout, kept):
         assert path.read_bytes()[:1] == b"{" or path.read_bytes()[8:9] == b"{"  # a header of JSON; a pickle has none
 
 
-def test_nothing_is_kept_unless_it_is_asked_for(kept, monkeypatch):
-    assert resuming.keeper(kept, "code", CPU("float32")) is None
+def test_nothing_is_kept_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.delenv(saving.EVERY, raising=False)
     monkeypatch.setenv(saving.DEADLINE, "1")
-    assert resuming.keeper(kept, "code", CPU("float32")) is None
+    assert saving.when() is None
     monkeypatch.setenv(saving.EVERY, "2.5")
-    assert resuming.keeper(kept, "code", CPU("float32")).when == saving.When(150.0, 1.0)
+    assert saving.when() == saving.When(150.0, 1.0)
     for wrong in ("soon", "0", "-1", "nan", "inf"):
         monkeypatch.setenv(saving.EVERY, wrong)
         with pytest.raises(XlscaleError, match=f"^XLSCALE_RESUME_MINUTES: expected a number of minutes.*{wrong}"):

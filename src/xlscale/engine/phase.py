@@ -22,7 +22,7 @@ from torch import nn
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
-from xlscale.core import machine, registry
+from xlscale.core import machine, registry, saving
 from xlscale.core.files import CELL_FOLDER, NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data.batches import Encoded
 from xlscale.engine import notebook, ranks, runner
@@ -33,7 +33,7 @@ from xlscale.experiment.results import CHECKPOINT, RESUME, Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
-from xlscale.training import evaluate, loop, resume, token_cache
+from xlscale.training import evaluate, loop, token_cache
 from xlscale.training.backends.base import Backend
 from xlscale.training.loop import TrainingLog
 from xlscale.training.methods.base import Method
@@ -70,9 +70,11 @@ class OpenCell:
 
     @cached_property
     def keeper(self) -> Keeper | None:
-        """What keeps the states that a training goes on from after it was ended."""
+        """What keeps the states that a training goes on from after it was ended; None where none are to be kept."""
+        if not (when := saving.when()):
+            return None
         code = f"{self.cell.code()} {self.cell.code(registry.SHARDED)}"  # whatever the number of ranks
-        return resume.keeper(self.folder / RESUME, code, self.backend)
+        return Keeper(self.folder / RESUME, code, self.backend, when)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -281,7 +283,7 @@ class OpenCell:
         )
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
         write_json(self.folder / runner.PENDING, result.model_dump())
-        if runner.FOLDER not in os.environ:  # by hand; else the runner does, when it has checked the result
+        if CELL_FOLDER not in os.environ:  # by hand; else the runner does, when it has checked the result
             runner.clear(self.folder)
         return result
 

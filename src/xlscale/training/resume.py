@@ -179,12 +179,6 @@ class Keeper:
         return shutil.disk_usage(self.folder).free > 1.1 * need
 
 
-def keeper(folder: Path, code: str, backend: Backend) -> Keeper | None:
-    """What keeps states in ``folder``, with what is there; None where none are to be written."""
-    wanted = saving.when()
-    return Keeper(folder, code, backend, wanted) if wanted else None
-
-
 def _reason(error: BaseException) -> str:
     """What broke, of several ranks on the first on which something did."""
     failures = [one for one, _ in getattr(error, "failures", {}).values()]
