@@ -152,4 +152,8 @@ def test_another_process_gives_equal_outputs_from_what_ranks_wrote(trained, case
     ladder.restore(head, dict(head.named_parameters()), path.with_name(f"{path.name}.head.safetensors"))
     expected = load_file(path.with_name(f"{path.name}.after.safetensors"))
     found = evaluate.run(Model(encoder, backend, task, head), inputs)
-    assert len(found) == len(expected) and all(np.array_equal(one, expected[str(i)]) for i, one in enumerate(found))
+    # A head with one row is multiplied by sums whose order follows from where it lies in memory.
+    exactly = {} if family == "multiple_choice" else {"rtol": 0, "atol": 0}
+    assert len(found) == len(expected)
+    for i, one in enumerate(found):
+        np.testing.assert_allclose(np.atleast_1d(one), expected[str(i)], **{"rtol": 1e-5, "atol": 1e-6} | exactly)
