@@ -46,6 +46,7 @@ CHANCE = dict.fromkeys(schema.GIVEN, 0.0) | dict.fromkeys(("classification", "mu
 LONGEST = (
     "runner",  # it makes the runs of the smoke study, while the next one does without
     "committed_paper",
+    "adding",
     "reproduce",
     "plan",
     "language_models",

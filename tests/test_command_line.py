@@ -130,6 +130,8 @@ REACHES = [
     ("canary", "STUDY", "--study={}"),
     ("canary", "AGAINST", "--against={}"),
     ("sweep", "STUDY", "--study={}"),
+    ("sweep", "PROFILE", "--profile={}"),
+    ("record", "HARDWARE", "--hardware={}"),
     ("record", "JOBS", "--jobs={}"),
     ("heal", "MODEL", "--model={}"),
     ("cells", "STUDY", "--study={}"),
@@ -143,6 +145,11 @@ REACHES = [
     ("add-source", "FILE", "{}"),
     ("add-source", "SET", "--set={}"),
     ("withdraw-source", "KEY", "{}"),
+    ("new-data", "FILE", "{}"),
+    ("new-data", "FAMILY", "--family={}"),
+    ("new-data", "SET", "--set={}"),
+    ("new-model", "FILE", "{}"),
+    ("new-model", "SET", "--set={}"),
     ("export", "OUT", "--out={}"),
     ("export", "CELLS", "--cells={}"),
     ("export", "STUDY", "--study={}"),
@@ -184,6 +191,8 @@ def test_a_value_reaches_python_as_it_is_and_nothing_in_it_is_run(told, target, 
         "export": ["OUT=o"],
         "crate": ["OUT=o"],
         "add-source": ["FILE=f"],
+        "new-data": ["FILE=f", "FAMILY=x"],
+        "new-model": ["FILE=f"],
     }.get(target, [])
     for value in HOSTILE[first % 3 :: 3]:
         others = [one for one in needed if not one.startswith(f"{variable}=")]
@@ -207,6 +216,27 @@ def test_a_variable_that_no_target_knows_is_told(tmp_path):
     assert "xlscale plan" in _make("-n", "plan", STUDIES="of the environment, for others")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["reproduce", "N=3"], "N: not read by `make reproduce`, which reads CELLS SOURCE STUDY JOBS"),
+        (["test", "JOBS=2"], "JOBS: not read by `make test`, which reads no variable"),
+        (["JOBS=2"], "JOBS: not read by `make help`"),
+        (["plan", "cells", "SEED=2"], "SEED: not read by `make plan cells`, which reads STUDY METHOD HARDWARE OPTIONS"),
+        (["reprodce"], "reprodce: no such target; `make help` lists them"),
+        (["tets", "STUDY=pilot"], "tets: no such target; `make help` lists them"),
+        (["'; touch y; '"], "no such target"),
+    ],
+)
+def test_what_would_change_nothing_or_is_no_target_is_told(arguments, told, tmp_path):
+    assert told in _make(*arguments, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_of_several_targets_may_read_a_variable():
+    assert "pytest" in _make("-n", "reproduce", "test", "JOBS=2")
+
+
 def test_a_variable_of_make_reaches_the_command_as_one_argument():
     assert _make("cells", "STUDY=a b'c").startswith('xlscale: unknown study "a b\'c": expected one of ')
     assert "xlscale: a b.csv: " in _make("add-source", "FILE=a b.csv")
@@ -226,10 +256,9 @@ def test_the_canary_is_of_all_studies_unless_one_is_named():
 @pytest.mark.parametrize(("target", "variable", "argument"), REACHES)
 def test_what_the_environment_has_of_that_name_is_told_and_does_not_count(told, target, variable, argument):
     """Shells have N, SEED or OUT for other things; whoever wants them to count says -e, as of any makefile."""
-    needed, mine = (
-        {name: f"{name}=x" for name in ("PREDICTIONS", "LABELS", "OUT", "ID", "FILE", "KEY")},
-        {variable: "of a shell"},
-    )
+    needs = {"score": ["PREDICTIONS", "LABELS"], "export": ["OUT"], "crate": ["OUT"], "cell": ["ID"]}
+    needs |= {"add-source": ["FILE"], "withdraw-source": ["KEY"], "new-data": ["FILE", "FAMILY"], "new-model": ["FILE"]}
+    needed, mine = {name: f"{name}=x" for name in needs.get(target, [])}, {variable: "of a shell"}
     assert argument.format("of a shell") not in told(target, *needed.values(), **mine)
     needed.pop(variable, None)
     assert argument.format("of a shell") in told("-e", target, *needed.values(), **mine)

@@ -33,7 +33,7 @@ def test_what_is_copied_is_there_and_makes_the_environment():
         assert all((ROOT / source).exists() for source in sources)
     first = {source for *sources, _ in copied[:-1] for source in sources}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    needed = re.search(r"^\$\(READY\): (.*)$", makefile, re.MULTILINE)[1].split()
+    needed = re.search(r"^\$\(READY\): (.*) \$\(LOST\)$", makefile, re.MULTILINE)[1].split()
     assert {*needed, "Makefile", "src"} == first and copied[-1] == [".", "."]
     assert "make .venv/.ready" in of("RUN")
 

@@ -192,7 +192,7 @@ def test_the_cost_in_a_card_is_that_of_its_rows(name):
 
 
 def test_every_task_states_its_cost_and_a_table_shows_it():
-    known = [catalogue.data_card(name) for name in catalogue.names("data")]
+    known = [card for card in map(catalogue.data_card, catalogue.names("data")) if card.builder]
     shown = samples.costs(known)
     assert set(shown.index) == {card.name for card in known if card.task}
     assert shown.loc["topic", "test TFLOP"] == catalogue.data_card("topic").cost.tflop["test"]

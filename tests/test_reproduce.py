@@ -261,6 +261,15 @@ def test_where_nothing_was_compared_that_is_said_and_a_record_is_not_confirmed(
     assert said in text and "0 of 0" not in text
 
 
+@pytest.mark.parametrize(
+    ("cells", "advice"), [("none", "`make record STUDY=smoke` makes them"), ("stated", "use SOURCE=fresh")]
+)
+def test_a_study_without_a_record_gets_advice_that_its_command_can_take(monkeypatch, cells, advice):
+    monkeypatch.setattr(store, "check", lambda folder: {})
+    with pytest.raises(files.XlscaleError, match=f"expected recorded target cells of study smoke; {advice}$"):
+        steps._check(steps.Build("smoke", "record", cells))
+
+
 def test_a_step_that_fails_says_so_in_one_line_and_leaves_no_receipt(build, tmp_path, monkeypatch):
     def fail(build: steps.Build) -> steps.Outcome:
         raise ValueError("a\nb")

@@ -280,7 +280,7 @@ def test_what_lies_in_the_place_of_a_cell_s_folder_is_not_written_through(smoke_
         place.symlink_to({"dangling": tmp_path / "nowhere", "log": other / "mine"}.get(kind, other))
     monkeypatch.setattr(cells, "RUNS", runs)
     monkeypatch.setattr(runner, "find", lambda name: cell)
-    monkeypatch.setattr(command, "acquire", lambda chosen: None)
+    monkeypatch.setattr(command, "acquire", lambda chosen, runs: None)
     before = {path: path.lstat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
     for ask in (
         lambda: sweep.run([cell], 1, runs),

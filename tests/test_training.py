@@ -53,6 +53,7 @@ OTHERS = [
     card.name
     for card in map(data_card, catalogue.names("data"))
     if card.bundled
+    and card.builder
     and card.task
     and card.trained
     and card.family != "lexicon"

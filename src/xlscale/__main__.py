@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     if sys.flags.optimize:  # then docstrings are gone, which transformers reads: no cell would run
         os.environ.pop("PYTHONOPTIMIZE", None)
         os.execv(sys.executable, [sys.executable, "-m", "xlscale", *arguments])
-    if arguments[:1] in (["run"], ["step"]):
+    if arguments[:1] in (["run"], ["step"], ["job"]):
         processes.die_with_parent()
         if fork_server.ADDRESS in os.environ:
             # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all jobs.

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from xlscale.cards.catalogue import data_card, model_card
 from xlscale.commands import look
-from xlscale.core import registry
-from xlscale.core.files import XlscaleError, one_line, relative, write_json
+from xlscale.core import needs, registry
+from xlscale.core.files import CACHE, XlscaleError, one_line, relative, write_json
 from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
+
+RECORDED = 4.1e9  # bytes: the most that a recorded cell of a bundled model took, by what its result says
 
 
 def run(cell_id: str) -> None:
@@ -30,7 +33,7 @@ def run(cell_id: str) -> None:
         cell_id = look.matching(cell_id) or cell_id
         cell = runner.find(cell_id)
         sweep.check_places((one.id for one in cell.lineage()), cell.folder.parent)
-        acquire(cell.lineage())
+        acquire(cell.lineage(), cell.folder.parent)
         write_json(cell.folder / "spec.json", cell.spec())
     if registry.backend() == "cuda":
         os.environ[runner.PLACEMENT] = json.dumps(_placed(runner.find(cell_id)))
@@ -65,14 +68,24 @@ def _placed(cell: Cell) -> dict[str, runner.Place]:
     return found
 
 
-def default_jobs() -> int:
-    """One cell per core that this process may use, and no more than 2 GB of free memory allow each; one on a GPU."""
-    import psutil
-
+def default_jobs(memory: float = needs.MEMORY) -> int:
+    """One cell per core that this process may use, and no more than have ``memory`` bytes each of what is free; one on
+    a GPU."""
     if registry.backend() != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available // 2e9)))
+    return max(1, min(cores, int(needs.free_memory() // memory)))
+
+
+def jobs_of(chosen: Collection[Cell]) -> int:
+    """How many of these cells run at a time by default: as ``default_jobs``, with the memory that is planned for the
+    one that takes most. What they read has to be here."""
+    known = all(model_card(cell.parameters.model).source is None for cell in chosen)
+    if registry.backend() != "cpu" or (known and default_jobs(RECORDED) == default_jobs(1.0)):
+        return default_jobs(RECORDED)  # a plan takes seconds, and would change nothing
+    from xlscale.planning import hardware, resources
+
+    return default_jobs(resources.in_turn(resources.of(chosen, hardware.load(hardware.DEFAULT)).values()).memory)
 
 
 @contextmanager
@@ -103,13 +116,19 @@ def remove(folder: Path) -> None:
         raise XlscaleError(f"{folder}: could not be removed, to compute anew ({one_line(error)})") from None
 
 
-def acquire(chosen: Iterable[Cell]) -> None:
-    """Get, build and convert whatever these cells read and is not on this machine. Raises XlscaleError.
+def acquire(chosen: Iterable[Cell], runs: Path) -> None:
+    """Get, build and convert whatever these cells read and is not on this machine: they only open what is here.
 
-    Cells and notebooks only open what is here.
+    Raises XlscaleError, and before all that where there is no room on disk or in memory, for it and for those of them
+    that are not complete in ``runs``.
     """
+    chosen = list(chosen)
+    if left := [cell for cell in chosen if not (runs / cell.id / results.RESULT).exists()]:
+        needs.check_memory()
+        needs.check_disk(runs, sum(needs.CELL[cell.phase] for cell in left))
+        if not (CACHE / "models").exists():
+            needs.check_disk(CACHE, needs.MODEL)
     from xlscale.acquire import ensure
-    from xlscale.cards.catalogue import data_card, model_card
 
     values = [cell.parameters for cell in chosen]
     models = {value.model for value in values}

@@ -8,7 +8,7 @@ from functools import cache
 import pandas as pd
 from tqdm import tqdm
 
-from xlscale.acquire import git, hub
+from xlscale.acquire import git, hub, new_card
 from xlscale.acquire.datasets import current
 from xlscale.acquire.external import inputs
 from xlscale.cards import catalogue, places
@@ -96,6 +96,14 @@ def layout(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
 
 
 def _row(card: DataCard | ModelCard) -> tuple[str, ...]:
+    *about, verdict = _files(card)
+    if verdict in FINE and (lacking := new_card.not_stated(card)):
+        where = f"data_manifest/{'data' if isinstance(card, DataCard) else 'models'}/{card.name}.yaml"
+        verdict = f"{where}: {lacking}: expected what only you can say, got {new_card.NOT_STATED!r}"
+    return (*about, verdict)
+
+
+def _files(card: DataCard | ModelCard) -> tuple[str, ...]:
     if card.source:
         return _sourced(card)
     if isinstance(card, ModelCard):

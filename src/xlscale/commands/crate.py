@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from xlscale.acquire import new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
 from xlscale.commands.options import check_out
 from xlscale.core import manifest
 from xlscale.core.files import MANIFEST, RESULTS, ROOT, XlscaleError, relative, verify, write_json, write_text
+from xlscale.experiment.cells import NONE
 from xlscale.experiment.results import Result
 from xlscale.interchange import crate, croissant, model_index, scores
 from xlscale.interchange.citation import Citation, citation
@@ -32,9 +34,9 @@ def build(study: str, out: str) -> str:
     manifest.check([RESULTS])
     if not (known := store.results()):
         raise XlscaleError(f"{relative(RESULTS)}: expected recorded cells; run `make record STUDY={study}`")
-    cited = citation()
+    cited, data = citation(), _data(known)
     _copy_all(folder, known)
-    for card in _data():
+    for card in data:
         _describe(folder / crate.DATA, card, cited)
     for result in known.values():
         if result.phase == "target" and result.status == "complete":
@@ -42,7 +44,7 @@ def build(study: str, out: str) -> str:
     write_text(folder / crate.SCORES, scores.csv(known))
     write_text(folder / crate.README, crate.readme(cited))
     write_json(folder / crate.METADATA, crate.metadata(folder, known, cited))
-    return f"{folder / crate.METADATA}: {len(known)} cells, {len(_data())} data sets"
+    return f"{folder / crate.METADATA}: {len(known)} cells, {len(data)} data sets"
 
 
 def _copy_all(folder: Path, known: dict[str, Result]) -> None:
@@ -63,10 +65,19 @@ def _copy(path: Path, to: Path) -> None:
     shutil.copyfile(path, to)
 
 
-def _data() -> list[DataCard]:
-    """The data sets whose bytes are known: a manifest tells hashes."""
+def _data(recorded: dict[str, Result]) -> list[DataCard]:
+    """The data sets whose bytes are known: a manifest tells hashes. Of what a user made of own files only what the
+    recorded cells read, and nothing whose licence nobody has stated: its text would be passed on. Raises XlscaleError.
+    """
+    named = {result.parameters.get(role, NONE) for result in recorded.values() for role in ("intermediate", "target")}
+    read = {member for name in named - {NONE} for member in catalogue.data_card(name).members}
     known = [*catalogue.names("data"), *filter(catalogue.lock, catalogue.names(catalogue.SOURCES))]
-    return [*map(catalogue.data_card, sorted(known))]
+    cards = [*map(catalogue.data_card, sorted(known))]
+    for card in cards:
+        if card.name in read and "licence" in new_card.not_stated(card):
+            where = relative(MANIFEST / "data" / f"{card.name}.yaml")
+            raise XlscaleError(f"{where}: licence: expected that of data to be passed on, got {card.licence!r}")
+    return [card for card in cards if card.name in read or card.source or card.builder]
 
 
 def _describe(folder: Path, card: DataCard, cited: Citation) -> None:

@@ -5,7 +5,6 @@ Belongs here: which cards are meant, and what is printed. What is done: ``acquir
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from xlscale.acquire import ensure
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.commands import check as checks
+from xlscale.commands.options import stated
 from xlscale.core.files import XlscaleError, bounded
 
 
@@ -80,18 +80,7 @@ def add_source(path: str, fields: str = "", replace: bool = False) -> str:
             return str(error)
         return ""
 
-    return sources.add(Path(path), given=_given(fields), replace=replace, wrong=wrong)
-
-
-def _given(fields: str) -> dict[str, str]:
-    """Text by column, of "source_key=mine; params=8B". Raises XlscaleError for a column twice or without a value."""
-    # A text may have a semicolon: one that ends a field stands before the next column's name.
-    split = [part for part in re.split(r";\s*(?=\w+\s*=|$)", fields) if part.strip()]
-    parts = [[side.strip() for side in part.partition("=")[::2]] for part in split]
-    for name, text in parts:
-        if not text or [one for one, _ in parts].count(name) > 1:
-            raise XlscaleError(f"SET: {name}: expected a value, once, as in 'source_key=mine; params=8B'")
-    return dict(parts)
+    return sources.add(Path(path), given=stated(fields), replace=replace, wrong=wrong)
 
 
 def withdraw_source(key: str) -> str:

@@ -13,20 +13,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import NOTEBOOKS, ROOT, read_json
+from xlscale.core.files import CACHE, NOTEBOOKS, ROOT, read_json
 
 PROFILE = ROOT / "profiles" / "jupyter"
 START = "notebooks/explore.ipynb"
 KEPT = ("tags",)  # of a cell's metadata: the rest says how somebody has looked at it
+WRITTEN = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # of Docker and of Podman
 
 
 def explore(options: list[str]) -> None:
     """Become JupyterLab, opened on the explorer; ``options`` are its own, and go before ours."""
     paths = [str(PROFILE), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))} | without_home()
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments(options)], environment)
+
+
+def without_home() -> dict[str, str]:
+    """The environment variables by which Jupyter and what runs in it write into the cache, where the user has no home
+    that can be written."""
+    if os.access(os.path.expanduser("~"), os.W_OK):
+        return {}
+    places = {name: CACHE / "jupyter" / name.lower() for name in WRITTEN if name not in os.environ}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    return {name: str(place) for name, place in places.items()}
 
 
 def arguments(options: list[str]) -> list[str]:

@@ -38,6 +38,19 @@ def check_out(folder: Path, named: str, expected: str = "a new folder or an empt
     check_place(folder, named)
 
 
+def stated(fields: str) -> dict[str, str]:
+    """Text by name, of "source_key=mine; params=8B". Raises XlscaleError for a name twice or without a value."""
+    # A text may have a semicolon: one that ends a field stands before the next one's name.
+    split = [part for part in re.split(r";\s*(?=\w+\s*=|$)", fields) if part.strip()]
+    parts = [[side.strip() for side in part.partition("=")[::2]] for part in split]
+    for name, text in parts:
+        if not text or [one for one, _ in parts].count(name) > 1:
+            from xlscale.core.files import XlscaleError
+
+            raise XlscaleError(f"SET: {name}: expected a value, once, as in 'source_key=mine; params=8B'")
+    return dict(parts)
+
+
 class Verb(NamedTuple):
     """``name``: "verb" or "group verb"; ``does``: what follows "it will ..."; ``options``: of ``add_argument``."""
 
@@ -51,6 +64,41 @@ class Verb(NamedTuple):
 Option = tuple[str, dict[str, Any]]
 STUDY: Option = ("--study", {"default": "pilot", "help": "name of a file in studies/ (default: pilot)"})
 JOBS: Option = ("--jobs", {"type": positive, "help": "cells at a time (default: as many as cores and memory allow)"})
+# Of verbs that know their cells: without a number, each plans its own.
+JOBS_PLANNED: Option = (
+    "--jobs",
+    {
+        "type": positive,
+        "help": "cells at a time (default: as many as cores and the memory that they are planned to take allow); on a "
+        "cluster, jobs in its queue at a time (default: as the profile says)",
+    },
+)
+PROFILE: Option = (
+    "--profile",
+    {
+        "default": "local",
+        "metavar": "NAME",
+        "help": "where cells run: local, slurm, or the path of a folder with a profile of Snakemake's (default: local)",
+    },
+)
+HARDWARE: Option = ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"})
+METHOD: Option = (
+    "--method",
+    {"choices": ["full", "lora", "qlora"], "help": "as if every training were by it (default: the study's)"},
+)
+REFERENCE: Option = (
+    "--reference",
+    {"action": "store_true", "help": "by the recipes that the cards of targets have, on all rows, with three seeds"},
+)
+KIND: Option = (
+    "kind",
+    {
+        "nargs": "?",
+        "default": "all",
+        "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
+        "help": "of which kind (default: all)",
+    },
+)
 CELLS: Option = (
     "--cells",
     {
@@ -69,6 +117,15 @@ SOURCE: Option = (
     },
 )
 OUT: Option = ("--out", {"required": True, "metavar": "FOLDER", "help": "a new folder, or an empty one"})
+FIELDS: Option = (
+    "--set",
+    {
+        "dest": "fields",
+        "default": "",
+        "metavar": "FIELDS",
+        "help": "what the file does not say: 'name=value; another=another value'",
+    },
+)
 ONE: Option = (
     "cell_id",
     {"metavar": "ID", "help": "of a cell that is recorded or was run here; its start or its hash will do"},

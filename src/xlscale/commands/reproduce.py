@@ -40,7 +40,7 @@ def _reproduce(build: Build, chosen: list[Cell], jobs: int) -> bool:
         from xlscale.commands import sweeps  # which imports torch
 
         sweeps.drop_stale(chosen, HERE, results.LEFT)
-        cell_.acquire(chosen)
+        cell_.acquire(chosen, HERE)
     done = sum(results.result_of(cell, HERE) is not None for cell in chosen)
     if done < len(chosen):
         left = f" ({done} are left from an interrupted run)" if done else ""

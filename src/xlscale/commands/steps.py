@@ -201,7 +201,9 @@ def _check(build: Build) -> Outcome:
             raise XlscaleError("\n".join(faults))
         if not {cell.id for cell in studies.load(build.study).cells() if cell.phase == "target"} & checked.keys():
             expected = f"recorded target cells of study {build.study}"
-            raise XlscaleError(f"{relative(RESULTS)}: expected {expected}; use SOURCE=fresh")
+            # `make paper`, which computes no cells, knows no SOURCE.
+            advice = "use SOURCE=fresh" if build.cells != "none" else f"`make record STUDY={build.study}` makes them"
+            raise XlscaleError(f"{relative(RESULTS)}: expected {expected}; {advice}")
     return [], {"faults": faults}
 
 

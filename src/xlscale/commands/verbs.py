@@ -13,7 +13,24 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
-from xlscale.commands.options import CARDS, CELLS, JOBS, OF_STUDY, ONE, OUT, SOURCE, STUDY, Verb, positive, seed
+from xlscale.commands import data_verbs
+from xlscale.commands.options import (
+    CELLS,
+    HARDWARE,
+    JOBS,
+    JOBS_PLANNED,
+    KIND,
+    METHOD,
+    ONE,
+    OUT,
+    PROFILE,
+    REFERENCE,
+    SOURCE,
+    STUDY,
+    Verb,
+    positive,
+    seed,
+)
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
 
@@ -58,24 +75,24 @@ VERBS = [
     ),
     Verb(
         "sweep",
-        "run all cells of a study into runs/; complete cells are not run again",
+        "run all cells of a study into runs/, here or on a cluster; complete cells are not run again",
         "sweep --study smoke --jobs 2",
         "commands.sweeps:sweep",
-        (STUDY, JOBS),
+        (STUDY, JOBS_PLANNED, PROFILE, HARDWARE),
     ),
     Verb(
         "record",
         "run what the record lacks of a study and take it into results/",
         "record --study pilot",
         "commands.sweeps:record",
-        (STUDY, JOBS),
+        (STUDY, JOBS_PLANNED, PROFILE, HARDWARE),
     ),
     Verb(
         "tune",
         "try learning rates on English development data, record them, and write studies/tuned.json",
         "tune --jobs 2",
         "commands.sweeps:tune",
-        (JOBS,),
+        (JOBS_PLANNED,),
     ),
     Verb(
         "heal",
@@ -101,24 +118,7 @@ VERBS = [
         "storage and price, and which numbers are assumed; the verb cells lists its cells",
         "plan --study xtreme_r_7b_70b",
         "commands.plan:plan",
-        (
-            STUDY,
-            (
-                "--method",
-                {
-                    "choices": ["full", "lora", "qlora"],
-                    "help": "as if every training were by it (default: the study's)",
-                },
-            ),
-            ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"}),
-            (
-                "--reference",
-                {
-                    "action": "store_true",
-                    "help": "by the recipes that the cards of targets have, on all rows, with three seeds",
-                },
-            ),
-        ),
+        (STUDY, METHOD, HARDWARE, REFERENCE),
     ),
     Verb(
         "run",
@@ -128,21 +128,18 @@ VERBS = [
         (("cell_id", {"metavar": "ID", "help": "id of a cell, as the verb cells lists them"}),),
     ),
     Verb(
+        "job",
+        "run cells one after the other, as a job of a cluster does; complete cells are not run again",
+        "job pretrained-e5_small-k1-0123456789",
+        "engine.slurm:run_in_turn",
+        (("cell_ids", {"nargs": "+", "metavar": "ID", "help": "id of a cell that a sweep has begun"}),),
+    ),
+    Verb(
         "list",
         "list what there is: studies, models, tasks, intermediate sets, objectives, methods",
         "list tasks",
         "commands.look:everything",
-        (
-            (
-                "kind",
-                {
-                    "nargs": "?",
-                    "default": "all",
-                    "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
-                    "help": "of which kind (default: all)",
-                },
-            ),
-        ),
+        (KIND,),
     ),
     Verb(
         "show",
@@ -189,6 +186,14 @@ VERBS = [
         (OUT, STUDY),
     ),
     Verb(
+        "archive",
+        "write the files of this commit as one tar file with its sha256, for an archive that gives it a DOI; the same "
+        "commit gives the same bytes",
+        "archive --out archive",
+        "commands.archive:build",
+        (OUT,),
+    ),
+    Verb(
         "paper",
         "rebuild figures, numbers and paper/paper.pdf from the record, where something that they depend on has changed",
         "paper --study pilot",
@@ -228,60 +233,7 @@ VERBS = [
             SOURCE,
         ),
     ),
-    Verb(
-        "add-source",
-        "check published scores and add them to data_manifest/published/",
-        "add-source mine.csv",
-        "commands.data:add_source",
-        (
-            (
-                "path",
-                {
-                    "metavar": "FILE",
-                    "help": ".csv or .csv.gz file with the columns of data_manifest/published/, "
-                    "or .json or .jsonl of lm-evaluation-harness, EuroEval or MTEB",
-                },
-            ),
-            (
-                "--set",
-                {
-                    "dest": "fields",
-                    "default": "",
-                    "metavar": "FIELDS",
-                    "help": "what the file does not say: 'source_key=mine; model_family=Newt; params=8B'",
-                },
-            ),
-            ("--replace", {"action": "store_true", "help": "in the place of all rows that its sources have"}),
-        ),
-    ),
-    Verb(
-        "withdraw-source",
-        "take a source and its scores out of data_manifest/published/",
-        "withdraw-source mine",
-        "commands.data:withdraw_source",
-        (("key", {"metavar": "KEY", "help": "a source_key of data_manifest/published/sources.csv"}),),
-    ),
-    Verb(
-        "data fetch",
-        "download, convert and lock data and models that are not in this repository",
-        "data fetch xnli xcopa",
-        "commands.data:fetch",
-        (CARDS, OF_STUDY),
-    ),
-    Verb(
-        "data check",
-        "say whether data and models are reachable, and of the revision, hash and size that is locked",
-        "data check --study xtreme_r",
-        "commands.data:check",
-        (CARDS, OF_STUDY),
-    ),
-    Verb(
-        "data cost",
-        "write into the cards of tasks what they cost: tokens, and operations of an epoch and of a test",
-        "data cost topic",
-        "commands.cost:main",
-        (("names", {"nargs": "*", "metavar": "CARD", "help": "name of a card (default: all tasks)"}),),
-    ),
+    *data_verbs.VERBS,
 ]
 GROUPS = {"data": "get or check the data and models that are not in this repository, or state what a task costs"}
 

@@ -5,6 +5,7 @@ Imports next to nothing: a cell of a sweep asks the fork server before anything 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,17 +16,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from xlscale.core import saving
-from xlscale.core.files import ARITHMETIC, XlscaleError, bounded
+from xlscale.core.files import ARITHMETIC, CACHE, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
 TERMINATED, CLOSED = 143, 141  # exit codes after SIGTERM and SIGPIPE
+PARTING = 1.0  # seconds that a process has to end by itself when what it belongs to is gone
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that may not be written, or read
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as ipykernel sets it
+    "MPLCONFIGDIR": str(CACHE / "matplotlib"),  # where it writes: a home need not be there
     "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).with_name("mpl-data") / "matplotlibrc"),  # its defaults
 }
 
@@ -52,7 +56,7 @@ def without_grammars() -> None:
 
 def die_with_parent(grace: float | None = None) -> None:
     """End this process soon after its parent or the sweep that it belongs to: a killed one leaves no training behind.
-    With ``grace`` it gets SIGTERM first, and as many seconds to end by itself; by default where trainings leave states.
+    It gets SIGTERM first, and ``grace`` seconds to end by itself, by default more where trainings leave states.
 
     The parent may be gone before this is called, and then only the sweep can tell.
     """
@@ -67,13 +71,24 @@ def die_with_parent(grace: float | None = None) -> None:
 
 
 def end(grace: float | None = None) -> None:
-    """End this process, from a thread of its own; ``grace`` as in ``die_with_parent``."""
+    """End this process, from a thread of its own; ``grace`` as in ``die_with_parent``. On SIGTERM a runner lets go of
+    its cell."""
     if grace is None:
-        grace = saving.GRACE if os.environ.get(saving.EVERY) else 0.0
-    if grace:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(grace)
+        grace = saving.GRACE if os.environ.get(saving.EVERY) else PARTING
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace)
     os._exit(1)
+
+
+def interrupt_with(pid: int) -> None:
+    """Interrupt this process, as Ctrl-C does, soon after another one has ended: what it has elsewhere, it cancels."""
+
+    def watch() -> None:
+        while not ended(pid):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def ended(pid: int) -> bool:
@@ -102,7 +117,11 @@ def exit_code(work: Callable[[], object]) -> int:
         print(f"xlscale: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # an unwritable or full place that no one expected to be one
-        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}"), file=sys.stderr)
+        advice = "; expected a checkout of your own, see git clone" if error.errno in NOT_OURS else ""
+        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}{advice}"), file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("xlscale: out of memory; close other programs, or give the container or job more", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)

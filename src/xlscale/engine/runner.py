@@ -15,13 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from xlscale.core import files
 from xlscale.core.files import CELL_FOLDER, RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
 from xlscale.core.seals import seal
 from xlscale.core.strict import parse
-from xlscale.engine import notebook, processes
+from xlscale.engine import lock, notebook, processes
 from xlscale.engine.notebook import Crashed
 from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
@@ -63,7 +61,7 @@ def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:
     nothing is then taken for a result.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
-    with _lock(cell.folder):
+    with lock.held(cell.folder):
         if result := result_of(cell):
             return result
         for rest in cell.folder.glob(".*.part"):  # of a run that was killed while it wrote
@@ -98,6 +96,7 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
 def _complete(cell: Cell, result: Result) -> Result:
     if result.id != cell.id:
         raise XlscaleError(f"{cell.id}: id: expected {cell.id} in the notebook's result, got {result.id}")
+    lock.check(cell.folder)
     for path in (cell.folder / name for name in results.LEFT):
         if path.exists():
             seal(path)
@@ -119,11 +118,6 @@ def _failed(cell: Cell, reason: str) -> Result:
     return Result(**cell.spec(), status="failed", reason=reason, fingerprint=cell.code())
 
 
-def _lock(folder: Path) -> FileLock:
-    """The lock of a cell. The operating system frees it when the process that holds it dies, however it dies."""
-    return FileLock(folder / ".lock", fallback_to_soft=False)
-
-
 def give_up_lost(parent: Cell, runs: Path = RUNS) -> bool:
     """Make a complete cell one that has yet to be run if its children cannot start from it, because its checkpoint was
     deleted; returns whether that is so."""
@@ -143,14 +137,8 @@ def set_aside(folder: Path) -> None:
 
 
 def running(cell: Cell, runs: Path = RUNS) -> bool:
-    """Whether some process holds the cell's lock at this moment."""
-    if not (runs / cell.id / ".lock").exists():
-        return False
-    try:
-        with _lock(runs / cell.id).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
+    """Whether some process holds the cell's lock at this moment, see ``lock.is_held``."""
+    return lock.is_held(runs / cell.id)
 
 
 def find(cell_id: str) -> Cell:
@@ -166,7 +154,7 @@ def find(cell_id: str) -> Cell:
 def main(cell_id: str) -> None:
     """Run one cell by its id, its notebook in this process; one line when it ends. Raises XlscaleError."""
     # At once: an exception could be caught by whatever runs. Nothing half-written counts, and the lock frees itself.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(processes.TERMINATED))
+    signal.signal(signal.SIGTERM, _end)
     os.environ |= processes.ENVIRONMENT
     cell = find(cell_id)
     began = time.monotonic()
@@ -180,3 +168,8 @@ def main(cell_id: str) -> None:
         raise
     (cell.folder / "error.txt").unlink(missing_ok=True)
     print(f"{cell.id}: {result.status} in {time.monotonic() - began:.0f} s")
+
+
+def _end(sign: int, frame: object) -> None:
+    lock.free()
+    os._exit(processes.TERMINATED)

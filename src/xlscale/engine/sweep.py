@@ -9,24 +9,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from xlscale.core.files import CACHE, ROOT, RUNS, XlscaleError, relative, write_json, write_text
-from xlscale.engine import fork_server, processes, runner
+from xlscale.engine import fork_server, processes, runner, slurm
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import RESULT
 
-POLL = 1.0  # seconds between looks at the cells
+POLL, POLL_CLUSTER = 1.0, 15.0  # seconds between looks at the cells, of which a cluster has thousands
 FULL = 2**20  # bytes: with less than this left, whatever failed has failed for want of space, and its log too
 LOG, ENGINE_LOG = "log.txt", "snakemake.log"  # of a cell or step, in its folder; of Snakemake, beside them
+NAMED = 8  # running cells in a line of progress
 LINE = 30.0  # seconds after which a line is printed although nothing has ended
 
 
 def run(
-    cells: list[Cell], jobs: int, runs: Path = RUNS, steps: Sequence[str] = (), config: Mapping[str, str] | None = None
+    cells: list[Cell],
+    jobs: int,
+    runs: Path = RUNS,
+    steps: Sequence[str] = (),
+    config: Mapping[str, str] | None = None,
+    cluster: slurm.Cluster | None = None,
 ) -> None:
-    """Bring ``cells`` and their ancestors to completion, ``jobs`` at a time.
+    """Bring ``cells`` and their ancestors to completion, ``jobs`` at a time, or on a cluster.
 
     ``steps``: names of the other jobs that ``config`` has the Snakefile plan; what they print is shown. Complete cells
     are not run again. Raises XlscaleError with one line per crashed cell or step.
@@ -43,47 +51,66 @@ def run(
         return
     for name in [*(cell.id for cell in todo), *steps]:
         (runs / name).mkdir(parents=True, exist_ok=True)
-        (runs / name / "error.txt").unlink(missing_ok=True)
+        for left in ("error.txt", LOG):
+            (runs / name / left).unlink(missing_ok=True)
     for cell in todo:
         # From it Snakemake and the cell's own process know the cell.
         write_json(runs / cell.id / "spec.json", cell.spec())
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
-    command += ["--profile", str(ROOT / "profiles" / "local"), "--cores", str(jobs)]
     environment = os.environ | {
         "XLSCALE_RUNS": str(runs),
         "PYTHONPATH": str(ROOT / "src"),
         "XDG_CACHE_HOME": str(CACHE),  # where libraries write: a home need not exist
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "torch"),
-        "MPLCONFIGDIR": str(CACHE / "matplotlib"),
         processes.WATCHED: str(os.getpid()),
     }
     log = runs / ENGINE_LOG
+    with open(log, "ab") as output:
+        if cluster:
+            ready = slurm.submission(todo, cluster, runs)
+        else:
+            ready = _here(todo, config or {}, jobs, environment, output)
+        with ready as (arguments, own):
+            command = [sys.executable, "-m", "snakemake", "--directory", str(runs), *arguments]
+            # Snakemake itself writes to standard error only: a step's standard output is what it has to tell the user.
+            engine = subprocess.Popen(
+                command, cwd=ROOT, env=environment | own, stderr=output, start_new_session=True,
+                preexec_fn=_interruptible if cluster else None,
+            )  # fmt: skip
+            previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
+            try:
+                _watch(engine, list(wanted.values()), runs, POLL_CLUSTER if cluster else POLL)
+            finally:
+                for sign, handler in previous.items():
+                    signal.signal(sign, handler)
+                if engine.poll() is None:
+                    # The whole group: Snakemake alone would first wait for its running cells to end. Interrupted, it
+                    # cancels its jobs on a cluster.
+                    os.killpg(engine.pid, signal.SIGINT if cluster else signal.SIGTERM)
+                    engine.wait()
+    _report(engine.returncode, todo, steps, runs, log)
+
+
+@contextmanager
+def _here(
+    todo: list[Cell], config: Mapping[str, str], jobs: int, environment: Mapping[str, str], output: IO[bytes]
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Snakemake's arguments and environment variables to run cells on this machine, while the block runs."""
     with (
-        open(log, "ab") as output,
         fork_server.private_folder() as private,
         fork_server.serving(private, environment, output, at_once=bool(todo)) as address,
     ):
         only, given = Path(private) / "cells.txt", Path(private) / "config.json"
         write_text(only, "\n".join(cell.id for cell in todo))
-        write_json(given, {"only": str(only), **(config or {})})
-        command += ["--configfile", str(given)]
+        write_json(given, {"only": str(only), **config})
+        arguments = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(slurm.FOLDER / "local")]
+        arguments += ["--cores", str(jobs), "--configfile", str(given)]
         # Snakemake makes a temporary folder, which is to go with ours when it is killed; jobs get the user's.
-        own = {"TMPDIR": private, processes.TEMPORARY: tempfile.gettempdir()}
-        # Snakemake itself writes to standard error only, so a step's standard output is what it has to tell the user.
-        engine = subprocess.Popen(
-            command, cwd=ROOT, env=environment | address | own, stderr=output, start_new_session=True
-        )
-        previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
-        try:
-            _watch(engine, list(wanted.values()), runs)
-        finally:
-            for sign, handler in previous.items():
-                signal.signal(sign, handler)
-            if engine.poll() is None:
-                # The whole group: Snakemake alone would first wait for its running cells to end.
-                os.killpg(engine.pid, signal.SIGTERM)
-                engine.wait()
-    _report(engine.returncode, todo, steps, runs, log)
+        yield arguments, address | {"TMPDIR": private, processes.TEMPORARY: tempfile.gettempdir()}
+
+
+def _interruptible() -> None:
+    """Have a process notice an interrupt where its parent, started in the background, does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def check_places(names: Iterable[str], runs: Path) -> None:
@@ -122,15 +149,25 @@ def _report(code: int, todo: list[Cell], steps: Sequence[str], runs: Path, log: 
         raise XlscaleError("\n".join(lines))
     if (code or not all(_done(cell, runs) for cell in todo)) and shutil.disk_usage(runs).free < FULL:
         raise XlscaleError(f"{relative(runs)}: no space left on this disk; complete cells are kept")
+    if code and (killed := _begun(todo, steps, runs)):
+        advice = "it ended without a word, as what is killed for want of memory does; try JOBS=1"
+        raise XlscaleError("\n".join(f"{relative(runs / name / LOG)}: {advice}" for name in killed))
     if code or not all(_done(cell, runs) for cell in todo):
         left = sum(not _done(cell, runs) for cell in todo)
         raise XlscaleError(f"{relative(log)}: {left} cells were not run (snakemake exit code {code})")
 
 
-def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
+def _begun(todo: list[Cell], steps: Sequence[str], runs: Path) -> list[str]:
+    """The cells that began and are not complete; where there are none, the step that wrote last."""
+    cells = [cell.id for cell in todo if (runs / cell.id / LOG).exists() and not _done(cell, runs)]
+    logs = {name: (runs / name / LOG).stat().st_mtime for name in steps if (runs / name / LOG).exists()}
+    return cells or sorted(logs, key=logs.get)[-1:]
+
+
+def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path, poll: float) -> None:
     began, printed, shown, spent = time.monotonic(), 0.0, None, 0.0
     left = [cell for cell in cells if not _done(cell, runs)]
-    while _running(engine):
+    while _running(engine, poll):
         ended = {cell.id for cell in left if _done(cell, runs)}
         spent += sum(cost(cell) for cell in left if cell.id in ended)
         left = [cell for cell in left if cell.id not in ended]
@@ -143,10 +180,10 @@ def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path) -> None:
             printed, shown = now, state
 
 
-def _running(engine: subprocess.Popen) -> bool:
-    """Whether Snakemake runs, told after POLL seconds or as soon as it has ended."""
+def _running(engine: subprocess.Popen, poll: float) -> bool:
+    """Whether Snakemake runs, told after ``poll`` seconds or as soon as it has ended."""
     try:
-        engine.wait(POLL)
+        engine.wait(poll)
         return False
     except subprocess.TimeoutExpired:
         return True
@@ -160,7 +197,8 @@ def cost(cell: Cell) -> float:
 def progress_line(done: int, running: list[str], total: int, seconds: float, spent: float, left: float) -> str:
     """One line of progress; the time left is known only when something has ended."""
     estimate = f"about {max(1, round(seconds * left / spent / 60))} min left" if spent else "time left not known yet"
+    named = [*running[:NAMED], *([f"and {len(running) - NAMED} more"] if len(running) > NAMED else [])]
     return (
         f"[{seconds / 60:5.1f} min] cells: {done} done, {len(running)} running, {total - done - len(running)} waiting, "
-        f"{estimate}; running {', '.join(running)}"
+        f"{estimate}; running {', '.join(named)}"
     )

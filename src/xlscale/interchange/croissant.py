@@ -178,6 +178,7 @@ def _address(path: str, revisions: dict[str, str | None], hubs: set[str]) -> str
 
 
 def _home(card: DataCard, origins: list[dict[str, Any]]) -> str:
-    """The repository of external data, else the package of the first file."""
+    """The repository of external data, else the package of the first file; of a user's own, its table."""
     homes = [one.address for one in card.source.origins.values() if one.kind == "git"] if card.source else []
-    return f"https://{homes[0]}" if homes else origins[0]["contentUrl"]
+    made_of = origins[0]["contentUrl"] if origins else f"{card.name}.parquet"
+    return f"https://{homes[0]}" if homes else made_of

@@ -109,7 +109,7 @@ class Cost:
 
 def cost(kind: Kind, hardware: Hardware) -> Cost:
     """What a cell of this kind takes."""
-    train, steps, step = _training(kind)
+    train, steps, step = training(kind)
     load = kind.load(kind.method, step)
     longest, items = load.length, kind.recipe.test_items or ALL
     evaluated = lengths.evaluation(kind.name, kind.model, kind.split, items, longest)
@@ -143,10 +143,10 @@ def cost(kind: Kind, hardware: Hardware) -> Cost:
 def place(cell: Cell, hardware: Hardware) -> Placement | None:
     """Where one cell fits; None where it does nowhere."""
     (kind,) = kinds([cell])
-    return placement.choose(kind.load(kind.method, _training(kind)[2]), hardware)
+    return placement.choose(kind.load(kind.method, training(kind)[2]), hardware)
 
 
-def _training(kind: Kind) -> tuple[Work, float, int]:
+def training(kind: Kind) -> tuple[Work, float, int]:
     """What all epochs over all sets read; steps; and tokens of a batch at most, which are a micro-batch's in
     evaluation."""
     recipe, read, steps, step = kind.recipe, [], 0.0, 0

@@ -225,8 +225,8 @@ def forest(slopes: pd.DataFrame) -> Figure:
             ax.plot([100 * row.low, 100 * row.high], [at, at], color=of["color"], linewidth=0.9, zorder=2)
             ax.plot(100 * row.slope, at, markersize=4, linestyle="", **_filled(of, row.secondary))
         labels = [
-            f"{style.wrapped(row.family, _ROW, 1)} {size_range(row.smallest, row.largest)} ({row.study})"
-            for row in table.itertuples()
+            f"{style.wrapped(row.family, _ROW, 1)} {size_range(row.smallest, row.largest)} ({study})"
+            for row, study in zip(table.itertuples(), table["study"].str.partition(",")[0], strict=True)
         ]
         _rows(ax, labels)
         ax.set_xlabel("change of the chance-corrected score (points per factor of ten in parameters)")

@@ -10,6 +10,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core.format import DASH, percent, slug
 from xlscale.data import contamination
 from xlscale.data.similarity import NEAR, WIDTH
+from xlscale.report.labels import title
 from xlscale.report.numbers import Numbers
 from xlscale.tasks.baselines import BASELINES
 
@@ -72,11 +73,17 @@ def add_proof(numbers: Numbers, proofs: pd.DataFrame) -> None:
     numbers.add("leak_similarity", _largest(proofs), f"{_largest(proofs):.3f}")
     numbers.add("leak_threshold", NEAR, f"{NEAR:.2f}")
     numbers.count("leak_words", WIDTH)
-    rows = [
-        [row.unseen, row.seen_splits, f"{row.seen_texts:,}", row.shared, f"{row.max_similarity:.3f}", row.seen]
-        for row in contamination.summary(proofs).itertuples()
-    ]
+    rows = []
+    for row in contamination.summary(proofs).itertuples():
+        found = [row.seen_splits, f"{row.seen_texts:,}", row.shared, f"{row.max_similarity:.3f}"]
+        rows.append([_split(row.unseen), *found, _split(row.seen)])
     numbers.table("proof", ["Unseen", "Splits seen", "Texts seen", "Shared", "Largest similarity", "Of"], rows)
+
+
+def _split(name: str) -> str:
+    """What a split is called, whose name is that of its set, "/" and its own."""
+    card, _, own = name.partition("/")
+    return f"{title(card)}, {own}" if own else name
 
 
 def add_baselines(numbers: Numbers, cards: Sequence[DataCard], summary: pd.DataFrame) -> None:

@@ -31,12 +31,14 @@ def add_rates(numbers: Numbers, found: pd.DataFrame, folder: Path = RESULTS) -> 
     """Add a table per phase, a row per model and rung: the score at every rate tried, and the one that was chosen."""
     for phase, part in found.groupby("phase", sort=False):
         tried = sorted(part["rate"].unique())
-        rows = []
+        several, rows = part["model"].nunique() > 1, []
         for (model, layers), rung in part.groupby(["model", "layers"]):
             scores = rung.set_index("rate")
             cells = [percent(scores["score"][value]) if not scores["failed"][value] else "failed" for value in tried]
-            rows.append([model, str(layers), *cells, rate(scores.index[scores["chosen"]][0])])
-        numbers.table(f"rates_{phase}", ["Model", "Layers", *map(rate, tried), "Chosen"], rows)
+            about = [*([catalogue.model_card(model).title] if several else []), str(layers)]
+            rows.append([*about, *cells, rate(scores.index[scores["chosen"]][0])])
+        about = [*(["Model"] if several else []), "Layers"]
+        numbers.table(f"rates_{phase}", [*about, *map(rate, tried), "Chosen"], rows)
         edge = part["chosen"] & part["rate"].isin([tried[0], tried[-1]])
         numbers.count(f"rates_{phase}_at_edge", edge.sum())
         plan = studies.load(tuning.STUDY[phase])

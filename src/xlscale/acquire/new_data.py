@@ -1,0 +1,129 @@
+"""A data set of the user's from a flat file: the checked Parquet file and its card, ready to be named in a study.
+
+Belongs here: what the card says, and writing both or neither. Files, rows and sets: ``flat_files``, ``flat_rows``,
+``flat_sets``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from xlscale.acquire import flat_files, flat_rows, flat_sets, new_card
+from xlscale.cards import catalogue
+from xlscale.cards.schema import GIVEN, DataCard
+from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
+from xlscale.core.strict import YAML_LIMIT, parse
+from xlscale.data import contamination, load, schema
+
+FAMILIES = (*GIVEN,)
+STATED = new_card.STATED["data"]
+# What may be said beside a file: fields of the card, and columns that are the same in all rows.
+FIELDS = ("name", "title", "type", *STATED, "description", "overlaps_targets", "canary", "split", "language")
+
+
+def add(path: Path, family: str, given: Mapping[str, str]) -> str:
+    """Check a flat file of ``family`` and write it as a data set; a report in lines.
+
+    ``given``: what the file does not say, by FIELDS. Raises XlscaleError with a line per fault, each naming file, line,
+    field and expected value; then nothing was written. What is there already is never replaced.
+    """
+    new_card.check_fields(given, FIELDS)
+    if not path.exists():
+        raise XlscaleError(f"{path}: not found, expected a file that ends in {', '.join(flat_files.SUFFIXES)}")
+    name = new_card.name(path, given)
+    _free_name(name)
+    card, bundle = (new_card.free(MANIFEST / part) for part in (f"data/{name}.yaml", f"bundled/{name}.parquet"))
+    role, rows, spans, unused = _checked(path, family, name, given)
+    fields = new_card.head(name, given) | {"version": 1}
+    fields |= {"role": role, "family": family} | _type(role, given) | flat_sets.described(family, role, rows, spans)
+    fields |= {"file": f"bundled/{bundle.name}"} | _texts(path, given)
+    fields |= {"canary": given["canary"]} if given.get("canary") else {}
+    fields |= {"overlaps_targets": given["overlaps_targets"].split()} if given.get("overlaps_targets") else {}
+    try:
+        schema.write(rows, bundle, given.get("canary") or None)
+        text = _yaml(fields | {"sha256": sha256_file(bundle)}, card)
+        write_text(card, text)
+        catalogue.clear_caches()
+        written = catalogue.data_card(name)
+        load.table(written)  # as every cell does that reads it
+    except BaseException:
+        card.unlink(missing_ok=True)
+        bundle.unlink(missing_ok=True)
+        raise
+    return "\n".join([*_report(written, rows, unused), *_leaks(written)])
+
+
+def _free_name(name: str) -> None:
+    known = [one for kind in ("data", catalogue.SOURCES, catalogue.MIXTURES) for one in catalogue.names(kind)]
+    if name in known:
+        raise XlscaleError(f"SET: name: expected one that no data set has, got {name!r}: it has a card already")
+
+
+def _checked(path: Path, family: str, name: str, given: Mapping[str, str]) -> tuple[str, pa.Table, bool, list[str]]:
+    """Role, rows, whether tags mark spans, and the columns that nothing uses. Raises XlscaleError with all faults."""
+    faults = flat_files.Faults()
+    told = {column: given[column] for column in ("split", "language") if given.get(column)}
+    places, columns = flat_files.read(path, told, faults)
+    if not places:
+        faults.add(str(path), "expected a row at least, got none")
+        faults.end()
+    unused, complete = flat_rows.check_columns(family, columns, str(path), faults)
+    if not complete:
+        faults.end()
+    rows = flat_rows.rows(family, places, name, faults)
+    faults.end()
+    role = flat_sets.role(family, rows)
+    flat_sets.check(family, role, rows, str(path), faults)
+    if role == "intermediate" and given.get("type") not in ("general", "domain"):
+        faults.add("SET", 'type: expected general or domain of an intermediate set, as in SET="type=general"')
+    faults.end()
+    spans = family == "tagging" and flat_sets.bio(rows)
+    return role, flat_sets.ordered(flat_sets.table(family, rows)), spans, unused
+
+
+def _type(role: str, given: Mapping[str, str]) -> dict[str, str]:
+    if role != "intermediate" and given.get("type"):
+        raise XlscaleError(f"SET: type: expected of an intermediate set alone, this is a set of role {role}")
+    return {"type": given["type"]} if role == "intermediate" else {}
+
+
+def _texts(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+    files = [path] if path.is_file() else sorted(one for one in path.iterdir() if one.name[0] != ".")
+    made = ", ".join(f"{one.name} (sha256 {sha256_file(one)})" for one in files[:4])
+    more = f" and {len(files) - 4} more files" if len(files) > 4 else ""
+    description = given.get("description") or f"Made by `make new-data` of {made}{more}"
+    return {name: given.get(name) or new_card.NOT_STATED for name in STATED} | {"description": description}
+
+
+def _yaml(fields: dict[str, Any], path: Path) -> str:
+    """The card as text. Raises XlscaleError where it would not be one."""
+    parse(DataCard, fields, relative(path))
+    text = new_card.as_yaml(fields)
+    if len(text.encode()) > YAML_LIMIT:
+        labels = len(fields.get("labels", ()))
+        what = f"label: expected classes, got {labels:,} different ones" if labels else "language: expected fewer"
+        raise XlscaleError(f"{what}: a card has at most {YAML_LIMIT:,} bytes")
+    return text
+
+
+def _report(card: DataCard, rows: pa.Table, unused: list[str]) -> list[str]:
+    counts = [
+        f"{split} {', '.join(f'{language} {n}' for language, n in languages.items())}"
+        for split, languages in card.splits.items()
+    ]
+    said = [f"{relative(MANIFEST / 'data' / f'{card.name}.yaml')}: {len(rows)} rows of role {card.role}"]
+    said += [f"  {line}" for line in counts]
+    if card.labels:
+        said.append(f"  labels: {', '.join(card.labels[:20])}{' ...' if len(card.labels) > 20 else ''}")
+    if unused:
+        said.append(f"columns that were not used: {', '.join(unused[:20])}")
+    return [*said, *new_card.reminder(card)]
+
+
+def _leaks(card: DataCard) -> list[str]:
+    """A warning for what is trained on and tested: of any set that would be a good reason for a high score."""
+    return [f"warning: {line}" for line in contamination.lines(contamination.find([card]))]

@@ -1,0 +1,43 @@
+"""``make archive``: this checkout's commit as one tar file, for an archive that gives it a DOI.
+
+Belongs here: what makes its bytes follow from the commit alone. It is not compressed: what takes most of it is, and
+compressors of different versions write different bytes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from xlscale.commands.options import check_out
+from xlscale.core.files import ROOT, XlscaleError, atomic, sha256_file, write_text
+from xlscale.interchange.citation import citation
+
+SETTINGS = ("-c", "tar.umask=0022", "-c", "core.autocrlf=false", "-c", "core.eol=lf")  # whatever its user's are
+
+
+def build(out: str) -> str:
+    """Write the files of the commit and their sha256 into the folder ``out``; returns a line about them.
+
+    The same commit gives the same bytes, whatever the machine. Raises XlscaleError for a folder that is not empty,
+    without git, and where a tracked file differs from the commit.
+    """
+    folder = Path(out)
+    check_out(folder, f"OUT={out}")
+    if changed := _git("status", "--porcelain", "--untracked-files=no").decode().splitlines():
+        raise XlscaleError(f"{changed[0][3:]}: differs from the commit, expected a checkout without changes")
+    name, commit = f"xlscale-{citation().version}", _git("rev-parse", "HEAD").decode().strip()
+    path, content = folder / f"{name}.tar", _git("archive", "--format=tar", f"--prefix={name}/", commit)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+    sha256 = sha256_file(path)
+    write_text(folder / f"{path.name}.sha256", f"{sha256}  {path.name}\n")
+    return f"{path}: commit {commit}, {len(content) / 1e6:.1f} MB, sha256 {sha256}"
+
+
+def _git(*command: str) -> bytes:
+    try:
+        return subprocess.run(["git", *SETTINGS, *command], cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise XlscaleError(f"{ROOT}: expected a git checkout, whose commit an archive is of") from None
