@@ -14,7 +14,7 @@ from xlscale.cards import catalogue
 from xlscale.commands import canary
 from xlscale.core import files
 from xlscale.core.files import NOTEBOOK, XlscaleError
-from xlscale.experiment import cells, results, studies
+from xlscale.experiment import cells, checks, results, studies
 from xlscale.experiment.cells import PARAMETERS
 from xlscale.metrics import predictions
 
@@ -250,8 +250,8 @@ def test_a_study_that_is_no_yaml_or_unknown(tmp_path, monkeypatch):
 
 def test_a_study_is_expanded_once_and_shares_ancestors(monkeypatch):
     checked = []
-    check = cells._check
-    monkeypatch.setattr(cells, "_check", lambda *arguments: checked.append(arguments) or check(*arguments))
+    check = checks.check
+    monkeypatch.setattr(checks, "check", lambda *arguments: checked.append(arguments) or check(*arguments))
     study = studies.load("pilot")
     found = study.cells()
     found.clear()  # a caller's own list

@@ -201,7 +201,7 @@ def test_scores_are_a_row_per_cell_language_and_metric_with_every_digit(folder, 
     found = {(row.cell, row.language, row.metric): (row.value, row.items_) for row in _rows(table)}
     expected = {}
     for name, result in known.items():
-        main = scores.metric(store.data_set(result))
+        main = catalogue.data_card(store.data_set(result)).primary_metric
         for language, score in result.languages.items():
             for key, value in {main: score.value, **score.others}.items():
                 expected[name, language, key] = (value, score.items)

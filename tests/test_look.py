@@ -41,7 +41,7 @@ def test_the_console_command_is_the_command_line(monkeypatch, capsys):
     script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["xlscale"]
     monkeypatch.setattr("sys.argv", ["xlscale", "list", "methods"])
     assert resolve_name(script)() == 0
-    assert capsys.readouterr().out == "methods:\n  full\n  lora\n"
+    assert capsys.readouterr().out == "methods:\n  full\n  lora\n  qlora\n"
 
 
 def test_all_that_there_is_is_listed():

@@ -129,7 +129,7 @@ from xlscale.training.methods.lora import LoRA
 torch.manual_seed(4)
 folder = Path(sys.argv[1])
 chosen = Recipe.model_validate_json((folder / "recipe.json").read_text())
-encoder = LoRA().load(model_card("e5_small"), 1, chosen, folder / "checkpoint.safetensors")
+encoder = LoRA().load(model_card("e5_small"), 1, torch.device("cpu"), chosen, folder / "checkpoint.safetensors")
 torch.set_num_threads({torch.get_num_threads()})
 ids = torch.tensor({IDS.tolist()})
 with torch.no_grad():
@@ -146,7 +146,9 @@ def test_a_file_of_other_adapters_is_refused(e5, tmp_path):
     LoRA().save(encoder, tmp_path / "checkpoint.safetensors")
     for other, expected in (({"rank": 8}, "expected float32 of shape"), ({"adapted": "linear"}, "missing")):
         with pytest.raises(XlscaleError, match=rf"checkpoint.safetensors: model\..*lora_.*{expected}"):
-            LoRA().load(e5, 1, chosen.model_copy(update=other), tmp_path / "checkpoint.safetensors")
+            LoRA().load(
+                e5, 1, torch.device("cpu"), chosen.model_copy(update=other), tmp_path / "checkpoint.safetensors"
+            )
 
 
 CELL = {
@@ -192,7 +194,8 @@ def test_target_training_goes_on_with_the_adapters_of_its_parent(target_values, 
         ({"intermediate_method": "lora"}, "method: expected lora, as in intermediate training, got full"),
         (BOTH | {"rank": 8}, "rank: expected 4, as in intermediate training, got 8"),
         (BOTH | {"adapted": "linear"}, "adapted: expected query_value, as in intermediate training, got linear"),
-        ({"rank": 4}, "rank: expected with method lora alone, got 4"),
+        ({"rank": 4}, "rank: expected with method lora or qlora alone, got 4"),
+        ({"method": "qlora"}, "intermediate_method: expected qlora, as in target training, which packs .*, got full"),
         ({"method": "lora", "frozen": "nothing"}, "frozen: expected with method full alone, got 'nothing'"),
         ({"method": "lora", "alpha": 0.0}, "alpha: .*greater than 0"),
     ],

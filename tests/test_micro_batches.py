@@ -150,7 +150,7 @@ def test_a_gpu_gets_what_fits_it(target_values, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     found = command._placed(cell)
     assert found.keys() == {one.id for one in cell.lineage()}
-    assert found[cell.id] == (16 * 48, False)  # a whole batch
+    assert found[cell.id] == (16 * 48, False, 1)  # a whole batch
     gpu.total_memory = 4.05 * hardware.GIB  # of which 4 are not to be had
     with pytest.raises(
         XlscaleError, match=f"{cell.parent.parent.id if cell.parent.parent else cell.parent.id}: expected"

@@ -294,6 +294,11 @@ class DataCard(Strict):
         return self.role in ("target", "intermediate") or (self.role == "lexicon" and self.metric is not None)
 
     @property
+    def primary_metric(self) -> Metric:
+        """What its predictions are measured by; of text, what the family is."""
+        return self.metric or METRICS[self.family]
+
+    @property
     def members(self) -> list[str]:
         """Names of the sets that have the rows: the card's own, or those of a mixture."""
         return self.sets or [self.name]

@@ -51,20 +51,21 @@ def _told(cell: Cell) -> str:
     return f"{verdicts.sentence(found.iloc[0])}\nPredictions and the executed notebook: {relative(cell.folder)}"
 
 
-def _placed(cell: Cell) -> dict[str, tuple[int, bool]]:
-    """How a cell and its ancestors fit the GPU of this machine. Raises XlscaleError where one does not."""
+def _placed(cell: Cell) -> dict[str, runner.Place]:
+    """How a cell and its ancestors fit the GPUs of this machine, on one where that does. Raises XlscaleError where one
+    does not."""
     import torch
 
     from xlscale.planning import hardware, plan
 
-    memory = torch.cuda.get_device_properties(0).total_memory / hardware.GIB
+    memory, gpus = torch.cuda.get_device_properties(0).total_memory / hardware.GIB, torch.cuda.device_count()
     found = {}
     for one in cell.lineage():
-        if (place := plan.place(one, hardware.here(memory))) is None:
-            raise XlscaleError(
-                f"{one.id}: expected a GPU on which it fits, got one of {memory:.0f} GiB; see `make plan`"
-            )
-        found[one.id] = (place.tokens, place.again)
+        if (place := plan.place(one, hardware.here(memory, gpus))) is None:
+            got = "one" if gpus < 2 else f"{gpus}"
+            expected = "a GPU on which it fits" if gpus < 2 else "GPUs on which it fits"
+            raise XlscaleError(f"{one.id}: expected {expected}, got {got} of {memory:.0f} GiB; see `make plan`")
+        found[one.id] = runner.Place(place.tokens, place.again, place.gpus)
     return found
 
 

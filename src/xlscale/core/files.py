@@ -37,6 +37,7 @@ RESULTS = _folder("XLSCALE_RESULTS", ROOT / "results")
 PAPER = ROOT / "paper"  # sources; what is built lies there too, unless BUILT says otherwise
 BUILT = _folder("XLSCALE_BUILT", PAPER)
 RUNS = _folder("XLSCALE_RUNS", ROOT / "runs")
+CELL_FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: where the notebook that a runner executes writes
 CACHE = _folder("XLSCALE_CACHE", ROOT / ".cache")
 REPRODUCTION = _folder("XLSCALE_REPRODUCTION", ROOT / "reproduction")
 # What the hub's libraries read from the environment while they are imported: they keep their files in the checkout, and

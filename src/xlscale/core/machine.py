@@ -22,8 +22,9 @@ THREADS = 1
 LOADER = {"LD_PRELOAD", "GLIBC_TUNABLES"}
 # Without it, cuBLAS may give something else each time: see torch.use_deterministic_algorithms.
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-# What scikit-learn sets when it is imported, whatever its user does; neither changes a result.
-IMPORTED = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
+# What scikit-learn sets when it is imported, and torch's launcher for what it starts, whatever their user does; none
+# changes a result.
+IMPORTED = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
 # What commands write into the checkout.
 COMPUTED = ["results", "studies/tuned.json", "paper/generated", "paper/figures", "paper/numbers.*", "paper/paper.pdf"]
 
@@ -66,23 +67,26 @@ def gpu_name() -> str:
     return f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}"
 
 
-def machine_type(dtype: torch.dtype, device: torch.device = CPU) -> str:
-    """What has to be equal for predictions to be expected equal bit for bit, what its user set included."""
+def machine_type(dtype: torch.dtype, device: torch.device = CPU, ranks: int = 1) -> str:
+    """What has to be equal for predictions to be expected equal bit for bit, what its user set included. ``ranks``: how
+    many processes worked on them together."""
     capability = torch.backends.cpu.get_cpu_capability()
     kind = str(dtype).removeprefix("torch.")
     if device.type == "cuda":
-        kind = f"{gpu_name()}, 1 GPU, sdpa, {kind}"
+        kind = f"{gpu_name()}, {ranks} GPU{'s' * (ranks > 1)}, sdpa, {kind}"
+    elif ranks > 1:
+        kind = f"{ranks} processes, {kind}"
     set_by_user = {name: value for name, value in os.environ.items() if name in LOADER or ARITHMETIC.fullmatch(name)}
     ours = IMPORTED | CUBLAS | {"OMP_NUM_THREADS": str(THREADS)}  # as ``engine.processes`` sets it
     kept = [f"{name}={value}" for name, value in sorted(set_by_user.items()) if ours.get(name) != value]
     return ", ".join([f"{cpu_name()}, {capability}, {kind}, torch {torch.__version__}, {THREADS} thread", *kept])
 
 
-def environment(dtype: torch.dtype, device: torch.device = CPU) -> dict[str, Any]:
+def environment(dtype: torch.dtype, device: torch.device = CPU, ranks: int = 1) -> dict[str, Any]:
     """Machine type, package versions and commit, for a result's record; of a GPU how much of it was used, too."""
     on_gpu = {"peak_gpu_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3)} if device.type == "cuda" else {}
     return {
-        "machine": machine_type(dtype, device),
+        "machine": machine_type(dtype, device, ranks),
         **on_gpu,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from xlscale.core.files import XlscaleError
 
 DEVICE = "XLSCALE_DEVICE"  # environment variable: the backend that computes; no part of a cell's identity
+SHARDED = "sharded"  # the backend of several processes, each with a device
 Kind = Literal["task", "objective", "method", "backend", "reader"]
 PARTS: dict[Kind, dict[str, str]] = {
     "task": {
@@ -38,18 +39,26 @@ PARTS: dict[Kind, dict[str, str]] = {
         "translation_lm": "xlscale.training.objectives.translation_lm:TranslationLM",
         "smoothing": "xlscale.training.objectives.smoothing:Smoothing",
     },
-    "method": {"full": "xlscale.training.methods.full:Full", "lora": "xlscale.training.methods.lora:LoRA"},
-    "backend": {"cpu": "xlscale.training.backends.cpu:CPU", "cuda": "xlscale.training.backends.cuda:CUDA"},
+    "method": {
+        "full": "xlscale.training.methods.full:Full",
+        "lora": "xlscale.training.methods.lora:LoRA",
+        "qlora": "xlscale.training.methods.qlora:QLoRA",
+    },
+    "backend": {
+        "cpu": "xlscale.training.backends.cpu:CPU",
+        "cuda": "xlscale.training.backends.cuda:CUDA",
+        "sharded": "xlscale.training.backends.sharded:Sharded",
+    },
     "reader": {"e5_wheel": "xlscale.models.e5_wheel", "hf": "xlscale.models.hf"},
 }
 
 
 def backend() -> str:
-    """The name of the backend that computes here: the processor's, unless DEVICE says otherwise. Raises XlscaleError
-    for a name that is none."""
-    name = os.environ.get(DEVICE) or "cpu"
-    if name not in PARTS["backend"]:
-        raise XlscaleError(f"{DEVICE}: expected one of {', '.join(PARTS['backend'])}, got {name!r}")
+    """The name of the backend that computes here: the processor's, unless DEVICE says otherwise; each rank of a
+    ``SHARDED`` one computes on it, too. Raises XlscaleError for a name that is none."""
+    name, known = os.environ.get(DEVICE) or "cpu", [one for one in PARTS["backend"] if one != SHARDED]
+    if name not in known:
+        raise XlscaleError(f"{DEVICE}: expected one of {', '.join(known)}, got {name!r}")
     return name
 
 

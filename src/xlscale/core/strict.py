@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -56,7 +57,8 @@ def _below(name: str) -> str:
 
 
 def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
-    if twice := [value for value, count in Counter(values).items() if count > 1]:
+    same = Counter(unicodedata.normalize("NFC", value) if isinstance(value, str) else value for value in values)
+    if twice := [value for value, count in same.items() if count > 1]:
         raise ValueError(f"expected each once, got {SHORT.repr(twice[0])} again")
     return values
 
@@ -65,7 +67,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_visible)]
 Below = Annotated[str, AfterValidator(_below)]  # a path in a folder; ``files.below`` opens it
-Distinct = AfterValidator(_distinct)  # of a list: no value twice
+Distinct = AfterValidator(_distinct)  # of a list: no value twice, also where its accents are written otherwise
 
 SHORT = reprlib.Repr()  # a value as a message holds it, whatever its size
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80

@@ -21,7 +21,6 @@ import signal
 import socket
 import stat
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,7 +31,6 @@ from xlscale.engine import processes
 
 ADDRESS = "XLSCALE_FORK_SERVER"  # environment variable: path of the server's socket
 TAKEN = b"t"
-PARTING = 1.0  # seconds that a job has to end when whoever asked for it is gone
 KILLED = 128 + signal.SIGKILL
 # What the imports see: pyarrow's allocator starts no thread, of which a fork would have none.
 IMPORTING = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -258,9 +256,7 @@ def _work(connection: socket.socket) -> int:
 
     def watch() -> None:
         connection.recv(1)  # nothing is ever sent: returns when the other side is gone
-        os.kill(os.getpid(), signal.SIGTERM)  # which a runner answers by letting go of its cell
-        time.sleep(PARTING)
-        os._exit(1)
+        processes.end()
 
     threading.Thread(target=watch, daemon=True).start()
     np.random.seed()  # else every job would draw what the server would; the other generators see to it themselves

@@ -22,24 +22,26 @@ from torch import nn
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, locked, model_card
 from xlscale.cards.schema import DataCard
-from xlscale.core import machine, registry
-from xlscale.core.files import NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
+from xlscale.core import machine, registry, saving
+from xlscale.core.files import CELL_FOLDER, NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data.batches import Encoded
-from xlscale.engine import notebook, runner
+from xlscale.engine import notebook, ranks, runner
 from xlscale.experiment import cells, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.recipe import Recipe
-from xlscale.experiment.results import CHECKPOINT, Result, Score
+from xlscale.experiment.results import CHECKPOINT, RESUME, Result, Score
 from xlscale.metrics.predictions import digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
 from xlscale.training import evaluate, loop, token_cache
+from xlscale.training.backends.base import Backend
 from xlscale.training.loop import TrainingLog
 from xlscale.training.methods.base import Method
 from xlscale.training.mixture import Mixture
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 from xlscale.training.perturbation import generator_from
+from xlscale.training.resume import Keeper
 
 STREAMS = ["examples", "windows", "placebo", "order", "head", "tokens", "rows", "adapters"]
 PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
@@ -48,15 +50,31 @@ PROBE_LENGTH = 128  # tokens, of the retrieval that phase 1 shows
 class OpenCell:
     """A cell at work. Not made directly: see ``open_cell``."""
 
-    def __init__(self, cell: Cell, folder: Path):
+    def __init__(self, cell: Cell, folder: Path, backend: Backend | None = None):
+        """``backend``: of one of several ranks; by default this process's own, or that of ranks which it starts."""
         self.cell, self.folder = cell, folder
         self.parameters = cell.parameters
-        precision, place = getattr(cell.parameters, "precision", "auto"), runner.placement(cell)
-        self.backend = registry.get("backend", registry.backend())(precision, *place)
+        self.job = None if backend else ranks.job(cell, folder)
+        if backend:
+            self.backend = backend
         self.seconds: dict[str, float] = {}
         self.model_card = model_card(cell.parameters.model)
         self.data = data_card(getattr(cell.parameters, cell.phase, cells.PROBE))
         torch.set_num_threads(machine.THREADS)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What computes in this process."""
+        precision, place = getattr(self.parameters, "precision", "auto"), runner.placement(self.cell)
+        return registry.get("backend", registry.backend())(precision, place.tokens, place.again)
+
+    @cached_property
+    def keeper(self) -> Keeper | None:
+        """What keeps the states that a training goes on from after it was ended; None where none are to be kept."""
+        if not (when := saving.when()):
+            return None
+        code = f"{self.cell.code()} {self.cell.code(registry.SHARDED)}"  # whatever the number of ranks
+        return Keeper(self.folder / RESUME, code, self.backend, when)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -90,11 +108,16 @@ class OpenCell:
         return np.random.default_rng([self.parameters.seed, phase, STREAMS.index(stream), *([stage] if stage else [])])
 
     def starting_point(self) -> nn.Module:
-        """The encoder this cell starts from: the cut pretrained model, or the parent's checkpoint.
+        """The encoder this cell starts from: the cut pretrained model, or the parent's checkpoint. Where ranks will
+        work on it, its shapes.
 
         A parent of phase 2 that has not been run yet is run first. Raises XlscaleError when inputs may be longer than
-        the encoder can read.
+        the encoder can read, and for an objective that ranks cannot share.
         """
+        if self.job and self.training_sets() and not _objective(self.recipe).shared(self.task):
+            field = f"{cells.PREFIX[self.cell.phase]}objective"
+            expected = f"supervised or augmentation, on single sets, where {self.job.place.ranks} ranks train"
+            raise XlscaleError(f"{self.cell.id}: {field}: expected {expected}, got {self.recipe.objective}")
         encoder, longest = self._encoder(), PROBE_LENGTH
         if self.cell.phase != "pretrained":
             longest = self.recipe.max_length
@@ -107,13 +130,18 @@ class OpenCell:
     def _encoder(self) -> nn.Module:
         parent = self.cell.parent
         checkpoint = runner.ensure(parent) / CHECKPOINT if parent and parent.phase == "intermediate" else None
-        frozen = not self.training_sets() or _method(self.recipe).frozen
+        recipe = None if self.cell.phase == "pretrained" else self.recipe
+        frozen = not self.training_sets() or _method(recipe).frozen
+        if self.job:
+            encoder = ladder.empty(self.model_card, self.parameters.layers)
+            encoder.get_input_embeddings().weight.requires_grad_(False)
+            return encoder
+        rung = (self.model_card, self.parameters.layers, self.backend.device)
         with self.timed("load"):
             if checkpoint is None:
-                return self.backend.place(ladder.load(self.model_card, self.parameters.layers), frozen)
-            recipe = parent.parameters.recipe("intermediate")
-            encoder = _method(recipe).load(self.model_card, self.parameters.layers, recipe, checkpoint)
-            return self.backend.place(encoder, frozen)
+                return self.backend.place(_method(recipe).start(*rung, frozen), frozen)
+            before = parent.parameters.recipe("intermediate")
+            return self.backend.place(_method(before).load(*rung, before, checkpoint), frozen)
 
     def training_sets(self) -> list[DataCard]:
         """The data sets whose training splits this phase trains on, one after another: its own comes last."""
@@ -127,20 +155,30 @@ class OpenCell:
         Diverged.
         """
         head, logs = None, []
+        if self.job and self.training_sets():
+            _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
+            return None, self.job.left.log
         for stage, card in enumerate(self.training_sets()):
             task = self.task if card is self.data else tasks.of(card, self.model_card)
             if stage == 0:
                 _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
                 head = self._head(task, encoder)
-                objective = registry.get("objective", self.recipe.objective)()
+                self.backend.join(encoder, head)
+                objective = _objective(self.recipe)
+            if self.keeper and stage < len(self.keeper.logs):
+                logs.append(TrainingLog(**self.keeper.logs[stage]))  # what it left is in the state of a later one
+                continue
             with self.timed("tokenise"):
                 inputs = task.joined([self._inputs(one, stage, objective) for one in task.parts])
             with self.timed("train"):
                 model = Model(encoder, self.backend, task, head)
+                generator = self.generator("order", stage)
                 try:
-                    logs.append(loop.finetune(model, inputs, self.recipe, self.generator("order", stage), objective))
+                    logs.append(loop.finetune(model, inputs, self.recipe, generator, objective, self.keeper))
                 except torch.OutOfMemoryError as error:
                     raise XlscaleError(f"{self.cell.id}: out of GPU memory: {error}") from None
+        if self.keeper and logs:
+            self.seconds["train"] += self.keeper.spent
         if self.cell.phase == "intermediate":
             _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
         return head, TrainingLog.merged(logs)
@@ -169,10 +207,17 @@ class OpenCell:
     def evaluate(
         self, encoder: nn.Module, head: nn.Module | None = None, split: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, Score]]:
-        """The prediction table of a split of this phase's data set, and the scores per language."""
+        """The prediction table of a split of this phase's data set, and the scores per language; of several ranks the
+        first has them."""
+        if self.job:
+            predictions = self.job.predictions(split)
+            return predictions, self.task.scores(predictions)
+        self.backend.join(encoder, head)
         own = zip(self.task.parts, self.task.heads(head), strict=True)
         models = [Model(encoder, self.backend, task, its) for task, its in own]
         tables, languages, inputs = zip(*(self._predicted(one, split) for one in models), strict=True)
+        if self.backend.rank:
+            return pd.DataFrame(), {}
         predictions = self.task.together(tables)
         scores = self.task.scores(predictions)
         if self.cell.phase == "intermediate" and len(models) == 1:
@@ -193,12 +238,13 @@ class OpenCell:
             encoded = token_cache.encoded(model.task, splits, split, self.model_card, length, index)
         rows = rows if index is None else rows.select(index)
         with self.timed("evaluate"):
-            predictions = model.task.predictions(rows, encoded, evaluate.run(model, encoded))
+            outputs = evaluate.run(model, encoded)
+            predictions = pd.DataFrame() if self.backend.rank else model.task.predictions(rows, encoded, outputs)
         return predictions, rows["language"], encoded
 
     def _measure(self, scores: dict[str, Score], languages: list[str], encoder: nn.Module, encoded: Encoded) -> None:
         """Add to ``scores`` what the objective measures beside them of the rows, which are in ``languages``."""
-        objective = registry.get("objective", self.recipe.objective)()
+        objective = _objective(self.recipe)
         start, end = (lambda: Model(self._encoder(), self.backend)), Model(encoder, self.backend)
         if measured := objective.measured(start, end, encoded, self.recipe):
             for language, means in pd.DataFrame(measured).groupby(np.array(languages)).mean().iterrows():
@@ -212,6 +258,11 @@ class OpenCell:
         values = {language: score.value for language, score in languages.items()}
         with atomic(self.folder / "predictions.parquet") as path:
             predictions.to_parquet(path, index=False, compression="zstd")
+        if self.job:
+            self.seconds |= self.job.left.seconds
+            environment, peak = self.job.left.environment, self.job.left.peak_memory_gb
+        else:
+            environment, peak = self.environment(), machine.peak_memory_gb()
         result = Result(
             **self.cell.spec(),
             status="complete",
@@ -225,18 +276,28 @@ class OpenCell:
             trainable_parameters=ladder.trainable(encoder) if log else 0,
             train_flops=self._train_flops(encoder, log) if log else 0.0,
             losses=[round(x, 5) for x in log.losses] if log else [],
-            peak_memory_gb=round(machine.peak_memory_gb(), 3),
-            environment=machine.environment(self.backend.dtype, self.backend.device) | self._placed(),
-            fingerprint=self.cell.code(),
+            peak_memory_gb=round(peak, 3),
+            environment=environment,
+            fingerprint=self.cell.code(environment["backend"]),
             predictions_sha256=digest(predictions),
         )
         # The runner renames it to result.json after it has checked it: an executed notebook is no proof of completion.
         write_json(self.folder / runner.PENDING, result.model_dump())
+        if CELL_FOLDER not in os.environ:  # by hand; else the runner does, when it has checked the result
+            runner.clear(self.folder)
         return result
+
+    def environment(self) -> dict[str, Any]:
+        """What is recorded of the machine and of how the cell was placed on it."""
+        return machine.environment(self.backend.dtype, self.backend.device, self.backend.ranks) | self._placed()
 
     def _placed(self) -> dict[str, Any]:
         """What computed, and how a batch was divided: no part of the cell's identity."""
-        whole = {"backend": registry.backend()}
+        whole: dict[str, Any] = {"backend": registry.backend()}
+        if self.backend.ranks > 1:
+            whole = {"backend": registry.SHARDED, "ranks": self.backend.ranks}
+        if self.keeper and self.keeper.resumed is not None:
+            whole["resumed_after_step"] = self.keeper.resumed
         if self.backend.tokens is None:
             return whole
         return whole | {"micro_batch_tokens": self.backend.tokens, "layers_recomputed": self.backend.again}
@@ -245,8 +306,13 @@ class OpenCell:
         return _method(self.recipe).passes * log.tokens * ladder.flops_per_token(encoder, log.mean_length)
 
 
-def _method(recipe: Recipe) -> Method:
-    return registry.get("method", recipe.method)()
+def _objective(recipe: Recipe) -> Objective:
+    return registry.get("objective", recipe.objective)()
+
+
+def _method(recipe: Recipe | None) -> Method:
+    """The method of a recipe, and the default one where nothing is trained."""
+    return registry.get("method", recipe.method if recipe else Recipe.model_fields["method"].default)()
 
 
 def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
@@ -261,7 +327,7 @@ def open_cell(phase: Phase, namespace: dict[str, Any]) -> OpenCell:
     if "study" in namespace:
         values = studies.completed(values, namespace["study"])
     cell = cells.make(phase, values, where)
-    folder = Path(os.environ.get(runner.FOLDER) or RUNS / "by-hand" / cell.id)
+    folder = Path(os.environ.get(CELL_FOLDER) or RUNS / "by-hand" / cell.id)
     folder.mkdir(parents=True, exist_ok=True)
     run = OpenCell(cell, folder)
     read = [data_card(name) for card in (*run.training_sets(), run.data) for name in card.members]

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from xlscale.core import saving
 from xlscale.core.files import ARITHMETIC, CACHE, XlscaleError, bounded
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
 TERMINATED, CLOSED = 143, 141  # exit codes after SIGTERM and SIGPIPE
+PARTING = 1.0  # seconds that a process has to end by itself when what it belongs to is gone
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that may not be written, or read
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
@@ -52,8 +54,9 @@ def without_grammars() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def die_with_parent() -> None:
+def die_with_parent(grace: float | None = None) -> None:
     """End this process soon after its parent or the sweep that it belongs to: a killed one leaves no training behind.
+    It gets SIGTERM first, and ``grace`` seconds to end by itself, by default more where trainings leave states.
 
     The parent may be gone before this is called, and then only the sweep can tell.
     """
@@ -62,9 +65,19 @@ def die_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent and not (sweep and ended(sweep)):
             time.sleep(0.5)
-        os._exit(1)
+        end(grace)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end(grace: float | None = None) -> None:
+    """End this process, from a thread of its own; ``grace`` as in ``die_with_parent``. On SIGTERM a runner lets go of
+    its cell."""
+    if grace is None:
+        grace = saving.GRACE if os.environ.get(saving.EVERY) else PARTING
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace)
+    os._exit(1)
 
 
 def interrupt_with(pid: int) -> None:

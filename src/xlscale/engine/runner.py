@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from xlscale.core import files
-from xlscale.core.files import RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
+from xlscale.core.files import CELL_FOLDER, RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
 from xlscale.core.seals import seal
 from xlscale.core.strict import parse
 from xlscale.engine import lock, notebook, processes
@@ -24,8 +26,7 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result, result_of
 
 PENDING = "result.pending.json"
-FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: tells the notebook where to write
-# Environment variable, JSON: id of a cell -> tokens of a micro-batch, and whether layers are computed again.
+# Environment variable, JSON: id of a cell -> the fields of its ``Place``, of which the last may be missing.
 PLACEMENT = "XLSCALE_PLACEMENT"
 EXECUTED = "executed.ipynb"
 
@@ -38,9 +39,18 @@ def ensure(cell: Cell) -> Path:
     return cell.folder
 
 
-def placement(cell: Cell) -> tuple[int | None, bool]:
-    """Tokens of a micro-batch, and whether layers are computed again, as was planned for a GPU; else whole batches."""
-    return tuple(json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, (None, False)))
+class Place(NamedTuple):
+    """Tokens of a micro-batch, None for whole batches; whether layers are computed again; how many devices work on a
+    cell together, with a process for each. No part of its identity."""
+
+    tokens: int | None = None
+    again: bool = False
+    ranks: int = 1
+
+
+def placement(cell: Cell) -> Place:
+    """How a cell is placed, as was planned; else whole batches, on one device."""
+    return Place(*json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, ()))
 
 
 def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:
@@ -69,7 +79,7 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
     """Execute the cell's notebook and return the result it left, checked."""
     pending = cell.folder / PENDING
     pending.unlink(missing_ok=True)
-    os.environ[FOLDER] = str(cell.folder)
+    os.environ[CELL_FOLDER] = str(cell.folder)
     try:
         execute(files.NOTEBOOK[cell.phase], cell.folder / EXECUTED, cell.parameters.model_dump())
     except Crashed as error:
@@ -77,7 +87,7 @@ def _execute(cell: Cell, execute: Callable[..., None]) -> Result:
             return _failed(cell, f"diverged: {error.diverged}")
         raise Crashed(f"{cell.id}: {error}") from None
     finally:
-        del os.environ[FOLDER]
+        del os.environ[CELL_FOLDER]
     if not pending.exists():
         raise Crashed(f"{cell.id}: the notebook ended without a result, see {relative(cell.folder / EXECUTED)}")
     return parse(Result, read_json(pending), relative(pending))
@@ -94,7 +104,14 @@ def _complete(cell: Cell, result: Result) -> Result:
         write_json(temporary, result.model_dump())
         seal(cell.folder / results.RESULT, temporary)
     (cell.folder / PENDING).unlink(missing_ok=True)
+    clear(cell.folder)
     return result
+
+
+def clear(folder: Path) -> None:
+    """Remove what is in a cell's folder for as long as it is not complete."""
+    for name in (results.RESUME, results.RANKS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _failed(cell: Cell, reason: str) -> Result:

@@ -7,26 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import create_model, model_validator
 
 from xlscale.cards.catalogue import data_card, model_card
-from xlscale.cards.schema import DataCard
 from xlscale.core import fingerprint, registry
 from xlscale.core.files import RUNS, Phase, XlscaleError, digest
 from xlscale.core.strict import Name, Strict, parse
-from xlscale.experiment import conditions, recipe
+from xlscale.experiment import checks, conditions, recipe
 from xlscale.experiment.conditions import NONE, PREFIX, Role
 from xlscale.experiment.recipe import Count, Recipe, Seed
-
-LEXICON, LEXICAL = "lexicon", "lexical"  # a role, and the objective that is trained on data of it
-UNLABELLED = "unlabelled"  # the role of text, which is trained on like intermediate data
-# Objective -> the field that names a set which it reads, too, and of which family that is.
-BESIDE = {"augmentation": ("synonyms", "lexicon"), "mlm_cotraining": ("text", "text")}
-SHORTEST_WINDOW = 64  # tokens: room for a question and some context
 
 PROBE = "udhr"  # the data set that phase 1 is evaluated on
 
@@ -72,7 +64,9 @@ class _TargetParameters(IntermediateParameters):
         if values.get("intermediate") == NONE:
             values |= recipe.unused(PREFIX["intermediate"]) | {"placebo": False}
         if untrained:
+            held = values.get("method") if values.get("intermediate") == NONE else None  # else as the parent has it
             values |= recipe.unused(PREFIX["target"], recipe.TRAINING)
+            values |= {"method": held} if held in recipe.PACKED else {}
         if untrained and values.get("intermediate") == NONE:
             values["seed"] = 0
         return values
@@ -122,9 +116,9 @@ class Cell:
         """See ``conditions.condition``."""
         return conditions.condition(self.parameters.model_dump())
 
-    def code(self) -> str:
-        """Fingerprint of the present code behind this cell."""
-        return code(self.phase, self.parameters.model_dump())
+    def code(self, computed_by: str | None = None) -> str:
+        """Fingerprint of the present code behind this cell, on the backend of this name, by default the one here."""
+        return code(self.phase, self.parameters.model_dump(), computed_by)
 
     def spec(self) -> dict[str, Any]:
         """What ``spec.json`` holds: all of the cell's identity, readable."""
@@ -147,9 +141,14 @@ def parts(phase: Phase, parameters: Mapping[str, Any], computed_by: str | None =
     found = [("reader", model_card(parameters["model"]).reader), ("backend", computed_by or registry.backend())]
     read = [PROBE] if phase == "pretrained" else [parameters[phase], *_stages(phase, parameters[phase])]
     found += [("task", data_card(one).family) for name in read for one in data_card(name).members]
-    if phase != "pretrained" and data_card(parameters[phase]).trained:
-        for kind in ("objective", "method"):  # which a recipe from before there were others does not name
-            found.append((kind, parameters.get(PREFIX[phase] + kind, Recipe.model_fields[kind].default)))
+    if phase != "pretrained":
+        # Which a recipe from before there were others does not name.
+        fields = {kind: Recipe.model_fields[kind] for kind in get_args(recipe.Part)}
+        chosen = {kind: parameters.get(PREFIX[phase] + kind, field.default) for kind, field in fields.items()}
+        if data_card(parameters[phase]).trained:
+            found += chosen.items()
+        elif chosen["method"] in recipe.PACKED:
+            found.append(("method", chosen["method"]))
     return tuple(sorted({registry.module(kind, name) for kind, name in found}))
 
 
@@ -173,7 +172,7 @@ def make(
     parameters = parse(PARAMETERS[phase], values, where)
     made = {} if made is None else made
     if parameters not in made:
-        _check(phase, parameters, where)
+        checks.check(phase, parameters, where)
         parent = _parent(phase, parameters, where, made)
         reads = _reads(phase, parameters)
         identity = digest([phase, _identifying(parameters), reads, parent.id if parent else None])
@@ -207,95 +206,6 @@ def _identifying(parameters: Parameters) -> dict[str, Any]:
     }
 
 
-def _check(phase: Phase, parameters: Parameters, where: str) -> None:
-    rungs = _named(where, "model", model_card, parameters.model).rungs
-    if parameters.layers not in rungs:
-        raise XlscaleError(f"{where}: layers: expected one of {rungs} of {parameters.model}, got {parameters.layers}")
-    if phase == "intermediate" or getattr(parameters, "intermediate", NONE) != NONE:
-        _check_training(parameters, "intermediate", where)
-    if phase == "target":
-        _check_training(parameters, "target", where)
-        _check_method(parameters, where)
-        if parameters.split not in (splits := data_card(parameters.target).splits):
-            raise XlscaleError(f"{where}: split: expected one of {', '.join(splits)} for {parameters.target}, got dev")
-
-
-def _check_training(parameters: Parameters, role: Role, where: str) -> None:
-    """Check the data set that plays ``role`` and the recipe of its training."""
-    name, prefix = getattr(parameters, role), PREFIX[role]
-    chosen = recipe.of(parameters.model_dump(), prefix, where)
-    card = _named(where, role, data_card, name)
-    besides = card.role == UNLABELLED or (card.role == LEXICON and card.task)
-    if card.role != role and not (role == "intermediate" and besides):
-        raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
-    if card.role == UNLABELLED and parameters.placebo:
-        raise XlscaleError(f"{where}: placebo: expected false for {name}, which has no labels to shuffle, got true")
-    if chosen.mixing_cap is not None and not card.sets:
-        raise XlscaleError(f"{where}: {prefix}mixing_cap: expected of a mixture alone, got it of {name}")
-    if missing := recipe.lacking(chosen.model_dump(), card.trained):
-        raise XlscaleError(f"{where}: {', '.join(prefix + name for name in missing)}: expected a number, got nothing")
-    if card.trained and parameters.seed == 0:
-        raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
-    for kind in ("objective", "method"):
-        _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
-    _check_objective(chosen, trained := [data_card(one) for one in (*card.members, *card.stages)], where, prefix)
-    if chosen.objective == LEXICAL and chosen.word_layer > parameters.layers:
-        expected = f"at most {parameters.layers}, the layers of this rung"
-        raise XlscaleError(f"{where}: {prefix}word_layer: expected {expected}, got {chosen.word_layer}")
-    rows = training_rows(name)
-    if chosen.examples is not None and rows is not None and chosen.examples > rows:
-        expected = f"at most {rows}, the training rows of {name}"
-        raise XlscaleError(f"{where}: {prefix}examples: expected {expected}, got {chosen.examples}")
-    if any(one.family == "span_qa" for one in trained) and chosen.max_length < SHORTEST_WINDOW:
-        expected = f"at least {SHORTEST_WINDOW} for span QA"
-        raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
-
-
-def _check_method(parameters: TargetParameters, where: str) -> None:
-    """Check that target training goes on with the adapters of intermediate training, which are never merged."""
-    before, after = parameters.recipe("intermediate"), parameters.recipe("target")
-    if before.method == Recipe.model_fields["method"].default or not data_card(parameters.target).trained:
-        return
-    for name in ("method", *recipe.ADAPTER):
-        if (expected := getattr(before, name)) != (got := getattr(after, name)):
-            raise XlscaleError(f"{where}: {name}: expected {expected}, as in intermediate training, got {got}")
-
-
-def _check_objective(chosen: Recipe, cards: list[DataCard], where: str, prefix: str) -> None:
-    """Check that the objective can train the families of the data sets, and what it reads beside them."""
-    for card in cards:
-        if card.trained and card.family not in recipe.FAMILIES.get(chosen.objective, (card.family,)):
-            raise XlscaleError(
-                f"{where}: {prefix}objective: expected one for {card.name} of family {card.family}, "
-                f"got {chosen.objective!r}, which takes {', '.join(recipe.FAMILIES[chosen.objective]) or 'no task'}"
-            )
-        if card.trained and chosen.objective not in (known := recipe.OBJECTIVES.get(card.family, (chosen.objective,))):
-            raise XlscaleError(
-                f"{where}: {prefix}objective: expected {', '.join(known)} for {card.name}, got {chosen.objective!r}"
-            )
-    if chosen.objective in BESIDE:
-        field, family = BESIDE[chosen.objective]
-        known = _named(where, prefix + field, data_card, name := getattr(chosen, field))
-        if known.family != family or not known.bundled or "en" not in known.splits.get("train", {}):
-            raise XlscaleError(f"{where}: {prefix}{field}: expected a bundled {family} with English rows, got {name!r}")
-
-
-def training_rows(name: str) -> int | None:
-    """Rows of a data set's training split, or of its largest stage where there are several, each of which takes so many
-    as it has; None where a card does not know."""
-    card = data_card(name)
-    sizes = [[*data_card(one).splits.get("train", {}).values()] for one in (*card.members, *card.stages)]
-    return None if any(None in size for size in sizes) else max(sum(size) for size in sizes)
-
-
-def _named(where: str, field: str, load: Any, name: str) -> Any:
-    """``load(name)``, an unknown name being reported with the place and the field that hold it."""
-    try:
-        return load(name)
-    except XlscaleError as error:
-        raise XlscaleError(f"{where}: {field}: {error}") from None
-
-
 def _parent(phase: Phase, parameters: Parameters, where: str, made: dict[Parameters, Cell]) -> Cell | None:
     if phase == "pretrained":
         return None
@@ -316,7 +226,7 @@ def _reads(phase: Phase, parameters: Parameters) -> list[tuple[str, str]]:
         tokens = [(name, digest(text)) for name, text in texts if text is not None]
         return [(card.name, card.member_sha256), *healed, *tokens, _data_read(PROBE)]
     name = getattr(parameters, phase)
-    beside = BESIDE.get(getattr(parameters, f"{PREFIX[phase]}objective"))
+    beside = checks.BESIDE.get(getattr(parameters, f"{PREFIX[phase]}objective"))
     too = [getattr(parameters, PREFIX[phase] + beside[0])] if beside else []
     return [_data_read(one) for one in (*data_card(name).members, *_stages(phase, name), *too)]
 

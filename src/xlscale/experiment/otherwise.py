@@ -8,7 +8,7 @@ from pydantic import Field
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.strict import Distinct, Name, Strict
-from xlscale.experiment import cells
+from xlscale.experiment import checks
 from xlscale.experiment.recipe import Count, Rate, Size
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
@@ -38,7 +38,7 @@ def of_card(name: str, layers: int) -> dict[str, Any]:
     """What the recipe of a card says for a model with ``layers`` layers, on all training rows."""
     known = data_card(name).recipe
     stated = {
-        "examples": cells.training_rows(name) or ALL,  # of a set that nobody has counted, what the fetch will find
+        "examples": checks.training_rows(name) or ALL,  # of a set that nobody has counted, what the fetch will find
         "epochs": known.epochs,
         "learning_rate": (layers >= LARGE and known.large_learning_rate) or known.learning_rate,
         "batch_size": known.batch_size,

@@ -33,8 +33,10 @@ Few = Annotated[int, Field(ge=1, le=1000)]
 Length = Annotated[int, Field(ge=16, le=512)]  # tokens
 Part = Literal["objective", "method"]
 ADAPTER = ("rank", "alpha", "adapted")  # the fields that a training and the one that goes on from it have in common
+PACKED = ("qlora",)  # methods that hold the pretrained weights in another way, also where nothing is trained
 
-# Objective or method -> the fields that it alone reads: elsewhere they would make another cell of the same training.
+# Objective or method -> the fields that no other reads, but for one that is beside it here: elsewhere they would make
+# another cell of the same training.
 ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
     ("objective", "adversarial"): ("norm", "radius", "ascent_steps", "ascent_size"),
     ("objective", "smoothing"): ("sigma",),
@@ -43,7 +45,10 @@ ONLY: dict[tuple[Part, str], tuple[str, ...]] = {
     ("objective", "mlm_cotraining"): ("text", "text_weight"),
     ("method", "full"): ("frozen",),
     ("method", "lora"): ADAPTER,
+    ("method", "qlora"): ADAPTER,
 }
+# A field -> the objectives or methods that read it.
+READERS = {name: [part for part, own in ONLY.items() if name in own] for names in ONLY.values() for name in names}
 # Objective -> the families of tasks that it can train, where these are not all.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "augmentation": ("classification",),
@@ -91,8 +96,8 @@ class Recipe(Strict):
     text: Name = "unlabelled"  # of the objective mlm_cotraining: a card of family text
     text_weight: Size = 1.0  # of the same: of the loss on it
     mixing_cap: Count | None = None  # of a mixture: examples of a set that count in how often it comes; None: all
-    # Of the method lora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank), and the
-    # matrices that have one.
+    # Of the methods lora and qlora, Hu et al. 2021: the rank of the updates, what they are scaled by (alpha / rank),
+    # and the matrices that have one.
     rank: Annotated[int, Field(ge=1, le=8192)] = 8  # no model here is wider
     alpha: Annotated[float, Field(gt=0, le=8192)] = 16.0
     adapted: Literal["query_value", "linear"] = "query_value"
@@ -108,10 +113,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _of_the_parts(self) -> Recipe:
-        for (kind, part), names in ONLY.items():
-            for name in names if getattr(self, kind) != part else ():
-                if (value := getattr(self, name)) != Recipe.model_fields[name].default:
-                    raise ValueError(f"{name}: expected with {kind} {part} alone, got {value!r}")
+        for name, read_by in READERS.items():
+            read = any(getattr(self, kind) == part for kind, part in read_by)
+            if (value := getattr(self, name)) != Recipe.model_fields[name].default and not read:
+                parts = " or ".join(part for _, part in read_by)
+                raise ValueError(f"{name}: expected with {read_by[0][0]} {parts} alone, got {value!r}")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,12 @@ from xlscale.experiment.cells import Cell
 RESULT, PREDICTIONS, CHECKPOINT = "result.json", "predictions.parquet", "checkpoint.safetensors"
 READ = (RESULT, PREDICTIONS, CHECKPOINT)  # of what a cell leaves: what others go on from
 LEFT = (*READ, "executed.ipynb")
+RESUME, RANKS = "resume", "ranks"  # folders that are there until it is complete: see training.resume, engine.ranks
+
+
+def split_of(phase: Phase, parameters: Mapping[str, Any]) -> str:
+    """The split that a cell is evaluated on; parameters from before there was a choice do not name it."""
+    return parameters.get("split", "dev" if phase == "intermediate" else "test")
 
 
 class Score(Strict):

@@ -15,7 +15,7 @@ from xlscale.core.arguments import meant
 from xlscale.core.files import STUDIES, XlscaleError, relative
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
-from xlscale.experiment import cells, conditions
+from xlscale.experiment import cells, checks, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
 from xlscale.experiment.otherwise import ALL, Arm, ModelRecipe, of_card
 from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
@@ -66,7 +66,7 @@ def reference(target: str, layers: int, where: str) -> StudyRecipe:
 
     Raises XlscaleError when the card has none, or does not know how many rows there are to train on.
     """
-    if data_card(target).recipe is None or cells.training_rows(target) is None:
+    if data_card(target).recipe is None or checks.training_rows(target) is None:
         raise XlscaleError(f"{where}: target_recipes.{target}: expected a card with recipe and training rows")
     stated = of_card(target, layers) | {"test_items": ALL}
     return parse(StudyRecipe, stated, f"{where}: target_recipes.{target}: the card's recipe")

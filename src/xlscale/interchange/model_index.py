@@ -6,8 +6,7 @@ import yaml
 from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
 
 from xlscale.cards.catalogue import data_card
-from xlscale.experiment.results import Result
-from xlscale.interchange.scores import metric, split
+from xlscale.experiment.results import Result, split_of
 from xlscale.record import store
 from xlscale.report.labels import METRICS
 
@@ -36,7 +35,7 @@ def card(result: Result) -> str:
 
 def _of(result: Result, language: str) -> list[EvalResult]:
     name, score = store.data_set(result), result.languages[language]
-    data, evaluated = data_card(name), split(result)
+    data, evaluated = data_card(name), split_of(result.phase, result.parameters)
     return [
         EvalResult(
             task_type=TASKS[data.family],
@@ -50,5 +49,5 @@ def _of(result: Result, language: str) -> list[EvalResult]:
             metric_name=METRICS.get(key, key.replace("_", " ")),
             metric_value=value,
         )
-        for key, value in {metric(name): score.value, **dict(sorted(score.others.items()))}.items()
+        for key, value in {data.primary_metric: score.value, **dict(sorted(score.others.items()))}.items()
     ]

@@ -6,24 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from xlscale.cards import schema
 from xlscale.cards.catalogue import data_card
-from xlscale.experiment.results import Result
+from xlscale.experiment.results import Result, split_of
 from xlscale.record import store
 
 COLUMNS = [*store.FACTS, "data_set", "split", "language", "metric", "primary", "items", "value"]
-_EVALUATED = {"pretrained": "test", "intermediate": "dev", "target": "test"}  # where the parameters name no split
-
-
-def metric(name: str) -> str:
-    """The primary metric of a data set, by its key; of text, that of its family."""
-    card = data_card(name)
-    return card.metric or schema.METRICS[card.family]
-
-
-def split(result: Result) -> str:
-    """The split that a cell was evaluated on."""
-    return result.parameters.get("split", _EVALUATED[result.phase])
 
 
 def tidy(known: Mapping[str, Result]) -> pd.DataFrame:
@@ -34,9 +21,9 @@ def tidy(known: Mapping[str, Result]) -> pd.DataFrame:
     rows = []
     for _, result in sorted(known.items()):
         name = store.data_set(result)
-        about = store.describe(result) | {"data_set": name, "split": split(result)}
+        about = store.describe(result) | {"data_set": name, "split": split_of(result.phase, result.parameters)}
         for language, score in sorted(result.languages.items()):
-            values = {metric(name): score.value, **dict(sorted(score.others.items()))}
+            values = {data_card(name).primary_metric: score.value, **dict(sorted(score.others.items()))}
             for i, (key, value) in enumerate(values.items()):
                 own = {"language": language, "metric": key, "primary": i == 0, "items": score.items, "value": value}
                 rows.append(about | own)

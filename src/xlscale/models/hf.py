@@ -173,16 +173,18 @@ def blank(config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrai
     return AutoModel.from_config(config, attn_implementation="eager", **kind, **_bare(_class(config)))
 
 
-def load(card: ModelCard, layers: int) -> PreTrainedModel:
+def load(card: ModelCard, layers: int, as_published: bool = False) -> PreTrainedModel:
     """The rung with ``layers`` layers: float32, in eval mode, pretrained weights. Raises XlscaleError, also where its
     states cannot be computed or are not finite.
 
+    ``as_published``: a model all of whose weights were published in bfloat16 stays in it, unless it holds numbers that
+    are no weights and would be rounded, as Gemma's factor on its word embeddings.
+
     Of a causal model, the configuration's ``bos_token_id`` is what the tokenizer puts before a text, None for nothing.
     """
-
     path = checked(card)
-    config = _config(path, card, layers)
-    model = _filled(path, config, dict(tensors_of(path)))
+    config, tensors = _config(path, card, layers), dict(tensors_of(path))
+    model = _filled(path, config, tensors, _published(config, tensors) if as_published else None)
     behaviour.check_attention(model, card)
     if card.attention == "causal":
         model.config.bos_token_id = pairs.begin(_tokenizer(path))
@@ -194,9 +196,22 @@ def load(card: ModelCard, layers: int) -> PreTrainedModel:
     return model
 
 
-def _filled(path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], **more: Any) -> PreTrainedModel:
-    """The model of a configuration with these weights. Raises XlscaleError naming one that is missing or of another
-    shape."""
+def _published(config: PreTrainedConfig, tensors: dict[str, Tensor]) -> torch.dtype | None:
+    """The type of a model's weights if it can compute in it as in float32, else None."""
+    import torch
+
+    if any(tensor.dtype != torch.bfloat16 for tensor in tensors.values()):
+        return None
+    with torch.device("meta"):
+        buffers = blank(config, torch.bfloat16).buffers()
+    return None if any(buffer.dtype == torch.bfloat16 for buffer in buffers) else torch.bfloat16
+
+
+def _filled(
+    path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, **more: Any
+) -> PreTrainedModel:
+    """The model of a configuration with these weights, float32 unless ``dtype`` says otherwise. Raises XlscaleError
+    naming one that is missing or of another shape."""
     import torch
 
     with reading(path):
@@ -205,7 +220,7 @@ def _filled(path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], **
             None,  # no folder: what is not in the state is nowhere
             config=config,
             state_dict=tensors,
-            dtype=torch.float32,
+            dtype=dtype or torch.float32,
             attn_implementation="eager",
             key_mapping=ALONE,
             output_loading_info=True,

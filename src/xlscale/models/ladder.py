@@ -85,8 +85,9 @@ def empty(card: ModelCard, layers: int) -> PreTrainedModel:
         return BertModel(config, add_pooling_layer=False)
 
 
-def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTrainedModel:
-    """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it.
+def load(card: ModelCard, layers: int, checkpoint: Path | None = None, as_published: bool = False) -> PreTrainedModel:
+    """The rung with ``layers`` layers: float32, in eval mode, otherwise as ``empty`` makes it. ``as_published``: of a
+    model that was published in bfloat16 it is that, half as large.
 
     Weights are the pretrained ones, or those of ``checkpoint`` (see ``save_checkpoint``). Word embeddings do not
     require gradients, and are a memory-mapped tensor unless the checkpoint has some. No random number is drawn.
@@ -97,7 +98,7 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
     import torch
 
     if card.source:
-        return _from_folder(card, layers, checkpoint)
+        return _from_folder(card, layers, checkpoint, as_published and checkpoint is None)
     folder, model = store.converted(card), empty(card, layers)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     word = wanted.pop(store.WORD_EMBEDDINGS)
@@ -117,10 +118,10 @@ def load(card: ModelCard, layers: int, checkpoint: Path | None = None) -> PreTra
     return model.eval()
 
 
-def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None) -> PreTrainedModel:
+def _from_folder(card: ModelCard, layers: int, checkpoint: Path | None, as_published: bool) -> PreTrainedModel:
     """``load`` for a model in the transformers layout, with the same rule for word embeddings."""
     _check_rung(card, layers)
-    model = registry.get("reader", card.reader).load(card, layers)
+    model = registry.get("reader", card.reader).load(card, layers, as_published)
     word = model.get_input_embeddings().weight.requires_grad_(False)
     if checkpoint:
         trained = _names(checkpoint)
@@ -188,12 +189,20 @@ def save_checkpoint(model: PreTrainedModel, path: Path) -> None:
 
 
 def save(parameters: Mapping[str, Tensor], path: Path) -> None:
-    """Write parameters as ``model.<name>``, otherwise as ``save_checkpoint`` does."""
+    """Write parameters as ``model.<name>``, otherwise as ``save_checkpoint`` does. Of several ranks all have to call
+    it, and the first one writes."""
     from safetensors.torch import save
 
-    kept = {MODEL + name: parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(kept))
+    from xlscale.core import ranks
+
+    kept = {}
+    for name, parameter in parameters.items():
+        whole = ranks.whole(parameter.detach())
+        if ranks.number() == 0:
+            kept[MODEL + name] = whole.cpu().contiguous()
+    if ranks.number() == 0:
+        with atomic(path) as temporary:
+            temporary.write_bytes(save(kept))
 
 
 def restore(model: PreTrainedModel, names: Iterable[str], path: Path) -> None:
@@ -216,8 +225,14 @@ def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
     Non-embedding is everything but the word-embedding matrix; position and token-type embeddings (0.2 million here)
     are counted, unlike in Kaplan et al. 2020, because they are trained like the rest.
     """
-    total = sum(parameter.numel() for name, parameter in model.named_parameters() if ADAPTER not in name)
+    total = sum(size(parameter) for name, parameter in model.named_parameters() if ADAPTER not in name)
     return total, total - model.get_input_embeddings().weight.numel()
+
+
+def size(parameter: Tensor) -> int:
+    """Number of weights in a parameter, of one in four bits those that are packed in it."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else packed.shape.numel()
 
 
 def trainable(model: nn.Module) -> int:
@@ -244,7 +259,7 @@ def flops_per_token(model: PreTrainedModel, mean_length: float) -> float:
     from torch import nn
 
     products = sum(
-        module.weight.numel()
+        size(module.weight)
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and ADAPTER not in name
     )

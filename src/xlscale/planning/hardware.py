@@ -55,9 +55,11 @@ class Hardware(Strict):
         return shares[size] * self.teraflops * 1e12
 
 
-def here(memory_gib: float) -> Hardware:
-    """One GPU of this machine, of ``memory_gib``; what else there is to know as of DEFAULT."""
-    return load(DEFAULT).model_copy(update={"memory_gib": memory_gib, "gpus": [1]})
+def here(memory_gib: float, gpus: int = 1) -> Hardware:
+    """The ``gpus`` GPUs of this machine, of ``memory_gib`` each; what else there is to know as of DEFAULT."""
+    known = load(DEFAULT)
+    several = [number for number in known.gpus if number <= max(1, gpus)]
+    return known.model_copy(update={"memory_gib": memory_gib, "gpus": several})
 
 
 def names() -> list[str]:

@@ -59,7 +59,7 @@ class Kind:
         """What is to be placed where it is trained by ``method``, in batches of at most ``step`` tokens."""
         recipe = profile.recipe_of("full", frozen=self.recipe.frozen)
         if method != "full":
-            own = {field: getattr(self.recipe, field) for field in ADAPTER} if self.recipe.method == "lora" else WIDE
+            own = {field: getattr(self.recipe, field) for field in ADAPTER} if self.recipe.method != "full" else WIDE
             recipe = profile.recipe_of("lora", **own)
         found = profile.of(self.model, self.layers, recipe)
         return Load(found, method, bool(self.sets), step, self.recipe.max_length or PROBE_LENGTH)
@@ -83,7 +83,7 @@ def kinds(cells: Iterable[Cell], method: Method | None = None) -> Counter[Kind]:
     for (phase, model, layers, name, split, values, before), count in raw.items():
         fields = dict(zip(Recipe.model_fields, values, strict=True)) if values else recipes.unused("")
         kind = Kind(phase, model, layers, name, split, Recipe(**fields), "full")
-        trained = kind.recipe.method if kind.sets else before
+        trained = kind.recipe.method if kind.sets or kind.recipe.method in recipes.PACKED else before
         found[replace(kind, method=(method or trained) if trained else "full")] += count
     return found
 

@@ -21,14 +21,14 @@ from safetensors import safe_open
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card, model_card
-from xlscale.cards.schema import METRICS, DataCard
+from xlscale.cards.schema import DataCard
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, expect_plain, relative
 from xlscale.core.strict import SHORT
 from xlscale.data import schema
 from xlscale.experiment import cells
 from xlscale.experiment.cells import Cell
-from xlscale.experiment.results import Result, Score
+from xlscale.experiment.results import Result, Score, split_of
 from xlscale.metrics.predictions import SCORES, by_language, digest, zero_shot_mean
 from xlscale.models import ladder
 from xlscale.models import store as converted
@@ -175,14 +175,13 @@ def _short(score: Score | None) -> str:
 def _asked_of(cell: Cell, card: DataCard) -> Asked | None:
     """What a cell is evaluated on, None where that is not on this machine."""
     recipe = None if cell.phase == "pretrained" else cell.parameters.recipe(cell.phase)
-    split = {"intermediate": "dev", "target": getattr(cell.parameters, "split", "test")}.get(cell.phase, "test")
-    return _asked(card.name, split, recipe.test_items if recipe else None)
+    return _asked(card.name, split_of(cell.phase, cell.parameters.model_dump()), recipe.test_items if recipe else None)
 
 
 def _as_said(card: DataCard, items: pa.Table) -> dict[str, Score]:
     """The scores per language that follow from what predictions say of themselves, without others."""
     counts = dict(zip(*np.unique(items["language"].to_numpy(), return_counts=True), strict=True))
-    values = by_language(card.metric or METRICS[card.family], items)
+    values = by_language(card.primary_metric, items)
     return {language: Score(items=int(counts[language]), value=value) for language, value in values.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from xlscale.cards import catalogue, schema
+from xlscale.cards import catalogue
 from xlscale.core.format import listing, slug
 from xlscale.experiment.conditions import NONE, SHUFFLED
 
@@ -34,7 +34,7 @@ def metric(name: str) -> str:
     if name not in (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES)):
         return "value"
     card = catalogue.data_card(name)
-    return METRICS[card.metric or schema.METRICS[card.family]]
+    return METRICS[card.primary_metric]
 
 
 def label(condition: str, overlaps: bool = False) -> str:

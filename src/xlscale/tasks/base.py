@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from torch import nn
-from tqdm import tqdm
 
-from xlscale.cards.schema import METRICS, DataCard, ModelCard
+from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.core.progress import bar
 from xlscale.data import load
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.results import Score
@@ -101,7 +101,7 @@ class Task(ABC):
 
     def scores(self, predictions: pd.DataFrame) -> dict[str, Score]:
         """The card's metric in every language (primary) with ``others`` beside it, in order of the languages' codes."""
-        values = by_language(self.card.metric or METRICS[self.card.family], predictions)
+        values = by_language(self.card.primary_metric, predictions)
         return {
             language: Score(items=len(part), value=values[language], others=self.others(part))
             for language, part in predictions.groupby("language", sort=True)
@@ -180,7 +180,7 @@ def subsample_per_language(rows: Dataset, items: int, whole: str | None = None) 
 def slices(rows: Dataset) -> Iterator[tuple[int, dict[str, list]]]:
     """The columns of SLICE rows at a time and the index of the first, with a progress bar where it takes long."""
     firsts = range(0, len(rows), SLICE)
-    for first in tqdm(firsts, desc="tokenisation", unit="slice", mininterval=5, delay=2, disable=None):
+    for first in bar(firsts, desc="tokenisation", unit="slice", delay=2):
         yield first, rows[first : first + SLICE]
 
 

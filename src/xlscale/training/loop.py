@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from xlscale.core import registry
+from xlscale.core import ranks, registry
 from xlscale.core.files import XlscaleError
+from xlscale.core.progress import bar
 from xlscale.data.batches import Batch, Encoded
 from xlscale.experiment.recipe import Recipe
 from xlscale.training import micro_batches
 from xlscale.training.model import Model
 from xlscale.training.objectives.base import Objective
 from xlscale.training.order import batches
+from xlscale.training.resume import Keeper
 
 DIVERGED = 20.0  # a mean loss above this is no longer learning: about ln(5e8), far above any chance level here
 
@@ -96,13 +98,19 @@ def schedule(step: int, steps: int, warmup: float | int) -> float:
 
 
 def finetune(
-    model: Model, encoded: Encoded, recipe: Recipe, generator: np.random.Generator, objective: Objective | None = None
+    model: Model,
+    encoded: Encoded,
+    recipe: Recipe,
+    generator: np.random.Generator,
+    objective: Objective | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainingLog:
     """Train ``model`` in place on ``encoded`` by ``recipe``, in the order that ``generator`` draws.
 
     ``objective`` is the recipe's unless one is handed in that had to be made first; what it draws comes from
     ``generator`` after the order, which is so the same for every objective. The encoder stays in evaluation
-    mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. Raises Diverged
+    mode: BERT's only stochastic part is dropout, whose random numbers would come from a global state. With a ``keeper``
+    it goes on from the state that was left of it, if any, and leaves some. Raises Diverged
     when the loss is not finite or exceeds DIVERGED by its weight, XlscaleError for a warm-up that does not end before
     the training, and where there is nothing to train on, since no input holds its row's answer.
     """
@@ -116,27 +124,53 @@ def finetune(
     objective = objective or registry.get("objective", recipe.objective)()
     objective.begin(model, recipe, generator)
     warmup = recipe.warmup if recipe.warmup_steps is None else recipe.warmup_steps
-    with model.backend.working(model.encoder) as weights:
+    drawing = objective.generators()
+    keeper = None if drawing is None else keeper
+    with model.backend.working(model.encoder) as weights, keeper.listening() if keeper else nullcontext():
         parameters = [*weights.parameters, *(model.head.parameters() if model.head is not None else ())]
         parameters += objective.parameters()
         optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, len(order), warmup))
-        for step, index in enumerate(tqdm(order, desc="training", unit="step", mininterval=5, disable=None)):
+        done = 0
+        if keeper:
+            done, known = keeper.restore(_named(model, objective, parameters), optimizer, drawing)
+            log = TrainingLog(**known)
+            weights.masters_to_model()
+            optimizer.param_groups[0]["initial_lr"] = recipe.learning_rate  # which a scheduler expects in the middle
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: schedule(step, len(order), warmup), last_epoch=done - 1
+        )
+        for step, index in enumerate(bar(order, desc="training", unit="step")):
+            if step < done:
+                continue
             value, read = micro_batches.gradients(objective, model, weights, encoded, index)
             if not math.isfinite(value) or value > DIVERGED * objective.weight:
                 raise Diverged(f"loss {value:.4g} at step {step + 1} of {len(order)}")
+            model.backend.sum_gradients(parameters)
             clip(parameters, recipe.clip)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             weights.masters_to_model()
             log.add(value, *read, *([] if objective.beside is None else [objective.beside]))
+            if keeper:
+                keeper.after(step + 1, len(order), log)
+    log.tokens, log.padded_tokens, log.squared = map(
+        int, model.backend.summed(log.tokens, log.padded_tokens, log.squared)
+    )
     return log
+
+
+def _named(model: Model, objective: Objective, parameters: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What trains, by names that do not depend on where it is."""
+    names = [f"encoder.{name}" for name, one in model.encoder.named_parameters() if one.requires_grad]
+    names += [f"head.{name}" for name, _ in model.head.named_parameters()] if model.head is not None else []
+    names += [f"objective.{number}" for number in range(len(objective.parameters()))]
+    return dict(zip(names, parameters, strict=True))
 
 
 def clip(parameters: list[torch.Tensor], most: float) -> None:
     """Scale all gradients so that their joint norm is at most ``most``; a smaller norm costs no pass over them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = ranks.whole(nn.utils.get_total_norm(gradients))
     if norm > most:
         nn.utils.clip_grads_with_norm_(parameters, most, norm)

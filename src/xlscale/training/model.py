@@ -32,7 +32,10 @@ class Model:
 
     def outputs(self, batch: Batch) -> torch.Tensor:
         """What the task's head makes of a batch; its shape is the task family's, see its ``outputs``."""
-        return self.task.batch_outputs(self.head, self.hidden_states(batch), self._read(batch), batch)
+        task, head = self.task, self.head
+        return self.backend.within(
+            lambda: task.batch_outputs(head, self.hidden_states(batch), self._read(batch), batch)
+        )
 
     def _read(self, batch: Batch) -> torch.Tensor:
         """Bool (batch, tokens): the tokens that stand for the text. Of a causal model, the one that begins every input

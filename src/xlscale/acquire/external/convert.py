@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
-from tqdm import tqdm
 
 from xlscale.acquire.datasets import current
 from xlscale.acquire.external import bucc, columns, conllu, inputs, lareqa, mewslix, readers, tatoeba
@@ -24,6 +23,7 @@ from xlscale.cards.languages import canonical
 from xlscale.cards.schema import LABEL, DataCard, is_label
 from xlscale.cards.sources import Lock, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, atomic, one_line, relative, sha256_file
+from xlscale.core.progress import bar
 from xlscale.core.strict import parse
 from xlscale.data import schema, words
 
@@ -119,7 +119,7 @@ def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:
     """
     types = _types(card)
     dropped = [] if dropped is None else dropped
-    progress = iter(tqdm(_rows(card, dropped), desc=f"{card.name}: rows", unit="row", mininterval=5, disable=None))
+    progress = iter(bar(_rows(card, dropped), desc=f"{card.name}: rows", unit="row"))
     chunks = []
     while chunk := list(islice(progress, CHUNK)):
         chunks.append(_table(card, chunk, types))

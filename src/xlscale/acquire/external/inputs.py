@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from xlscale.cards import catalogue, pins, places
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import FileSource, Lock, Repository, SplitSource
 from xlscale.core.files import XlscaleError, relative, sha256_file
+from xlscale.core.progress import bar
 
 # A part and language, the place that it is read from, and the files: name in the lock -> path.
 Found = tuple[SplitSource, str, FileSource, dict[str, Path]]
@@ -55,7 +54,7 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
     pinned = {name: (pins.FILE, sha256) for name, sha256 in _pinned(card).items()}
     pinned |= {name: (where, sha256) for name, (_, sha256) in known.files.items()} if known else {}
     found: dict[str, tuple[int, str]] = {}
-    for key, path in tqdm(sorted(here.items()), desc=f"{card.name}: hashes", unit="file", mininterval=5, disable=None):
+    for key, path in bar(sorted(here.items()), desc=f"{card.name}: hashes", unit="file"):
         found[key] = path.stat().st_size, sha256_file(path)
         if key in pinned and pinned[key][1] != found[key][1]:
             table, sha256 = pinned[key]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from xlscale.cards import schema
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import RESULTS, XlscaleError
 from xlscale.core.format import listing
@@ -115,8 +114,7 @@ def task(name: str) -> str:
 
 def metric(name: str) -> str:
     """A task's primary metric in words."""
-    card = data_card(name)
-    return METRICS[card.metric or schema.METRICS[card.family]]
+    return METRICS[data_card(name).primary_metric]
 
 
 def over(choice: Choice) -> str:

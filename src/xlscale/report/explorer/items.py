@@ -13,8 +13,7 @@ import pandas as pd
 from xlscale.cards.catalogue import data_card
 from xlscale.core.files import XlscaleError
 from xlscale.core.format import MISSING, percent
-from xlscale.experiment.cells import TargetParameters
-from xlscale.experiment.results import Result
+from xlscale.experiment.results import Result, split_of
 from xlscale.metrics.predictions import SCORES
 from xlscale.record import recompute
 from xlscale.report.explorer.choice import Record
@@ -30,7 +29,6 @@ EVERY, WRONG, LOST, WON = FILTERS = (
     "wrong in the first, right in the second",
 )
 KEY = ["language", "item"]
-SPLIT = TargetParameters.model_fields["split"].default  # of cells that were recorded before there was another
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def table(record: Record, page: Page) -> Markup:
     result, found = record.results[page.cell], selected(record, page)
     shown, said = found.iloc[SIZE * page.number :][:SIZE], Markup()
     try:
-        known = texts(result.parameters["target"], result.parameters.get("split", SPLIT))
+        known = texts(result.parameters["target"], split_of(result.phase, result.parameters))
     except XlscaleError as error:
         known, said = None, fill("<p><b>Texts are not on this machine.</b> {}</p>", error)
     heads = ["Language", "Item", "Text", "Right answer", "First"] + (["Second"] if page.other else [])

@@ -38,12 +38,17 @@ class CUDA(Backend):
     def place(self, encoder: nn.Module, frozen: bool) -> nn.Module:
         """Move it to the GPU, module by module, so that no second copy is in memory."""
         encoder.set_attn_implementation("sdpa")
-        words = encoder.get_input_embeddings()
+        words, kept = encoder.get_input_embeddings(), set()
         if frozen:
             matrices = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
             rounded = [module for name, module in matrices.items() if ladder.ADAPTER not in name]
-            for module in [*rounded, *([words] if _is_exact(words.weight, self.dtype) else [])]:
-                module.to(self.device, self.dtype)
+            # Some classes multiply what they look up, and would round that, too.
+            exact = type(words) is nn.Embedding and _is_exact(words.weight, self.dtype)
+            for module in [*rounded, *([words] if exact else [])]:
+                kept |= {id(parameter) for parameter in module.to(self.device, self.dtype).parameters()}
+        for parameter in encoder.parameters():
+            if id(parameter) not in kept and parameter.is_floating_point():
+                parameter.data = parameter.data.float()
         return encoder.to(self.device)
 
 

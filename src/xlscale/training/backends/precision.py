@@ -21,8 +21,9 @@ class MasterWeights:
     block the layers are float32 again, with the values of their masters. Where ``dtype`` is float32 nothing happens.
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype):
-        self.encoder, self.dtype = encoder, dtype
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype, rounded: bool = True):
+        """``rounded``: the layers themselves are; else somebody else rounds what they compute with."""
+        self.encoder, self.dtype, self.rounds = encoder, dtype, rounded
         self.rounded: list[tuple[nn.Parameter, torch.Tensor]] = []  # what computes, and its master
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -31,16 +32,18 @@ class MasterWeights:
             return self
         for module in self.encoder.modules():
             if isinstance(module, nn.Linear):
-                self.rounded += [(parameter, parameter.data) for parameter in module.parameters()]
+                floats = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+                self.rounded += [(parameter, parameter.data) for parameter in floats]  # of the rest, each is in 4 bits
             elif isinstance(module, nn.LayerNorm):
                 self.hooks.append(module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)))
                 self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
         # Decoders have other norms, which compute in float32 by themselves. What lies between layers is of the type
         # that the embeddings give, of all kinds together; there is not a norm behind those of every encoder.
-        norms = [module for module in self.encoder.modules() if type(module).__name__.endswith("RMSNorm")]
-        embeddings = getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings() if norms else None)
-        for module in [*norms, *([] if embeddings is None else [embeddings])]:
+        others = [module for module in norms(self.encoder) if not isinstance(module, nn.LayerNorm)]
+        embeddings = getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings() if others else None)
+        for module in [*others, *([] if embeddings is None else [embeddings])]:
             self.hooks.append(module.register_forward_hook(lambda _, __, output: output.to(self.dtype)))
+        self.rounded = self.rounded if self.rounds else []
         for parameter, master in self.rounded:
             parameter.data = master.to(self.dtype)
         return self
@@ -69,3 +72,9 @@ class MasterWeights:
         for parameter, master in self.rounded:
             parameter.data, parameter.grad, master.grad = master, None, None
         self.rounded, self.hooks = [], []
+
+
+def norms(encoder: nn.Module) -> list[nn.Module]:
+    """The layer norms of an encoder, of whatever kind."""
+    modules = encoder.modules()
+    return [one for one in modules if isinstance(one, nn.LayerNorm) or type(one).__name__.endswith("RMSNorm")]

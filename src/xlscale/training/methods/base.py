@@ -13,6 +13,7 @@ from torch import nn
 
 from xlscale.cards.schema import ModelCard
 from xlscale.experiment.recipe import Recipe
+from xlscale.models import ladder
 
 
 class Method(ABC):
@@ -34,7 +35,12 @@ class Method(ABC):
     def save(self, encoder: nn.Module, path: Path) -> None:
         """Write what was trained as safetensors, atomically. Equal tensors give equal bytes."""
 
+    def start(self, card: ModelCard, layers: int, device: torch.device, frozen: bool) -> nn.Module:
+        """The pretrained rung with ``layers`` layers; in main memory, but for what a method packs on ``device``.
+        ``frozen``: its own weights will not train, and may be of the type of their file."""
+        return ladder.load(card, layers, as_published=frozen)
+
     @abstractmethod
-    def load(self, card: ModelCard, layers: int, recipe: Recipe, path: Path) -> nn.Module:
-        """The rung with ``layers`` layers with what ``save`` wrote after a training by ``recipe``. Raises XlscaleError
-        for another file."""
+    def load(self, card: ModelCard, layers: int, device: torch.device, recipe: Recipe, path: Path) -> nn.Module:
+        """As ``start``, with what ``save`` wrote after a training by ``recipe``. Raises XlscaleError for another
+        file."""

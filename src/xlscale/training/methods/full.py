@@ -29,6 +29,6 @@ class Full(Method):
         """Write the encoder, see ``models.ladder.save_checkpoint``."""
         ladder.save_checkpoint(encoder, path)
 
-    def load(self, card: ModelCard, layers: int, recipe: Recipe, path: Path) -> nn.Module:
+    def load(self, card: ModelCard, layers: int, device: torch.device, recipe: Recipe, path: Path) -> nn.Module:
         """Read the encoder, see ``models.ladder.load``."""
         return ladder.load(card, layers, path)

@@ -46,9 +46,9 @@ class LoRA(Method):
         """Write the adapters."""
         ladder.save(ladder.adapters(encoder), path)
 
-    def load(self, card: ModelCard, layers: int, recipe: Recipe, path: Path) -> nn.Module:
+    def load(self, card: ModelCard, layers: int, device: torch.device, recipe: Recipe, path: Path) -> nn.Module:
         """The pretrained rung with the adapters that ``save`` wrote."""
-        encoder = ladder.load(card, layers)
+        encoder = self.start(card, layers, device, frozen=True)
         _add(encoder, recipe)
         ladder.restore(encoder, ladder.adapters(encoder), path)
         return encoder

@@ -39,6 +39,10 @@ class Adversarial(Supervised):
         self.generator = perturbation.generator_from(generator)
         self.size = recipe.ascent_size or 2 * recipe.radius / recipe.ascent_steps
 
+    def generators(self) -> list[torch.Generator]:
+        """That of the noise."""
+        return [self.generator]
+
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The task's loss of a batch at the embeddings that were found, float32 (). No gradient goes through how they
         were found."""

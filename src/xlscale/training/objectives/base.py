@@ -46,6 +46,15 @@ class Objective(ABC):
         """Whether the loss of a batch follows from its parts: by default not."""
         return "whole"
 
+    def shared(self, task: Task) -> bool:
+        """Whether several ranks can compute it together: it follows from its parts, and nothing is drawn for them."""
+        return False
+
+    def generators(self) -> list[torch.Generator] | None:
+        """What it draws from while it trains, after ``begin``; None where that is not all that changes, and a training
+        which was ended has to begin anew."""
+        return None
+
     @abstractmethod
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a float32 scalar with a gradient to what trains, in nats where it is a likelihood."""

@@ -41,6 +41,10 @@ class Lexical(Objective):
         if recipe.word_layer > (most := model.encoder.config.num_hidden_layers):
             raise XlscaleError(f"word_layer: expected at most {most}, the layers of this rung, got {recipe.word_layer}")
 
+    def generators(self) -> list[torch.Generator]:
+        """Nothing is drawn."""
+        return []
+
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The mean triplet loss of the pairs of a batch, float32 (); a pair without a negative has none."""
         hidden = model.hidden_states(batch, self.recipe.word_layer)

@@ -59,6 +59,10 @@ class MaskedLM(Supervised):
         super().begin(model, recipe, generator)
         self.masking = Masking(model.task, generator)
 
+    def generators(self) -> list[torch.Generator]:
+        """That of what is hidden."""
+        return [self.masking.generator]
+
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """Mean negative log-likelihood of the tokens to be guessed, float32 (), in nats."""
         return super().loss(model, self.masking(batch))

@@ -29,6 +29,10 @@ class Smoothing(Supervised):
         super().begin(model, recipe, generator)
         self.generator = perturbation.generator_from(generator)
 
+    def generators(self) -> list[torch.Generator]:
+        """That of the noise."""
+        return [self.generator]
+
     def loss(self, model: Model, batch: Batch) -> torch.Tensor:
         """The task's loss of a batch with noise, float32 ()."""
         noise = self.recipe.sigma * perturbation.normal(model.encoder, batch.mask, self.generator)

@@ -1,0 +1,167 @@
+"""A training that was ended goes on from the state that it left, and gives what it would have given: bit for bit."""
+
+import resource
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import FIXTURES, recipe
+
+from xlscale.core import registry, saving
+from xlscale.core.files import XlscaleError, XlscaleWarning
+from xlscale.models import ladder
+from xlscale.training import loop
+from xlscale.training import resume as resuming
+from xlscale.training.backends.cpu import CPU
+from xlscale.training.model import Model
+from xlscale.training.resume import Keeper
+
+sys.path.append(str(FIXTURES))
+import families
+
+NEVER, ALWAYS = saving.When(1e9, None), saving.When(-1.0, None)
+LORA = {"method": "lora", "rank": 4, "alpha": 8.0, "adapted": "linear"}
+COVERED = [
+    ("classification", "supervised", {}, "float32"),
+    ("classification", "supervised", LORA, "bf16"),
+    ("classification", "supervised", {"frozen": "nothing", "weight_decay": 0.1}, "bf16"),
+    ("classification", "adversarial", {"radius": 0.1}, "float32"),
+    ("ranking", "smoothing", {"sigma": 0.02}, "float32"),
+    ("text", "masked_lm", {}, "float32"),
+    ("lexicon", "lexical", {"word_layer": 1}, "float32"),
+]
+
+
+class Ended(Exception):
+    """In place of a kill."""
+
+
+class Dying(Keeper):
+    """Ends a training after some steps, the state of the last of which may not have been written."""
+
+    last = 5
+
+    def after(self, step, steps, log):
+        super().after(step, steps, log)
+        if step == self.last:
+            raise Ended
+
+
+def _train(card, case, keeper=None):
+    """Losses and counts of a training, and all that trained."""
+    family, objective, own, precision = case
+    chosen = recipe(epochs=3, batch_size=8, learning_rate=3e-3, max_length=48, examples=24, objective=objective, **own)
+    task, inputs = families.inputs(family, card, chosen)
+    encoder = ladder.load(card, 2)
+    registry.get("method", chosen.method)().prepare(encoder, chosen, torch.Generator().manual_seed(1))
+    head = task.head_of(encoder, torch.Generator().manual_seed(2))
+    model = Model(encoder, CPU(precision), task, head)
+    made = registry.get("objective", objective)()
+    log = loop.finetune(model, inputs, chosen, np.random.default_rng(5), made, keeper)
+    return log, [*encoder.state_dict().values(), *head.state_dict().values()]
+
+
+def _keeper(folder, kind=Keeper, when=ALWAYS, code="code"):
+    return kind(folder, code, CPU("float32"), when)
+
+
+@pytest.fixture
+def kept(tmp_path) -> Path:
+    """Where states are kept."""
+    return tmp_path / "resume"
+
+
+@pytest.mark.parametrize("case", COVERED, ids=lambda case: " ".join(map(str, case)))
+def test_what_goes_on_from_a_state_ends_as_what_was_not_ended(layout, kept, case):
+    card = layout("xlm-r")
+    expected, weights = _train(card, case)
+    with pytest.raises(Ended):
+        _train(card, case, _keeper(kept, Dying))
+    assert sorted(path.name for path in kept.iterdir()) == ["0-000000000004", "0-000000000005"]  # the last two
+    torch.manual_seed(99)
+    keeper = _keeper(kept, when=NEVER)
+    log, found = _train(card, case, keeper)
+    assert keeper.resumed == 5 and log == expected and len(log.losses) > 5
+    assert all(torch.equal(one, other) for one, other in zip(found, weights, strict=True))
+    # When it is done there is a state of that, from which nothing is computed any more.
+    log, found = _train(card, case, _keeper(kept))
+    assert log == expected and all(torch.equal(one, other) for one, other in zip(found, weights, strict=True))
+
+
+def test_a_state_is_safetensors_and_json(layout, kept):
+    with pytest.raises(Ended):
+        _train(layout("xlm-r"), COVERED[1], _keeper(kept, Dying))
+    files = [path for path in kept.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"} and len(files) == 4
+    for path in files:
+        assert path.read_bytes()[:1] == b"{" or path.read_bytes()[8:9] == b"{"  # a header of JSON; a pickle has none
+
+
+def test_nothing_is_kept_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.delenv(saving.EVERY, raising=False)
+    monkeypatch.setenv(saving.DEADLINE, "1")
+    assert saving.when() is None
+    monkeypatch.setenv(saving.EVERY, "2.5")
+    assert saving.when() == saving.When(150.0, 1.0)
+    for wrong in ("soon", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv(saving.EVERY, wrong)
+        with pytest.raises(XlscaleError, match=f"^XLSCALE_RESUME_MINUTES: expected a number of minutes.*{wrong}"):
+            saving.when()
+
+
+def test_a_state_is_written_when_it_is_time_and_before_the_deadline(layout, kept, monkeypatch):
+    card, clock = layout("xlm-r"), [1000.0]
+    ticking = SimpleNamespace(time=lambda: clock.__setitem__(0, clock[0] + 1) or clock[0])
+    monkeypatch.setattr(resuming, "time", ticking)
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying, saving.When(4.0, None)))
+    assert [path.name for path in kept.iterdir()] == ["0-000000000005"]
+    shutil.rmtree(kept)
+    deadline = clock[0] + resuming.MARGIN + 5
+    with pytest.raises(XlscaleError, match=r"^stopped after step \d of 9; run the same command to go on$"):
+        _train(card, COVERED[0], _keeper(kept, when=saving.When(1e9, deadline)))
+    assert clock[0] < deadline and len([*kept.iterdir()]) == 1
+    assert len(_train(card, COVERED[0], _keeper(kept, when=NEVER))[0].losses) == 9
+
+
+def test_states_of_other_code_are_not_looked_at_and_broken_ones_are_one_line(layout, kept):
+    card = layout("xlm-r")
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying))
+    other = _keeper(kept, when=NEVER, code="other")
+    assert other.state is None and _train(card, COVERED[0], other)[0] == _train(card, COVERED[0])[0]
+    shutil.rmtree(max(kept.iterdir()))  # of the training that is done
+    (newest,) = [path for path in kept.iterdir() if path.name.endswith("5")]
+    (weights,) = newest.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(XlscaleError, match="0-000000000005: expected a state of this training, remove it"):
+        _train(card, COVERED[0], _keeper(kept))
+
+
+def test_a_full_disk_stops_no_training_and_keeps_the_last_state(layout, kept, monkeypatch):
+    card = layout("xlm-r")
+    expected, _ = _train(card, COVERED[0])
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying))
+    usage = namedtuple("usage", "free")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: usage(1000))
+        with pytest.warns(XlscaleWarning, match="no state was written .*no space left.*; the training goes on"):
+            assert _train(card, COVERED[0], _keeper(kept))[0] == expected
+    assert [path.name for path in kept.iterdir()] == ["0-000000000005"]  # the one before made room
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))  # in the middle of a file
+    try:
+        with pytest.warns(XlscaleWarning, match="no state was written .*File too large"):
+            assert _train(card, COVERED[0], _keeper(kept))[0] == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "0-000000000005" in {path.name for path in kept.iterdir()}
+    assert _train(card, COVERED[0], _keeper(kept))[0] == expected
+    assert not (kept / resuming.PART).exists()
