@@ -764,3 +764,28 @@ def test_predictions_of_other_columns_are_one_line(tmp_path, column):
     pq.write_table(pa.table([*whole.values(), whole[column]], names=[*whole, column]), path)
     with pytest.raises(XlscaleError, match=rf"x\.parquet: column '{column}': expected once"):
         recompute.read_predictions(path, texts, ["score", "correct"])
+
+
+def test_who_reads_an_edited_record_is_told(small):
+    """Not only who builds the paper from it: also who shows, exports or compares a cell, or asks about its code."""
+    canary.stamp(small, [(one, one) for one in store.results(small).values()])
+    for name, read in ((store.CELLS, store.results), (canary.FILE, canary.stamps)):
+        path = small / name
+        before = path.read_bytes()
+        if name == store.CELLS:
+            pq.write_table(pq.read_table(path), path, compression="gzip")
+        else:
+            path.write_text(path.read_text().replace("equivalent", "different"))
+        with pytest.raises(XlscaleError, match=f"{name}: sha256: expected .* as in .*manifest.json, got"):
+            read(small)
+        with manifest.as_they_are():
+            read(small)
+        path.write_bytes(before)
+        assert read(small)
+
+
+def test_a_record_that_is_being_written_is_looked_at_again(small, monkeypatch):
+    """A reader between the renames of a writer waits for it, and finds nothing wrong."""
+    seen, real = [], manifest._fault
+    monkeypatch.setattr(manifest, "_fault", lambda *a: (seen.append(1), "half-way")[1] if not seen else real(*a))
+    assert store.results(small) and seen

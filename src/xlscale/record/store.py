@@ -69,6 +69,8 @@ def _void(found: dict[str, Result], folder: Path) -> set[str]:
 
 
 def _all(folder: Path) -> dict[str, Result]:
+    if (path := Path(folder) / CELLS).exists():
+        manifest.verify(path, Path(folder))
     return {name: result for name, (result, _) in _rows(folder).items()}
 
 
@@ -78,7 +80,6 @@ def _rows(folder: Path) -> dict[str, tuple[Result, dict[str, object]]]:
     if not path.exists():
         return {}
     where = relative(path)
-    manifest.verify(path, Path(folder))
     try:
         rows = pq.read_table(path).to_pylist()
         # Infinite numbers are left to the schema, which names the field.
