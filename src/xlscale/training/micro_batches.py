@@ -33,8 +33,8 @@ def gradients(
     parts = [np.arange(len(index))] if how == "whole" else _parts(encoded, index, backend)
     idle = [*map(len, parts)].count(0)
     batches = [model.batch(encoded, index[part]) for part in parts[: len(parts) - idle]]
-    # Computed with the other ranks', and of no weight.
-    others = [model.batch(encoded, index[encoded.row[index] == encoded.row[index[0]]])] * idle
+    first = index[encoded.row[index] == encoded.row[index[0]]]
+    others = [model.batch(encoded, first) for _ in range(idle)]  # computed with the other ranks', and of no weight
     if len(parts) * backend.ranks > 1 and how == "vectors":
         return _of_vectors(model, weights, encoded, index, parts, [*batches, *others]), batches
     alone = len(parts) * backend.ranks == 1
