@@ -551,9 +551,9 @@ def test_a_record_is_gone_on_with_where_it_stands(monkeypatch, capsys):
     monkeypatch.setattr(store, "results", lambda: {n: r for n, r in RECORDED.items() if n != lacking.id})
     monkeypatch.setattr(canary, "accepted", lambda result: result.id != old.id)
     monkeypatch.setattr(store, "add", lambda chosen: len(chosen))
-    monkeypatch.setattr(sweeps, "drop_stale", lambda chosen, runs: None)
-    monkeypatch.setattr(sweeps.cell_, "acquire", lambda chosen: None)
-    monkeypatch.setattr(sweeps.engine, "run", lambda chosen, jobs: ran.extend(chosen))
+    monkeypatch.setattr(sweeps, "drop_stale", lambda *_, **__: None)
+    monkeypatch.setattr(sweeps.cell_, "acquire", lambda *_: None)
+    monkeypatch.setattr(sweeps.engine, "run", lambda chosen, jobs, **_: ran.extend(chosen))
     sweeps.record("pilot", 1)
     assert [cell.id for cell in ran] == [cell.id for one in (lacking, old) for cell in one.lineage()]
     assert f"{len(plan.cells())} cells were new or changed" in capsys.readouterr().out

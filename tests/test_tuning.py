@@ -105,7 +105,7 @@ def test_what_was_tried_is_a_table_with_the_choice_and_what_failed():
     numbers = Numbers("08_preparation")
     preparation.add_rates(numbers, found.assign(phase="target"))
     table = numbers.tables["rates_target"]
-    assert table["rows"] == [["m", "1", "50.0", "failed", "0.001"]]
+    assert table["rows"] == [["1", "50.0", "failed", "0.001"]]
     assert numbers.numbers["rates_target_at_edge"]["value"] == 1
 
 

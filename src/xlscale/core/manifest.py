@@ -100,7 +100,7 @@ def verify(file: Path, place: Path) -> None:
 
 @contextmanager
 def as_they_are() -> Iterator[None]:
-    """Have ``verify`` take files as they are while the block runs: for who is about to state them anew."""
+    """Have ``verify`` take files as they are while the block runs: for who asks ``faults`` beside it."""
     before = _taken.set(True)
     try:
         yield

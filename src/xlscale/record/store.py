@@ -184,6 +184,7 @@ def _write(known: dict[str, Result], path: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+@manifest.as_they_are()  # it is told of a file beside the others
 def check(folder: Path = RESULTS) -> dict[str, str]:
     """Hold every recorded cell against what it follows from, and every file against the manifest.
 
