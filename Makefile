@@ -50,7 +50,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu test-slurm verify canary manifest sweep record tune heal cells plan cell paper status report data data-fetch data-check export crate archive score
+.PHONY: help reproduce test test-full test-gpu test-slurm verify canary manifest sweep record tune heal cells plan cell prompt paper status report data data-fetch data-check export crate archive score
 .PHONY: new-data new-model add-source withdraw-source bench explore lint clean
 
 .DEFAULT:
@@ -117,6 +117,10 @@ plan: $(READY)  ## what a study takes on GPUs: memory, hours, storage, price  [S
 cell: $(READY)  ## run one cell and its ancestors  ID=...
 	$(call needed,ID,the id of a cell (see 'make cells'))
 	@$(XLSCALE) run -- "$$ID"
+
+prompt: $(READY)  ## evaluate a decoder's cell by prompting, with lm-evaluation-harness  ID=... OPTIONS="--tasks xnli_sw"
+	$(call needed,ID,the id of an intermediate or pretrained cell of a decoder (see 'make cells'))
+	@set -f; $(XLSCALE) prompt $$OPTIONS -- "$$ID"
 
 paper: $(READY)  ## rebuild figures, numbers and paper/paper.pdf from results/  [STUDY=] [JOBS=]
 	@$(XLSCALE) paper $(study) $(jobs)

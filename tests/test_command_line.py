@@ -140,6 +140,7 @@ REACHES = [
     ("plan", "HARDWARE", "--hardware={}"),
     ("paper", "STUDY", "--study={}"),
     ("cell", "ID", "{}"),
+    ("prompt", "ID", "{}"),
     ("data-fetch", "STUDY", "--study={}"),
     ("data-check", "STUDY", "--study={}"),
     ("add-source", "FILE", "{}"),
@@ -256,7 +257,7 @@ def test_the_canary_is_of_all_studies_unless_one_is_named():
 @pytest.mark.parametrize(("target", "variable", "argument"), REACHES)
 def test_what_the_environment_has_of_that_name_is_told_and_does_not_count(told, target, variable, argument):
     """Shells have N, SEED or OUT for other things; whoever wants them to count says -e, as of any makefile."""
-    needs = {"score": ["PREDICTIONS", "LABELS"], "export": ["OUT"], "crate": ["OUT"], "cell": ["ID"]}
+    needs = {"score": ["PREDICTIONS", "LABELS"], "export": ["OUT"], "crate": ["OUT"], "cell": ["ID"], "prompt": ["ID"]}
     needs |= {"add-source": ["FILE"], "withdraw-source": ["KEY"], "new-data": ["FILE", "FAMILY"], "new-model": ["FILE"]}
     needed, mine = {name: f"{name}=x" for name in needs.get(target, [])}, {variable: "of a shell"}
     assert argument.format("of a shell") not in told(target, *needed.values(), **mine)

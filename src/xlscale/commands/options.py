@@ -15,7 +15,7 @@ def positive(text: str) -> int:
     return _number(text, 1)
 
 
-def seed(text: str) -> int:
+def count(text: str) -> int:
     """A number of at least 0. Raises ArgumentTypeError for anything else."""
     return _number(text, 0)
 
@@ -135,3 +135,28 @@ CARDS: Option = (
     {"nargs": "*", "metavar": "CARD", "help": "name of a card in data_manifest/: data/, sources/ or models/"},
 )
 OF_STUDY: Option = ("--study", {"help": "instead of cards: all data and models that this study reads"})
+PROMPT: tuple[Option, ...] = (
+    ("cell_id", {"metavar": "ID", "help": "of a cell that was run here; its start or its hash will do"}),
+    (
+        "--tasks",
+        {
+            "nargs": "+",
+            "required": True,
+            "metavar": "TASK",
+            "help": "tasks of the harness; what they read has to be on this machine, where --fetch puts it",
+        },
+    ),
+    ("--shots", {"type": count, "help": "examples in a prompt (default: as each task has it, mostly none)"}),
+    ("--limit", {"type": positive, "help": "items of each task, to try it out (default: all)"}),
+    ("--batch", {"type": positive, "default": 8, "help": "inputs at a time (default: 8)"}),
+    (
+        "--include",
+        {
+            "default": "",
+            "metavar": "FOLDER",
+            "help": "of further tasks, YAML of the harness, which can name code to run",
+        },
+    ),
+    ("--fetch", {"action": "store_true", "help": "let the harness download what its tasks read"}),
+    ("--keep", {"action": "store_true", "help": "keep the model, in prompted/model/ of the cell's folder"}),
+)

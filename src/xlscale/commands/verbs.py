@@ -24,12 +24,13 @@ from xlscale.commands.options import (
     ONE,
     OUT,
     PROFILE,
+    PROMPT,
     REFERENCE,
     SOURCE,
     STUDY,
     Verb,
+    count,
     positive,
-    seed,
 )
 from xlscale.core.arguments import Parser
 from xlscale.engine import processes
@@ -51,7 +52,7 @@ VERBS = [
         "commands.verify:verify",
         (
             ("--n", {"type": positive, "default": 3, "help": "how many cells (default: 3)"}),
-            ("--seed", {"type": seed, "default": 1, "help": "of the random choice (default: 1)"}),
+            ("--seed", {"type": count, "default": 1, "help": "of the random choice (default: 1)"}),
             STUDY,
             JOBS,
         ),
@@ -133,6 +134,14 @@ VERBS = [
         "job pretrained-e5_small-k1-0123456789",
         "engine.slurm:run_in_turn",
         (("cell_ids", {"nargs": "+", "metavar": "ID", "help": "id of a cell that a sweep has begun"}),),
+    ),
+    Verb(
+        "prompt",
+        "evaluate a decoder's cell by prompting: lm-evaluation-harness, a process of its own, on the model that an "
+        "intermediate or pretrained cell left, with its published LM head; leaves prompted.json beside the cell",
+        "prompt 04c56aeefb --tasks xnli_sw xcopa_sw",
+        "commands.prompt:prompt",
+        PROMPT,
     ),
     Verb(
         "list",

@@ -80,8 +80,7 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
         if (crossed := _CROSSED.fullmatch(name)) and crossed[2] != crossed[3]:
             yield f"{name}: left out: two languages at the end of its name"
             continue
-        place = crossed or _LANGUAGE.fullmatch(name)
-        language = _canonical(place[2]) if place else ""
+        task, language = named(name)
         if name in groups or not language:
             yield f"{name}: left out: {'a group of tasks' if name in groups else 'no language at the end of its name'}"
             continue
@@ -96,17 +95,36 @@ def _harness(record: Any, path: Path) -> Iterator[Row | str]:
         shots = (record.get("n-shot") or {}).get(name, 0)
         if type(shots) is not int or shots < 0:
             raise ValueError(f"n-shot: expected a whole number, got {SHORT.repr(shots)}")
-        told = metric if chosen == "none" else f"{metric}, {chosen}"
         yield {
             **_about(path, model, _count(config.get("model_num_parameters")), name),
             "table": "lm-evaluation-harness JSON",
-            "regime": f"few-shot-{shots}" if shots else "zero-shot-prompted",
-            "task": place[1],
-            "metric": f"{told} (fraction, lm-eval-harness)",
+            "regime": prompted(shots),
+            "task": task,
+            "metric": measured(metric, chosen),
             "language": language,
             "value": _number(values[metrics[0]]),
             "stderr": _number(values.get(f"{metric}_stderr,{chosen}", values.get(f"{metric}_stderr"))),
         }
+
+
+def named(name: str) -> tuple[str, str]:
+    """A task of lm-evaluation-harness without the code of a language at its end, and that language; the name itself and
+    nothing where it ends in none, or in two."""
+    crossed = _CROSSED.fullmatch(name)
+    place = crossed or _LANGUAGE.fullmatch(name)
+    language = _canonical(place[2]) if place and not (crossed and crossed[2] != crossed[3]) else ""
+    return (place[1], language) if language else (name, "")
+
+
+def prompted(shots: int) -> str:
+    """The regime of a score that was obtained by prompting with so many examples."""
+    return f"few-shot-{shots}" if shots else "zero-shot-prompted"
+
+
+def measured(metric: str, chosen: str) -> str:
+    """What a source calls a metric of lm-evaluation-harness behind the filter ``chosen``; of some the unit is known."""
+    told = metric if chosen == "none" else f"{metric}, {chosen}"
+    return f"{told} ({'fraction, ' if metric.removesuffix('_norm') in _HARNESS else ''}lm-eval-harness)"
 
 
 def _euroeval(record: Any, path: Path) -> Iterator[Row | str]:
