@@ -16,7 +16,7 @@ from xlscale.commands import reproduce, sweeps
 from xlscale.core import cache, machine, seals
 from xlscale.core.files import XlscaleError, read_json, write_json
 from xlscale.data import load
-from xlscale.engine import runner
+from xlscale.engine import lock, runner
 from xlscale.experiment import cells, results
 from xlscale.experiment.results import result_of
 from xlscale.models import ladder, store
@@ -87,7 +87,8 @@ def left(tmp_path, monkeypatch) -> tuple[Path, list[cells.Cell]]:
         cell.folder.mkdir()
         for name in results.LEFT[1:]:
             (cell.folder / name).write_bytes(os.urandom(1000))
-        runner._complete(cell, recorded[cell.id])
+        with lock.held(cell.folder):
+            runner._complete(cell, recorded[cell.id])
     return tmp_path, chosen
 
 
@@ -143,7 +144,7 @@ def test_reproduce_looks_at_what_lies_below_its_runs(left, monkeypatch, tmp_path
     monkeypatch.setattr(reproduce, "HERE", runs)
     monkeypatch.setattr(reproduce, "REPRODUCTION", tmp_path)
     monkeypatch.setattr(reproduce, "_make", lambda *_: False)
-    monkeypatch.setattr(reproduce.cell_, "acquire", lambda chosen: None)
+    monkeypatch.setattr(reproduce.cell_, "acquire", lambda *_: None)
     dropped = []
     monkeypatch.setattr(sweeps, "drop_stale", lambda *arguments: dropped.append(arguments))
     reproduce._reproduce(Build(), chosen, 1)
