@@ -185,3 +185,13 @@ def test_killed_healing_leaves_no_process_behind(tmp_path):
     while psutil.pid_exists(worker) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not psutil.pid_exists(worker)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"model": "e5_small_healed", "runs": 3}'])
+def test_what_is_recorded_of_other_healing_is_checked_before_any_work(tmp_path, monkeypatch, text):
+    path = tmp_path / "healing.json"
+    path.write_text(text)
+    monkeypatch.setattr(healing, "RUNS", path)
+    monkeypatch.setattr(healing, "teacher", None)
+    with pytest.raises(XlscaleError, match="healing.json: model, runs: expected both"):
+        healing.main("e5_small_healed", 1)

@@ -339,3 +339,16 @@ def test_failures_are_counted_and_stay_in():
     numbers = Numbers("05_significance")
     words.add_failures(numbers, found.reset_index())
     assert numbers.numbers["failures_share"]["value"] == pytest.approx(2 / found["runs"].sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "replications", "message"),
+    [
+        ("confirmatory_2", 0, "replications: expected at least 1, got 0"),
+        ("plateau", 10, "study: expected several intermediate sets and rungs, plateau has not"),
+    ],
+)
+def test_what_cannot_be_simulated_is_told(name, replications, message):
+    plan = studies.load(name)
+    with pytest.raises(XlscaleError, match=message):
+        sections.error_rates(plan, list(RUNGS.values()), replications, 1)

@@ -8,12 +8,12 @@ lies in the cache, and its sha256 and numbers of rows stand in the card as any o
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from xlscale.acquire import clients
 from xlscale.acquire.packages import fetch_all
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import ROOT, XlscaleError, one_line, sha256_file
@@ -43,7 +43,7 @@ def _build(card: DataCard) -> None:
     needed = ", ".join(f"{package.name} {package.version}" for package in card.packages)
     try:
         fetch_all(card.packages)
-        done = subprocess.run(
+        done = clients.run(
             [sys.executable, "-m", "data_manifest.builders", card.name],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},

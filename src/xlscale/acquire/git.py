@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from xlscale.acquire import clients
 from xlscale.cards import pins, places
 from xlscale.cards.pins import Pin
 from xlscale.cards.sources import Repository
@@ -153,7 +154,7 @@ def _git(
     settings = [part for option in options for part in ("-c", option)]
     kept = {name: value for name, value in os.environ.items() if name[:4] != "GIT_" or name[:8] == "GIT_SSL_"}
     try:
-        done = subprocess.run(
+        done = clients.run(
             ["git", *settings, *command],
             cwd=folder,
             # A clone's own settings may allow a protocol that runs a command; this overrides them.

@@ -25,6 +25,7 @@ from urllib.request import urlopen
 
 from packaging.utils import parse_wheel_filename
 
+from xlscale.acquire import clients
 from xlscale.cards.schema import Package
 from xlscale.core.files import CACHE, XlscaleError, atomic, below, one_line, relative, verify, write_text
 
@@ -144,7 +145,7 @@ def _source(package: Package, target: Path) -> None:
     pip has no way to hand one over without running its set-up; but with sources forbidden, it names what it passed by.
     """
     command = [*_pip(package, "-vv", "--dest", str(target.parent)), f"{package.name}=={package.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = clients.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     address = re.search(rf"\S+/{re.escape(quote(package.file))}(?=[#\s])", done.stdout + done.stderr)
     if address is None:
         raise _failed(package, done)
@@ -160,7 +161,7 @@ def _source(package: Package, target: Path) -> None:
 def _run(package: Package, command: Sequence[str], folder: Path | None = None) -> str:
     """Standard output of a client, run in ``folder``. Raises XlscaleError with one line when it is missing or fails."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = clients.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
         raise XlscaleError(f"{command[0]} is not installed; {_by_hand(package)}") from None
     if done.returncode:

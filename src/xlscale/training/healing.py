@@ -198,12 +198,15 @@ def main(name: str, jobs: int) -> None:
     card = model_card(name)
     if not card.healed:
         raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
-    if RUNS.exists() and (other := read_json(RUNS)["model"]) != name:
+    known = read_json(RUNS) if RUNS.exists() else {"model": name, "runs": {}}
+    if not (isinstance(known, dict) and isinstance(known.get("runs"), dict) and "model" in known):
+        raise XlscaleError(f"{relative(RUNS)}: model, runs: expected both, as `make heal` writes them")
+    if (other := known["model"]) != name:
         why = "which is not written over; XLSCALE_RESULTS names another folder"
         raise XlscaleError(f"{relative(RUNS)}: model: expected {name!r}, got {other!r}, {why}")
     for split, rows in load.splits(data_card(card.healed.text)).items():
         teacher(card, split, inputs(card, rows))
-    runs = read_json(RUNS)["runs"] if RUNS.exists() else {}
+    runs = known["runs"]
     rungs = sorted(card.healed.rungs, reverse=True)  # the longest first
     missing = [layers for layers in rungs if not _is_made(card, layers, card.healed.rungs[layers])]
     with workers(jobs) as pool:

@@ -45,8 +45,13 @@ def sizes(study: Study, record: Path = ROOT / "results") -> list[int]:
 
 
 def error_rates(study: Study, rungs: list[int], replications: int, seed: int) -> pd.DataFrame:
-    """``simulation.error_rates`` at the layout of a study; kept for as long as layout, rungs and code are the same."""
+    """``simulation.error_rates`` at the layout of a study; kept for as long as layout, rungs and code are the same.
+    Raises XlscaleError where there is nothing to simulate."""
     runs = simulation.layout(study)
+    if replications < 1:
+        raise XlscaleError(f"replications: expected at least 1, got {replications}")
+    if runs.empty or runs["set"].nunique() < 2 or len(rungs) < 2:
+        raise XlscaleError(f"study: expected several intermediate sets and rungs, {study.name} has not")
     make = partial(simulation.error_rates, runs, rungs, replications, seed)
     return cache.table("error_rates", [runs.to_dict("records"), rungs, replications, seed], make)
 
