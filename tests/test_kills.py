@@ -16,20 +16,18 @@ from xlscale.engine import runner
 from xlscale.experiment import results
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.again,
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc"),
 ]
 STEPS = 12
 # Before any state is there; in the middle; when the training is done and what it gave is evaluated.
 MOMENTS = {"starting": 0, "training": 4, "evaluating": STEPS}
 VICTIMS = {"rank": "xlscale.rank", "launcher": "xlscale.engine.ranks", "kernel": "xlscale.engine.notebook"}
-CASES = [(2, "SIGTERM", "training"), (2, "rank", "training")]
-OTHERS = [
+CASES = [
     (ranks, victim, moment)
     for ranks, victims in ((1, ("SIGTERM", "kernel", "runner")), (2, ("SIGTERM", *VICTIMS, "runner")))
     for victim in victims
     for moment in MOMENTS
-    if (ranks, victim, moment) not in CASES
 ]
 
 
@@ -108,9 +106,7 @@ def undisturbed(once, elsewhere):
     return of
 
 
-@pytest.mark.parametrize(
-    ("ranks", "victim", "moment"), [*CASES, *(pytest.param(*case, marks=pytest.mark.again) for case in OTHERS)]
-)
+@pytest.mark.parametrize(("ranks", "victim", "moment"), CASES)
 def test_nothing_runs_on_and_the_next_run_gives_the_same(undisturbed, elsewhere, tmp_path, ranks, victim, moment):
     expected = undisturbed(ranks)
     work = Work(tmp_path / "runs", elsewhere)

@@ -55,7 +55,7 @@ def _left(folder: Path, name: str) -> dict:
     return json.loads((folder / f"{name}.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.again
 @pytest.mark.parametrize("case", ranked.COVERED, ids=" ".join)
 def test_losses_are_those_of_one_process_with_a_row_at_a_time(trained, case):
     alone = _left(trained, "1-0")[f"{' '.join(case)} None"]
@@ -67,7 +67,7 @@ def test_losses_are_those_of_one_process_with_a_row_at_a_time(trained, case):
     assert one.keys() == other.keys() and all(np.array_equal(one[i], other[i]) for i in one)
 
 
-@pytest.mark.slow
+@pytest.mark.again
 @pytest.mark.parametrize("method", ranked.METHODS)
 def test_and_with_other_micro_batches_or_layers_that_are_computed_again(trained, method):
     case = f"qwen2.5 classification {method} float32"
@@ -76,7 +76,7 @@ def test_and_with_other_micro_batches_or_layers_that_are_computed_again(trained,
         assert found[f"{case} {tokens}"]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.again
 @pytest.mark.parametrize("method", ranked.METHODS)
 def test_rounded_weights_give_what_they_give_in_one_process(trained, method):
     case = f"qwen2.5 classification {method}"
@@ -86,7 +86,7 @@ def test_rounded_weights_give_what_they_give_in_one_process(trained, method):
         assert together != alone and together == pytest.approx(rounded, rel=5e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.again
 def test_no_rank_holds_the_whole_of_a_model_or_of_any_large_parameter(trained):
     for rank in (0, 1):
         for case, found in _left(trained, f"2-{rank}").items():
@@ -136,7 +136,7 @@ def test_ranks_that_fail_are_one_line(target_values, tmp_path, monkeypatch):
         run.evaluate(encoder, None, "dev")
 
 
-@pytest.mark.slow
+@pytest.mark.again
 @pytest.mark.parametrize("case", ranked.COVERED, ids=" ".join)
 def test_another_process_gives_equal_outputs_from_what_ranks_wrote(trained, case, monkeypatch):
     monkeypatch.setattr(ranked.catalogue, "LOCKS", trained / "locks")
