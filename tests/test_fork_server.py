@@ -216,7 +216,7 @@ def _of_sweep(runs: Path) -> list[int]:
     """The living processes of a sweep in ``runs``."""
     return [
         pid
-        for needle in ("xlscale\0run", "xlscale.engine.fork_server", "snakemake\0--snakefile")
+        for needle in ("xlscale\0run", "xlscale.engine.fork_server", "snakemake\0--directory")
         for pid in processes(needle, runs)
     ]
 
@@ -229,5 +229,5 @@ def test_who_starts_after_its_parent_has_died_ends_with_the_sweep():
     time.sleep(1)
     assert orphan.poll() is None
     sweep.kill()  # a zombie from now on
-    assert orphan.wait(10) == 1
+    assert orphan.wait(10) == -signal.SIGTERM
     sweep.wait()

@@ -189,7 +189,7 @@ def test_a_cell_of_a_mixture_goes_from_training_to_its_result(mixed, tmp_path):
     assert len(log.losses) == 9 and log.tokens > same.tokens and np.mean(log.losses) > np.mean(same.losses) + 5
 
 
-def test_a_mixture_has_of_its_sets_what_they_have_together(mixed, monkeypatch):
+def test_a_mixture_has_of_its_sets_what_they_have_together(mixed, monkeypatch, tmp_path):
     card = data_card(mixed("vitaminc", "help_next"))
     one, other = data_card("vitaminc"), data_card("help_next")
     assert card.type == "mixed" and card.role == "intermediate" and card.trained and card.members == card.sets
@@ -200,7 +200,7 @@ def test_a_mixture_has_of_its_sets_what_they_have_together(mixed, monkeypatch):
     wanted = []
     monkeypatch.setattr("xlscale.acquire.ensure.ensure", lambda cards, models: wanted.extend(cards))
     given = VALUES | {"intermediate": mixed("vitaminc", "help_next")}
-    cell_command.acquire([cells.make("intermediate", given)])
+    cell_command.acquire([cells.make("intermediate", given)], tmp_path)
     assert [card.name for card in wanted] == ["vitaminc", "help_next"]
 
 

@@ -62,7 +62,7 @@ def test_losses_are_those_of_one_process_with_a_row_at_a_time(trained, case):
     together = _left(trained, "2-0")[f"{' '.join(case)} 1"]
     assert together["losses"] == pytest.approx(alone["losses"], abs=1e-5) and len(alone["losses"]) == 10
     assert together["read"] == alone["read"]
-    assert alone["losses"][-1] < alone["losses"][0] - 0.01 or (case[1] == "ranking" and case[2] != "full")
+    assert np.ptp(alone["losses"]) > 0.01
     one, other = (load_file(trained / f"{'-'.join(case)}-{ranks}.before.safetensors") for ranks in (1, 2))
     assert one.keys() == other.keys() and all(np.array_equal(one[i], other[i]) for i in one)
 

@@ -163,6 +163,7 @@ def test_what_cannot_be_removed_is_never_taken_for_what_is_computed_now(
         shutil.rmtree(runs)
         runs.write_text("mine")
     else:
+        (runs / sweeps.cell_.MADE).touch()
 
         def refused(path, ignore_errors=False):
             if not ignore_errors:

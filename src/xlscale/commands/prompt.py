@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from xlscale.commands import look
-from xlscale.commands.cell import alone, remove
+from xlscale.commands.cell import alone, fresh, remove
 from xlscale.core import machine, registry
 from xlscale.core.files import XlscaleError, read_json, relative, write_json
 from xlscale.core.format import MISSING
@@ -98,7 +98,7 @@ def prompt(
     how = {"shots": shots, "limit": limit, "batch": batch, "device": str(backend.device), "dtype": dtype}
     with alone(folder):
         harness.check(tasks, described)
-        remove(folder)
+        fresh(folder)
         try:
             weights = left.write(cell, folder / harness.MODEL)
             print(f"prompting, {weights}; what the harness says: {relative(folder / harness.LOG)}", flush=True)
