@@ -371,10 +371,3 @@ def test_a_tampered_record_is_found(smoke_record, smoke_cells):
         store.results(smoke_record)
     with manifest.as_they_are(), pytest.raises(XlscaleError, match="not a readable record"):
         store.results(smoke_record)
-
-
-@pytest.mark.parametrize("watched", ["abc", "-5", "9" * 20])
-def test_what_is_no_process_to_end_with_is_told(tmp_path, watched):
-    done = xlscale("run", "target-e5", runs=tmp_path, check=False, XLSCALE_WATCHED=watched)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert f"XLSCALE_WATCHED: expected the id of a process, got {watched!r}" in done.stderr

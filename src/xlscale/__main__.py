@@ -19,8 +19,7 @@ def main(arguments: list[str]) -> int:
         os.environ.pop("PYTHONOPTIMIZE", None)
         os.execv(sys.executable, [sys.executable, "-m", "xlscale", *arguments])
     if arguments[:1] in (["run"], ["step"], ["job"]):
-        if code := processes.exit_code(processes.die_with_parent):
-            return code
+        processes.die_with_parent()
         if fork_server.ADDRESS in os.environ:
             # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all jobs.
             code = fork_server.ask("xlscale.commands.verbs:main", arguments)
