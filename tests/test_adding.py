@@ -56,6 +56,7 @@ def run(commands, checkout):
     return done.stdout
 
 
+@pytest.mark.again
 def test_its_commands_end_in_a_figure_change_nothing_that_is_published_and_are_undone(checkout):
     assert FILES.keys() == {"mine/newt.py", "mine/reviews.csv", "mine/advice.csv", "studies/newt.yaml"}
     before, known = hashes(checkout), read_json(checkout / "results/manifest.json")["files"]

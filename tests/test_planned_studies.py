@@ -127,7 +127,7 @@ def test_a_model_and_a_set_may_be_trained_by_a_recipe_of_their_own(changed):
         ({"intermediate_recipes": {"none": {}}}, "intermediate_recipes: expected those of the study, got 'none'"),
         ({"intermediate_recipes": {"squad_amazon": {"rows": 3}}}, "intermediate_recipes.squad_amazon: rows: Extra"),
         ({"intermediate_recipes": {"squad_amazon": "reference"}}, "squad_amazon: expected a card with recipe"),
-        ({"model_recipes": {"e5_small": {"rank": 4}}}, "rank: expected with method lora alone"),
+        ({"model_recipes": {"e5_small": {"rank": 4}}}, "rank: expected with method lora or qlora alone"),
     ],
 )
 def test_recipes_of_ones_own_that_cannot_be_are_one_line(changed, fields, message):

@@ -76,7 +76,11 @@ def kept(tmp_path) -> Path:
     return tmp_path / "resume"
 
 
-@pytest.mark.parametrize("case", COVERED, ids=lambda case: " ".join(map(str, case)))
+@pytest.mark.parametrize(
+    "case",
+    [*COVERED[:2], *(pytest.param(case, marks=pytest.mark.again) for case in COVERED[2:])],
+    ids=lambda case: " ".join(map(str, case)),
+)
 def test_what_goes_on_from_a_state_ends_as_what_was_not_ended(layout, kept, case):
     card = layout("xlm-r")
     expected, weights = _train(card, case)

@@ -82,7 +82,7 @@ def _shown(runs: Path, cell: cells.Cell) -> list:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
-@pytest.mark.parametrize("victim", ["runner", "snakemake", "sweep"])
+@pytest.mark.parametrize("victim", [pytest.param("runner", marks=pytest.mark.again), "snakemake", "sweep"])
 def test_kill_9_then_again_gives_the_same_cold_and_forked(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"

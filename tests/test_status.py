@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from xlscale.commands import status, steps
-from xlscale.core import files
+from xlscale.core import files, manifest
 from xlscale.experiment import results
 from xlscale.record import canary, store
 
@@ -107,6 +107,7 @@ def test_a_cell_is_what_the_record_and_this_machine_say_of_it(
     assert state().why == "the present code gives something else"
     put = {name: result for name, result in known.items() if name != cell.id}
     store._write(put, smoke_record / store.CELLS)
+    manifest.state([smoke_record])
     assert state() == (status.MISSING, cell.id, "not in the record")
 
 

@@ -155,7 +155,7 @@ def test_word_embeddings_that_train_are_in_the_checkpoint(e5, prepared, tmp_path
     moved = (words != before.get_input_embeddings().weight).any(1)
     assert 10 < moved.sum() <= len(set(train.ids.tolist()))  # those of the texts
     method.save(encoder, tmp_path / "checkpoint.safetensors")
-    again = method.load(e5, 1, chosen, tmp_path / "checkpoint.safetensors")
+    again = method.load(e5, 1, CPU.device, chosen, tmp_path / "checkpoint.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
     assert not again.get_input_embeddings().weight.requires_grad
     assert torch.equal(before.get_input_embeddings().weight, ladder.load(e5, 1).get_input_embeddings().weight)
