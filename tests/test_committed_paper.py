@@ -31,7 +31,7 @@ for path, output, parameters in json.load(sys.stdin):
 """
 
 
-LONG = ["00_data", "06_published"]  # most of the time goes into what they alone fit and count
+LONG = ["00_data", "06_published", "10_design"]  # most of the time goes into what they alone fit, count and simulate
 OTHERS = [name for name in steps.Build().notebooks if name not in LONG]
 
 

@@ -245,6 +245,7 @@ def test_jobs_that_may_be_an_array_ask_for_the_same(full, monkeypatch):
         assert len(alike) > 5 and len({tuple(one[name] for name in list(one)[3:]) for one in alike}) == 1
 
 
+@pytest.mark.again
 def test_cells_on_a_processor_need_more_than_the_recorded_ones_took():
     made, chosen = {}, []
     recorded = [one for one in store.results().values() if one.peak_memory_gb and one.parameters["layers"] == 12]
