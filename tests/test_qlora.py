@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import recipe
+from test_lora import CELL as ADAPTED
 from torch import nn
 from torch.nn.functional import linear
 
@@ -132,19 +133,7 @@ def test_rows_that_do_not_end_with_a_block_are_refused(e5, monkeypatch):
         _started(e5)
 
 
-CELL = {
-    "layers": 1,
-    "precision": "float32",
-    "examples": 24,
-    "max_length": 16,
-    "learning_rate": 5e-3,
-    "test_items": 4,
-    **{f"intermediate_{name}": value for name, value in {"examples": 24, "max_length": 16, "batch_size": 8}.items()},
-    "intermediate": "vitaminc",
-    "intermediate_learning_rate": 5e-3,
-    "intermediate_test_items": 4,
-    "intermediate_method": "qlora",
-}
+CELL = ADAPTED | {"intermediate_method": "qlora"}
 
 
 @pytest.mark.parametrize("target", ["topic", "udhr"])

@@ -354,3 +354,12 @@ def test_an_item_of_another_data_set_is_named():
     rows, predictions = of_reference("xnli")
     with pytest.raises(XlscaleError, match="xnli: item: expected those of the data set, each once, got ar elsewhere"):
         layout.asked(catalogue.documented("xnli"), rows, predictions.replace({"item": {"0": "elsewhere"}}))
+
+
+def test_two_do_not_write_into_one_folder(tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+    monkeypatch.setattr(export, "check_out", lambda *_: None)  # both have looked before either wrote
+    monkeypatch.setattr(export, "_export", lambda *_: export.export(TRAINED, out, "pilot"))
+    with pytest.raises(XlscaleError, match="OUT=.*out: expected a folder that no other command writes to"):
+        export.export(TRAINED, out, "pilot")
+    assert not list((tmp_path / "out").iterdir())

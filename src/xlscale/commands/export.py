@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,7 @@ def export(cells: str, out: str, study: str) -> bool:
     check_out(folder, f"OUT={out}")
     chosen, left = _chosen(cells, study)
     if chosen:  # two at once would write each over what the other has written
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             (folder / BEGUN).touch(exist_ok=False)
         except FileExistsError:
