@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from xlscale.commands import archive
+from xlscale.commands import archive, checkouts
 from xlscale.core.files import XlscaleError
 from xlscale.interchange.citation import citation
 
@@ -37,7 +37,7 @@ def checkout(tmp_path, monkeypatch):
     for setting in (("tar.umask", "user"), ("core.autocrlf", "true")):
         _git(tmp_path / "other", "config", *setting)
     (tmp_path / "other" / "untracked").write_text("no part of the commit")
-    monkeypatch.setattr(archive, "ROOT", one)
+    monkeypatch.setattr(checkouts, "ROOT", one)
     return one
 
 
@@ -49,7 +49,7 @@ def _built(folder, out):
 
 def test_two_builds_have_equal_bytes_whatever_the_checkout(checkout, tmp_path, monkeypatch):
     first = _built(checkout, tmp_path / "a")
-    monkeypatch.setattr(archive, "ROOT", tmp_path / "other")
+    monkeypatch.setattr(checkouts, "ROOT", tmp_path / "other")
     second = _built(tmp_path / "other", tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
     said = (tmp_path / "a" / f"{first.name}.sha256").read_text()
@@ -72,8 +72,8 @@ def test_changes_and_a_folder_without_a_commit_are_refused_in_one_line(checkout,
     (tmp_path / "full" / "file").touch()
     with pytest.raises(XlscaleError, match="OUT=.*: expected a new folder or an empty one"):
         archive.build(str(tmp_path / "full"))
-    monkeypatch.setattr(archive, "ROOT", tmp_path)
+    monkeypatch.setattr(checkouts, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(XlscaleError, match="expected a git checkout"):
+    with pytest.raises(XlscaleError, match="expected a checkout of git's"):
         archive.build(str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

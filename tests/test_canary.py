@@ -3,6 +3,7 @@
 import pytest
 
 from xlscale.commands import canary as command
+from xlscale.commands import checkouts
 from xlscale.core import files
 from xlscale.core.files import ROOT, XlscaleError
 from xlscale.experiment import cells, studies
@@ -76,11 +77,17 @@ def test_every_family_and_phase_of_the_record_has_a_canary_cell():
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository's history")
 def test_cells_are_run_by_the_code_of_a_commit(smoke_cells, smoke_runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "RUNS", tmp_path)
+    monkeypatch.setattr(command, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(checkouts, "FOLDER", tmp_path / "frozen")
     cell = next(cell for cell in smoke_cells if cell.phase == "pretrained")
     (result,) = command.by_commit("HEAD", [cell], 1).values()
     assert result.id == cell.id and result.status == "complete"
-    assert list(tmp_path.glob("canary-*/pretrained-*/result.json"))
+    assert list(tmp_path.glob("runs/canary-*/pretrained-*/result.json"))
+    (code,) = checkouts.FOLDER.glob("[0-9a-f]*")
+    (code / "README.md").write_text("Half of")  # whoever made it was killed
+    assert checkouts.of(checkouts.git("rev-parse", "HEAD").decode().strip()) == code
+    assert (code / "README.md").read_bytes() == checkouts.git("show", "HEAD:README.md")
+    checkouts.git("worktree", "remove", "--force", str(code))
     with pytest.raises(XlscaleError, match="AGAINST=nothing: expected a commit of this repository"):
         command.by_commit("nothing", [cell], 1)
 

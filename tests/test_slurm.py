@@ -9,13 +9,15 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from conftest import wait
 
 from xlscale.commands import cell as cell_
-from xlscale.commands import frozen, sweeps
-from xlscale.core import machine, registry
+from xlscale.commands import checkouts, sweeps
+from xlscale.core import machine, registry, saving
 from xlscale.core.files import ROOT, XlscaleError
 from xlscale.engine import lock, runner, slurm
 from xlscale.experiment import cells, results, studies
@@ -326,23 +328,60 @@ def test_a_job_goes_on_after_a_crash_but_not_with_the_children(smoke_cells, tmp_
     family = slurm.jobs(smoke_cells)[name]
     other = next(cell for cell in smoke_cells if cell.condition == "none" and cell.phase == "target")
     done = next(cell for cell in smoke_cells if cell.phase == "pretrained")
-    known, called = {cell.id: cell for cell in smoke_cells}, []
+    known, called, told = {cell.id: cell for cell in smoke_cells}, [], {}
     for cell in smoke_cells:
         (tmp_path / cell.id).mkdir()
     (tmp_path / done.id / results.RESULT).touch()
 
-    def call(command, env, **_):
+    def started(command, env, **_):
         called.append(command[-1])
-        assert env[slurm.processes.WATCHED] == str(os.getpid())
-        return int(command[-1] == family[0].id)
+        told.update(env)
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({int(command[-1] == family[0].id)})"])
 
-    monkeypatch.setattr(slurm.subprocess, "call", call)
+    monkeypatch.setattr(slurm, "subprocess", SimpleNamespace(Popen=started, STDOUT=subprocess.STDOUT))
     monkeypatch.setattr(runner, "find", known.__getitem__)
     monkeypatch.setattr(slurm.fork_server, "serving", lambda *_, **__: nullcontext({}))
     monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
     assert slurm.run_in_turn([done.id, *(cell.id for cell in family), other.id], tmp_path) is False
     assert called == [family[0].id, other.id]
-    assert slurm.run_in_turn([other.id], tmp_path) is True
+    assert told[slurm.processes.WATCHED] == str(os.getpid())
+    assert told[saving.EVERY] == slurm.EVERY and saving.DEADLINE not in told
+    given = {slurm.END: "1900000000", saving.EVERY: "5"}
+    assert slurm.run_in_turn([other.id], tmp_path, given) is True
+    assert told[saving.EVERY] == "5" and told[saving.DEADLINE] == "1900000000"
+
+
+def test_a_job_that_is_ended_gives_its_cell_the_time_to_leave_a_state(tmp_path):
+    """As Slurm does: SIGTERM for the job's process, which tells the cell and waits for it."""
+    cell = tmp_path / "cell.py"
+    cell.write_text(
+        "import signal, sys, time\n"
+        "from pathlib import Path\n"
+        "def told(*_):\n    time.sleep(1)\n    Path(sys.argv[1], 'state').touch()\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, told)\n"
+        "Path(sys.argv[1], 'begun').touch()\n"
+        "signal.pause()\n"
+    )
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import subprocess, sys\n"
+        "from contextlib import nullcontext\n"
+        "from pathlib import Path\n"
+        "from types import SimpleNamespace\n"
+        "from xlscale.engine import slurm\n"
+        "begin = subprocess.Popen\n"
+        f"command = [sys.executable, {str(cell)!r}, {str(tmp_path)!r}]\n"
+        "fake = SimpleNamespace(Popen=lambda _, **__: begin(command), STDOUT=-2)\n"
+        "slurm.subprocess, slurm._serving = fake, lambda *_: nullcontext({})\n"
+        "slurm.runner.find = lambda name: SimpleNamespace(id=name, parent=None)\n"
+        f"Path({str(tmp_path)!r}, 'one').mkdir()\n"
+        f"slurm.run_in_turn(['one'], Path({str(tmp_path)!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, job], env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    wait(lambda: (tmp_path / "begun").exists())
+    process.terminate()
+    assert process.wait(20) == slurm.processes.TERMINATED
+    assert (tmp_path / "state").exists()
 
 
 def test_a_profile_that_is_none_is_one_line(tmp_path, monkeypatch):
@@ -379,9 +418,9 @@ def test_a_sweep_on_a_cluster_does_not_judge_results_by_the_machine_that_submits
 
 def test_jobs_run_a_checkout_of_the_last_commit(tmp_path, monkeypatch):
     begun = []
-    monkeypatch.setattr(frozen, "FOLDER", tmp_path / "frozen")
-    monkeypatch.setattr(frozen.os, "execve", lambda program, command, environment: begun.append(environment))
-    monkeypatch.setattr(frozen.os, "chdir", lambda _: None)
+    monkeypatch.setattr(checkouts, "FOLDER", tmp_path / "frozen")
+    monkeypatch.setattr(checkouts.os, "execve", lambda program, command, environment: begun.append(environment))
+    monkeypatch.setattr(checkouts.os, "chdir", lambda _: None)
     head = machine.commit()["commit"]
     for found, expected in [
         ({"commit": None, "dirty": None}, "a checkout of git"),
@@ -389,20 +428,20 @@ def test_jobs_run_a_checkout_of_the_last_commit(tmp_path, monkeypatch):
     ]:
         monkeypatch.setattr(machine, "commit", lambda found=found: found)
         with pytest.raises(XlscaleError, match=expected):
-            frozen.begin_again()
+            checkouts.begin_again()
     monkeypatch.setattr(machine, "commit", lambda: {"commit": head, "dirty": False})
     try:
-        frozen.begin_again()
+        checkouts.begin_again()
         code = Path(begun[0]["XLSCALE_ROOT"])
         assert (code / "Snakefile").exists() and begun[0]["PYTHONPATH"] == str(code / "src")
-        assert begun[0]["XLSCALE_RUNS"] == str(frozen.files.RUNS)
-        frozen.begin_again()  # another sweep of the same commit
+        assert begun[0]["XLSCALE_RUNS"] == str(checkouts.files.RUNS)
+        checkouts.begin_again()  # another sweep of the same commit
         assert begun[0] == begun[1]
-        monkeypatch.setattr(frozen, "ROOT", code)
-        frozen.begin_again()
+        monkeypatch.setattr(checkouts, "ROOT", code)
+        checkouts.begin_again()
         assert len(begun) == 2
     finally:
-        for code in frozen.FOLDER.glob("[0-9a-f]*"):
+        for code in checkouts.FOLDER.glob("[0-9a-f]*"):
             subprocess.run(["git", "worktree", "remove", "--force", str(code)], cwd=ROOT, check=True)
 
 

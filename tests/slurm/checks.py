@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import processes, start, wait, xlscale
 
-from xlscale.commands import frozen
+from xlscale.commands import checkouts
 from xlscale.core.files import ROOT
 from xlscale.engine import lock, slurm
 from xlscale.experiment import results, studies
@@ -45,10 +45,10 @@ only:
 @pytest.fixture(scope="module")
 def shared():
     """A folder that all nodes see. What sweeps check out to run is removed."""
-    given, before = os.environ.get("XLSCALE_SLURM_RUNS"), set(frozen.FOLDER.glob("*"))
+    given, before = os.environ.get("XLSCALE_SLURM_RUNS"), set(checkouts.FOLDER.glob("*"))
     with tempfile.TemporaryDirectory(prefix="xlscale-checks-", dir=given) as folder:
         yield Path(folder)
-    for code in set(frozen.FOLDER.glob("*")) - before:
+    for code in set(checkouts.FOLDER.glob("*")) - before:
         subprocess.run(["git", "worktree", "remove", "--force", str(code)], cwd=ROOT, check=True)
 
 

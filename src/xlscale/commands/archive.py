@@ -6,11 +6,11 @@ compressors of different versions write different bytes.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
+from xlscale.commands.checkouts import git
 from xlscale.commands.options import check_out
-from xlscale.core.files import ROOT, XlscaleError, atomic, sha256_file, write_text
+from xlscale.core.files import XlscaleError, atomic, sha256_file, write_text
 from xlscale.interchange.citation import citation
 
 SETTINGS = ("-c", "tar.umask=0022", "-c", "core.autocrlf=false", "-c", "core.eol=lf")  # whatever its user's are
@@ -24,20 +24,15 @@ def build(out: str) -> str:
     """
     folder = Path(out)
     check_out(folder, f"OUT={out}")
-    if changed := _git("status", "--porcelain", "--untracked-files=no").decode().splitlines():
+    changed = git(*SETTINGS, "status", "--porcelain", "--untracked-files=no").decode().splitlines()
+    if changed:
         raise XlscaleError(f"{changed[0][3:]}: differs from the commit, expected a checkout without changes")
-    name, commit = f"xlscale-{citation().version}", _git("rev-parse", "HEAD").decode().strip()
-    path, content = folder / f"{name}.tar", _git("archive", "--format=tar", f"--prefix={name}/", commit)
+    name, commit = f"xlscale-{citation().version}", git("rev-parse", "HEAD").decode().strip()
+    content = git(*SETTINGS, "archive", "--format=tar", f"--prefix={name}/", commit)
+    path = folder / f"{name}.tar"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     sha256 = sha256_file(path)
     write_text(folder / f"{path.name}.sha256", f"{sha256}  {path.name}\n")
     return f"{path}: commit {commit}, {len(content) / 1e6:.1f} MB, sha256 {sha256}"
-
-
-def _git(*command: str) -> bytes:
-    try:
-        return subprocess.run(["git", *SETTINGS, *command], cwd=ROOT, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        raise XlscaleError(f"{ROOT}: expected a git checkout, whose commit an archive is of") from None

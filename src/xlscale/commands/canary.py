@@ -10,18 +10,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from xlscale.commands import cell as cell_
-from xlscale.commands import sweeps
+from xlscale.commands import checkouts, sweeps
 from xlscale.core import machine
-from xlscale.core.files import CACHE, RESULTS, ROOT, RUNS, XlscaleError, read_json, relative
+from xlscale.core.files import CACHE, RESULTS, RUNS, XlscaleError, read_json, relative
 from xlscale.core.strict import parse
 from xlscale.experiment import studies
 from xlscale.experiment.cells import Cell
@@ -89,11 +86,15 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
 
     Raises XlscaleError when there is no such commit, or its code does not complete a cell.
     """
-    name = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}", commit=commit)
+    try:
+        found = checkouts.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+        code = checkouts.of(name := found.decode().strip())
+    except XlscaleError as error:
+        raise XlscaleError(f"AGAINST={commit}: expected a commit of this repository; {error}") from None
     runs = RUNS / f"canary-{name[:10]}"
     runs.mkdir(parents=True, exist_ok=True)
     (runs / cell_.MADE).touch()
-    with _checkout(name) as code, ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         environment = os.environ | {"PYTHONPATH": str(code / "src"), "XLSCALE_RUNS": str(runs)}
         environment |= {"XLSCALE_CACHE": str(CACHE), "XLSCALE_ROOT": str(code)}
 
@@ -125,24 +126,3 @@ def _kept(cell: Cell, runs: Path) -> Result | None:
         return None
     own = result.id == cell.id and known in (True, result.predictions_sha256)
     return result if own and result.environment.get("machine", here) == here else None
-
-
-@contextmanager
-def _checkout(commit: str) -> Iterator[Path]:
-    """A temporary checkout of a commit, beside this one in git's eyes."""
-    _git("worktree", "prune", commit=commit)  # of what was killed before it could tidy up
-    with tempfile.TemporaryDirectory(prefix="xlscale-") as folder:
-        code = Path(folder) / "code"
-        _git("worktree", "add", "--detach", str(code), commit, commit=commit)
-        try:
-            yield code
-        finally:
-            _git("worktree", "remove", "--force", str(code), commit=commit)
-
-
-def _git(*arguments: str, commit: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        reason = " ".join(done.stderr.split())[-200:] or "unknown"
-        raise XlscaleError(f"AGAINST={commit}: expected a commit of this repository ({reason})")
-    return done.stdout.strip()

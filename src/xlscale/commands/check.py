@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from functools import cache
 
 import pandas as pd
-from tqdm import tqdm
 
 from xlscale.acquire import git, hub, new_card
 from xlscale.acquire.datasets import current
@@ -16,6 +15,7 @@ from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.cards.sources import Repository
 from xlscale.core import files
 from xlscale.core.files import XlscaleError
+from xlscale.core.progress import bar
 from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
 from xlscale.report.markup import markdown
@@ -77,7 +77,7 @@ def of_study(name: str) -> tuple[list[DataCard], list[ModelCard]]:
 
 def table(found: Iterable[DataCard | ModelCard]) -> pd.DataFrame:
     """A row per card: what COLUMNS say; the verdict is one of FINE, or what does not agree."""
-    progress = tqdm(found, desc="data-check", unit="card", mininterval=1, disable=None)
+    progress = bar(found, desc="data-check", unit="card")
     return pd.DataFrame([_row(card) for card in progress], columns=COLUMNS)
 
 

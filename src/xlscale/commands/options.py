@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xlscale.core.arguments import check_place
+from xlscale.core.registry import PARTS
 
 
 def positive(text: str) -> int:
@@ -84,7 +85,7 @@ PROFILE: Option = (
 HARDWARE: Option = ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"})
 METHOD: Option = (
     "--method",
-    {"choices": ["full", "lora", "qlora"], "help": "as if every training were by it (default: the study's)"},
+    {"choices": [*PARTS["method"]], "help": "as if every training were by it (default: the study's)"},
 )
 REFERENCE: Option = (
     "--reference",

@@ -48,12 +48,12 @@ def _sweep(chosen: list[Cell], jobs: int | None, cluster: slurm.Cluster | None =
 def _cluster(profile: str, hardware: str | None, jobs: int | None) -> slurm.Cluster | None:
     """The cluster of a profile, or None; there this process begins again in a checkout that stays as it is, since jobs
     read the code for as long as the sweep takes. Raises XlscaleError where that differs from what is committed."""
-    from xlscale.commands import frozen
+    from xlscale.commands import checkouts
     from xlscale.planning import hardware as hardware_
 
     cluster = slurm.chosen(profile, hardware_.load(hardware or hardware_.DEFAULT).name, jobs)
     if cluster:
-        frozen.begin_again()
+        checkouts.begin_again()
     return cluster
 
 

@@ -26,7 +26,8 @@ from xlscale.core.json_text import parsed
 
 def _folder(name: str, default: Path) -> Path:
     """A folder that the environment variable ``name`` may move, absolute: notebooks run in another directory."""
-    return Path(os.environ.get(name) or default).resolve()
+    # Not Path.resolve, which raises for links that go round in a circle.
+    return Path(os.path.realpath(os.environ.get(name) or default))
 
 
 ROOT = _folder("XLSCALE_ROOT", Path(__file__).resolve().parents[3])

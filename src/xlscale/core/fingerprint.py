@@ -23,6 +23,7 @@ PACKAGE = Path(__file__).parents[1]
 OUTSIDE = {
     *("xlscale.report", "xlscale.record", "xlscale.engine.runner", "xlscale.core.registry", __name__),
     *("xlscale.core.manifest", "xlscale.core.seals", "xlscale.engine.notebook", "xlscale.experiment.studies"),
+    "xlscale.engine.processes",
 }
 DOCUMENTED = {ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef}  # what has a docstring
 DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # the rest is called as it is imported

@@ -25,7 +25,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core import machine, registry, saving
 from xlscale.core.files import CELL_FOLDER, NOTEBOOK, RUNS, Phase, XlscaleError, atomic, write_json
 from xlscale.data.batches import Encoded
-from xlscale.engine import notebook, ranks, runner
+from xlscale.engine import notebook, ranks, runner, twins
 from xlscale.experiment import cells, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.recipe import Recipe
@@ -58,6 +58,7 @@ class OpenCell:
         if backend:
             self.backend = backend
         self.seconds: dict[str, float] = {}
+        self.placed: dict[str, Any] = {}  # what there is to say of how it was worked on
         self.model_card = model_card(cell.parameters.model)
         self.data = data_card(getattr(cell.parameters, cell.phase, cells.PROBE))
         torch.set_num_threads(machine.THREADS)
@@ -154,34 +155,45 @@ class OpenCell:
         After intermediate training the encoder's checkpoint is written. Both are None where nothing is trained. Raises
         Diverged.
         """
-        head, logs = None, []
-        if self.job and self.training_sets():
-            _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
+        if not (sets := self.training_sets()):
+            return None, None
+        _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
+        if self.job:
             return None, self.job.left.log
-        for stage, card in enumerate(self.training_sets()):
-            task = self.task if card is self.data else tasks.of(card, self.model_card)
-            if stage == 0:
-                _method(self.recipe).prepare(encoder, self.recipe, self._drawn("adapters"))
-                head = self._head(task, encoder)
-                self.backend.join(encoder, head)
-                objective = _objective(self.recipe)
-            if self.keeper and stage < len(self.keeper.logs):
-                logs.append(TrainingLog(**self.keeper.logs[stage]))  # what it left is in the state of a later one
-                continue
-            with self.timed("tokenise"):
-                inputs = task.joined([self._inputs(one, stage, objective) for one in task.parts])
-            with self.timed("train"):
-                model = Model(encoder, self.backend, task, head)
-                generator = self.generator("order", stage)
-                try:
-                    logs.append(loop.finetune(model, inputs, self.recipe, generator, objective, self.keeper))
-                except torch.OutOfMemoryError as error:
-                    raise XlscaleError(f"{self.cell.id}: out of GPU memory: {error}") from None
-        if self.keeper and logs:
-            self.seconds["train"] += self.keeper.spent
+        stages = [self.task if card is self.data else tasks.of(card, self.model_card) for card in sets]
+        objective, head = _objective(self.recipe), self._head(stages[0], encoder)
+        self.backend.join(encoder, head)
+        with self.timed("tokenise"):
+            parts = [[self._inputs(one, i, objective) for one in task.parts] for i, task in enumerate(stages)]
+            inputs = [task.joined(its) for task, its in zip(stages, parts, strict=True)]
+        kept = twins.Kept(self.cell, inputs) if self.backend.ranks == 1 and twins.of(self.cell) else None
+        if kept and (found := kept.load(encoder, head)):
+            self.placed["trained_in"], log = found
+        else:
+            models = [Model(encoder, self.backend, task, head) for task in stages]
+            log = self._finetuned(models, inputs, objective)
+            if kept:
+                kept.save(encoder, head, log)
         if self.cell.phase == "intermediate":
             _method(self.recipe).save(encoder, self.folder / CHECKPOINT)
-        return head, TrainingLog.merged(logs)
+        return head, log
+
+    def _finetuned(self, models: list[Model], inputs: list[Encoded], objective: Objective) -> TrainingLog:
+        """The log of the training by stages, each with its view of the one encoder and its inputs."""
+        done = self.keeper.logs if self.keeper else []
+        logs = [TrainingLog(**log) for log in done]  # what these left is in the state of a later one
+        with self.timed("train"):
+            for stage in range(len(done), len(models)):
+                generator = self.generator("order", stage)
+                try:
+                    logs.append(
+                        loop.finetune(models[stage], inputs[stage], self.recipe, generator, objective, self.keeper)
+                    )
+                except torch.OutOfMemoryError as error:
+                    raise XlscaleError(f"{self.cell.id}: out of GPU memory: {error}") from None
+        if self.keeper:
+            self.seconds["train"] += self.keeper.spent
+        return TrainingLog.merged(logs)
 
     def _head(self, task: Task, encoder: nn.Module) -> nn.Module:
         return task.head_of(encoder, self._drawn("head")).to(self.backend.device)
@@ -293,7 +305,7 @@ class OpenCell:
 
     def _placed(self) -> dict[str, Any]:
         """What computed, and how a batch was divided: no part of the cell's identity."""
-        whole: dict[str, Any] = {"backend": registry.backend()}
+        whole: dict[str, Any] = {"backend": registry.backend()} | self.placed
         if self.backend.ranks > 1:
             whole = {"backend": registry.SHARDED, "ranks": self.backend.ranks}
         if self.keeper and self.keeper.resumed is not None:

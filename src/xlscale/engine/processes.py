@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -60,7 +62,7 @@ def die_with_parent(grace: float | None = None) -> None:
 
     The parent may be gone before this is called, and then only the sweep can tell.
     """
-    parent, sweep = os.getppid(), int(os.environ.get(WATCHED) or 0)
+    parent, sweep = os.getppid(), _watched()
 
     def watch() -> None:
         while os.getppid() == parent and not (sweep and ended(sweep)):
@@ -68,6 +70,13 @@ def die_with_parent(grace: float | None = None) -> None:
         end(grace)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _watched() -> int:
+    said = os.environ.get(WATCHED) or "0"
+    if not re.fullmatch("[0-9]{1,10}", said):
+        raise XlscaleError(f"{WATCHED}: expected the id of a process, got {said!r}")
+    return int(said)
 
 
 def end(grace: float | None = None) -> None:
@@ -78,6 +87,15 @@ def end(grace: float | None = None) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace)
     os._exit(1)
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Have a child end: it is told to, and killed where it does not in the time that it has for it."""
+    process.terminate()
+    try:
+        process.wait(saving.GRACE + 5)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def interrupt_with(pid: int) -> None:

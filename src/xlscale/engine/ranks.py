@@ -84,8 +84,7 @@ class Job:
 
 def job(cell: Cell, folder: Path) -> Job | None:
     """How a cell is worked on by the ranks that its placement asks for; None where that is one process."""
-    split = {"pretrained": "test", "intermediate": "dev"}.get(cell.phase) or cell.parameters.split
-    place = runner.placement(cell)
+    split, place = results.split_of(cell.phase, cell.parameters.model_dump()), runner.placement(cell)
     return Job(cell, folder, split, place) if place.ranks > 1 else None
 
 
@@ -121,17 +120,9 @@ def _launched(path: Path, output: Any) -> int:
                 with suppress(subprocess.TimeoutExpired):
                     return process.wait(POLL)
         finally:  # also after an interrupt: nothing goes on behind this process's back
-            _end(process)
+            processes.finish(process)
     os.kill(os.getpid(), told[0])
     raise XlscaleError(f"{relative(path)}: ended by SIGTERM")
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(saving.GRACE + 5)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 def _launch(path: Path) -> None:

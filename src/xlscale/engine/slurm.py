@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from xlscale.core import registry
+from xlscale.core import registry, saving
 from xlscale.core.files import ROOT, RUNS, XlscaleError, digest, relative, write_json
 from xlscale.core.strict import read_yaml
 from xlscale.engine import fork_server, processes, runner
@@ -35,6 +35,8 @@ EXECUTOR = "slurm"
 LONGER, LEAST = 2.0, 10  # a job may take so many times as long as is planned, and minutes at least
 BESIDE = 512  # MB of a job's other processes, which are Snakemake twice and what begins one cell after the other
 CONFIG = "config.yaml"
+EVERY = "15"  # minutes between two states of a training
+END = "SLURM_JOB_END_TIME"  # environment variable of a job: when its time is over, in seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,11 @@ def submission(cells: Sequence[Cell], cluster: Cluster, runs: Path) -> Iterator[
 def run_in_turn(cell_ids: Sequence[str], runs: Path = RUNS, environment: Mapping[str, str] = os.environ) -> bool:
     """Run cells one after the other, each in a process of its own, and none whose parent crashed; whether none did.
 
-    What a job does on its node. Whatever ends this process ends the cell that runs.
+    What a job does on its node. Whatever ends this process ends the cell that runs, which leaves a state of its
+    training, and the job goes on from it when it comes again.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(processes.TERMINATED))
-    own = {**environment, processes.WATCHED: str(os.getpid())}
+    own = _resumable(environment) | {processes.WATCHED: str(os.getpid())}
     crashed: set[str] = set()
     with fork_server.private_folder() as private, _serving(private, own) as address:
         for cell in map(runner.find, cell_ids):
@@ -164,11 +167,21 @@ def run_in_turn(cell_ids: Sequence[str], runs: Path = RUNS, environment: Mapping
             print(f"{cell.id}: begins", flush=True)
             with open(runs / cell.id / "log.txt", "ab") as log:
                 command = [sys.executable, "-m", "xlscale", "run", cell.id]
-                code = subprocess.call(command, env=own | address, stdout=log, stderr=subprocess.STDOUT)
+                process = subprocess.Popen(command, env=own | address, stdout=log, stderr=subprocess.STDOUT)
+                try:
+                    code = process.wait()
+                finally:
+                    processes.finish(process)
             print(f"{cell.id}: ended with exit code {code}", flush=True)
             if code:
                 crashed.add(cell.id)
     return not crashed
+
+
+def _resumable(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which trainings leave states, the last before Slurm ends the job, unless it says otherwise."""
+    states = {saving.EVERY: EVERY} | ({saving.DEADLINE: environment[END]} if END in environment else {})
+    return states | {**environment}
 
 
 def _serving(private: str, environment: Mapping[str, str]) -> AbstractContextManager[dict[str, str]]:

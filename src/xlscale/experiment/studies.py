@@ -147,6 +147,8 @@ class Study(Strict):
             found = {kept.id: kept for cell in self._matching(found.values(), self.only) for kept in cell.lineage()}
         order = list(cells.PARAMETERS)
         chosen = sorted(found.values(), key=lambda cell: order.index(cell.phase))
+        if patterns := [*self.recompute, *self.canary]:
+            self._matching(chosen, patterns)  # which are not used before somebody waits for them
         return chosen, {cell.id: called[cell.id] for cell in chosen}
 
     def check_recipes(self) -> None:

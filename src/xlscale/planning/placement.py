@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from xlscale.core.format import listing
+from xlscale.core.registry import PARTS
 from xlscale.planning.hardware import GIB, Hardware
 from xlscale.planning.profile import Profile
 
-Method = Literal["full", "lora", "qlora"]
-METHODS: tuple[Method, ...] = get_args(Method)
+Method = str  # one of METHODS
+METHODS = tuple(PARTS["method"])
 FLOAT, HALF, MOMENTS = 4, 2, 8  # bytes: of a parameter in float32, in bfloat16, and of AdamW's two moments
 # Of a weight in 4 bits: itself, a byte of scale per 64, and of the scales a float32 per 256. NF4 with double
 # quantisation, Dettmers et al. 2023 (arXiv:2305.14314), section 3.

@@ -18,6 +18,7 @@ from xlscale.core.files import Phase, XlscaleError
 from xlscale.experiment import recipe as recipes
 from xlscale.experiment.cells import NONE, PREFIX, PROBE, Cell
 from xlscale.experiment.recipe import ADAPTER, Recipe
+from xlscale.experiment.results import split_of
 from xlscale.planning import lengths, placement, profile
 from xlscale.planning.hardware import GIB, Hardware
 from xlscale.planning.lengths import Work
@@ -72,12 +73,12 @@ def kinds(cells: Iterable[Cell], method: Method | None = None) -> Counter[Kind]:
         raise XlscaleError(f"method: expected one of {', '.join(placement.METHODS)}, got {method!r}")
     raw: Counter[tuple] = Counter()  # of plain values, as there are thousands of cells of a few hundred kinds
     for cell in cells:
-        p, values, before, name, split = cell.parameters, None, None, PROBE, "test"
+        p, values, before, name, split = cell.parameters, None, None, PROBE, split_of(cell.phase, vars(cell.parameters))
         if cell.phase != "pretrained":
             values = tuple(getattr(p, PREFIX[cell.phase] + field) for field in Recipe.model_fields)
-            name, split = getattr(p, cell.phase), "dev"
+            name = getattr(p, cell.phase)
         if cell.phase == "target":
-            split, before = p.split, p.intermediate_method if p.intermediate != NONE else None
+            before = p.intermediate_method if p.intermediate != NONE else None
         raw[cell.phase, p.model, p.layers, name, split, values, before] += 1
     found: Counter[Kind] = Counter()
     for (phase, model, layers, name, split, values, before), count in raw.items():

@@ -61,13 +61,14 @@ def void(found: dict[str, Result], folder: Path = RESULTS) -> set[str]:
 
     Going back to the recorded code brings its cells back: the stamp is about a pair of codes.
     """
-    different = {(s.phase, s.recorded, s.current) for s in stamps(folder) if s.verdict == "different"}
-    doubted = {(phase, one) for phase, recorded, _ in different for one in linked(phase, recorded, folder)}
+    known = stamps(folder)
+    different = {(s.phase, s.recorded, s.current) for s in known if s.verdict == "different"}
+    doubted = {(phase, one) for phase, recorded, _ in different for one in _tied(phase, recorded, known)}
     found = {name: result for name, result in found.items() if (result.phase, result.fingerprint) in doubted}
     voided = {
         (phase, old, new)
-        for phase, old, new in changed(found, folder)  # of the rest the present code need not be known
-        if {(phase, *pair) for pair in product(linked(phase, old, folder), linked(phase, new, folder))} & different
+        for phase, old, new in _changed(found, known)  # of the rest the present code need not be known
+        if {(phase, *pair) for pair in product(_tied(phase, old, known), _tied(phase, new, known))} & different
     }
     return {name for name, result in found.items() if key(result) in voided}
 
@@ -79,8 +80,12 @@ def accepted(result: Result, folder: Path = RESULTS) -> bool:
 
 def linked(phase: Phase, fingerprint: str, folder: Path = RESULTS) -> set[str]:
     """Fingerprints that a chain of stamps ties to ``fingerprint`` as equivalent, itself among them."""
+    return _tied(phase, fingerprint, stamps(folder))
+
+
+def _tied(phase: Phase, fingerprint: str, known: list[Stamp]) -> set[str]:
     found = {fingerprint}
-    pairs = [(s.recorded, s.current) for s in stamps(folder) if s.phase == phase and s.verdict == "equivalent"]
+    pairs = [(s.recorded, s.current) for s in known if s.phase == phase and s.verdict == "equivalent"]
     while more := {one for pair in pairs if found & set(pair) for one in pair} - found:
         found |= more
     return found
@@ -88,8 +93,12 @@ def linked(phase: Phase, fingerprint: str, folder: Path = RESULTS) -> set[str]:
 
 def changed(found: dict[str, Result], folder: Path = RESULTS) -> set[tuple[Phase, str, str]]:
     """(phase, recorded code, present code) of recorded cells, where the two are not known to be equivalent."""
+    return _changed(found, stamps(folder))
+
+
+def _changed(found: dict[str, Result], known: list[Stamp]) -> set[tuple[Phase, str, str]]:
     pairs = {key(result) for result in found.values()}
-    return {(phase, old, new) for phase, old, new in pairs if old not in linked(phase, new, folder)}
+    return {(phase, old, new) for phase, old, new in pairs if old not in _tied(phase, new, known)}
 
 
 def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:

@@ -71,12 +71,21 @@ def _read(path: Path) -> Encoded:
     return Encoded(*(tensors[name] for name in FIELDS[:3]), targets, tensors.get("spans"))
 
 
+def sha256_of(inputs: Encoded) -> str:
+    """Hex sha256 of all that there is of some inputs."""
+    return _hash(_tensors(inputs))
+
+
 def _write(found: Encoded, path: Path) -> None:
-    tensors = {name: getattr(found, name) for name in FIELDS if getattr(found, name) is not None}
-    tensors |= {TARGET + name: values for name, values in found.targets.items()}
-    tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    tensors = _tensors(found)
     with atomic(path) as temporary:
         save_file(tensors, temporary, {HASH: _hash(tensors)})
+
+
+def _tensors(found: Encoded) -> dict[str, np.ndarray]:
+    tensors = {name: getattr(found, name) for name in FIELDS if getattr(found, name) is not None}
+    tensors |= {TARGET + name: values for name, values in found.targets.items()}
+    return {name: np.ascontiguousarray(values) for name, values in tensors.items()}
 
 
 def _hash(tensors: dict[str, np.ndarray]) -> str:
