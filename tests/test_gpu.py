@@ -19,6 +19,7 @@ from xlscale.training.methods.base import Method
 from xlscale.training.model import Model
 
 sys.path.append(str(FIXTURES))
+import covering
 import families
 from families import FAMILIES, OBJECTIVES, OF_FAMILY
 
@@ -97,6 +98,21 @@ def test_what_does_not_train_is_in_the_working_type(layout):
     encoder = ladder.load(card, 1)
     encoder.get_input_embeddings().weight.data += 1e-5
     assert backend.place(encoder, True).get_input_embeddings().weight.dtype == torch.float32
+
+
+def test_cells_of_every_pair_are_those_of_the_processor(elsewhere, tmp_path):
+    found = {}
+    for device in ("cpu", "cuda"):
+        command = [sys.executable, FIXTURES / "covering.py", tmp_path / device, elsewhere]
+        done = subprocess.run(
+            command, env=os.environ | {registry.DEVICE: device}, capture_output=True, text=True, timeout=500
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        cells = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        found[device] = {cell["id"]: cell["losses"] for cell in cells}
+    assert found["cuda"].keys() == found["cpu"].keys() and len(found["cpu"]) > len(covering.combinations())
+    for name, losses in found["cpu"].items():
+        assert found["cuda"][name] == pytest.approx(losses, rel=2e-2, abs=2e-2), name
 
 
 def test_cells_run_on_it_and_say_so(elsewhere, tmp_path, monkeypatch):
