@@ -34,7 +34,8 @@ def test_cells_of_every_pair_are_trained_and_evaluated(elsewhere, tmp_path):
         assert scores and all(0 <= value <= 1 for value in scores), cell["id"]
         name = "intermediate_method" if cell["phase"] == "intermediate" else "method"
         if cell["losses"]:
-            assert len(cell["losses"]) == 3 and np.isfinite(cell["losses"]).all(), cell["id"]
+            steps = 6 if p.get("target") == "xcopa" else 3  # which is trained on another set first
+            assert len(cell["losses"]) == steps and np.isfinite(cell["losses"]).all(), cell["id"]
             # Adapters beside queries and values are few, whatever the model.
             assert (cell["trainable_parameters"] < 10_000) == (p[name] != "full"), cell["id"]
     assert {bool(cell["losses"]) for cell in targets} == {True, False}
