@@ -61,6 +61,22 @@ def test_what_is_stale_says_what_has_changed_and_so_is_the_pdf(build, part):
     assert [one.why for one in status.paper(build)] == ["", "", part, part, "11_methods"]
 
 
+def test_cards_and_studies_of_ones_own_make_nothing_stale(build, tmp_path, monkeypatch):
+    cards = tmp_path / "cards"
+    files.write_text(cards / "shipped.yaml", "name: shipped")
+    monkeypatch.setattr(steps, "READS", {name: [*read, cards] for name, read in steps.READS.items()})
+    for name in NAMES:
+        made = json.loads(_generated(build, name).read_text())
+        files.write_json(_generated(build, name), made | {"made_from": build.made_from(name)})
+    files.write_text(cards / "own.yaml", "name: own")
+    for unknown, state in (("own.yaml", "unverified"), ("", "stale")):
+        said = f"{cards / unknown}\0".encode() if unknown else b""
+        monkeypatch.setattr(status.checkouts, "git", lambda *_, said=said: said)
+        status._own.cache_clear()
+        assert _states(build) == [state] * 5
+    status._own.cache_clear()
+
+
 def test_what_is_not_there_or_was_changed_by_hand_is_named(build):
     (build.out / "figures" / "09_claims.svg").write_text("<svg></svg>")
     (build.out / "figures" / "11_methods.svg").unlink()

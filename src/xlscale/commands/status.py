@@ -4,19 +4,21 @@ fresh: made on this machine from what is here now. unverified: made from what is
 not made again on this machine. stale: made from something else, which is named. missing: not there.
 
 A notebook's numbers say what they were made from (see ``steps``); a receipt or a cell in ``runs/reproduce/`` says that
-this machine has made them too.
+this machine has made them too. A user's own cards and studies make nothing stale.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from xlscale.commands import checkouts
 from xlscale.commands.reproduce import HERE
-from xlscale.commands.steps import Build
-from xlscale.core.files import XlscaleError, relative, sha256_file
+from xlscale.commands.steps import CARDS, Build
+from xlscale.core.files import ROOT, STUDIES, XlscaleError, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
@@ -77,7 +79,9 @@ def _notebook(build: Build, name: str) -> list[Status]:
     except XlscaleError as error:  # of a file that no notebook has left so
         return [Status(STALE, f"{name}: figures and numbers", str(error))]
     before = made.get("made_from", {})
-    changed = ", ".join(part for part in now | before if now.get(part) != before.get(part))
+    changed = _changed(now, before)
+    if changed and before and not studies.workplace(build.study) and (own := _own()):
+        changed = _changed(build.made_from(name, own), before)
     why = changed if before else "run by hand, not said from what"
     state = STALE if changed else FRESH if build.holds(name) else UNVERIFIED
     found = []
@@ -91,6 +95,22 @@ def _notebook(build: Build, name: str) -> list[Status]:
             found.append(Status(state, f"{name}: figure {figure}", why))
     counts = f"{len(made['numbers'])} numbers and {len(made['tables'])} tables"
     return [*found, Status(state, f"{name}: {counts}", why)]
+
+
+def _changed(now: dict[str, str], before: dict[str, str]) -> str:
+    return ", ".join(part for part in now | before if now.get(part) != before.get(part))
+
+
+@cache
+def _own() -> frozenset[Path]:
+    """The cards and studies of this checkout that are its user's own, which the paper does not read: those that git
+    does not know."""
+    command = ("ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, (*CARDS, STUDIES)))
+    try:
+        found = checkouts.git(*command).decode(errors="surrogateescape").split("\0")
+    except XlscaleError:
+        return frozenset()
+    return frozenset(ROOT / name for name in found if name)
 
 
 def cells(chosen: list[Cell], runs: Path = HERE) -> list[Status]:

@@ -9,7 +9,7 @@ edited or a file that the step left was changed, is dropped before Snakemake loo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -141,14 +141,15 @@ class Build:
         except (XlscaleError, KeyError, TypeError):
             return False
 
-    def made_from(self, step: str) -> dict[str, str]:
-        """What the step depends on, each by its hash: options, code, libraries, and the places that it reads."""
+    def made_from(self, step: str, apart: Collection[Path] = ()) -> dict[str, str]:
+        """What the step depends on, each by its hash: options, code, libraries, and the places that it reads, without
+        the files ``apart``."""
         options, reads = [self.study, self.source, self.cells if step == "agreement" else ""], READS[step]
         if step in self.notebooks and step not in APART:  # which tells of what is committed, whatever else is built
             reads = [self.record if path == RESULTS else path for path in reads]
         if step == "check":
             options.append(manifest.stated([RESULTS]))
-        places = {relative(path): digest(_contents([path])) for path in [*reads, LOCK]}
+        places = {relative(path): digest(_contents([path], apart)) for path in [*reads, LOCK]}
         return {"options": digest(options), **self._code(step), **places}
 
     def _code(self, step: str) -> dict[str, str]:
@@ -286,9 +287,9 @@ def _hashes(names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(ROOT / name) if (ROOT / name).is_file() else "missing" for name in names}
 
 
-def _contents(places: Iterable[Path]) -> dict[str, str]:
+def _contents(places: Iterable[Path], apart: Collection[Path] = ()) -> dict[str, str]:
     # Not ``relative``, which asks the file system about each of thousands of paths.
-    return {os.path.relpath(path, ROOT): _sha256(path) for path in _below(places)}
+    return {os.path.relpath(path, ROOT): _sha256(path) for path in _below(places) if path not in apart}
 
 
 @cache
