@@ -70,7 +70,7 @@ def broken(root: Path = ROOT) -> list[str]:
 def misspelt(root: Path = ROOT) -> int:
     """The exit code of codespell, which says what it finds; 0 and a line where it is not installed."""
     if find_spec("codespell_lib") is None:
-        print("spelling: not looked at; .venv/bin/pip install codespell")
+        print("spelling: not looked at; .venv/bin/pip install -e '.[prose]'")
         return 0
     from codespell_lib import main
 

@@ -1,5 +1,6 @@
 """The bundled data sets are what their cards say, and a damaged one is refused with one clear line."""
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -178,7 +179,9 @@ def test_describe_counts_what_equals_english(small):
 def test_what_the_notebook_shows(small):
     whole = small[0]()
     html = samples.samples(whole, 1).data
-    assert html.count('dir="auto"') == 3
+    assert html.count('dir="auto"') == 3 and html.count("<details>") == 1 and "open" not in html[: html.index("<table")]
+    odd = samples.folded(whole, pd.DataFrame({"a": ["<img src=x>"]})).data
+    assert "<details>" in odd and "&lt;img" in odd and "<img" not in odd and "mathjax_ignore" in odd
     assert all("mathjax_ignore" in one.data[:60] for one in (samples.samples(whole, 1), samples.provenance([whole])))
     broken = whole.model_copy(update={"sha256": "0" * 64})
     agrees, differs = samples.check([whole, broken])["verdict"]

@@ -82,6 +82,15 @@ def labels(card: DataCard) -> pd.DataFrame:
     return found.reindex(columns=card.labels, fill_value=0).reindex(schema.SPLITS, level="split")
 
 
+def folded(card: DataCard, about: pd.DataFrame) -> HTML:
+    """A table about a set, folded up."""
+    return _folded(card.title, Markup(about.to_html()))  # which escapes what is in it
+
+
+def _folded(said: str, content: Markup) -> HTML:
+    return HTML(plain(fill("<details><summary>{}</summary>{}</details>", said, content)))
+
+
 def provenance(cards: Sequence[DataCard]) -> HTML:
     """Licence, origin, packages and limits of every set, as their cards state them."""
     parts = []
@@ -101,7 +110,7 @@ def provenance(cards: Sequence[DataCard]) -> HTML:
 
 
 def samples(card: DataCard, count: int) -> HTML:
-    """``count`` rows of every language, from the last split of the set; parallel ones where possible.
+    """``count`` rows of every language, from the last split of the set, folded up; parallel ones where possible.
 
     Every text has its own direction, so right-to-left scripts are set right to left. Answers are marked; of a tagging
     set only rows with a span are shown.
@@ -118,7 +127,8 @@ def samples(card: DataCard, count: int) -> HTML:
             cells = '<tr><td>{}</td><td>{}</td><td dir="auto" style="text-align:start">{}</td></tr>'
             lines.append(fill(cells, language, title, _text(row)))
     head = fill("<tr><th>language</th><th>label, register or group</th><th>text</th></tr>")
-    return HTML(plain(fill("<h4>{}</h4><table>{}{}</table>", card.title, head, join(lines))))
+    said = f"{card.title}: {len(lines)} rows in {rows['language'].nunique()} languages"
+    return _folded(said, fill("<table>{}{}</table>", head, join(lines)))
 
 
 def _text(row: pd.Series) -> Markup:
