@@ -7,6 +7,7 @@ from xlscale.core.files import ROOT, sha256_file
 from xlscale.experiment import studies
 from xlscale.experiment.cells import NONE
 from xlscale.record import store
+from xlscale.stats import sensitivity
 
 PATH = ROOT / "paper" / "preregistration.md"
 # What was done otherwise goes into paper/deviations.md.
@@ -38,9 +39,9 @@ def test_the_study_is_the_one_it_describes():
     assert more == {1001, 1002, 1003}
 
 
-def test_its_seeds_are_used_by_no_other_study_than_the_one_that_takes_its_place():
+def test_its_seeds_are_used_by_no_other_study_than_the_one_that_takes_its_place_and_its_arms():
     for name in studies.names():
-        if name not in ("confirmatory", "confirmatory_2"):
+        if name not in ("confirmatory", "confirmatory_2", *sensitivity.ARMS):
             assert not set(SEEDS) & set(studies.load(name).seeds), name
 
 

@@ -9,6 +9,7 @@ from scipy import special
 from test_primary import RUNGS, TRAINED, X, record
 
 from xlscale.cards.catalogue import data_card
+from xlscale.experiment import studies
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import secondary
 from xlscale.stats import by_language, groups, language_groups, primary, sensitivity
@@ -115,6 +116,35 @@ def test_every_analysis_is_on_three_scales_and_printed_in_one_table():
         "bootstrap of sets, targets and languages",
         "crossed mixed model",
     ]
+
+
+def test_an_arm_is_the_same_analysis_of_another_study():
+    cells, _ = with_languages(lambda name, target, layers, *_: 0.1 * at(layers) * (1 + (name == "wikihow")))
+    few = cells[cells["condition"].isin(["none", "wikihow", "vitaminc"])]
+    found = sensitivity.arms({"fixed_rates": few, "cut_ladder": cells.iloc[:0]}, "trained")
+    assert set(found["name"]) == {"fixed_rates"} and list(found["scale"]) == list(groups.SCALES)
+    row = one(found, scale="accuracy")
+    assert row["estimate"] == pytest.approx(0.15) and list(row[["targets", "sets", "runs"]]) == [2, 2, 6]
+    assert sensitivity.arms({"fixed_rates": few[few["target"].isin(TRAINED)]}, "retrieval").empty
+    numbers = Numbers("05_significance")
+    secondary.add_sensitivity(numbers, "trained", found)
+    (printed,) = numbers.tables["sensitivity_trained"]["rows"]
+    assert printed[:4] == ["one learning rate at all rungs", "2", "2", "6"]
+
+
+def test_arms_are_what_the_confirmatory_study_has_but_for_one_thing():
+    """At 12 layers one learning rate at all rungs is no other one; the rest differs in rates, or the model, alone."""
+    whole = {cell.id: cell for cell in studies.load("confirmatory_2").cells()}
+    fixed, cut = (studies.load(name).cells() for name in sensitivity.ARMS)
+    top = {cell.id for cell in fixed if cell.parameters.layers == 12}
+    assert top <= whole.keys() and len(top) > 30
+
+    def but(cell, *fields):
+        return str(sorted((k, v) for k, v in cell.parameters.model_dump().items() if k not in fields)) + cell.phase
+
+    for arm, differs in ((fixed, ("learning_rate", "intermediate_learning_rate")), (cut, ("model",))):
+        known = {but(cell, *differs) for cell in whole.values()}
+        assert {but(cell, *differs) for cell in arm} <= known
 
 
 def test_runs_that_learned_nothing_are_left_out_with_what_is_compared_with_them():

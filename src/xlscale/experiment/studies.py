@@ -25,7 +25,8 @@ MOST = 100_000  # cells of a study: more are planned for minutes, and no one run
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
 PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
-    *("dose", "plateau", "stability", "xtreme_r", "xtreme_r_small", "methods"),
+    *("dose", "plateau", "stability", "confirmatory_2", "fixed_rates", "cut_ladder"),
+    *("xtreme_r", "xtreme_r_small", "methods"),
 )
 
 

@@ -28,6 +28,8 @@ SAME_SOURCE = {
     "help_next": ("help_retrieval", "interface_tags"),
 }
 NOTHING_CHANGED = ("nothing", "")  # the primary analysis itself
+# Studies of their own, in each of which one thing is otherwise than in the confirmatory one.
+ARMS = {"fixed_rates": "one learning rate at all rungs", "cut_ladder": "rungs that were not healed"}
 COLUMNS = ["change", "name", "scale", "targets", "sets", "runs", *asdict(groups.MISSING), "note"]
 
 
@@ -71,6 +73,18 @@ def table(
         found = mixed_model(cells, targets, scale)
         rows.append({"change": "mixed model", "name": "", "scale": scale} | about[scale] | found)
     return pd.DataFrame(rows, columns=COLUMNS).fillna({"note": ""})
+
+
+def arms(recorded: Mapping[str, pd.DataFrame], family: str) -> pd.DataFrame:
+    """Beta of one family in studies of ARMS, as ``table`` has it: ``recorded`` holds the cells of each by its name, and
+    of what is not recorded there is no row."""
+    rows = []
+    for name, cells in recorded.items():
+        targets = [target for target in cells["target"].dropna().unique() if primary.family(target) == family]
+        for scale in groups.SCALES if targets else ():
+            found = _row("arm", name, scale, len(targets), primary.run_slopes(cells, targets, scale))
+            rows.append(found | {"note": ""})
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _row(change: str, name: str, scale: str, targets: int, runs: pd.DataFrame) -> dict[str, object]:

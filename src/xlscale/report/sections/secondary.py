@@ -16,6 +16,7 @@ from xlscale.report.sections.primary import DISAGREE, HOW, SCALES, WORDS, direct
 from xlscale.report.sections.results import INTERVAL, estimate
 from xlscale.stats import groups, language_groups, primary
 from xlscale.stats.items import MEAN
+from xlscale.stats.sensitivity import ARMS
 
 # Changes of ``sensitivity.table``, in the order in which they are printed.
 CHANGES = {
@@ -29,12 +30,14 @@ CHANGES = {
     "above": "above {}",
     "bootstrap": "bootstrap of {}",
     "mixed model": "crossed mixed model",
+    "arm": "{}",
 }
 NAMES = {
     "set": title,
     "target": title,
     "rung": lambda name: layers(int(name)),
     "bootstrap": {"all three": "sets, targets and languages"}.get,
+    "arm": ARMS.get,
 }
 CHANGE = "Slope of the gain"
 
