@@ -298,6 +298,10 @@ def test_patterns_select_cells_and_unknown_names_are_errors():
             study.matching([{"phase": "target", name: given}])
     with pytest.raises(XlscaleError, match="'layers': .*matches some cell"):
         study.matching([{"layers": []}])
+    smoke = studies.load("smoke")
+    for use in ("recompute", "canary"):  # known before somebody waits for it
+        with pytest.raises(XlscaleError, match="studies/smoke.yaml: .*'layers': 3.*matches some cell"):
+            smoke.model_copy(update={use: [{"layers": 3}]}).cells()
 
 
 def _defaults(phase) -> dict:

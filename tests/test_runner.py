@@ -302,6 +302,17 @@ def test_bad_requests_end_in_one_line_and_exit_code_1(arguments, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_odd_variables_end_in_one_line(smoke_cells, tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for variables, told in (
+        ({"XLSCALE_WATCHED": "one"}, "xlscale: XLSCALE_WATCHED: expected the id of a process, got 'one'"),
+        ({"XLSCALE_RUNS": str(tmp_path / "a")}, "Too many levels of symbolic links"),
+    ):
+        done = xlscale("run", smoke_cells[0].id, runs=tmp_path, check=False, **variables)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and told in done.stderr
+
+
 def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_cells, tmp_path, monkeypatch):
     child = next(c for c in smoke_cells if c.phase == "target" and c.condition != "none")
     monkeypatch.setattr(runner, "RUNS", tmp_path)

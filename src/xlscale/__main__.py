@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
         os.environ.pop("PYTHONOPTIMIZE", None)
         os.execv(sys.executable, [sys.executable, "-m", "xlscale", *arguments])
     if arguments[:1] in (["run"], ["step"], ["job"]):
-        processes.die_with_parent()
+        if code := processes.exit_code(processes.die_with_parent):
+            return code
         if fork_server.ADDRESS in os.environ:
             # Nothing more is imported, here or above, than it takes to ask: the sweep has done it once for all jobs.
             code = fork_server.ask("xlscale.commands.verbs:main", arguments)
