@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 VARIABLES := STUDY MODEL CELLS SOURCE N SEED BENCHMARK JOBS PROFILE CARD PREDICTIONS LABELS FILE ID AGAINST OUT OPTIONS METHOD \
-             HARDWARE SET REPLACE KEY FAMILY
+             HARDWARE SET REPLACE KEY FAMILY FIGURE TABLE NAME
 
 # What a target does is on the command line, so that it does the same for everyone: shells have N, SEED or OUT for other
 # things. Where the environment has one of these names, that is said, and `make -e` lets it count.
@@ -50,7 +50,7 @@ cards := $(if $(CARD),-- $$CARD,$(study))
 $(if $(and $(CARD),$(NAMED_STUDY)),$(error STUDY, CARD: expected one of them, not both))
 needed = @test -n "$$$(1)" || { echo "make $@: $(1): expected $(2)"; exit 1; }
 
-.PHONY: help reproduce test test-full test-gpu test-slurm verify canary manifest sweep record tune heal cells plan cell prompt paper status report data data-fetch data-check export crate archive score
+.PHONY: help reproduce test test-full test-gpu test-slurm verify canary manifest sweep record tune heal cells notebook plan cell prompt paper status report data data-fetch data-check export crate archive score
 .PHONY: new-data new-model add-source withdraw-source bench explore lint clean
 
 .DEFAULT:
@@ -108,8 +108,12 @@ tune: $(READY)  ## try learning rates on English development data, record them, 
 heal: $(READY)  ## distil the cut rungs of a model to the whole one, judge them before and after  [MODEL=] [JOBS=]
 	@$(XLSCALE) heal --model="$$MODEL" $(jobs)
 
-cells: $(READY)  ## list the cells of a study, with their ids  [STUDY=]
-	@$(XLSCALE) cells $(study)
+cells: $(READY)  ## list the cells of a study, or those behind a figure or table of the paper: ids, values  [STUDY=] [FIGURE=6] [TABLE=]
+	@$(XLSCALE) cells $(study) $${FIGURE:+--figure="$$FIGURE"} $${TABLE:+--table="$$TABLE"}
+
+notebook: $(READY)  ## run one analysis notebook: does it give what the paper says?  NAME=06_published
+	$(call needed,NAME,the name of a notebook that makes numbers of the paper)
+	@$(XLSCALE) notebook -- "$$NAME"
 
 plan: $(READY)  ## what a study takes on GPUs: memory, hours, storage, price  [STUDY=] [METHOD=] [HARDWARE=] [OPTIONS=--reference]
 	@set -f; $(XLSCALE) plan $(study) $${METHOD:+--method="$$METHOD"} $${HARDWARE:+--hardware="$$HARDWARE"} $$OPTIONS

@@ -7,7 +7,8 @@ import yaml
 
 from xlscale.acquire.external import columns, mewslix
 from xlscale.cards import catalogue
-from xlscale.commands import plan as command
+from xlscale.commands import plan as plan_command
+from xlscale.commands import points
 from xlscale.core import files
 from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
@@ -137,7 +138,7 @@ def test_recipes_of_ones_own_that_cannot_be_are_one_line(changed, fields, messag
 
 
 def test_a_plan_by_reference_has_the_recipes_of_the_cards_and_three_seeds():
-    study = command.by_reference(studies.load("xtreme_r_encoders"))
+    study = plan_command.by_reference(studies.load("xtreme_r_encoders"))
     found = [cell.parameters for cell in study.cells() if cell.phase == "target"]
     assert {p.seed for p in found if p.target == "xnli"} == {1, 2, 3}
     assert {(p.examples, p.epochs) for p in found if p.target == "xnli"} == {(392702, 5)}
@@ -145,13 +146,13 @@ def test_a_plan_by_reference_has_the_recipes_of_the_cards_and_three_seeds():
 
 
 def test_the_command_prints_the_plan_and_the_other_one_the_cells(capsys):
-    command.plan("smoke", "lora", "h100", False)
+    plan_command.plan("smoke", "lora", "h100", False)
     said = capsys.readouterr().out
     assert said.startswith("smoke, Smoke test of every phase") and "all by lora: " in said.splitlines()[0]
     cells = studies.load("smoke").cells()
     assert f"{len(cells)} cells" in said and "GPU-hours" in said and "counted: " in said
     assert max(map(len, said.splitlines())) < 300
-    command.cells("smoke")
+    points.cells("smoke")
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == [cell.id for cell in cells]
 

@@ -108,7 +108,7 @@ def test_a_cell_is_what_the_record_and_this_machine_say_of_it(
     known = store.results(smoke_record)
     monkeypatch.setattr(store, "results", partial(store.results, smoke_record))
     runs, cell = tmp_path / "runs", next(cell for cell in smoke_cells if cell.phase == "target")
-    state = lambda: status.cells([cell], runs)[0]  # noqa: E731
+    state = lambda: status.cells([cell], [runs])[0]  # noqa: E731
     assert state() == (status.UNVERIFIED, cell.id, "")
     shutil.copytree(smoke_runs / cell.id, runs / cell.id)
     assert state() == (status.FRESH, cell.id, "")

@@ -82,6 +82,8 @@ PROFILE: Option = (
         "help": "where cells run: local, slurm, or the path of a folder with a profile of Snakemake's (default: local)",
     },
 )
+FIGURE: Option = ("--figure", {"type": positive, "metavar": "N", "help": "the cells behind this figure of the paper"})
+TABLE: Option = ("--table", {"type": positive, "metavar": "N", "help": "or behind this table"})
 HARDWARE: Option = ("--hardware", {"help": "name of a file in data_manifest/hardware/ (default: an H100)"})
 METHOD: Option = (
     "--method",

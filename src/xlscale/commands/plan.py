@@ -1,12 +1,11 @@
-"""The verbs ``plan``, what a study takes on GPUs, and ``cells``, which cells it has."""
+"""The verb ``plan``: what a study takes on GPUs."""
 
 from __future__ import annotations
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.lines import each_bounded
-from xlscale.experiment import results, studies
+from xlscale.experiment import studies
 from xlscale.experiment.studies import Study
-from xlscale.record import store
 
 SEEDS = [1, 2, 3]  # of a study by reference recipes
 
@@ -30,10 +29,3 @@ def by_reference(study: Study) -> Study:
     """The study with the recipes that the cards of its targets have, on all rows, and with SEEDS."""
     known = {name: "reference" for name in study.targets if data_card(name).recipe}
     return study.model_copy(update={"target_recipes": study.target_recipes | known, "seeds": SEEDS})
-
-
-def cells(study: str) -> None:
-    """Print one line per cell of a study: id, and whether it is recorded or complete in ``runs/``."""
-    known = store.results()
-    for cell in studies.load(study).cells():
-        print(f"{cell.id}  {'recorded' if cell.id in known else 'done' if results.result_of(cell) else 'to do'}")

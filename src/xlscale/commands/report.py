@@ -98,6 +98,7 @@ def gather(study: str, folder: Path) -> Report:
         reads={name: _reads(name) for name in notebooks},
         links={name: _links(name, paper, folder) for name in notebooks},
         cells=page.cells(known, _about(known, table, plans, folder)),
+        places={name: f"{typeset.CALLED[kind]} {n}" for (kind, n), name in typeset.shown(paper.out).items()},
         study="" if study == paper.study else study,
         code=rooms.rooms(),
     )
@@ -136,8 +137,12 @@ def _claims(plan: Study, made: dict[str, Any], states: Iterable[status.Status], 
     the recorded cells of the paper's study."""
     if not plan.published:
         return [*checklist.of_papers(made, ("", ""))]
-    old = [one.what for one in states if one.state in (status.STALE, status.MISSING)]
-    verdicts = {"make status": f"not so: {', '.join(old)}" if old else "so it is now", "make reproduce": _agreed()}
+    states = [*states]
+    old = sum(one.state in (status.STALE, status.MISSING) for one in states)
+    now = (
+        f"not so: {old} of {len(states)} are stale or missing; `make paper` makes them again" if old else "so it is now"
+    )
+    verdicts = {"make status": now, "make reproduce": _agreed()}
     compared = {"make reproduce`": len(Build(cells="stated").chosen()), "make verify N=3 ": 3}
     tolerances = {command: _tolerance(own, count) for command, count in compared.items()}
     rows = [*checklist.of_artifact(read_text(PAPER / "ARTIFACT.md"), verdicts, tolerances)]

@@ -1,16 +1,13 @@
 """``make status``: which figures, numbers and cells are what the present code and data give, without computing any.
 
-fresh: made on this machine from what is here now. unverified: made from what is here now, as far as hashes tell, and
-not made again on this machine. stale: made from something else, which is named. missing: not there.
-
-A notebook's numbers say what they were made from (see ``steps``); a receipt or a cell in ``runs/reproduce/`` says that
-this machine has made them too. A user's own cards and studies make nothing stale.
+What the states mean, MEANS says. A notebook's numbers say what they were made from (see ``steps``); a receipt, or a run
+of a cell in ``runs/``, says that this machine has made them too. A user's own cards and studies make nothing stale.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +15,7 @@ from typing import NamedTuple
 from xlscale.commands import checkouts
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import CARDS, Build
-from xlscale.core.files import ROOT, STUDIES, XlscaleError, relative, sha256_file
+from xlscale.core.files import ROOT, RUNS, STUDIES, XlscaleError, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
@@ -26,6 +23,12 @@ from xlscale.record import canary, store
 from xlscale.report import typeset
 
 FRESH, UNVERIFIED, STALE, MISSING = STATES = ("fresh", "unverified", "stale", "missing")
+MEANS = {
+    FRESH: "made on this machine from what is here now",
+    UNVERIFIED: "made from what is here now, as hashes tell, and not made again on this machine",
+    STALE: "not wrong, but what it was made from has changed; `make paper` makes figures and numbers again",
+    MISSING: "not there; `make paper` makes figures and numbers, `make record` runs cells",
+}
 SHOWN = 12  # cells that are named; the rest is counted
 
 
@@ -44,8 +47,8 @@ def run(study: str) -> None:
     """Print the status of every figure, every notebook's numbers, the PDF and the study's cells."""
     chosen = studies.load(study).cells()
     build = Build(study) if studies.workplace(study) else Build()  # those that are published have one paper
-    print(f"Paper of study {build.study} in {relative(build.out)}:", *paper(build), sep="\n")
-    found = cells(chosen)
+    of_paper, found = paper(build), cells(chosen)
+    print(f"Paper of study {build.study} in {relative(build.out)}:", *_shown(of_paper), sep="\n")
     counts = Counter(one.state for one in found)
     print(f"Cells of study {study}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
     named = [one for one in found if one.state in (STALE, MISSING)]
@@ -53,6 +56,16 @@ def run(study: str) -> None:
         print(one)
     if len(named) > SHOWN:
         print(f"  and {len(named) - SHOWN} more")
+    print(
+        *(f"{state}: {MEANS[state]}" for state in STATES if state in {one.state for one in of_paper + found}), sep="\n"
+    )
+
+
+def _shown(found: list[Status]) -> list[str]:
+    """A line for each; a reason that is that of the line above is not told again."""
+    above = ["", *(one.why for one in found[:-1])]
+    pairs = zip(found, above, strict=True)
+    return [str(one._replace(why="as above") if one.why and one.why == why else one) for one, why in pairs]
 
 
 def paper(build: Build) -> list[Status]:
@@ -62,7 +75,9 @@ def paper(build: Build) -> list[Status]:
     pdf, what = build.out / "paper.pdf", "paper.pdf"
     if not pdf.exists():
         return [*found, Status(MISSING, what)]
-    if not stale and build.receipt("paper").exists() and not build.holds("paper"):
+    if not stale and (
+        (build.receipt("paper").exists() and not build.holds("paper")) or not typeset.of_this_text(build.out)
+    ):
         stale = ["its text, or what is built of it"]
     if stale:
         return [*found, Status(STALE, what, ", ".join(stale))]
@@ -113,8 +128,8 @@ def _own() -> frozenset[Path]:
     return frozenset(ROOT / name for name in found if name)
 
 
-def cells(chosen: list[Cell], runs: Path = HERE) -> list[Status]:
-    """The status of the recorded results of cells."""
+def cells(chosen: list[Cell], runs: Sequence[Path] = (HERE, RUNS)) -> list[Status]:
+    """The status of the recorded results of cells, which may have been run again in one of ``runs``."""
     every = store.results(void=True)
     counting = store.results()
     known: dict[tuple[str, str, str], bool] = {}
@@ -127,17 +142,16 @@ def cells(chosen: list[Cell], runs: Path = HERE) -> list[Status]:
     return [_cell(cell, every.get(cell.id), cell.id in counting, accepted, runs) for cell in chosen]
 
 
-def _cell(cell: Cell, recorded: Result | None, counts: bool, accepted: Callable[[Result], bool], runs: Path) -> Status:
+def _cell(
+    cell: Cell, recorded: Result | None, counts: bool, accepted: Callable[[Result], bool], runs: Sequence[Path]
+) -> Status:
     if recorded is None:
         return Status(MISSING, cell.id, "not in the record")
     if not counts:
         return Status(STALE, cell.id, "the present code gives something else")
     if not accepted(recorded):
         return Status(STALE, cell.id, "its code has changed, and no canary has been run")
-    try:
-        mine = results.result_of(cell, runs)
-    except XlscaleError:
-        mine = None
+    mine, folder = _run_here(cell, runs)
     if mine is None:
         return Status(UNVERIFIED, cell.id)
     if (mine.status, mine.predictions_sha256) == (recorded.status, recorded.predictions_sha256):
@@ -145,4 +159,15 @@ def _cell(cell: Cell, recorded: Result | None, counts: bool, accepted: Callable[
     here, there = (one.environment.get("machine") for one in (mine, recorded))
     if here != there:
         return Status(UNVERIFIED, cell.id)
-    return Status(STALE, cell.id, f"{relative(runs / cell.id)} has other predictions")
+    return Status(STALE, cell.id, f"{relative(folder)} has other predictions")
+
+
+def _run_here(cell: Cell, runs: Sequence[Path]) -> tuple[Result | None, Path]:
+    """The result of a cell on this machine, the first of ``runs`` that has one, and its folder."""
+    for place in runs:
+        try:
+            if mine := results.result_of(cell, place):
+                return mine, place / cell.id
+        except XlscaleError:
+            continue
+    return None, RUNS

@@ -242,10 +242,10 @@ def _fresh_record(build: Build) -> Outcome:
 def _paper(build: Build) -> Outcome:
     from xlscale.report import typeset
 
-    pdf = typeset.build(build.out)
+    said, pdf = typeset.build(build.out), build.out / "paper.pdf"
     if build.out == PAPER:
         manifest.state(manifest.BUILT)
-    print(f"{relative(pdf)} built from {relative(build.record)}: sha256 {sha256_file(pdf)[:16]}", flush=True)
+    print(f"{relative(pdf)} built from {relative(build.record)}: {said}; sha256 {sha256_file(pdf)[:16]}", flush=True)
     return [pdf, build.out / "numbers.json", build.out / "numbers.tex"], {}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from xlscale.commands import data_verbs
 from xlscale.commands.options import (
     CELLS,
+    FIGURE,
     HARDWARE,
     JOBS,
     JOBS_PLANNED,
@@ -28,6 +29,7 @@ from xlscale.commands.options import (
     REFERENCE,
     SOURCE,
     STUDY,
+    TABLE,
     Verb,
     count,
     positive,
@@ -112,7 +114,20 @@ VERBS = [
             JOBS,
         ),
     ),
-    Verb("cells", "list the cells of a study, with their ids", "cells --study pilot", "commands.plan:cells", (STUDY,)),
+    Verb(
+        "cells",
+        "list the cells of a study, or those behind a figure or table of its paper: id, value, recorded or not",
+        "cells --figure 6",
+        "commands.points:cells",
+        (STUDY, FIGURE, TABLE),
+    ),
+    Verb(
+        "notebook",
+        "run one analysis notebook, and say whether it gives what the paper says",
+        "notebook 06_published",
+        "commands.points:notebook",
+        (("name", {"metavar": "NAME", "help": "of a notebook that makes numbers of the paper, as 04_scaling"}),),
+    ),
     Verb(
         "plan",
         "say what a study takes on GPUs, from the shapes of its models: memory and placement, GPU-hours, host memory, "

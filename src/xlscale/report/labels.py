@@ -51,6 +51,11 @@ def key(condition: str) -> str:
     return slug(condition.replace(SHUFFLED, " shuffled"))
 
 
+def family(name: str) -> str:
+    """A task family in words."""
+    return "question answering" if name == "span_qa" else name.replace("_", " ")
+
+
 def layers(*counts: int) -> str:
     """Rungs with their noun: "1 layer", "1, 2 and 4 layers"."""
     return f"{listing(counts)} layer{'' if counts == (1,) else 's'}"

@@ -4,12 +4,15 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const cells = data.cells.rows.map((row) => Object.fromEntries(data.cells.fields.map((name, i) => [name, row[i]])));
-const numbers = data.numbers.map(([kind, name, text, unit, notebook, group]) => {
-  return { kind, name, text, unit, notebook, group };
+const numbers = data.numbers.map(([kind, name, text, unit, notebook, group, place]) => {
+  return { kind, name, text, unit, notebook, group, place };
 });
 const DASH = "\u2013";
 // Characters that make a text look like another one, as files.HIDDEN has them.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+
+/** What a search compares: without case, and whichever minus is typed. */
+const searched = (text) => text.toLowerCase().replaceAll("\u2212", "-");
 
 /** A text in which nothing is hidden. */
 function shown(value) {
@@ -49,10 +52,11 @@ function plain(caption, [head, ...rows]) {
  *
  * columns: {title, get (row -> what is sorted by), show (row -> text or node), number}; the first heads its row.
  * filters: {title, get (row -> a value or a list of them)}; text: row -> what is searched; detail: row -> nodes.
+ * called: row -> what it is called, if anything: a search for all of that finds it alone.
  */
 class Listing {
-  constructor({ id, noun, rows, columns, filters, text, detail, size }) {
-    Object.assign(this, { id, noun, rows, columns, filters, text, detail, size });
+  constructor({ id, noun, rows, columns, filters, text, detail, size, called = () => "" }) {
+    Object.assign(this, { id, noun, rows, columns, filters, text, detail, size, called });
     this.page = 0;
     this.order = null; // {column, up}
     this.open = new Set();
@@ -138,13 +142,15 @@ class Listing {
   }
 
   chosen() {
-    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const asked = searched(this.search.value).trim();
+    const named = (row) => searched(this.called(row)) === asked;
+    const words = asked && this.rows.some(named) ? [] : asked.split(/\s+/).filter(Boolean);
     const set = this.selects.filter(({ select }) => select.value);
     const wanted = set.map(({ filter, select, values }) => [filter.get, values[select.value - 1]]);
     const found = (this.only ? this.only.rows : this.rows).filter(
       (row) =>
         wanted.every(([get, value]) => [get(row)].flat().includes(value)) &&
-        (!words.length || words.every((word) => this.searchable(row).includes(word))),
+        (words.length ? words.every((word) => this.searchable(row).includes(word)) : !asked || named(row)),
     );
     if (!this.order) return found;
     const { column, up } = this.order;
@@ -159,7 +165,7 @@ class Listing {
   }
 
   searchable(row) {
-    if (!this.searched.has(row)) this.searched.set(row, this.text(row).toLowerCase());
+    if (!this.searched.has(row)) this.searched.set(row, searched(this.text(row)));
     return this.searched.get(row);
   }
 
@@ -253,6 +259,7 @@ const numbersTable = new Listing({
   columns: [
     { title: "Name", get: (row) => row.name, show: (row) => row.name },
     { title: "Kind", get: (row) => row.kind, show: (row) => row.kind },
+    { title: "In the paper", get: (row) => row.place.padStart(9), show: (row) => row.place || DASH },
     { title: "As printed", get: (row) => row.text, show: (row) => short(row.text) || DASH },
     { title: "Unit", get: (row) => row.unit, show: (row) => row.unit || DASH },
     { title: "Notebook", get: (row) => row.notebook, show: (row) => row.notebook },
@@ -263,7 +270,8 @@ const numbersTable = new Listing({
     { title: "Kind", get: (row) => row.kind },
     { title: "Made of", get: (row) => (row.group < 0 ? data.reads[row.notebook] || "other" : "recorded cells") },
   ],
-  text: (row) => `${row.name} ${row.text} ${row.unit} ${row.notebook}`,
+  called: (row) => row.place,
+  text: (row) => `${row.place} ${row.name} ${row.text} ${row.unit} ${row.notebook}`,
   detail: (row) => [
     links(row.notebook),
     ...(row.kind === "table" ? [plain(`Table ${row.name}`, data.tables[row.name])] : []),

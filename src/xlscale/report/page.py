@@ -70,6 +70,7 @@ class Report:
     reads: dict[str, str]
     links: dict[str, dict[str, str]]
     cells: dict[str, Any]  # see ``cells``
+    places: Mapping[str, str]  # name of a figure or table -> what the paper calls it
     study: str = ""  # whose cells are shown at first; all, where there is none
     code: Sequence[Room] = ()
 
@@ -105,7 +106,8 @@ def _hash(text: str) -> str:
 
 def data(report: Report) -> dict[str, Any]:
     """What ``page.js`` draws from: cells (see ``cells``), and a row per number, table and figure: kind, name, text,
-    unit, notebook and position of its cells in ``groups``, lists of positions of cells; -1 for none."""
+    unit, notebook, position of its cells in ``groups``, lists of positions of cells, -1 for none, and what it is called
+    in the paper."""
     position = {row[0]: i for i, row in enumerate(report.cells["rows"])}
     groups, rows = _Shared(), []
     for kind, entries in report.made.items():
@@ -113,7 +115,8 @@ def data(report: Report) -> dict[str, Any]:
             text = _flat(entry) if kind == "tables" else entry.get("text", "")
             ids = [position[one] for one in report.behind(entry["source"], name)]
             row = [kind.removesuffix("s"), name, text, entry.get("unit", ""), entry["source"]]
-            rows.append([*row, groups(ids) if ids else -1])
+            place = "" if kind == "numbers" else report.places.get(name, "")
+            rows.append([*row, groups(ids) if ids else -1, place])
     return {
         "cells": report.cells,
         "numbers": rows,
@@ -220,6 +223,7 @@ def _figure(figure: Figure, report: Report) -> Markup:
     links = join(fill(' · <a href="{}">{}</a>', link, text) for text, link in report.links[figure.notebook].items())
     made_of = _behind(figure.notebook, figure.name, report)
     name, about = figure.name.replace("_", " "), f"notebook {figure.notebook}, {figure.state}"
+    name = " · ".join(filter(None, [report.places.get(figure.name), name]))
     caption = fill("<figcaption><b>{}</b> · {}{} · {}</figcaption>", name, about, links, made_of)
     source = b64encode(figure.svg).decode()
     image = fill('<img alt="Figure: {}" loading="lazy" src="data:image/svg+xml;base64,{}">', name, source)

@@ -26,17 +26,22 @@ from xlscale.core.files import (
     XlscaleError,
     XlscaleWarning,
     atomic,
+    digest,
     read_json,
     relative,
     sha256_file,
     write_json,
     write_text,
 )
+from xlscale.core.format import listing
 from xlscale.core.strict import Below, Sha256, Strict, parse
 from xlscale.report import behind
 
 MAIN = "paper.typ"  # which includes the other ``.typ`` files
 BIBLIOGRAPHY = "refs.bib"
+NUMBERS = "numbers.json"
+NAMED = 5  # of what differs
+CALLED = {"figures": "Figure", "tables": "Table"}  # in the paper
 # The only clock that typst can read; any fixed value makes the PDF a function of its inputs.
 _TIMESTAMP = 0
 
@@ -117,8 +122,8 @@ def _runs(notebook: str, name: str) -> dict[str, str]:
     return {"runs": study} if study else {}
 
 
-def build(out: Path = PAPER) -> Path:
-    """Merge what the notebooks made below ``out``, typeset the paper, and return the path of ``paper.pdf``.
+def build(out: Path = PAPER) -> str:
+    """Merge what the notebooks made below ``out``, typeset the paper, and say what of it is other than it was.
 
     The same inputs give the same bytes. Raises XlscaleError, and writes nothing, when the text uses a key that no
     notebook made, does not compile, or has a character that the shipped fonts lack.
@@ -126,12 +131,42 @@ def build(out: Path = PAPER) -> Path:
     out = Path(out)
     merged = merge(out)
     check_glyphs([*(path.read_text(encoding="utf-8") for path in sources()), *_strings(merged)])
-    pdf = _typeset(merged, out)
-    write_json(out / "numbers.json", merged)
+    before = _built(out)
+    pdf, places = _typeset(merged, out)
+    for one in places:
+        merged[f"{one['kind']}s"][one["name"]]["number"] = one["number"]
+    write_json(out / NUMBERS, merged | {"text": _of_text()})
     write_text(out / "numbers.tex", latex(merged))
     with atomic(out / "paper.pdf") as temporary:
         temporary.write_bytes(pdf)
-    return out / "paper.pdf"
+    return _compared(before, merged)
+
+
+def _compared(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Which numbers, tables and figures are other than they were, whatever their place in the paper."""
+    kinds = ("numbers", *CALLED)
+    old, new = (
+        {(kind, name): {**own, "number": None} for kind in kinds for name, own in one.get(kind, {}).items()}
+        for one in (before, now)
+    )
+    counts = listing(f"{len(now[kind])} {kind}" for kind in kinds)
+    if not old:
+        return counts
+    other = sorted(name for kind, name in old.keys() | new.keys() if old.get((kind, name)) != new.get((kind, name)))
+    if not other:
+        return f"all {counts} are as they were"
+    named = ", ".join([*other[:NAMED], *(["..."] if len(other) > NAMED else [])])
+    return f"{len(other)} of {counts} are other than they were: {named}"
+
+
+def of_this_text(out: Path = PAPER) -> bool:
+    """Whether the paper in ``out`` was built from the present text, as far as it says so."""
+    return _built(out).get("text", text := _of_text()) == text
+
+
+def _of_text() -> str:
+    """Hex sha256 of the paper's text."""
+    return digest({str(path.relative_to(PAPER)): sha256_file(path) for path in sources()})
 
 
 def sources() -> list[Path]:
@@ -139,13 +174,28 @@ def sources() -> list[Path]:
     return [*sorted(PAPER.rglob("*.typ")), PAPER / BIBLIOGRAPHY]
 
 
-def _typeset(merged: dict[str, Any], out: Path) -> bytes:
-    """Compile the paper; what typst has to say of it is a warning or an error of ours."""
+def shown(out: Path) -> dict[tuple[str, int], str]:
+    """("figures" or "tables", number) -> name, of what the paper that was built in ``out`` shows."""
+    made = _built(out)
+    entries = ((kind, *one) for kind in CALLED for one in made.get(kind, {}).items())
+    return {(kind, entry["number"]): name for kind, name, entry in entries if "number" in entry}
+
+
+def _built(out: Path) -> dict[str, Any]:
+    """What the paper in ``out`` was last built from; nothing where there is none."""
+    return read_json(path) if (path := Path(out) / NUMBERS).exists() else {}
+
+
+def _typeset(merged: dict[str, Any], out: Path) -> tuple[bytes, list[dict[str, Any]]]:
+    """Compile the paper; what typst has to say of it is a warning or an error of ours. Gives the PDF, and kind, name
+    and number of every table and figure of a notebook in it."""
     import typst
 
     with _laid_out(merged, out) as folder:
         try:
-            pdf, found = typst.compile_with_warnings(str(folder / MAIN), timestamp=_TIMESTAMP, **_where(folder))
+            compiler = typst.Compiler(str(folder / MAIN), **_where(folder))
+            pdf, found = compiler.compile_with_warnings(timestamp=_TIMESTAMP)
+            made = json.loads(compiler.query("<made>", field="value"))
         except typst.TypstError as error:
             text = str(getattr(error, "message", "") or error)
             unknown = re.search(r"(number|table|figure) '([^']*)' is made by no notebook", text)
@@ -153,7 +203,7 @@ def _typeset(merged: dict[str, Any], out: Path) -> bytes:
             raise XlscaleError(f"paper/{MAIN}: {what}") from None
     for warning in found:
         warnings.warn(f"paper/{MAIN}: {warning.message}", XlscaleWarning, stacklevel=3)
-    return pdf
+    return pdf, made
 
 
 def marked(label: str, out: Path = PAPER) -> list[Any]:

@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from xlscale.core.format import signed
 from xlscale.published import changes
 from xlscale.published.scales import SCALES
 from xlscale.report.figures import style
@@ -17,15 +18,15 @@ _UNIT = {"gain": "points above chance", "share": "% of the error left", "log_odd
 
 
 def by_kind(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
-    """A panel per scale, a row per kind of data: the mean change of the gain (diamond) with its interval, and a tick
-    for every family in a study.
+    """A panel per scale, a row per kind of data: the mean change of the gain (diamond, with its value) with its
+    interval, and a tick for every family in a study.
 
     ``table`` is that of ``changes.changes``, ``groups`` that of ``changes.grouped`` of it.
     """
     rows = sorted(groups.itertuples(), key=lambda row: place(row.data_language, row.data_breadth))
     units = table.groupby([*changes.GROUP, "study", "family"])[[*SCALES]].mean()
     with style.look():
-        fig, axes = style.panels(1, len(SCALES), 0.95 + 0.25 * max(len(rows), 2), sharey=True)
+        fig, axes = style.panels(1, len(SCALES), 0.95 + 0.32 * max(len(rows), 2), sharey=True)
         for ax, name in zip(axes, SCALES, strict=True):
             _panel(ax, rows, units[name], name)
         names = [f"{heading(row.data_language, row.data_breadth)} ({row.series} | {row.units})" for row in rows]
@@ -44,7 +45,13 @@ def _panel(ax: Axes, rows: list, units: pd.Series, name: str) -> None:
         low, high = (_FACTOR[name] * getattr(row, f"{name}_{end}") for end in ("low", "high"))
         if pd.notna(low):
             ax.plot([low, high], [at, at], color="black", linewidth=1.4, zorder=3)
-        ax.plot(_FACTOR[name] * getattr(row, name), at, marker="D", color="black", markersize=4.2, zorder=4)
+        mean = _FACTOR[name] * getattr(row, name)
+        ax.plot(mean, at, marker="D", color="black", markersize=4.2, zorder=4)
+        if pd.notna(mean):
+            said = signed(mean, 1 if _FACTOR[name] > 1 else 2, factor=1)
+            clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # of ticks and of the line at zero
+            place = {"textcoords": "offset points", "ha": "center", "zorder": 5}
+            ax.annotate(said, (mean, at), (0, 5.5), fontsize=6.5, bbox=clear, **place)
     ax.set_xlabel(f"change of the gain\n({_UNIT[name]})")
     ax.grid(axis="x")
     sns.despine(ax=ax, left=True)

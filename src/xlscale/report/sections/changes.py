@@ -12,6 +12,7 @@ import pandas as pd
 
 from xlscale.core.format import DASH, interval, percent, signed, size_range
 from xlscale.published.scales import DEPENDS, GROWS, NOT_KNOWN, SHRINKS
+from xlscale.report.figures.window import place
 from xlscale.report.labels import POINTS
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections.published import keys_of, marked, over, units_of
@@ -77,9 +78,10 @@ def _summary(row: Any) -> str:
 
 
 def add_groups(numbers: Numbers, table: pd.DataFrame, name: str = "window") -> None:
-    """The table of ``changes.grouped``: mean change by language and breadth of the data, on three scales."""
+    """The table of ``changes.grouped``: mean change by language and breadth of the data, on three scales; in the order
+    of the figure."""
     rows = []
-    for row in table.itertuples():
+    for row in sorted(table.itertuples(), key=lambda row: place(row.data_language, row.data_breadth)):
         counts = [str(row.series), str(row.families), str(row.studies), str(row.units)]
         means = [signed(row.gain), interval(row.gain_low, row.gain_high), signed(row.share)]
         said = [str(row.grows), str(row.shrinks), str(row.depends), str(row.not_known)]

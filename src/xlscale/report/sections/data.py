@@ -46,7 +46,7 @@ def _add_set(numbers: Numbers, card: DataCard, facts: pd.DataFrame) -> list[str]
     return [
         card.title,
         card.role if card.type is None else f"{card.role}, {card.type}",
-        card.family.replace("_", " "),
+        labels.family(card.family),
         *(f"{n:,}" if n else DASH for n in rows.values()),
         str(len(test) or DASH),
         f"{characters:.0f}",

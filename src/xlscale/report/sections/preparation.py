@@ -12,6 +12,7 @@ from xlscale.core.files import RESULTS, XlscaleError
 from xlscale.core.format import listing, percent, rate, signed
 from xlscale.experiment import studies
 from xlscale.record import store, tuning
+from xlscale.report import labels
 from xlscale.report.labels import label, metric, title
 from xlscale.report.numbers import Numbers
 from xlscale.stats import preparation
@@ -66,7 +67,7 @@ def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
     """Add the table ``learnt``: what the whole model learned from each set, in percent, beside chance."""
     rows = []
     for row in found.sort_values(["family", "type", "set"]).itertuples():
-        about = [title(row.set), row.type, row.family.replace("_", " "), metric(row.set)]
+        about = [title(row.set), row.type, labels.family(row.family), metric(row.set)]
         rows.append([*about, percent(row.chance), percent(row.value)])
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
 
@@ -96,8 +97,8 @@ def add_dose(numbers: Numbers, found: pd.DataFrame, rungs: list[int]) -> None:
     for name in order:
         card = catalogue.data_card(name)
         taught = [signed(wide.loc[name].get(k)) for k in layers]
-        rows.append([title(name), card.type, card.family.replace("_", " "), *taught, "yes" if name in chosen else "no"])
-    heads = [f"{k} layers" for k in layers]
+        rows.append([title(name), card.type, labels.family(card.family), *taught, "yes" if name in chosen else "no"])
+    heads = [labels.layers(k) for k in layers]
     numbers.table("dose", ["Intermediate training", "Type", "Family", *heads, "Admitted"], rows)
     numbers.words("admitted", listing(map(title, chosen)))
     numbers.add("dose_least", preparation.TAUGHT, percent(preparation.TAUGHT, 0), "percentage points")
@@ -115,7 +116,7 @@ def add_stability(numbers: Numbers, found: pd.DataFrame) -> None:
             for row in (of_rung.loc[k] for k in layers)
         ]
         rows.append([title(target), label(condition), *texts])
-    numbers.table("stability", ["Target", "Intermediate training", *(f"{k} layers" for k in layers)], rows)
+    numbers.table("stability", ["Target", "Intermediate training", *(labels.layers(k) for k in layers)], rows)
     numbers.words("stable_rungs", listing(preparation.stable(found)))
     numbers.count("stability_runs", found["runs"].sum(), "runs")
     numbers.count("stability_collapsed", found["collapsed"].sum(), "runs")

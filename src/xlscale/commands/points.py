@@ -1,0 +1,75 @@
+"""From the paper to what is behind it: the verbs ``cells``, those of a study or behind a figure or table, and
+``notebook``, which runs one analysis again and says whether it gives what the paper says.
+"""
+
+from __future__ import annotations
+
+from xlscale.commands.steps import READS, Build
+from xlscale.core.files import NOTEBOOKS, RUNS, XlscaleError, read_json, relative
+from xlscale.core.format import DASH, listing, percent
+from xlscale.core.lines import each_bounded
+from xlscale.experiment import results, studies
+from xlscale.experiment.results import Result
+from xlscale.record import store
+from xlscale.report import typeset
+
+
+def cells(study: str, figure: int | None = None, table: int | None = None) -> None:
+    """Print one line per cell of a study, or per recorded cell behind a figure or table of its paper: id, value in
+    percent, and whether it is recorded or complete in ``runs/``. Raises XlscaleError for a figure or table that there
+    is not, or behind which are no cells."""
+    known = store.results()
+    if figure or table:
+        kind, number = ("figures", figure) if figure else ("tables", table)
+        names = _behind(study, kind, number or 0)
+    else:
+        names = [cell.id for cell in studies.load(study).cells()]
+    here = {cell.id: cell for cell in studies.load(study).cells() if cell.id not in known}
+    for name in names:
+        result = known.get(name) or results.result_of(here[name])
+        state = "recorded" if name in known else "done" if result else "to do"
+        print(f"{name}  {_value(result)}  {state}")
+
+
+def _value(result: Result | None) -> str:
+    return DASH if result is None or result.value is None else f"{percent(result.value, 2)}%"
+
+
+def _behind(study: str, kind: str, number: int) -> list[str]:
+    """Ids of the recorded cells behind a figure or table of a study's paper, of which a line is printed."""
+    from xlscale.report.behind import Behind
+
+    paper = Build(study) if studies.workplace(study) else Build()  # those that are published have one paper
+    shown = typeset.shown(paper.out)
+    numbers = sorted(one for of, one in shown if of == kind)
+    if (kind, number) not in shown:
+        expected = (
+            f"{typeset.CALLED[kind].lower()} {listing(numbers)}"
+            if numbers
+            else f"`make paper STUDY={study}` before this"
+        )
+        raise XlscaleError(f"{typeset.CALLED[kind].upper()}={number}: expected {expected}, which notebooks make")
+    name = shown[kind, number]
+    source = typeset.merge(paper.out)[kind][name]["source"]
+    found = Behind(store.table(store.results()), paper.study)(source, name)
+    if not found:
+        expected = f"no run is behind {name}; `make notebook NAME={source}` makes it again"
+        raise XlscaleError(f"{typeset.CALLED[kind].upper()}={number}: {expected}")
+    about = f"{name}, by notebook {source}; {len(found)} runs, `make cell ID=...` repeats one"
+    print(f"{typeset.CALLED[kind]} {number}: {about}")
+    return found
+
+
+def notebook(name: str) -> None:
+    """Run an analysis notebook by hand, and print what its last cell says. Raises XlscaleError for another name, and
+    with one line where it breaks."""
+    from xlscale.engine import notebook as engine
+
+    known = [one for one in READS if one[0].isdigit()]
+    if name not in known:
+        raise XlscaleError(f"NAME={name}: expected one of {', '.join(known)}")
+    executed = RUNS / "by-hand" / name / "executed.ipynb"
+    engine.execute(NOTEBOOKS / f"{name}.ipynb", executed, {})
+    last = [cell for cell in read_json(executed)["cells"] if cell["cell_type"] == "code"][-1]
+    said = "".join("".join(one.get("text", "")) for one in last["outputs"])
+    print(each_bounded(f"{said.strip()}\nexecuted: {relative(executed)}"))
