@@ -28,7 +28,7 @@ from xlscale.core.fingerprint import PACKAGE
 from xlscale.experiment import studies
 from xlscale.published import claims
 from xlscale.record import store
-from xlscale.report import behind, checklist, page, rooms
+from xlscale.report import behind, checklist, page, rooms, typeset
 from xlscale.report.checklist import Row
 from xlscale.report.page import About, Figure, Report
 from xlscale.report.rooms import Room
@@ -122,6 +122,7 @@ def small(texts, known):
         reads={},
         links={"04_scaling": {"data": "x.json"}},
         cells=page.cells({result.id: result}, {result.id: about}),
+        places={("figures", "drawn"): next(text), ("tables", "rows"): next(text)},
         code=[Room(next(text), next(text), [(next(text), next(text))])],
     )
 
@@ -172,7 +173,7 @@ def test_nothing_is_asked_of_the_network_and_links_lead_to_files_of_the_checkout
 
 
 def test_every_figure_claim_number_and_cell_is_on_the_page(seen, known):
-    made = files.read_json(files.PAPER / "numbers.json")
+    made = typeset.merge(files.PAPER)
     drawn = [base64.b64decode(one["src"].partition(",")[2]) for tag, one in seen.tags if tag == "img"]
     assert sorted(drawn) == sorted((files.PAPER / one["file"]).read_bytes() for one in made["figures"].values())
     assert drawn[0] == (files.PAPER / "figures" / "published_gain.svg").read_bytes()  # the main one is the first
@@ -448,6 +449,22 @@ def test_cells_are_sorted_filtered_searched_and_opened(browser, written, known):
     assert browser.do("return document.activeElement.getAttribute('aria-expanded')") == "true"
     browser.do(SEARCH, "no such cell")
     assert browser.do(SAID) == f"None of {len(known)} cells found"
+    assert browser.errors() == []
+
+
+@chromium
+def test_a_number_is_found_with_any_minus_and_a_figure_by_what_the_paper_calls_it(browser, written):
+    browser.open(written)
+    search = SEARCH.replace("cells-list", "numbers-list")
+    said, column = SAID.replace("cells-list", "numbers-list"), COLUMN.replace("cells-list", "numbers-list")
+    found = []
+    for minus in ("-", "\u2212"):
+        browser.do(search, f"{minus}0.5")
+        found.append(browser.do(said))
+    assert found[0] == found[1] and not found[0].startswith("None")
+    for (kind, number), name in typeset.shown(files.PAPER).items():
+        browser.do(search, f"{typeset.CALLED[kind]} {number}".lower())
+        assert browser.do(column, 0) == [name]
     assert browser.errors() == []
 
 

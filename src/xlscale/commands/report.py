@@ -98,7 +98,7 @@ def gather(study: str, folder: Path) -> Report:
         reads={name: _reads(name) for name in notebooks},
         links={name: _links(name, paper, folder) for name in notebooks},
         cells=page.cells(known, _about(known, table, plans, folder)),
-        places={name: f"{typeset.CALLED[kind]} {n}" for (kind, n), name in typeset.shown(paper.out).items()},
+        places={(kind, name): f"{typeset.CALLED[kind]} {n}" for (kind, n), name in typeset.shown(paper.out).items()},
         study="" if study == paper.study else study,
         code=rooms.rooms(),
     )

@@ -70,7 +70,7 @@ class Report:
     reads: dict[str, str]
     links: dict[str, dict[str, str]]
     cells: dict[str, Any]  # see ``cells``
-    places: Mapping[str, str]  # name of a figure or table -> what the paper calls it
+    places: Mapping[tuple[str, str], str]  # ("figures" or "tables", name) -> what the paper calls it
     study: str = ""  # whose cells are shown at first; all, where there is none
     code: Sequence[Room] = ()
 
@@ -115,8 +115,7 @@ def data(report: Report) -> dict[str, Any]:
             text = _flat(entry) if kind == "tables" else entry.get("text", "")
             ids = [position[one] for one in report.behind(entry["source"], name)]
             row = [kind.removesuffix("s"), name, text, entry.get("unit", ""), entry["source"]]
-            place = "" if kind == "numbers" else report.places.get(name, "")
-            rows.append([*row, groups(ids) if ids else -1, place])
+            rows.append([*row, groups(ids) if ids else -1, report.places.get((kind, name), "")])
     return {
         "cells": report.cells,
         "numbers": rows,
@@ -223,7 +222,7 @@ def _figure(figure: Figure, report: Report) -> Markup:
     links = join(fill(' · <a href="{}">{}</a>', link, text) for text, link in report.links[figure.notebook].items())
     made_of = _behind(figure.notebook, figure.name, report)
     name, about = figure.name.replace("_", " "), f"notebook {figure.notebook}, {figure.state}"
-    name = " · ".join(filter(None, [report.places.get(figure.name), name]))
+    name = " · ".join(filter(None, [report.places.get(("figures", figure.name)), name]))
     caption = fill("<figcaption><b>{}</b> · {}{} · {}</figcaption>", name, about, links, made_of)
     source = b64encode(figure.svg).decode()
     image = fill('<img alt="Figure: {}" loading="lazy" src="data:image/svg+xml;base64,{}">', name, source)

@@ -10,6 +10,7 @@ from xlscale.cards.schema import DataCard
 from xlscale.core.format import DASH, percent, slug
 from xlscale.data import contamination
 from xlscale.data.similarity import NEAR, WIDTH
+from xlscale.report import labels
 from xlscale.report.labels import title
 from xlscale.report.numbers import Numbers
 from xlscale.tasks.baselines import BASELINES

@@ -1,0 +1,78 @@
+"""From a figure or table of the paper to the runs behind it, or to the notebook that makes it again."""
+
+import re
+
+import pytest
+
+from xlscale.commands import points, steps
+from xlscale.core import files
+from xlscale.core.files import XlscaleError
+from xlscale.engine import notebook as engine
+from xlscale.experiment import studies
+from xlscale.record import store
+from xlscale.report import typeset
+
+
+def _numbered(kind: str) -> dict[str, int]:
+    return {name: number for (of, number), name in typeset.shown(files.PAPER).items() if of == kind}
+
+
+def test_numbers_are_those_of_the_paper():
+    """Of figures all are made by notebooks, and so they count from one; of tables some are written."""
+    assert sorted(_numbered("figures").values()) == [*range(1, len(_numbered("figures")) + 1)]
+    tables = _numbered("tables").values()
+    assert len(tables) > 40 and len({*tables}) == len(tables)
+
+
+def test_the_runs_behind_a_table_and_what_they_gave(capsys):
+    points.cells("pilot", table=_numbered("tables")["results_topic"])
+    about, *lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"Table \d+: results_topic, by notebook 04_scaling; 40 runs", about) and len(lines) == 40
+    known = store.results()
+    for line in lines:
+        name, value, state = line.split()
+        assert known[name].parameters["target"] == "topic" and state == "recorded"
+        assert value == f"{100 * known[name].value:.2f}%"
+
+
+def test_where_there_are_none_the_notebook_is_named_or_what_there_is():
+    number = _numbered("figures")["published_by_kind"]
+    with pytest.raises(
+        XlscaleError, match=f"^FIGURE={number}: no run is behind published_by_kind; `make notebook NAME="
+    ):
+        points.cells("pilot", figure=number)
+    with pytest.raises(XlscaleError, match="^FIGURE=99: expected figure 1, 2, "):
+        points.cells("pilot", figure=99)
+
+
+def test_a_study_without_a_paper_of_its_own_is_told_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "BUILT", tmp_path)
+    with pytest.raises(XlscaleError, match="^TABLE=1: expected `make paper STUDY=pilot` before this"):
+        points.cells("pilot", table=1)
+
+
+def test_cells_of_a_study_say_what_they_gave(capsys):
+    points.cells("smoke")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [cell.id for cell in studies.load("smoke").cells()]
+    assert {line[2] for line in lines} <= {"recorded", "done", "to"}
+
+
+def test_a_notebook_is_run_by_hand_and_its_verdict_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(points, "RUNS", tmp_path)
+
+    def executed(path, output, parameters):
+        assert path == files.NOTEBOOKS / "06_published.ipynb" and parameters == {}
+        said = [{"output_type": "stream", "text": ["written: x\n", "AGREES with paper/numbers.json: all 3 numbers"]}]
+        cells = [
+            {"cell_type": "code", "outputs": []},
+            {"cell_type": "code", "outputs": said},
+            {"cell_type": "markdown"},
+        ]
+        files.write_json(output, {"cells": cells})
+
+    monkeypatch.setattr(engine, "execute", executed)
+    points.notebook("06_published")
+    assert "AGREES with paper/numbers.json" in capsys.readouterr().out
+    with pytest.raises(XlscaleError, match="NAME=03_target: expected one of 00_data, "):
+        points.notebook("03_target")
