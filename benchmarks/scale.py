@@ -145,7 +145,14 @@ def _target_cells(count: int) -> list:
 
     values = yaml.safe_load((ROOT / "studies" / "pilot.yaml").read_text(encoding="utf-8"))
     recipe = values["target_recipes"]["topic"] | {"test_items": GROUPS}
-    values |= {"name": NAME, "published": False, "targets": [NAME], "target_recipes": {NAME: recipe}}
+    values |= {
+        "name": NAME,
+        "published": False,
+        "recompute": [],
+        "canary": [],
+        "targets": [NAME],
+        "target_recipes": {NAME: recipe},
+    }
     conditions = 2 * len(values["intermediate"]) - 1
     per_seed = conditions * sum(map(len, values["models"].values()))
     study = studies.Study(**values | {"seeds": list(range(1, 2 + count // per_seed))})

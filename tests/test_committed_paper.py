@@ -35,8 +35,8 @@ LONG = ["00_data", "06_published", "10_design"]  # most of the time goes into wh
 OTHERS = [name for name in steps.Build().notebooks if name not in LONG]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("names", [OTHERS, pytest.param(LONG, marks=pytest.mark.again)], ids=["others", "long"])
+@pytest.mark.again
+@pytest.mark.parametrize("names", [OTHERS, LONG], ids=["others", "long"])
 def test_the_committed_paper_is_what_the_record_gives(tmp_path, names):
     parameters = {name: {"out": str(tmp_path)} | ({"again": 0} if name == "08_preparation" else {}) for name in names}
     work = [(str(files.NOTEBOOKS / f"{n}.ipynb"), str(tmp_path / f"{n}.ipynb"), parameters[n]) for n in names]

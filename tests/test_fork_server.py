@@ -28,6 +28,7 @@ def _target(cells: list[Cell], target: str) -> Cell:
 
 
 @pytest.mark.slow
+@pytest.mark.again
 def test_a_sweep_goes_on_cold_when_its_server_is_killed(smoke_runs, smoke_cells, tmp_path):
     wanted = [_target(smoke_cells, target) for target in ("topic", "udhr")]
     for cell in smoke_cells:

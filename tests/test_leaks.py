@@ -13,6 +13,7 @@ from xlscale.data import schema as bundles
 WORDS = [f"word{i}" for i in range(12)]
 
 
+@pytest.mark.again
 def test_no_bundled_set_leaks():
     known = [card for card in map(catalogue.data_card, catalogue.names("data")) if card.bundled or card.path.exists()]
     proofs = contamination.proof(known)  # which notebook 00_data shows

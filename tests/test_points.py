@@ -58,6 +58,14 @@ def test_cells_of_a_study_say_what_they_gave(capsys):
     assert {line[2] for line in lines} <= {"recorded", "done", "to"}
 
 
+def test_a_run_is_told_what_the_paper_prints_of_it():
+    known = store.results()
+    one = next(r for r in known.values() if r.id.startswith("target-e5_small-k4-none-topic-s11"))
+    number = files.read_json(files.PAPER / "numbers.json")["numbers"]["topic_none_k4"]
+    assert points.printed(one) == f"The paper prints {number['text']}%, of 2 runs (topic_none_k4)."
+    assert points.printed(next(r for r in known.values() if r.phase == "pretrained")) == ""
+
+
 def test_a_notebook_is_run_by_hand_and_its_verdict_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(points, "RUNS", tmp_path)
 

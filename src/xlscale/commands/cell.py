@@ -45,10 +45,12 @@ def run(cell_id: str) -> None:
 
 def _told(cell: Cell) -> str:
     """What a complete cell found, beside the record, and where it lies."""
+    from xlscale.commands import points
     from xlscale.report import verdicts
 
-    found = verdicts.of_one(results.result_of(cell))
-    return f"{verdicts.sentence(found.iloc[0])}\nPredictions and the executed notebook: {relative(cell.folder)}"
+    result = results.result_of(cell)
+    said = [verdicts.sentence(verdicts.of_one(result).iloc[0]), points.printed(result)]
+    return "\n".join([*filter(None, said), f"Predictions and the executed notebook: {relative(cell.folder)}"])
 
 
 def _placed(cell: Cell) -> dict[str, runner.Place]:

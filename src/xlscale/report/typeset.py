@@ -131,7 +131,7 @@ def build(out: Path = PAPER) -> str:
     out = Path(out)
     merged = merge(out)
     check_glyphs([*(path.read_text(encoding="utf-8") for path in sources()), *_strings(merged)])
-    before = _built(out)
+    before = built(out)
     pdf, places = _typeset(merged, out)
     for one in places:
         merged[f"{one['kind']}s"][one["name"]]["number"] = one["number"]
@@ -161,7 +161,7 @@ def _compared(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def of_this_text(out: Path = PAPER) -> bool:
     """Whether the paper in ``out`` was built from the present text, as far as it says so."""
-    return _built(out).get("text", text := _of_text()) == text
+    return built(out).get("text", text := _of_text()) == text
 
 
 def _of_text() -> str:
@@ -176,12 +176,12 @@ def sources() -> list[Path]:
 
 def shown(out: Path) -> dict[tuple[str, int], str]:
     """("figures" or "tables", number) -> name, of what the paper that was built in ``out`` shows."""
-    made = _built(out)
+    made = built(out)
     entries = ((kind, *one) for kind in CALLED for one in made.get(kind, {}).items())
     return {(kind, entry["number"]): name for kind, name, entry in entries if "number" in entry}
 
 
-def _built(out: Path) -> dict[str, Any]:
+def built(out: Path) -> dict[str, Any]:
     """What the paper in ``out`` was last built from; nothing where there is none."""
     return read_json(path) if (path := Path(out) / NUMBERS).exists() else {}
 
