@@ -14,6 +14,7 @@ from xlscale.core.files import ROOT, XlscaleError, write_json
 from xlscale.core.seals import seal
 from xlscale.experiment import results, studies
 from xlscale.record import store
+from xlscale.report import verdicts
 from xlscale.stats import items
 from xlscale.xtreme import paired
 
@@ -113,10 +114,10 @@ def test_a_cell_run_by_hand_is_told_beside_the_record(known):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cell_.results, "result_of", lambda cell: told)
         said = cell_._told(One)
-    assert (
-        said
-        == f"{One.id}: {100 * told.value:.2f}% here, as in the record.\nPredictions and the executed notebook: runs/x"
-    )
+    value, printed, place = said.splitlines()
+    assert value == f"{One.id}: {100 * told.value:.2f}% here, as in the record."
+    assert printed == verdicts.printed(told) and printed.startswith("The paper prints ")
+    assert place == "Predictions and the executed notebook: runs/x"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,6 @@ def test_a_slip_in_a_verb_or_study_is_told_with_what_was_meant(capsys):
 
 
 def test_a_table_of_one_run_is_judged_by_the_study_that_holds_it(known):
-    from xlscale.report import verdicts
 
     [row] = verdicts.of_one(known[look.full(TOPIC)]).to_dict("records")
     assert row["verdict"] == "equal" and row["agrees"]

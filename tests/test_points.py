@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from xlscale.commands import points, steps
@@ -10,7 +11,7 @@ from xlscale.core.files import XlscaleError
 from xlscale.engine import notebook as engine
 from xlscale.experiment import studies
 from xlscale.record import store
-from xlscale.report import typeset
+from xlscale.report import typeset, verdicts
 
 
 def _numbered(kind: str) -> dict[str, int]:
@@ -33,6 +34,19 @@ def test_the_runs_behind_a_table_and_what_they_gave(capsys):
         name, value, state = line.split()
         assert known[name].parameters["target"] == "topic" and state == "recorded"
         assert value == f"{100 * known[name].value:.2f}%"
+
+
+def test_beside_a_figure_are_the_runs_behind_it(capsys):
+    for name, number in _numbered("figures").items():
+        path = files.PAPER / "figures" / f"{name}.csv"
+        try:
+            points.cells("pilot", figure=number)
+        except XlscaleError:
+            assert not path.exists()
+            continue
+        listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+        runs = pd.read_csv(path)
+        assert listed == [*runs["cell"]] and (runs["value"].between(0, 1) | (runs["status"] == "failed")).all()
 
 
 def test_where_there_are_none_the_notebook_is_named_or_what_there_is():
@@ -62,8 +76,8 @@ def test_a_run_is_told_what_the_paper_prints_of_it():
     known = store.results()
     one = next(r for r in known.values() if r.id.startswith("target-e5_small-k4-none-topic-s11"))
     number = files.read_json(files.PAPER / "numbers.json")["numbers"]["topic_none_k4"]
-    assert points.printed(one) == f"The paper prints {number['text']}%, of 2 runs (topic_none_k4)."
-    assert points.printed(next(r for r in known.values() if r.phase == "pretrained")) == ""
+    assert verdicts.printed(one) == f"The paper prints {number['text']}%, of 2 runs (topic_none_k4)."
+    assert verdicts.printed(next(r for r in known.values() if r.phase == "pretrained")) == ""
 
 
 def test_a_notebook_is_run_by_hand_and_its_verdict_printed(tmp_path, monkeypatch, capsys):

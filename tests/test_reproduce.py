@@ -1,8 +1,10 @@
 """`make reproduce` from end to end, on the smoke study with a record of its own."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -82,6 +84,10 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
     assert first.returncode == 0, first.stdout + first.stderr
     assert f"({len(chosen) - 3} are left from an interrupted run)" in first.stdout
     assert f"{len(chosen)} of {len(chosen)} recomputed cells agree" in (out / "agreement.md").read_text()
+    said = (out / "index.html").read_text()
+    assert f"{len(chosen)} of {len(chosen)} recomputed cells agree" in said and "<script" not in said
+    links = [unquote(link) for link in re.findall(r'href="([^"]+)"', said)]
+    assert len(links) == len(chosen) + 5 and all((out / link).is_file() for link in links)
     assert (built / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "scaling_overlay.svg").exists()
     made = json.loads((built / "numbers.json").read_text())
@@ -260,6 +266,8 @@ def test_where_nothing_was_compared_that_is_said_and_a_record_is_not_confirmed(
     assert build.says("agreement") == {"agrees": agrees}
     text = (tmp_path / "reproduction" / "agreement.md").read_text()
     assert said in text and "0 of 0" not in text
+    page = (tmp_path / "reproduction" / "index.html").read_text()
+    assert said.replace("**", "") in re.sub("<[^>]+>", "", page)
 
 
 @pytest.mark.parametrize(

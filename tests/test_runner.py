@@ -1,5 +1,6 @@
 """The runner, the sweep and the record, with processes that are really killed and disks that are really full."""
 
+import io
 import json
 import os
 import re
@@ -311,6 +312,18 @@ def test_odd_variables_end_in_one_line(smoke_cells, tmp_path):
     ):
         done = xlscale("run", smoke_cells[0].id, runs=tmp_path, check=False, **variables)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and told in done.stderr
+
+
+def test_on_a_terminal_progress_takes_the_place_of_the_last_line(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, expected in ((Terminal(), "\r\x1b[Kone\r\x1b[Ktwo"), (io.StringIO(), "one\ntwo\n")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        for line in ("one", "two"):
+            sweep._tell(line)
+        assert stream.getvalue() == expected
 
 
 def test_a_diverged_training_is_recorded_as_failed_and_its_children_too(smoke_cells, tmp_path, monkeypatch):

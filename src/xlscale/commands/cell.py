@@ -45,11 +45,10 @@ def run(cell_id: str) -> None:
 
 def _told(cell: Cell) -> str:
     """What a complete cell found, beside the record, and where it lies."""
-    from xlscale.commands import points
     from xlscale.report import verdicts
 
     result = results.result_of(cell)
-    said = [verdicts.sentence(verdicts.of_one(result).iloc[0]), points.printed(result)]
+    said = [verdicts.sentence(verdicts.of_one(result).iloc[0]), verdicts.printed(result)]
     return "\n".join([*filter(None, said), f"Predictions and the executed notebook: {relative(cell.folder)}"])
 
 

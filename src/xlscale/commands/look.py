@@ -50,6 +50,12 @@ def _data(*roles: str) -> Iterator[str]:
             yield f"{name}: {card.title} ({card.family})"
 
 
+def _verbs() -> Iterator[str]:
+    from xlscale.commands import verbs  # which imports this
+
+    return (verb.name for verb in verbs.VERBS)
+
+
 KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "studies": _studies,
     "models": _models,
@@ -57,6 +63,7 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "intermediate": lambda: _data("intermediate"),
     "objectives": lambda: iter(registry.PARTS["objective"]),
     "methods": lambda: iter(registry.PARTS["method"]),
+    "verbs": _verbs,
 }
 
 

@@ -98,7 +98,7 @@ KIND: Option = (
     {
         "nargs": "?",
         "default": "all",
-        "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods"],
+        "choices": ["all", "studies", "models", "tasks", "intermediate", "objectives", "methods", "verbs"],
         "help": "of which kind (default: all)",
     },
 )

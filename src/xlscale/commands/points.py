@@ -11,7 +11,7 @@ from xlscale.core.lines import each_bounded
 from xlscale.experiment import results, studies
 from xlscale.experiment.results import Result
 from xlscale.record import store
-from xlscale.report import labels, typeset
+from xlscale.report import typeset
 
 
 def cells(study: str, figure: int | None = None, table: int | None = None) -> None:
@@ -58,18 +58,6 @@ def _behind(study: str, kind: str, number: int) -> list[str]:
     about = f"{name}, by notebook {source}; {len(found)} runs, `make cell ID=...` repeats one"
     print(f"{typeset.CALLED[kind]} {number}: {about}")
     return found
-
-
-def printed(result: Result) -> str:
-    """What the paper prints of runs like this one, in a sentence; nothing where it prints no mean of them."""
-    from xlscale.report.behind import Behind
-
-    p, paper = result.parameters, Build()
-    name = f"{p.get('target')}_{labels.key(store.describe(result)['condition'])}_k{p['layers']}"
-    if (number := typeset.built(paper.out).get("numbers", {}).get(name)) is None:
-        return ""
-    runs = Behind(store.table(store.results()), paper.study)(number["source"], name)
-    return f"The paper prints {number['text']}%, of {len(runs)} runs ({name})." if result.id in runs else ""
 
 
 def notebook(name: str) -> None:

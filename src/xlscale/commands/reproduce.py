@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from xlscale.commands import cell as cell_
-from xlscale.commands.steps import Build
+from xlscale.commands.steps import PAGE, Build
 from xlscale.core import manifest
-from xlscale.core.files import REPRODUCTION, RESULTS, RUNS
+from xlscale.core.files import REPRODUCTION, RESULTS, RUNS, relative
 from xlscale.engine import sweep
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -50,6 +50,7 @@ def _reproduce(build: Build, chosen: list[Cell], jobs: int) -> bool:
     print((REPRODUCTION / "agreement.md").read_text(encoding="utf-8"))
     if not changed and done == len(chosen):
         print(NOTHING)
+    print(f"As a page, with the figure and the notebooks as they ran: {relative(REPRODUCTION / PAGE)}")
     return build.says("agreement")["agrees"]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from xlscale.core import fingerprint, manifest, registry
 from xlscale.core.files import (
@@ -67,7 +68,11 @@ APART: dict[str, tuple[Path, dict[str, int]]] = {
     "10_design": (STUDIES / "confirmatory_2.yaml", {}),
     "11_methods": (STUDIES / "lexical.yaml", {}),
 }
-OVERLAY = "scaling_overlay"
+OVERLAY, PAGE = "scaling_overlay", "index.html"  # what `make reproduce` found, in REPRODUCTION
+
+
+# What is said of a run beside the figures that it is part of.
+RUN = ["cell", "phase", "model", "layers", "condition", "target", "seed", "status", "value", "english"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Build:
     ``runs`` of the cells is ``files.RUNS``: a sweep sets it for the steps that it starts.
     """
 
-    study: str = "pilot"
+    study: str = studies.MAIN
     source: Literal["record", "fresh"] = "record"
     cells: Literal["none", "stated", "all"] = "stated"
 
@@ -243,32 +248,62 @@ def _paper(build: Build) -> Outcome:
     from xlscale.report import typeset
 
     said, pdf = typeset.build(build.out), build.out / "paper.pdf"
+    beside = _runs_of_figures(build)
     if build.out == PAPER:
         manifest.state(manifest.BUILT)
     print(f"{relative(pdf)} built from {relative(build.record)}: {said}; sha256 {sha256_file(pdf)[:16]}", flush=True)
-    return [pdf, build.out / "numbers.json", build.out / "numbers.tex"], {}
+    return [pdf, build.out / typeset.NUMBERS, build.out / "numbers.tex", *beside], {}
+
+
+def _runs_of_figures(build: Build) -> list[Path]:
+    """Write the recorded runs behind every figure beside it, as CSV; gives the files. Figures of published scores have
+    none."""
+    from xlscale.record import store
+    from xlscale.report import typeset
+    from xlscale.report.behind import Behind
+
+    known = store.table(store.results(build.record))
+    behind, found = Behind(known, build.study), []
+    for name, figure in typeset.merge(build.out)["figures"].items():
+        path = (build.out / figure["file"]).with_suffix(".csv")
+        if runs := behind(figure["source"], name):
+            write_text(path, known[known["cell"].isin(runs)][RUN].sort_values("cell").to_csv(index=False))
+            found.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def _agreement(build: Build) -> Outcome:
     """Compare the recomputed cells with the record, in a table and in the main figure."""
     from xlscale.commands import sweeps
     from xlscale.experiment import results
-    from xlscale.report import verdicts
+    from xlscale.report import agreement_page, verdicts
 
     plan = studies.load(build.study)
     recorded = sweeps.recorded(plan)
     mine = {cell.id: results.result_of(cell, RUNS) for cell in build.chosen()}
     table = verdicts.table(recorded, mine)
     text, data = REPRODUCTION / "agreement.md", REPRODUCTION / "agreement.csv"
-    write_text(text, verdicts.markdown(plan.title, table, recorded, mine, sweeps.changed_phases(recorded)))
+    about = (plan.title, table, recorded, mine, sweeps.changed_phases(recorded))
+    write_text(text, verdicts.markdown(*about))
     write_text(data, table.to_csv(index=False))
     verdicts.overlay(recorded, mine, REPRODUCTION / OVERLAY)
     drawn = [REPRODUCTION / f"{OVERLAY}.{suffix}" for suffix in ("svg", "pdf")]
+    write_text(page := REPRODUCTION / PAGE, agreement_page.html(*about, drawn[0], _executed([*mine], build)))
     # A study without a record has nothing to agree with, which is said; a record of which nothing was computed anew has
     # not been confirmed.
     compared = verdicts.compared_any(table) or not recorded
     agrees = compared and bool(table["agrees"].all()) and not build.says("check")["faults"]
-    return [text, data, *drawn], {"agrees": agrees}
+    return [text, data, page, *drawn], {"agrees": agrees}
+
+
+def _executed(names: Iterable[str], build: Build) -> dict[str, str]:
+    """Cells and analysis notebooks -> links from ``PAGE`` to them as they were executed here."""
+    folder = (build.out if build.source == "fresh" else REPRODUCTION) / "notebooks"
+    places = {name: RUNS / name / "executed.ipynb" for name in names}
+    places |= {name: folder / f"{name}.ipynb" for name in build.notebooks}  # which may run beside this step
+    return {name: quote(os.path.relpath(path, REPRODUCTION)) for name, path in places.items()}
 
 
 _WORK = {"check": _check, "record": _fresh_record, "paper": _paper, "agreement": _agreement}

@@ -176,8 +176,18 @@ def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path, poll: float)
         state = (done, tuple(running))
         if running and (state != shown or now - printed > LINE):
             rest = sum(cost(cell) for cell in left)
-            print(progress_line(done, running, len(cells), now - began, spent, rest), flush=True)
+            _tell(progress_line(done, running, len(cells), now - began, spent, rest))
             printed, shown = now, state
+    if shown and sys.stdout.isatty():
+        print(flush=True)
+
+
+def _tell(line: str) -> None:
+    """Print a line of progress; on a terminal in the place of the last one."""
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+    else:
+        print(line, flush=True)
 
 
 def _running(engine: subprocess.Popen, poll: float) -> bool:

@@ -22,6 +22,7 @@ from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, 
 from xlscale.experiment.tuning import Tuning, tuned
 
 MOST = 100_000  # cells of a study: more are planned for minutes, and no one runs them
+MAIN = "pilot"  # the study of the paper's local ladder, where none is named
 # The paper's. A copy of one with another name is a study of one's own, and never writes where the paper lies.
 PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),

@@ -80,7 +80,7 @@ def html(report: Report) -> str:
     # Ours, without a place for data.
     style, script = (Markup((HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     drawn = {figure.name: _figure(figure, report) for figure in report.figures}
@@ -100,7 +100,8 @@ def embedded(value: Any) -> Markup:
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
-def _hash(text: str) -> str:
+def hashed(text: str) -> str:
+    """A text of ours as a page's policy names it."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
@@ -208,13 +209,13 @@ def _rounded(value: float | None, factor: float = 1) -> float | None:
 def _slopes(report: Report) -> Markup:
     numbers = report.made["numbers"]
     return join(
-        _line(*about, numbers[name]["text"], _behind(numbers[name]["source"], name, report))
+        line(*about, numbers[name]["text"], _behind(numbers[name]["source"], name, report))
         for name, about in report.slopes.items()
     )
 
 
 def _claims(rows: Iterable[Row]) -> Markup:
-    return join(_line(*map(_prose, row)) for row in rows)
+    return join(line(*map(prose, row)) for row in rows)
 
 
 def _figure(figure: Figure, report: Report) -> Markup:
@@ -231,7 +232,7 @@ def _figure(figure: Figure, report: Report) -> Markup:
 
 def _room(room: Room) -> Markup:
     """A room of the code, folded up."""
-    said = ((name, _prose(text.replace("``", "`"))) for name, text in room.modules)
+    said = ((name, prose(text.replace("``", "`"))) for name, text in room.modules)
     modules = join(fill("<dt><code>{}</code></dt><dd>{}</dd>", *one) for one in said)
     summary = fill("<summary><b>{}</b> · {}</summary>", room.name, room.about)
     return fill("<details>{}<dl>{}</dl></details>", summary, modules)
@@ -245,12 +246,12 @@ def _behind(notebook: str, name: str, report: Report) -> Markup:
     return fill(button, notebook, name, count, name, count)
 
 
-def _line(first: object, *rest: object) -> Markup:
+def line(first: object, *rest: object) -> Markup:
     """A row of a table, with its head."""
     return fill('<tr><th scope="row">{}</th>{}</tr>', first, join(fill("<td>{}</td>", one) for one in rest))
 
 
-def _prose(text: str) -> Markup:
+def prose(text: str) -> Markup:
     """Text in which code stands between backticks and links are as in Markdown, of which the text is left."""
     parts = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).split("`")
     return join(fill("<code>{}</code>" if i % 2 else "{}", part) for i, part in enumerate(parts))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from xlscale.core.files import RESULTS, Phase, relative
+from xlscale.core.files import BUILT, RESULTS, Phase, relative
 from xlscale.core.format import percent, signed
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
 from xlscale.record import canary, store
-from xlscale.report import markup
+from xlscale.report import labels, markup
 from xlscale.stats import agreement
 
 
@@ -29,16 +29,24 @@ def markdown(
     changed: Iterable[Phase],
 ) -> str:
     """``table`` of these results as Markdown, with the machines and a remark on phases whose code has changed."""
-    lines = [f"# Agreement with the record: {markup.markdown(title)}", ""]
-    lines += [f"Machine of the record: {_machines(recorded)}.", f"This machine: {_machines(mine)}.", ""]
+    machines, *said = sentences(compared, recorded, mine, changed)
+    lines = [f"# Agreement with the record: {markup.markdown(title)}", "", machines, ""]
     lines += ["| cell | recorded | yours | tolerance | verdict |", "| --- | ---: | ---: | ---: | --- |"]
     for row in compared.itertuples():
         values = " | ".join(percent(value, 2) for value in (row.recorded, row.yours, row.tolerance))
         lines.append(f"| {row.cell} | {values} | {row.verdict} |")
-    lines += ["", *_said(compared, recorded)]
+    return "\n".join([*lines, "", *said]) + "\n"
+
+
+def sentences(
+    compared: pd.DataFrame, recorded: dict[str, Result], mine: dict[str, Result], changed: Iterable[Phase]
+) -> list[str]:
+    """The machines of the record and of this run, the verdict, and what else there is to say, as Markdown."""
+    found = [f"Machine of the record: {_machines(recorded)}.\nThis machine: {_machines(mine)}."]
+    found += _said(compared, recorded)
     for phase in sorted(changed):
-        lines.append(f"The code of phase {phase} has changed since the record: `make canary` tells what that means.")
-    return "\n".join(lines) + "\n"
+        found.append(f"The code of phase {phase} has changed since the record: `make canary` tells what that means.")
+    return found
 
 
 def compared_any(compared: pd.DataFrame) -> bool:
@@ -105,3 +113,16 @@ def against_record(result: Result) -> pd.DataFrame:
     print(sentence(found.iloc[0]))
     same = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
     return found.drop(columns="agrees").assign(code=same if recorded else agreement.ABSENT)
+
+
+def printed(result: Result) -> str:
+    """What the paper prints of runs like this one, in a sentence; nothing where it prints no mean of them."""
+    from xlscale.report import typeset
+    from xlscale.report.behind import Behind
+
+    p = result.parameters
+    name = f"{p.get('target')}_{labels.key(store.describe(result)['condition'])}_k{p['layers']}"
+    if (number := typeset.built(BUILT).get("numbers", {}).get(name)) is None:
+        return ""
+    runs = Behind(store.table(store.results()), studies.MAIN)(number["source"], name)
+    return f"The paper prints {number['text']}%, of {len(runs)} runs ({name})." if result.id in runs else ""
