@@ -17,7 +17,7 @@ from xlscale.report import typeset
 def cells(study: str, figure: int | None = None, table: int | None = None) -> None:
     """Print one line per cell of a study, or per recorded cell behind a figure or table of its paper: id, value in
     percent, and whether it is recorded or complete in ``runs/``. Raises XlscaleError for a figure or table that there
-    is not, or behind which are no cells."""
+    is not."""
     known = store.results()
     if figure or table:
         kind, number = ("figures", figure) if figure else ("tables", table)
@@ -53,8 +53,9 @@ def _behind(study: str, kind: str, number: int) -> list[str]:
     source = typeset.merge(paper.out)[kind][name]["source"]
     found = Behind(store.table(store.results()), paper.study)(source, name)
     if not found:
-        expected = f"no run is behind {name}; `make notebook NAME={source}` makes it again"
-        raise XlscaleError(f"{typeset.CALLED[kind].upper()}={number}: {expected}")
+        again = f"`make notebook NAME={source}` makes it again, and says whether its numbers agree"
+        print(f"{typeset.CALLED[kind]} {number}: {name}, by notebook {source}; no run is behind it; {again}")
+        return []
     about = f"{name}, by notebook {source}; {len(found)} runs, `make cell ID=...` repeats one"
     print(f"{typeset.CALLED[kind]} {number}: {about}")
     return found

@@ -25,7 +25,7 @@ from xlscale.report import typeset
 FRESH, UNVERIFIED, STALE, MISSING = STATES = ("fresh", "unverified", "stale", "missing")
 MEANS = {
     FRESH: "made on this machine from what is here now",
-    UNVERIFIED: "made from what is here now, as hashes tell, and not made again on this machine",
+    UNVERIFIED: "made from what is here now, as hashes tell; `make reproduce` makes it again on this machine",
     STALE: "not wrong, but what it was made from has changed; `make paper` makes figures and numbers again",
     MISSING: "not there; `make paper` makes figures and numbers, `make record` runs cells",
 }

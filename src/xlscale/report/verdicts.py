@@ -125,4 +125,7 @@ def printed(result: Result) -> str:
     if (number := typeset.built(BUILT).get("numbers", {}).get(name)) is None:
         return ""
     runs = Behind(store.table(store.results()), studies.MAIN)(number["source"], name)
-    return f"The paper prints {number['text']}%, of {len(runs)} runs ({name})." if result.id in runs else ""
+    if result.id not in runs:
+        return ""
+    of = f"the mean of {len(runs)} runs, this one among them" if len(runs) > 1 else "of this run alone"
+    return f"The paper prints {number['text']}%, {of} ({name})."
