@@ -10,18 +10,22 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from conftest import FIXTURES
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xlscale.cards import catalogue
 from xlscale.commands import look, prompt
 from xlscale.core.files import XlscaleError, read_json, write_json
-from xlscale.engine import harness, left, lock, phase, processes, runner
+from xlscale.engine import harness, left, phase, processes, runner
 from xlscale.experiment import cells
 from xlscale.experiment.results import CHECKPOINT
 from xlscale.models import hub_files, language_model
 from xlscale.training.methods.full import Full
 from xlscale.training.methods.lora import LoRA
+
+sys.path.append(str(FIXTURES))
+import phases
 
 HERE = torch.device("cpu")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 2], [5, 7, 9, 8, 6, 2]])
@@ -62,14 +66,7 @@ def _made(card, method="lora", layers=2, **values) -> cells.Cell:
 
 def _run(cell: cells.Cell) -> cells.Cell:
     """The cell, run by the code of its notebook."""
-    cell.folder.mkdir(parents=True)
-    write_json(cell.folder / "spec.json", cell.spec())
-    opened = phase.OpenCell(cell, cell.folder)
-    encoder = opened.starting_point()
-    split = "dev" if cell.phase == "intermediate" else "test"
-    head, log = opened.train(encoder) if cell.phase != "pretrained" else (None, None)
-    with lock.held(cell.folder):
-        runner._complete(cell, opened.finish(encoder, *opened.evaluate(encoder, head, split), log))
+    phases.complete(cell)
     return cell
 
 

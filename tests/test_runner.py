@@ -322,7 +322,7 @@ def test_on_a_terminal_progress_takes_the_place_of_the_last_line(monkeypatch):
     for stream, expected in ((Terminal(), "\r\x1b[Kone\r\x1b[Ktwo"), (io.StringIO(), "one\ntwo\n")):
         monkeypatch.setattr(sys, "stdout", stream)
         for line in ("one", "two"):
-            sweep._tell(line)
+            sweep._tell(line, sys.stdout.isatty())
         assert stream.getvalue() == expected
 
 

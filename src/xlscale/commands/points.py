@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from xlscale.commands.steps import READS, Build
+from xlscale.commands.steps import READS, paper_of
 from xlscale.core.files import NOTEBOOKS, RUNS, XlscaleError, read_json, relative
 from xlscale.core.format import DASH, listing, percent
 from xlscale.core.lines import each_bounded
@@ -21,12 +21,10 @@ def cells(study: str, figure: int | None = None, table: int | None = None) -> No
     known = store.results()
     if figure or table:
         kind, number = ("figures", figure) if figure else ("tables", table)
-        names = _behind(study, kind, number or 0)
+        found = {name: known[name] for name in _behind(study, kind, number or 0, known)}
     else:
-        names = [cell.id for cell in studies.load(study).cells()]
-    here = {cell.id: cell for cell in studies.load(study).cells() if cell.id not in known}
-    for name in names:
-        result = known.get(name) or results.result_of(here[name])
+        found = {cell.id: known.get(cell.id) or results.result_of(cell) for cell in studies.load(study).cells()}
+    for name, result in found.items():
         state = "recorded" if name in known else "done" if result else "to do"
         print(f"{name}  {_value(result)}  {state}")
 
@@ -35,29 +33,22 @@ def _value(result: Result | None) -> str:
     return DASH if result is None or result.value is None else f"{percent(result.value, 2)}%"
 
 
-def _behind(study: str, kind: str, number: int) -> list[str]:
+def _behind(study: str, kind: str, number: int, known: dict[str, Result]) -> list[str]:
     """Ids of the recorded cells behind a figure or table of a study's paper, of which a line is printed."""
     from xlscale.report.behind import Behind
 
-    paper = Build(study) if studies.workplace(study) else Build()  # those that are published have one paper
+    paper, called = paper_of(study), typeset.CALLED[kind]
     shown = typeset.shown(paper.out)
-    numbers = sorted(one for of, one in shown if of == kind)
     if (kind, number) not in shown:
-        expected = (
-            f"{typeset.CALLED[kind].lower()} {listing(numbers)}"
-            if numbers
-            else f"`make paper STUDY={study}` before this"
-        )
-        raise XlscaleError(f"{typeset.CALLED[kind].upper()}={number}: expected {expected}, which notebooks make")
+        numbers = sorted(one for of, one in shown if of == kind)
+        there = f"{called.lower()} {listing(numbers)}" if numbers else f"`make paper STUDY={study}` before this"
+        raise XlscaleError(f"{called.upper()}={number}: expected {there}, which notebooks make")
     name = shown[kind, number]
-    source = typeset.merge(paper.out)[kind][name]["source"]
-    found = Behind(store.table(store.results()), paper.study)(source, name)
-    if not found:
-        again = f"`make notebook NAME={source}` makes it again, and says whether its numbers agree"
-        print(f"{typeset.CALLED[kind]} {number}: {name}, by notebook {source}; no run is behind it; {again}")
-        return []
-    about = f"{name}, by notebook {source}; {len(found)} runs, `make cell ID=...` repeats one"
-    print(f"{typeset.CALLED[kind]} {number}: {about}")
+    source = typeset.built(paper.out)[kind][name]["source"]
+    found = Behind(store.table(known), paper.study)(source, name)
+    behind = f"{len(found)} runs, `make cell ID=...` repeats one"
+    again = f"no run is behind it; `make notebook NAME={source}` makes it again, and says whether its numbers agree"
+    print(f"{called} {number}: {name}, by notebook {source}; {behind if found else again}")
     return found
 
 

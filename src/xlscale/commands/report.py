@@ -18,7 +18,7 @@ import pandas as pd
 from xlscale.commands import status
 from xlscale.commands.options import check_out
 from xlscale.commands.reproduce import HERE
-from xlscale.commands.steps import READS, RECORD, Build
+from xlscale.commands.steps import READS, RECORD, Build, paper_of
 from xlscale.core.files import (
     BUILT,
     NOTEBOOKS,
@@ -48,7 +48,7 @@ from xlscale.stats import agreement
 MAIN = ("published_gain", "gains", "scaling")  # the figure that comes first: the first of these that there is
 ANSWER = ("published_answer", "published_answer_breadths")
 EXECUTED = "executed.ipynb"
-MADE = b'<meta name="generator" content="xlscale">'  # in page.html
+MADE = b'<meta name="generator" content="xlscale">'  # in page.HEAD
 WITH_NOTEBOOKS = (HERE, RUNS, RUNS / "verify")  # of cells that were run on this machine
 
 
@@ -76,7 +76,7 @@ def gather(study: str, folder: Path) -> Report:
     """What the page of a study shows; ``folder``: where it will lie, from which its links lead."""
     load = cache(studies.load)  # which makes the cells of a study once
     plan = load(study)
-    paper = Build() if plan.published else Build(study)
+    paper = paper_of(study)
     made, known = typeset.merge(paper.out), store.results(void=True)
     table = store.table(known)
     plans = [*{one.name: load(one.name) for one in [*studies.published(), plan]}.values()]
@@ -203,8 +203,7 @@ def _executed(folder: Path) -> dict[str, str]:
 
 def _links(name: str, paper: Build, folder: Path) -> dict[str, str]:
     """What to look at of an analysis notebook: text -> link."""
-    executed = (paper.out if paper.source == "fresh" else REPRODUCTION) / "notebooks" / f"{name}.ipynb"
-    places = {"notebook": NOTEBOOKS / f"{name}.ipynb", "as it ran here": executed}
+    places = {"notebook": NOTEBOOKS / f"{name}.ipynb", "as it ran here": paper.executed / f"{name}.ipynb"}
     places["data (JSON)"] = paper.out / "generated" / f"{name}.json"
     return {text: _link(path, folder) for text, path in places.items() if path.exists()}
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from xlscale.commands import checkouts
 from xlscale.commands.reproduce import HERE
-from xlscale.commands.steps import CARDS, Build
+from xlscale.commands.steps import CARDS, Build, paper_of
 from xlscale.core.files import ROOT, RUNS, STUDIES, XlscaleError, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -46,9 +46,9 @@ class Status(NamedTuple):
 def run(study: str) -> None:
     """Print the status of every figure, every notebook's numbers, the PDF and the study's cells."""
     chosen = studies.load(study).cells()
-    build = Build(study) if studies.workplace(study) else Build()  # those that are published have one paper
-    of_paper, found = paper(build), cells(chosen)
-    print(f"Paper of study {build.study} in {relative(build.out)}:", *_shown(of_paper), sep="\n")
+    build = paper_of(study)
+    made, found = paper(build), cells(chosen)
+    print(f"Paper of study {build.study} in {relative(build.out)}:", *_shown(made), sep="\n")
     counts = Counter(one.state for one in found)
     print(f"Cells of study {study}: {', '.join(f'{counts[state]} {state}' for state in STATES if counts[state])}")
     named = [one for one in found if one.state in (STALE, MISSING)]
@@ -56,9 +56,7 @@ def run(study: str) -> None:
         print(one)
     if len(named) > SHOWN:
         print(f"  and {len(named) - SHOWN} more")
-    print(
-        *(f"{state}: {MEANS[state]}" for state in STATES if state in {one.state for one in of_paper + found}), sep="\n"
-    )
+    print(*(f"{state}: {MEANS[state]}" for state in STATES if state in {one.state for one in made + found}), sep="\n")
 
 
 def _shown(found: list[Status]) -> list[str]:

@@ -69,8 +69,6 @@ APART: dict[str, tuple[Path, dict[str, int]]] = {
     "11_methods": (STUDIES / "lexical.yaml", {}),
 }
 OVERLAY, PAGE = "scaling_overlay", "index.html"  # what `make reproduce` found, in REPRODUCTION
-
-
 # What is said of a run beside the figures that it is part of.
 RUN = ["cell", "phase", "model", "layers", "condition", "target", "seed", "status", "value", "english"]
 
@@ -95,6 +93,11 @@ class Build:
     def record(self) -> Path:
         """The record that the paper is built from."""
         return REPRODUCTION / "record" if self.source == "fresh" else RESULTS
+
+    @property
+    def executed(self) -> Path:
+        """Where analysis notebooks go as they were executed here."""
+        return (self.out if self.source == "fresh" else REPRODUCTION) / "notebooks"
 
     @property
     def notebooks(self) -> list[str]:
@@ -170,6 +173,12 @@ class Build:
         }
 
 
+def paper_of(study: str) -> Build:
+    """What is built for the paper of a study: those that are published have one paper. Raises XlscaleError for an
+    unknown study."""
+    return Build(study) if studies.workplace(study) else Build()
+
+
 def run(name: str, study: str, source: str, cells: str) -> None:
     """Run one step and leave its receipt.
 
@@ -226,8 +235,7 @@ def _execute(name: str, build: Build, made_from: dict[str, str]) -> Outcome:
         parameters["study"] = build.study
         if name != "00_data":
             parameters["record"] = str(build.record) if build.source == "fresh" else ""
-    folder = build.out if build.source == "fresh" else REPRODUCTION
-    executed, generated = folder / "notebooks" / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
+    executed, generated = build.executed / f"{name}.ipynb", build.out / "generated" / f"{name}.json"
     notebook.execute_here(NOTEBOOKS / f"{name}.ipynb", executed, parameters)
     made = typeset.generated(generated)
     write_json(generated, made | {"made_from": made_from})  # by which another machine can tell whether it is stale
@@ -264,7 +272,7 @@ def _runs_of_figures(build: Build) -> list[Path]:
 
     known = store.table(store.results(build.record))
     behind, found = Behind(known, build.study), []
-    for name, figure in typeset.merge(build.out)["figures"].items():
+    for name, figure in typeset.built(build.out)["figures"].items():
         path = (build.out / figure["file"]).with_suffix(".csv")
         if runs := behind(figure["source"], name):
             write_text(path, known[known["cell"].isin(runs)][RUN].sort_values("cell").to_csv(index=False))
@@ -300,9 +308,8 @@ def _agreement(build: Build) -> Outcome:
 
 def _executed(names: Iterable[str], build: Build) -> dict[str, str]:
     """Cells and analysis notebooks -> links from ``PAGE`` to them as they were executed here."""
-    folder = (build.out if build.source == "fresh" else REPRODUCTION) / "notebooks"
     places = {name: RUNS / name / "executed.ipynb" for name in names}
-    places |= {name: folder / f"{name}.ipynb" for name in build.notebooks}  # which may run beside this step
+    places |= {name: build.executed / f"{name}.ipynb" for name in build.notebooks}  # which may run beside this step
     return {name: quote(os.path.relpath(path, REPRODUCTION)) for name, path in places.items()}
 
 

@@ -78,7 +78,7 @@ def run(
             )  # fmt: skip
             previous = {sign: signal.signal(sign, _leave) for sign in (signal.SIGTERM, signal.SIGHUP)}
             try:
-                _watch(engine, list(wanted.values()), runs, POLL_CLUSTER if cluster else POLL)
+                _watch(engine, list(wanted.values()), runs, POLL_CLUSTER if cluster else POLL, not steps)
             finally:
                 for sign, handler in previous.items():
                     signal.signal(sign, handler)
@@ -164,7 +164,9 @@ def _begun(todo: list[Cell], steps: Sequence[str], runs: Path) -> list[str]:
     return cells or sorted(logs, key=logs.get)[-1:]
 
 
-def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path, poll: float) -> None:
+def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path, poll: float, alone: bool) -> None:
+    """Tell how far the cells are until Snakemake has ended. ``alone``: no step prints something in between."""
+    in_place = alone and sys.stdout.isatty()
     began, printed, shown, spent = time.monotonic(), 0.0, None, 0.0
     left = [cell for cell in cells if not _done(cell, runs)]
     while _running(engine, poll):
@@ -176,15 +178,15 @@ def _watch(engine: subprocess.Popen, cells: list[Cell], runs: Path, poll: float)
         state = (done, tuple(running))
         if running and (state != shown or now - printed > LINE):
             rest = sum(cost(cell) for cell in left)
-            _tell(progress_line(done, running, len(cells), now - began, spent, rest))
+            _tell(progress_line(done, running, len(cells), now - began, spent, rest), in_place)
             printed, shown = now, state
-    if shown and sys.stdout.isatty():
+    if shown and in_place:
         print(flush=True)
 
 
-def _tell(line: str) -> None:
-    """Print a line of progress; on a terminal in the place of the last one."""
-    if sys.stdout.isatty():
+def _tell(line: str, in_place: bool) -> None:
+    """Print a line of progress, in the place of the last one or below it."""
+    if in_place:
         print(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
     else:
         print(line, flush=True)

@@ -16,19 +16,9 @@ from xlscale.core.format import percent
 from xlscale.experiment.results import Result
 from xlscale.report import verdicts
 from xlscale.report.markup import Markup, fill, join
-from xlscale.report.page import HERE, hashed, line, prose
+from xlscale.report.page import HEAD, HERE, line, policy, prose
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{}">
-<meta name="generator" content="xlscale">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{}</title>
-<style>{}</style>
-</head>
-<body>
+BODY = """<body>
 <header><h1>{}</h1></header>
 <main>
 {}
@@ -65,15 +55,14 @@ def html(
     overlaid figure, SVG; ``links``: name of a cell or notebook -> link to it as it was executed here. Values are in
     percent."""
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    policy = f"default-src 'none'; img-src data:; style-src {hashed(style)}; base-uri 'none'; form-action 'none'"
     head = f"Agreement with the record: {title}"
     said = verdicts.sentences(compared, recorded, mine, changed)
+    # Without what marks in Markdown.
+    text = join(fill("<p>{}</p>", prose(re.sub(r"\*\*|\\(?=\W)", "", one))) for one in said)
     rows = join(line(*_row(row, links)) for row in compared.itertuples())
     notebooks = join(_link(name, link) for name, link in links.items() if name not in mine)
-    text = join(
-        fill("<p>{}</p>", prose(re.sub(r"\*\*|\\(?=\W)", "", one))) for one in said
-    )  # of what marks in Markdown
-    return fill(PAGE, policy, head, style, head, text, b64encode(drawn.read_bytes()).decode(), rows, notebooks)
+    image = b64encode(drawn.read_bytes()).decode()
+    return fill(HEAD + BODY, policy(style), head, style, head, text, image, rows, notebooks)
 
 
 def _row(row: tuple, links: Mapping[str, str]) -> list[object]:

@@ -26,6 +26,17 @@ from xlscale.report.markup import Markup, fill, join
 from xlscale.report.rooms import Room
 
 HERE = Path(__file__).parent
+HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{}">
+<meta name="generator" content="xlscale">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{}</title>
+<style>{}</style>
+</head>
+"""  # of every page: its policy, title and style
 _DECIMALS = 4  # of percentages, minutes and gigabytes: more than are shown
 
 
@@ -79,16 +90,21 @@ def html(report: Report) -> str:
     """The page. The same report gives the same text."""
     # Ours, without a place for data.
     style, script = (Markup((HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {hashed(style)}; script-src {hashed(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
     drawn = {figure.name: _figure(figure, report) for figure in report.figures}
     main = drawn.pop(report.main, Markup())
     answer = join(fill("<p>{}</p>", text) for text in report.answer)
-    parts = [policy, report.title, style, report.title, answer, main, _slopes(report), _claims(report.claims)]
+    parts = [
+        policy(style, script),
+        report.title,
+        style,
+        report.title,
+        answer,
+        main,
+        _slopes(report),
+        _claims(report.claims),
+    ]
     parts += [report.note, join(drawn.values()), join(map(_room, report.code)), embedded(data(report)), script]
-    return fill((HERE / "page.html").read_text(encoding="utf-8"), *parts)
+    return fill(HEAD + (HERE / "page.html").read_text(encoding="utf-8"), *parts)
 
 
 def embedded(value: Any) -> Markup:
@@ -100,8 +116,13 @@ def embedded(value: Any) -> Markup:
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
-def hashed(text: str) -> str:
-    """A text of ours as a page's policy names it."""
+def policy(style: str, script: str = "") -> str:
+    """What a page allows: images in it, this style sheet and this script, and nothing else."""
+    allowed = f"style-src {_hash(style)}; " + (f"script-src {_hash(script)}; " if script else "")
+    return f"default-src 'none'; img-src data:; {allowed}base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
