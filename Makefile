@@ -172,6 +172,7 @@ new-model: $(READY)  ## write the card of a model of yours, its parameters count
 
 add-source: $(READY)  ## check published scores and add them to data_manifest/published/  FILE=... [SET="a=b; c=d"] [REPLACE=1]
 	$(call needed,FILE,a .csv .csv.gz .json or .jsonl file (see data_manifest/published/))
+	@test "$${REPLACE:-1}" = 1 || { echo "make $@: REPLACE: expected 1, or nothing"; exit 1; }
 	@$(XLSCALE) add-source --set="$$SET" $${REPLACE:+--replace} -- "$$FILE"
 
 withdraw-source: $(READY)  ## take a source and its scores out of data_manifest/published/  KEY=...

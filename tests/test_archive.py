@@ -7,7 +7,8 @@ import tarfile
 
 import pytest
 
-from xlscale.commands import archive, checkouts
+from xlscale.commands import archive
+from xlscale.core import checkout as asked
 from xlscale.core.files import XlscaleError
 from xlscale.interchange.citation import citation
 
@@ -15,6 +16,11 @@ from xlscale.interchange.citation import citation
 def _git(folder, *command) -> str:
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     return subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def _at(monkeypatch, folder):
+    for module in (asked, archive):
+        monkeypatch.setattr(module, "ROOT", folder)
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def checkout(tmp_path, monkeypatch):
     for setting in (("tar.umask", "user"), ("core.autocrlf", "true")):
         _git(tmp_path / "other", "config", *setting)
     (tmp_path / "other" / "untracked").write_text("no part of the commit")
-    monkeypatch.setattr(checkouts, "ROOT", one)
+    _at(monkeypatch, one)
     return one
 
 
@@ -49,11 +55,27 @@ def _built(folder, out):
 
 def test_two_builds_have_equal_bytes_whatever_the_checkout(checkout, tmp_path, monkeypatch):
     first = _built(checkout, tmp_path / "a")
-    monkeypatch.setattr(checkouts, "ROOT", tmp_path / "other")
+    _at(monkeypatch, tmp_path / "other")
     second = _built(tmp_path / "other", tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
     said = (tmp_path / "a" / f"{first.name}.sha256").read_text()
     assert said == f"{hashlib.sha256(first.read_bytes()).hexdigest()}  {first.name}\n"
+
+
+def test_what_its_user_has_set_for_git_changes_no_byte(checkout, tmp_path, monkeypatch):
+    first = _built(checkout, tmp_path / "a").read_bytes()
+    (tmp_path / "attributes").write_text("* export-ignore eol=crlf\n")
+    (tmp_path / "settings").write_text(f"[core]\nattributesFile = {tmp_path / 'attributes'}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text((tmp_path / "settings").read_text())
+    for name, value in (("GIT_DIR", "other/.git"), ("GIT_WORK_TREE", "other"), ("GIT_INDEX_FILE", "none")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    assert _built(checkout, tmp_path / "b").read_bytes() == first
+    assert asked.git("rev-parse", "--show-toplevel").decode().strip() == str(checkout)
+    (checkout / ".git" / "info" / "attributes").write_text("* export-ignore\n")
+    with pytest.raises(XlscaleError, match="info/attributes: expected no attributes of this clone alone"):
+        archive.build(str(tmp_path / "c"))
 
 
 def test_it_holds_what_the_commit_holds(checkout, tmp_path):
@@ -72,7 +94,7 @@ def test_changes_and_a_folder_without_a_commit_are_refused_in_one_line(checkout,
     (tmp_path / "full" / "file").touch()
     with pytest.raises(XlscaleError, match="OUT=.*: expected a new folder or an empty one"):
         archive.build(str(tmp_path / "full"))
-    monkeypatch.setattr(checkouts, "ROOT", tmp_path)
+    _at(monkeypatch, tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(XlscaleError, match="expected a checkout of git's"):
         archive.build(str(tmp_path / "out"))

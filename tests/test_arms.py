@@ -117,6 +117,10 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
         ({"A b": {"intermediate": ["none"]}}, "arms.A b.*: String should match"),
         ({"a": {"intermediate": ["lexicon"]}}, "intermediate_objective: expected lexical for lexicon, got 'supervi"),
         ({"a": {"intermediate": ["vitamins"]}}, "intermediate: unknown data 'vitamins'"),
+        (
+            {name: {"intermediate": ["none"], "target": {"epochs": n}} for name, n in (("a", 3), ("b", 2), ("c", 3))},
+            "arms.c: expected a field that differs from those of arms.a for 'none'",
+        ),
         *(
             ({"a": {"intermediate": [name], **own}}, f"arms.a: expected a field that differs from .* for '{name}'")
             for name, own in (

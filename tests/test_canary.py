@@ -5,6 +5,7 @@ import pytest
 from xlscale.commands import canary as command
 from xlscale.commands import checkouts
 from xlscale.core import files
+from xlscale.core.checkout import git
 from xlscale.core.files import ROOT, XlscaleError
 from xlscale.experiment import cells, studies
 from xlscale.record import canary, store
@@ -68,6 +69,15 @@ def test_a_void_parent_voids_its_children_and_a_failed_canary_is_a_difference(sm
     assert {result.parameters.get("intermediate", "none") for result in left.values()} == {"none"}
 
 
+def test_two_failures_are_the_same_for_one_reason_alone(smoke_record, monkeypatch):
+    monkeypatch.setattr(canary, "code", lambda result: NEW)
+    old = next(result for result in store.results(smoke_record).values() if result.phase == "target")
+    failed = old.model_copy(update={"status": "failed", "reason": "diverged at step 5", "predictions_sha256": None})
+    for reason, verdict in ((failed.reason, "equivalent"), ("killed", "different")):
+        pairs = [(failed, failed.model_copy(update={"fingerprint": NEW, "reason": reason}))]
+        assert [stamp.verdict for stamp in canary.stamp(smoke_record, pairs)] == [verdict]
+
+
 def test_every_family_and_phase_of_the_record_has_a_canary_cell():
     recorded = store.results()
     stated = {(cell.phase, cells.parts(cell.phase, cell.parameters.model_dump())) for cell in command.stated(None)}
@@ -85,9 +95,9 @@ def test_cells_are_run_by_the_code_of_a_commit(smoke_cells, smoke_runs, tmp_path
     assert list(tmp_path.glob("runs/canary-*/pretrained-*/result.json"))
     (code,) = checkouts.FOLDER.glob("[0-9a-f]*")
     (code / "README.md").write_text("Half of")  # whoever made it was killed
-    assert checkouts.of(checkouts.git("rev-parse", "HEAD").decode().strip()) == code
-    assert (code / "README.md").read_bytes() == checkouts.git("show", "HEAD:README.md")
-    checkouts.git("worktree", "remove", "--force", str(code))
+    assert checkouts.of(git("rev-parse", "HEAD").decode().strip()) == code
+    assert (code / "README.md").read_bytes() == git("show", "HEAD:README.md")
+    git("worktree", "remove", "--force", str(code))
     with pytest.raises(XlscaleError, match="AGAINST=nothing: expected a commit of this repository"):
         command.by_commit("nothing", [cell], 1)
 

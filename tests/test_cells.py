@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from xlscale.cards import catalogue
-from xlscale.commands import canary
+from xlscale.commands import canary, verbs
 from xlscale.core import files
 from xlscale.core.files import NOTEBOOK, XlscaleError
 from xlscale.experiment import cells, checks, results, studies
@@ -368,8 +368,25 @@ def own_study(tmp_path, monkeypatch) -> str:
     return "mine"
 
 
-def test_a_study_of_ones_own_has_record_figures_and_paper_beside_it(own_study, tmp_path):
+def test_a_published_study_is_the_papers_and_its_copy_elsewhere_is_not(tmp_path, monkeypatch):
     assert studies.workplace("pilot") == {}
+    shutil.copytree(files.STUDIES, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(studies, "STUDIES", tmp_path)
+    assert studies.workplace("pilot")["XLSCALE_RESULTS"] == str(tmp_path / "pilot" / "results")
+
+
+@pytest.mark.parametrize("given", [None, "", "kept"])
+def test_the_record_of_a_study_of_ones_own_is_never_the_published_one(own_study, given, monkeypatch):
+    begun = []
+    for name in studies.workplace(own_study):
+        monkeypatch.setenv(name, given) if given is not None else monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(verbs.os, "execve", lambda program, command, environment: begun.append(environment))
+    verbs._go_to(own_study)
+    places = [{name: environment[name] for name in studies.workplace(own_study)} for environment in begun]
+    assert places == ([] if given else [studies.workplace(own_study)])
+
+
+def test_a_study_of_ones_own_has_record_figures_and_paper_beside_it(own_study, tmp_path):
     moved = studies.workplace(own_study)
     assert moved["XLSCALE_RESULTS"] == str(tmp_path / "mine" / "results")
     assert moved.keys() == {"XLSCALE_RESULTS", "XLSCALE_BUILT", "XLSCALE_REPRODUCTION"}

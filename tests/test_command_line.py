@@ -2,14 +2,17 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pkgutil import resolve_name
 
 import pytest
 
-from xlscale.commands import verbs
+from xlscale.commands import options, verbs
+from xlscale.core import ending, files
 from xlscale.core.files import ROOT
+from xlscale.engine import processes
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess:
@@ -70,11 +73,65 @@ def test_a_wrong_argument_gets_one_line_with_what_is_expected(arguments, line):
 @pytest.mark.parametrize("lines", [1, 20_000])
 def test_who_is_read_no_further_ends_without_a_word(lines):
     """As behind ``| head``, whether its text is written at once or at the end."""
-    code = "import sys, time; from xlscale.engine import processes; time.sleep(0.5); "
-    code += f"sys.exit(processes.exit_code(lambda: print('line\\n' * {lines})))"
+    code = "import sys, time; from xlscale.core import ending; time.sleep(0.5); "
+    code += f"sys.exit(ending.exit_code(lambda: print('line\\n' * {lines})))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (141, "")
+
+
+@pytest.mark.parametrize("module", ["xlscale", "xlscale.score"])
+@pytest.mark.parametrize("given", [["--help"], ["list", "methods"]])
+def test_a_caller_that_has_closed_its_output_is_no_fault(module, given):
+    shell = f"exec {shlex.quote(sys.executable)} -m {module} {shlex.join(given)} >&-"
+    done = subprocess.run(["bash", "-c", shell], stderr=subprocess.PIPE, text=True)
+    assert "Traceback" not in done.stderr and done.returncode in (0, 2)
+
+
+def test_who_interrupts_is_told_what_there_is_of_it(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    assert ending.exit_code(work, "xlscale.score") == 130
+    assert ending.exit_code(work, left="; all is kept") == 130
+    assert capsys.readouterr().err == "xlscale.score: interrupted\nxlscale: interrupted; all is kept\n"
+
+
+def test_a_folder_named_from_here_is_the_same_one_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "XLSCALE_MINE": "a",
+        "XLSCALE_LOCKS": "b",
+        "XLSCALE_RUNS": "/c",
+        "XLSCALE_DEVICE": "cpu",
+        "XLSCALE_HUB": "",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    processes.settle_folders()
+    found = {name: os.environ[name] for name in given}
+    assert found == given | {"XLSCALE_MINE": f"{tmp_path}/a", "XLSCALE_LOCKS": f"{tmp_path}/b"}
+
+
+def test_every_variable_that_commands_read_is_known_as_one():
+    """So that no card's folder is named by it, and relative folders are settled."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    named = {*re.findall(r'"(XLSCALE_[A-Z]+)"', source)} - {"XLSCALE_LABELS"}  # which cards name too
+    assert named == files.SETTINGS
+
+
+def test_blanks_count_in_a_prefix_alone():
+    assert options.stated("prefix=query: ; name = a ; title= b c ") == {
+        "prefix": "query: ",
+        "name": "a",
+        "title": "b c",
+    }
+    assert options.stated("prefix= query: ")["prefix"] == "query: "
+
+
+@pytest.mark.parametrize("value", ["0", "no", "2", "1 1"])
+def test_what_is_there_is_replaced_by_1_alone(value):
+    assert "make add-source: REPLACE: expected 1, or nothing" in _make("add-source", "FILE=f", f"REPLACE={value}")
 
 
 def test_an_empty_name_of_a_study_is_none_and_told_before_any_work():

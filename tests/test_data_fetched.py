@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tarfile
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from data_manifest.builders import medical_reviews
 from data_manifest.builders.exclusions import Exclusions
 from xlscale.acquire import datasets, ensure, packages
+from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, schema
 from xlscale.core import strict
 from xlscale.core.files import ROOT, XlscaleError, sha256_file
@@ -193,6 +195,17 @@ def sources(count=6):
         language: [example(text.format(f"Name{n}"), LABELS[n % 4]) for n in range(count)]
         for language, text in SAID.items()
     }
+
+
+def test_a_label_that_train_has_not_is_refused_where_no_card_lists_labels():
+    """Else a cell breaks once it has trained."""
+    card = catalogue.documented("xnli").model_copy(update={"name": "mine", "labels": []})
+    rows = [("train", "b"), ("train", "a"), ("dev", "a"), ("test", "a")]
+    table = pa.table({"split": [split for split, _ in rows], "label": [label for _, label in rows]})
+    assert convert._labels(card, table) == ["a", "b"]
+    table = pa.concat_tables([table, pa.table({"split": ["test"], "label": ["c"]})])
+    with pytest.raises(XlscaleError, match="mine: labels: test: expected those of train, got 'c'"):
+        convert._labels(card, table)
 
 
 def test_sentences_are_taken_as_far_as_the_labels_agree():

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from xlscale import tasks
 from xlscale.cards import catalogue
+from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Encoded
 from xlscale.metrics.predictions import by_language
 from xlscale.models import ladder
@@ -158,6 +159,15 @@ def test_a_question_without_an_answer_points_to_the_first_token(tokenizer):
         np.where(np.arange(n)[:, None] == NULL, 99, o) for n, o in zip(encoded.lengths, _oracle(encoded), strict=True)
     ]
     assert task.predictions(rows, encoded, mute)["correct"].tolist() == [0, 1, 1, 0]
+
+
+def test_a_context_of_which_a_tokenizer_leaves_nothing_is_one_line(tokenizer):
+    rows = _questions([True, False]).to_list()
+    rows[1] |= {"context": "\x01", "answers": [], "answer_starts": []}
+    with pytest.raises(
+        XlscaleError, match="context: item '1': expected a text of which the tokenizer leaves something"
+    ):
+        tasks.of(catalogue.documented("squad_v2")).encode(Dataset.from_list(rows), tokenizer, "", 64)
 
 
 def test_a_set_whose_questions_all_have_answers_never_gives_none(tokenizer):

@@ -18,9 +18,9 @@ import pytest
 
 from xlscale.commands import cell as cell_
 from xlscale.commands import explore
-from xlscale.core import installation, needs
+from xlscale.core import ending, installation, needs
 from xlscale.core.files import ROOT, XlscaleError
-from xlscale.engine import processes, sweep
+from xlscale.engine import sweep
 
 AS_STUB = """
 import runpy, sys
@@ -307,7 +307,7 @@ def test_a_place_or_memory_that_is_not_ours_is_one_line(fault, line, capsys):
     def work():
         raise fault
 
-    assert processes.exit_code(work) == 1
+    assert ending.exit_code(work) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"xlscale: {line}") and told.count("\n") == 1
 

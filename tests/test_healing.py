@@ -26,6 +26,12 @@ from xlscale.training.objectives import distillation
 TEXTS = 48
 
 
+def _known(monkeypatch, card):
+    """Have a card be what is found by any name."""
+    for module in (healing, catalogue):
+        monkeypatch.setattr(module, "model_card", lambda name: card)
+
+
 @pytest.fixture
 def card(tmp_path, monkeypatch):
     """The healed model with one rung, a short recipe, a file of its own and few texts."""
@@ -44,10 +50,19 @@ def card(tmp_path, monkeypatch):
     recipe = real.healed.model_copy(update={"rungs": {1: rung}, "batch_size": 8, "max_length": 16})
     found = real.model_copy(update={"name": "few", "rungs": [1, 2], "healed": recipe})
     monkeypatch.setattr(load, "splits", few)
-    monkeypatch.setattr(healing, "model_card", lambda name: found)
+    _known(monkeypatch, found)
     monkeypatch.setattr(healing, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(healing, "RETRIEVAL_LENGTH", 16)
     return found
+
+
+def test_a_model_without_a_healed_ladder_is_one_line():
+    assert catalogue.healed_card("e5_small_healed").healed.rungs
+    for ask in (catalogue.healed_card, lambda name: healing.judge(name, 1), lambda name: healing.main(name, 1)):
+        with pytest.raises(
+            XlscaleError, match=r"models/e5_small\.yaml: healed: expected the recipe of a healed ladder"
+        ):
+            ask("e5_small")
 
 
 def test_a_rung_is_distilled_kept_and_known_again(card):
@@ -100,10 +115,10 @@ def test_the_whole_model_misses_nothing_of_itself(card):
 
 def test_a_model_without_a_recipe_and_a_wrong_hash_are_one_line(card, monkeypatch, tmp_path):
     monkeypatch.setattr(healing, "RUNS", tmp_path / "healing.json")  # no other model's evidence is there
-    monkeypatch.setattr(healing, "model_card", lambda name: healing.cut(card))
+    _known(monkeypatch, healing.cut(card))
     with pytest.raises(XlscaleError, match=r"models/few.yaml: healed: expected the recipe"):
         healing.main("few", 1)
-    monkeypatch.setattr(healing, "model_card", lambda name: card)
+    _known(monkeypatch, card)
     healing.heal("few", 1)
     with pytest.raises(XlscaleError, match=r"models/few.yaml: healed: expected the hashes of k1.safetensors, sha256 "):
         healing.main("few", 1)

@@ -379,6 +379,36 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused_before_they
     refused_before_it_is_locked(card, message[damage])
 
 
+@pytest.mark.parametrize("part", ["distance_embedding.weight", "q.bias", "lora_A.weight"])
+def test_a_weight_that_a_part_of_the_model_would_do_without_is_refused(card, own, part):
+    """Another configuration computes with it: here it would be left out, and nothing would say so."""
+    tensors = load_file(own / "model.safetensors")
+    key = next(name for name in tensors if name.endswith(("q_proj.weight", "query.weight")))
+    more = f"{key.removesuffix('.weight').rpartition('.')[0]}.{part}"
+    save_file(tensors | {more: torch.ones(3)}, own / "model.safetensors")
+    refused_before_it_is_locked(card, rf"{more}: expected no such weight, config\.json gives .*attn|attention.* none$")
+
+
+@pytest.mark.parametrize("head", ["lm_head.weight", "pooler.dense.weight", "cls.predictions.bias", "vision.0.weight"])
+def test_heads_and_other_parts_beside_the_layers_are_left_out(card, own, head):
+    expected = ladder.load(card, 2).state_dict()
+    save_file(load_file(own / "model.safetensors") | {head: torch.ones(3)}, own / "model.safetensors")
+    unlock(card)
+    ensure.fetch(card)
+    found = ladder.load(card, 2).state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_text_is_cut_at_its_end_whatever_a_tokenizer_says(card, own):
+    long = " ".join(TEXTS)
+    expected = ladder.tokenizer(card)(long, truncation=True, max_length=6)["input_ids"]
+    told = own / "tokenizer_config.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"truncation_side": "left", "padding_side": "left"}))
+    unlock(card)
+    ensure.fetch(card)
+    assert ladder.tokenizer(card)(long, truncation=True, max_length=6)["input_ids"] == expected
+
+
 @pytest.mark.parametrize("old", ["{}", "model.language_model.{}", "gamma"])
 def test_a_tensor_that_is_there_twice_is_refused(card, own, old):
     """The second would count without a word, also under another name of the same tensor."""

@@ -1,19 +1,21 @@
 """The verbs list, show and compare, how a cell is named on the command line, and what is guessed of a slip."""
 
 import re
+import shutil
 import tomllib
 from pkgutil import resolve_name
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from xlscale.commands import cell as cell_
 from xlscale.commands import look, verbs
 from xlscale.core.arguments import meant
-from xlscale.core.files import ROOT, XlscaleError, write_json
+from xlscale.core.files import RESULTS, ROOT, XlscaleError, write_json
 from xlscale.core.seals import seal
 from xlscale.experiment import results, studies
-from xlscale.record import store
+from xlscale.record import homes, store
 from xlscale.report import verdicts
 from xlscale.stats import items
 from xlscale.xtreme import paired
@@ -103,6 +105,41 @@ def test_two_cells_are_compared_item_by_item(known):
     assert "other items" in told and "not of other seeds" in told and f"{100 * paired.LEVEL:g}%" in told
     with pytest.raises(XlscaleError, match="expected two complete cells of one task"):
         look.compare(TOPIC, "pretrained-e5_small-k1")
+
+
+def test_a_cell_of_a_study_of_ones_own_is_compared_with_its_own_record(ran, known, tmp_path, monkeypatch):
+    """Its record lies beside the study; the published one does not hold it."""
+    name, own = look.full(TOPIC), tmp_path / "mine" / "results"
+    shutil.copytree(RESULTS, own, ignore=lambda *_: ["predictions"])
+    table = pq.read_table(own / "cells.parquet")
+    (empty := tmp_path / "published").mkdir()
+    for module in (homes, store):
+        monkeypatch.setattr(module, "RESULTS", empty)
+    monkeypatch.setattr(studies, "names", lambda: ["broken", "mine"])
+    monkeypatch.setattr(studies, "workplace", lambda study: {"mine": {"XLSCALE_RESULTS": str(own)}}[study])
+    monkeypatch.setattr(homes, "XlscaleError", KeyError)
+    assert homes.records() == [empty, own] and homes.of(name) == own and homes.of("none") == empty
+    assert homes.ids(own) == {*table["cell"].to_pylist()} and homes.ids(empty) == set()
+    assert look.full(TOPIC) == name and f"recorded in {own}" in look.show(TOPIC)
+    assert "as in the record" in look.compare(TOPIC, "")
+    assert look._read(name) == (known[name], own / "predictions" / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("kind", ["models", "tasks", "intermediate"])
+def test_a_broken_card_stops_no_list(kind, monkeypatch):
+    def broken(name):
+        if name == min(known):
+            raise XlscaleError("x.yaml: odd")
+        return cards(name)
+
+    reader = "model_card" if kind == "models" else "data_card"
+    cards = getattr(look.catalogue, reader)
+    known = look.catalogue.names("models") if kind == "models" else look.catalogue.names("data")
+    before = look.everything(kind).splitlines()
+    monkeypatch.setattr(look.catalogue, reader, broken)
+    told = look.everything(kind).splitlines()
+    assert f"  {min(known)}: cannot be read: x.yaml: odd" in told
+    assert {line for line in before if not line.startswith(f"  {min(known)}: ")} <= {*told}
 
 
 def test_a_cell_run_by_hand_is_told_beside_the_record(known):

@@ -26,7 +26,7 @@ def git(folder, *arguments):
 
 
 def test_what_is_computed_does_not_make_the_tree_dirty_and_code_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine.checkout, "ROOT", tmp_path)
     assert machine.commit() == {"commit": None, "dirty": None}
     for path in ("results/cells.parquet", "paper/paper.typ", "src/code.py"):
         (tmp_path / path).parent.mkdir(exist_ok=True)

@@ -513,6 +513,12 @@ WRONG = [
     ("tagging", {"tokens": ["a", "b"], "tags": ["X"]}, "tags: expected 2, one per token, and one at least, got 1"),
     ("tagging", {"text": "b a", "tokens": ["a", "b"], "tags": ["X", "Y"]}, "tokens: expected 'b' in the text after"),
     ("retrieval", {"text": "x", "english": None}, "group: expected that of an English row"),
+    ("multiple_choice", {"text": "x", "choices": ["a", "b", "a"], "answer": 2}, "choices: expected each once, got 'a'"),
+    (
+        "multiple_choice",
+        {"text": "x\0", "choices": ["a", "b"], "answer": 0},
+        "text: expected text without the character",
+    ),
     ("ranking", {"text": "x", "role": "question", "group": "g"}, "role: expected query, candidate or pair, got"),
 ]
 
@@ -522,6 +528,40 @@ def test_what_a_family_expects_of_a_row_is_said(place, family, row, expected):
     rows = [*FAMILIES[family][0], {"split": "test", "language": "de"} | row]
     said = faults(place, "\n".join(map(json.dumps, rows)), family, name="mine.jsonl")
     assert [line for line in said if line.startswith(f"mine.jsonl:{len(rows)}: {expected}")], said
+
+
+def test_english_texts_that_are_the_same_answer_the_same_queries(place):
+    texts = [("en", "one", "a"), ("en", "two", "b"), ("en", "one", "c"), ("de", "eins", "a")]
+    rows = [dict(zip(("language", "text", "group"), one, strict=True)) | {"split": "test"} for one in texts]
+    said = faults(place, "\n".join(map(json.dumps, rows)), "retrieval", name="mine.jsonl")
+    assert said[0].startswith("mine.jsonl:3: group: expected 'a', that of the same text at "), said
+    rows[2]["group"] = "a"  # now two of three are right
+    card, _ = made(place, "\n".join(map(json.dumps, rows)), "retrieval", name="mine.jsonl")
+    assert card.chance == 0.6667
+
+
+def test_a_split_and_language_in_two_files_are_refused(place):
+    (folder := place / "mine").mkdir()
+    for name in ("train-en.csv", "test-en.csv", "test-de.csv", "test-de.tsv"):
+        end = "\t" if name.endswith("tsv") else ","
+        (folder / name).write_text(f"text{end}label\none{end}a\ntwo{end}b\n")
+    with pytest.raises(
+        XlscaleError, match=r"test-de\.tsv: expected one file of this split and language, got test-de.csv"
+    ):
+        new.data(str(folder), "classification", STATED)
+
+
+def test_times_that_no_calendar_has_are_one_line(place):
+    rows = pa.table({"text": pa.array([2**62], pa.timestamp("us")), "label": ["a"]})
+    pq.write_table(rows, place / "mine.parquet")
+    with pytest.raises(XlscaleError, match=r"mine\.parquet: expected columns of texts, numbers and lists of them"):
+        new.data(str(place / "mine.parquet"), "classification", STATED)
+
+
+def test_the_field_that_makes_a_card_too_long_is_named(place):
+    (place / "mine.csv").write_text(as_csv(ROWS))
+    with pytest.raises(XlscaleError, match="SET: description: expected a shorter text: a card has at most"):
+        new.data(str(place / "mine.csv"), "classification", f"{STATED}; description={'x ' * 10**6}")
 
 
 def test_answers_as_the_hub_has_them_and_questions_without_any(place):

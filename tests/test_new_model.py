@@ -62,8 +62,11 @@ def test_what_only_a_person_can_say_is_named_until_it_is_said(models, place, mon
     before = (place / "manifest" / "models" / "xlm_r.yaml").read_bytes()
     with pytest.raises(XlscaleError, match=r"xlm_r.yaml: expected nothing there"):
         new.model(str(folder), "licence=mine")
-    with pytest.raises(XlscaleError, match="SET: variable: expected one that no other card has"):
+    with pytest.raises(XlscaleError, match="SET: variable: expected one that nothing else has"):
         new.model(str(folder), "name=xlm_r_2")
+    for variable in ("XLSCALE_RESULTS", "XLSCALE_HUB"):
+        with pytest.raises(XlscaleError, match=f"variable: expected one that nothing else .* got {variable}, which"):
+            new.model(str(folder), f"name=xlm_r_2; variable={variable}")
     assert (place / "manifest" / "models" / "xlm_r.yaml").read_bytes() == before
 
 
@@ -98,6 +101,7 @@ def changed(folder, name, **values):
             "end, separator: expected special",
         ),
         (lambda folder: None, "rungs=3", "SET: rungs: expected numbers from 1 to 2"),
+        (lambda folder: None, "rungs=\N{ARABIC-INDIC DIGIT ONE}", "SET: rungs: expected numbers from 1 to 2"),
         (lambda folder: None, "rungs=x", "SET: rungs: expected numbers from 1 to 2"),
         (lambda folder: None, "layers=2", "SET: expected some of name, title, rungs"),
         (lambda folder: None, "name=Mine", "SET: name: expected a letter, then"),

@@ -267,6 +267,19 @@ def test_comparison_with_the_built_paper(made, drawn, tmp_path):
     assert (table["topic_none_k1"], table["topic_none_k2"], table["topic_none_k4"]) == ("differs", "gone", "agrees")
 
 
+def test_a_run_differs_in_a_value_that_is_not_printed_in_a_table_and_in_a_figure(made, drawn):
+    scaling, _ = collect(*simulated(), drawn=drawn)
+    name, other = min(scaling.tables), min(scaling._figures)
+    scaling.numbers["topic_none_k1"]["value"] += 1e-9
+    scaling.tables[name]["rows"][0][-1] += "x"
+    scaling._figures[other] = {"svg": b"<svg></svg>"}
+    found = scaling.compare(made)
+    differ = found[found["verdict"] != "agrees"].set_index(["kind", "key"])
+    assert [*differ.index] == [("numbers", "topic_none_k1"), ("tables", name), ("figures", other)]
+    assert set(differ["verdict"]) == {"differs"} and (differ["paper"] != differ["this run"]).all()
+    assert "3 differs" in scaling.verdict(made)
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"numbers": [1]}', '{"numbers": {"a": {"source": "x"}, "b": 3}}'])
 def test_a_built_paper_without_numbers_is_one_line(made, drawn, tmp_path, content):
     scaling, _ = collect(*simulated(), drawn=drawn)

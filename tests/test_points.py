@@ -25,6 +25,11 @@ def test_numbers_are_those_of_the_paper():
     assert len(tables) > 40 and len({*tables}) == len(tables)
 
 
+def test_a_figure_and_a_table_at_once_are_refused():
+    with pytest.raises(XlscaleError, match="FIGURE=6, TABLE=2: expected one of them, not both"):
+        points.cells("pilot", figure=6, table=2)
+
+
 def test_the_runs_behind_a_table_and_what_they_gave(capsys):
     points.cells("pilot", table=_numbered("tables")["results_topic"])
     about, *lines = capsys.readouterr().out.splitlines()

@@ -209,6 +209,23 @@ def test_results_without_a_split_hold_no_score(folder, tmp_path, scores):
         sources.add(written(tmp_path / "x.json", MTEB | {"scores": scores}), folder, GIVEN)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("xnli_sw", ("xnli", "sw")),
+        ("belebele_swh_Latn", ("belebele", "sw")),
+        ("agieval_logiqa_zh", ("agieval_logiqa", "zh")),
+        ("csatqa_li", ("csatqa_li", "")),  # literature, and not Limburgish
+        ("agieval_lsat_ar", ("agieval_lsat_ar", "")),  # analytical reasoning
+        ("prompt_robustness_agieval_sat_en", ("prompt_robustness_agieval_sat_en", "")),
+        ("polemo2_in", ("polemo2_in", "")),
+        ("xnli_eu_mt", ("xnli_eu_mt", "")),
+    ],
+)
+def test_a_code_at_the_end_of_a_name_is_a_language_only_where_it_means_one(name, found):
+    assert formats.named(name) == found
+
+
 def test_what_cannot_be_read_as_a_score_is_left_out_and_the_rest_is_read(tmp_path):
     record = harness(results={"xwinograd_jp": SCORE, "pubmed_qa": SCORE, "a\nb": SCORE, "xnli_sw": SCORE})
     found, left = formats.read(written(tmp_path / "results.json", record))

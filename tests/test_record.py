@@ -679,6 +679,32 @@ def test_six_that_write_at_once_lose_nothing(small, tmp_path):
     assert lines.strip() == ""
 
 
+LOCKED = f"from pathlib import Path\n{LOCK}\nwrite(0)\n{CHECK}"
+
+
+def test_locks_of_ones_own_are_held_beside_the_committed_ones(tmp_path):
+    root = checkout(tmp_path / "root")
+    before = {path: path.read_bytes() for path in (root / "results").glob("*.json")}
+    assert python(LOCKED, root).communicate()[0].strip() == ""
+    assert {path: path.read_bytes() for path in before} == before  # so nothing is lost with another committed manifest
+    own = root / "data_manifest" / "locks" / "card_00.json"
+    whole = own.read_bytes()
+    own.write_bytes(whole.replace(b"0", b"1", 1))
+    assert "card_00.json: sha256: expected" in python(CHECK, root).communicate()[0]
+    own.unlink()
+    assert python(CHECK, root).communicate()[0].strip() == ""
+    own.write_bytes(whole)
+    (root / "data_manifest" / "locks" / "manifest.json").unlink()
+    assert "card_00.json: expected no such file" in python(CHECK, root).communicate()[0]
+
+
+def test_a_committed_lock_that_is_fetched_again_stays_with_the_committed_ones(tmp_path):
+    root = checkout(tmp_path / "root")
+    code = "from xlscale.cards import catalogue\ncatalogue.write_lock(catalogue.lock('tatoeba'))\n"
+    assert python(code + CHECK, root).communicate()[0].strip() == ""
+    assert not (root / "data_manifest" / "locks" / "manifest.json").exists()
+
+
 @pytest.mark.slow
 def test_six_sources_at_once_are_all_there(tmp_path):
     root = checkout(tmp_path / "root")

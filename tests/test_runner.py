@@ -20,7 +20,7 @@ from xlscale.cards.catalogue import data_card
 from xlscale.core import manifest
 from xlscale.core.files import ROOT, XlscaleError
 from xlscale.engine import runner, sweep
-from xlscale.experiment import cells, results
+from xlscale.experiment import cells, results, studies
 from xlscale.experiment.results import Result
 from xlscale.metrics import predictions
 from xlscale.record import store
@@ -293,6 +293,14 @@ def test_what_lies_in_the_place_of_a_cell_s_folder_is_not_written_through(smoke_
             ask()
         assert "\n" not in str(told.value)
     assert before == {path: path.lstat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+
+
+@pytest.mark.parametrize("given", ["x", "[]", "5", '{"%s": 5}', '{"%s": [1, false, 3, 4]}'])
+def test_a_placement_that_no_sweep_has_planned_is_one_line(given, monkeypatch):
+    cell = studies.load("smoke").cells()[0]
+    monkeypatch.setenv(runner.PLACEMENT, given.replace("%s", cell.id))
+    with pytest.raises(XlscaleError, match="XLSCALE_PLACEMENT: expected what a sweep sets there, got"):
+        runner.placement(cell)
 
 
 @pytest.mark.parametrize("arguments", [["run", "target-x"], ["plan", "--study", "nope"], ["verify", "--n", "999"]])

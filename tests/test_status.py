@@ -71,7 +71,7 @@ def test_cards_and_studies_of_ones_own_make_nothing_stale(build, tmp_path, monke
     files.write_text(cards / "own.yaml", "name: own")
     for unknown, state in (("own.yaml", "unverified"), ("", "stale")):
         said = f"{cards / unknown}\0".encode() if unknown else b""
-        monkeypatch.setattr(status.checkouts, "git", lambda *_, said=said: said)
+        monkeypatch.setattr(status, "git", lambda *_, said=said: said)
         status._own.cache_clear()
         assert _states(build) == [state] * 5
     status._own.cache_clear()

@@ -5,6 +5,7 @@ import pytest
 
 from xlscale import tasks
 from xlscale.cards.catalogue import data_card
+from xlscale.core.files import XlscaleError
 from xlscale.data import load
 from xlscale.models import ladder
 from xlscale.training import token_cache
@@ -45,6 +46,19 @@ def test_what_tokens_follow_from_is_in_the_name_of_the_file(e5, folder, monkeypa
     monkeypatch.setattr(token_cache.fingerprint, "of_modules", lambda modules: "other code")
     token_cache.encoded(task, rows, "dev", e5, 32)
     assert len(list(folder.iterdir())) == 5
+
+
+def test_a_prefix_that_leaves_no_room_for_a_text_is_refused(e5, folder):
+    """Else all inputs would be the same, and so would all predictions."""
+    task, rows = tasks.of(data_card("topic")), load.splits(data_card("topic"))
+    length = len(ladder.tokenizer(e5)(e5.prefix)["input_ids"])
+    roomy = token_cache.encoded(task, rows, "dev", e5, length + 1)
+    assert len({tuple(roomy.ids_of(i)) for i in range(len(roomy))}) > 1
+    with pytest.raises(
+        XlscaleError, match=f"card {e5.name}: prefix: expected a prefix that leaves room .* {length} tok"
+    ):
+        token_cache.encoded(task, rows, "dev", e5, length)
+    assert len([*folder.iterdir()]) == 1
 
 
 def test_a_broken_file_is_made_again(e5, folder):

@@ -93,11 +93,11 @@ def test_equal_cards_with_other_inputs_have_places_of_their_own(target_values, r
     run = phase.OpenCell(cell, runs)
     inputs = run._inputs(run.task, 0, phase._objective(run.recipe))
     other = inputs.take(np.arange(len(inputs)))
-    assert twins.Kept(cell, [inputs]).folder == twins.Kept(cell, [other]).folder
+    assert twins.Kept(cell, [inputs], []).folder == twins.Kept(cell, [other], []).folder
     name = next(iter(other.targets))
     other.targets[name] = other.targets[name].copy()
     other.targets[name][0] += 1
-    assert twins.Kept(cell, [inputs]).folder != twins.Kept(cell, [other]).folder
+    assert twins.Kept(cell, [inputs], []).folder != twins.Kept(cell, [other], []).folder
 
 
 def test_those_of_xtreme_r_that_are_trained_on_squad(runs):

@@ -86,8 +86,11 @@ def _files(path: Path, faults: Faults) -> Iterator[tuple[Path, Row]]:
     found = sorted(one for one in path.iterdir() if one.name[0] != ".")
     if not found:
         raise XlscaleError(f"{path}: expected files such as train-en.csv and test-de.csv, got an empty folder")
+    known: dict[str, str] = {}
     for one in found:
         if (named := _NAMED.fullmatch(one.stem)) and one.suffix in SUFFIXES:
+            if (before := known.setdefault(one.stem, one.name)) != one.name:
+                faults.add(str(one), f"expected one file of this split and language, got {before} too")
             yield one, {"split": named[1], "language": named[2]}
         else:
             faults.add(str(one), f"expected a name such as train-en.csv, which ends in {', '.join(SUFFIXES)}")

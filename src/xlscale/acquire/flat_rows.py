@@ -119,6 +119,8 @@ def _multiple_choice(row: Row) -> Row:
         choices = [_text(row, name) for name in known]
     if len(choices) < 2:
         raise Wrong(f"choices: expected two texts or more, got {len(choices)}")
+    if twice := next((one for one in choices if choices.count(one) > 1), None):
+        raise Wrong(f"choices: expected each once, got {SHORT.repr(twice)} again")
     answer = row.get("answer")
     if isinstance(answer, str) and re.fullmatch(r"\s*[0-9]{1,6}\s*", answer, re.ASCII):
         answer = int(answer)

@@ -53,6 +53,8 @@ def check(family: str, role: str, places: list[Place], where: str, faults: Fault
         _check_pools(places, faults)
     elif family == "ranking":
         _check_roles(places, faults)
+    elif family == "retrieval":
+        _check_candidates(places, faults)
 
 
 def _check_splits(family: str, role: str, places: list[Place], where: str, faults: Faults) -> None:
@@ -158,6 +160,18 @@ def _check_pools(places: list[Place], faults: Faults) -> None:
             faults.add(place.where, f"pool: {fault}")
 
 
+def _check_candidates(places: list[Place], faults: Faults) -> None:
+    """English texts that are the same are equally near to every query: which is right has to be the same, too."""
+    known: dict[tuple[Any, ...], Place] = {}
+    for place in places:
+        row = place.row
+        if row["language"] == ENGLISH:
+            before = known.setdefault((row["split"], row.get("pool"), row["text"]), place)
+            if before.row["group"] != row["group"]:
+                expected = f"{SHORT.repr(before.row['group'])}, that of the same text at {before.where}"
+                faults.add(place.where, f"group: expected {expected}, got {SHORT.repr(row['group'])}")
+
+
 def _check_roles(places: list[Place], faults: Faults) -> None:
     for place in places:
         pair, tested = place.row["role"] == "pair", place.row["split"] == "test"
@@ -200,11 +214,12 @@ def described(family: str, role: str, rows: pa.Table, spans: bool) -> dict[str, 
 
 
 def _of_candidates(rows: pa.Table) -> float:
-    """The mean over queries of 1 / the number of English rows among which the right one is looked for."""
+    """The mean over queries of the share of right ones, of the query's group, in the English rows that are searched."""
     pools = rows["pool"].to_pylist() if "pool" in rows.column_names else [""] * len(rows)
-    both = [*zip(pools, rows["language"].to_pylist(), strict=True)]
-    sizes = Counter(pool for pool, language in both if language == ENGLISH)
-    return float(np.mean([1 / sizes[pool] for pool, language in both if language != ENGLISH]))
+    every = [*zip(pools, rows["group"].to_pylist(), rows["language"].to_pylist(), strict=True)]
+    sizes = Counter(pool for pool, _, language in every if language == ENGLISH)
+    right = Counter((pool, group) for pool, group, language in every if language == ENGLISH)
+    return float(np.mean([right[pool, group] / sizes[pool] for pool, group, lang in every if lang != ENGLISH]))
 
 
 _CHANCE: dict[str, Callable[[pa.Table], float]] = {

@@ -104,8 +104,10 @@ def _yaml(fields: dict[str, Any], path: Path) -> str:
     parse(DataCard, fields, relative(path))
     text = new_card.as_yaml(fields)
     if len(text.encode()) > YAML_LIMIT:
-        labels = len(fields.get("labels", ()))
-        what = f"label: expected classes, got {labels:,} different ones" if labels else "language: expected fewer"
+        longest = max(fields, key=lambda name: len(new_card.as_yaml({name: fields[name]})))
+        told = {"labels": f"label: expected classes, got {len(fields.get('labels', ())):,} different ones"}
+        told |= dict.fromkeys(("splits", "languages"), "language: expected fewer")
+        what = told.get(longest, f"SET: {longest}: expected a shorter text")
         raise XlscaleError(f"{what}: a card has at most {YAML_LIMIT:,} bytes")
     return text
 

@@ -6,6 +6,7 @@ Belongs here: what of a card follows from configuration, tokenizer and weights. 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xlscale.acquire import new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import ModelCard
-from xlscale.core.files import MANIFEST, XlscaleError, read_json, relative, write_text
+from xlscale.core.files import MANIFEST, SETTINGS, XlscaleError, read_json, relative, write_text
 from xlscale.core.strict import parse
 from xlscale.models import hf, hub_files, ladder
 
@@ -50,19 +51,24 @@ def add(folder: Path, given: Mapping[str, str]) -> str:
     counts = card.parameters
     said = [
         f"{relative(path)}: {card.architecture.model_type}, {max(card.rungs)} layers, {counts.trained:,} parameters",
-        f"before every command that reads it: export {variable}={folder.resolve()}",
+        f"before every command that reads it: export {variable}={shlex.quote(str(folder.resolve()))}",
         f"then, once: make data-fetch CARD={name}",
     ]
     return "\n".join([*said, *new_card.reminder(card)])
 
 
 def _check_variable(variable: str) -> None:
-    """Raise XlscaleError where another card's model is looked for in the same folder."""
+    """Raise XlscaleError where commands read a variable otherwise, or another card's files are looked for in the same
+    folder."""
+    owners = dict.fromkeys(SETTINGS, "commands")
+    for name in catalogue.names(catalogue.SOURCES):
+        owners |= {origin.variable: name for origin in catalogue.documented(name).source.origins.values()}
     for name in catalogue.names("models"):
         source = catalogue.model_card(name).source
-        if source and source.variable == variable:
-            expected = f'one that no other card has, as in SET="variable={variable}B"'
-            raise XlscaleError(f"SET: variable: expected {expected}, got {variable}, which is that of {name}")
+        owners |= {source.variable: name} if source else {}
+    if variable in owners:
+        expected = f'one that nothing else has, as in SET="variable={variable}B"'
+        raise XlscaleError(f"SET: variable: expected {expected}, got {variable}, which is that of {owners[variable]}")
 
 
 def _fields(folder: Path, name: str, variable: str, given: Mapping[str, str]) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 def _rungs(text: str | None, layers: int) -> list[int]:
     """Numbers of layers, all of them where none is given."""
     try:
-        found = [int(one) for one in text.split()] if text else [layers]
+        found = [int(one) if one.isascii() else 0 for one in text.split()] if text else [layers]
     except ValueError:
         found = []
     if not found or not all(1 <= one <= layers for one in found):

@@ -169,6 +169,13 @@ def model_card(name: str) -> ModelCard:
     return card.model_copy(update={"member_sha256": sha256})
 
 
+def healed_card(name: str) -> ModelCard:
+    """The card of a model with a healed ladder. Raises XlscaleError for another one."""
+    if (card := model_card(name)).healed is None:
+        raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
+    return card
+
+
 @cache
 def data_card(name: str) -> DataCard:
     """The card of a data set. Raises XlscaleError for an unknown name or a broken card."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, checked, once
+from xlscale.core.files import SETTINGS
 from xlscale.core.strict import SHORT, Below, Distinct, Name, Sha256, Strict, Text
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -77,6 +78,8 @@ class Repository(Strict):
     def _consistent(self) -> Repository:
         if (self.kind == "folder") != (self.repository is None) or (self.kind == "folder") != bool(self.variable):
             raise ValueError("kind: hub and git have a repository, a folder has a variable that names it")
+        if self.variable in SETTINGS:
+            raise ValueError(f"variable: expected one that says nothing else already, got {self.variable!r}")
         if (self.kind == "git") != bool(self.host):
             raise ValueError("host: expected for git, as in 'github.com', and for nothing else")
         if self.kind == "git" and self.revision is None:

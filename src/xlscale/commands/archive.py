@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlscale.commands.checkouts import git
 from xlscale.commands.options import check_out
-from xlscale.core.files import XlscaleError, atomic, sha256_file, write_text
+from xlscale.core.checkout import git
+from xlscale.core.files import ROOT, XlscaleError, atomic, sha256_file, write_text
 from xlscale.interchange.citation import citation
-
-SETTINGS = ("-c", "tar.umask=0022", "-c", "core.autocrlf=false", "-c", "core.eol=lf")  # whatever its user's are
 
 
 def build(out: str) -> str:
@@ -24,11 +22,14 @@ def build(out: str) -> str:
     """
     folder = Path(out)
     check_out(folder, f"OUT={out}")
-    changed = git(*SETTINGS, "status", "--porcelain", "--untracked-files=no").decode().splitlines()
+    changed = git("status", "--porcelain", "--untracked-files=no").decode().splitlines()
     if changed:
         raise XlscaleError(f"{changed[0][3:]}: differs from the commit, expected a checkout without changes")
+    attributes = ROOT / git("rev-parse", "--git-path", "info/attributes").decode().strip()
+    if attributes.exists() and attributes.read_text(errors="replace").strip():
+        raise XlscaleError(f"{attributes}: expected no attributes of this clone alone, which change what is archived")
     name, commit = f"xlscale-{citation().version}", git("rev-parse", "HEAD").decode().strip()
-    content = git(*SETTINGS, "archive", "--format=tar", f"--prefix={name}/", commit)
+    content = git("-c", "tar.umask=0022", "archive", "--format=tar", f"--prefix={name}/", commit)
     path = folder / f"{name}.tar"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:

@@ -18,6 +18,7 @@ import pandas as pd
 from xlscale.commands import cell as cell_
 from xlscale.commands import checkouts, sweeps
 from xlscale.core import machine
+from xlscale.core.checkout import git
 from xlscale.core.files import CACHE, RESULTS, RUNS, XlscaleError, read_json, relative
 from xlscale.core.strict import parse
 from xlscale.experiment import studies
@@ -87,7 +88,7 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
     Raises XlscaleError when there is no such commit, or its code does not complete a cell.
     """
     try:
-        found = checkouts.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+        found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
         code = checkouts.of(name := found.decode().strip())
     except XlscaleError as error:
         raise XlscaleError(f"AGAINST={commit}: expected a commit of this repository; {error}") from None

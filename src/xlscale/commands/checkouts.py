@@ -1,4 +1,4 @@
-"""This checkout in git's eyes, and others beside it, of a commit, in which nobody works.
+"""Checkouts beside this one, of a commit, in which nobody works.
 
 Jobs on a cluster run in such a one: they read code for longer than a checkout stays as it is, and an edit would reach
 those that begin after it. The canary runs the code of another commit in one.
@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock
 
 from xlscale.core import files
-from xlscale.core.files import CACHE, ROOT, STUDIES, XlscaleError, one_line
+from xlscale.core.checkout import git
+from xlscale.core.files import CACHE, ROOT, STUDIES, XlscaleError
 
 FOLDER = CACHE / "frozen"
 # Folders of this checkout that the other one's commands go on writing to. Studies are read from the commit.
 OURS = ("RUNS", "CACHE", "RESULTS", "BUILT", "REPRODUCTION")
-
-
-def git(*command: str) -> bytes:
-    """What a command of git's prints about this checkout. Raises XlscaleError with what git says against it."""
-    try:
-        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, check=True).stdout
-    except OSError:
-        raise XlscaleError(f"{ROOT}: expected git, which is not installed") from None
-    except subprocess.CalledProcessError as error:
-        said = one_line(error.stderr.decode(errors="replace")) if error.stderr else "unknown"
-        raise XlscaleError(f"{ROOT}: expected a checkout of git's ({said})") from None
 
 
 def of(commit: str) -> Path:

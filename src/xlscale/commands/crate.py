@@ -72,7 +72,14 @@ def _data(recorded: dict[str, Result]) -> list[DataCard]:
     named = {result.parameters.get(role, NONE) for result in recorded.values() for role in ("intermediate", "target")}
     read = {member for name in named - {NONE} for member in catalogue.data_card(name).members}
     known = [*catalogue.names("data"), *filter(catalogue.lock, catalogue.names(catalogue.SOURCES))]
-    cards = [*map(catalogue.data_card, sorted(known))]
+    cards = []
+    for name in sorted(known):
+        try:
+            cards.append(catalogue.data_card(name))
+        except XlscaleError as error:
+            if name in read:
+                raise
+            print(f"left out: {error}")
     for card in cards:
         if card.name in read and "licence" in new_card.not_stated(card):
             where = relative(MANIFEST / "data" / f"{card.name}.yaml")

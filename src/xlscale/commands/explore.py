@@ -7,13 +7,13 @@ Jupyter's own configuration, of this user and machine, holds as well; ``profiles
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xlscale.core.files import CACHE, NOTEBOOKS, ROOT, read_json
+from xlscale.core.checkout import git
+from xlscale.core.files import CACHE, NOTEBOOKS, ROOT, XlscaleError, read_json
 
 PROFILE = ROOT / "profiles" / "jupyter"
 START = "notebooks/explore.ipynb"
@@ -77,9 +77,8 @@ def strip(model: dict[str, Any], path: str, **_: Any) -> None:
 def tracked() -> set[Path]:
     """The notebooks that came with the checkout: those that git tracks, or without git those that are there when first
     asked."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", "notebooks/*.ipynb"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split("\0")
-    except (OSError, subprocess.SubprocessError):
+        listed = git("ls-files", "-z", "--", "notebooks/*.ipynb").decode(errors="surrogateescape").split("\0")
+    except XlscaleError:
         return {*NOTEBOOKS.glob("*.ipynb")}
     return {ROOT / name for name in listed if name}

@@ -16,7 +16,7 @@ from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.commands.options import check_out
 from xlscale.commands.steps import Build
-from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative, write_text
+from xlscale.core.files import RUNS, XlscaleError, relative, write_text
 from xlscale.core.format import percent, slug
 from xlscale.data import load
 from xlscale.engine import runner
@@ -24,7 +24,7 @@ from xlscale.experiment import cells as cells_
 from xlscale.experiment.conditions import SHUFFLED, condition
 from xlscale.experiment.results import PREDICTIONS, Result, result_of
 from xlscale.metrics.predictions import SCORES, digest
-from xlscale.record import recompute, store
+from xlscale.record import homes, recompute, store
 from xlscale.xtreme import layout
 from xlscale.xtreme.benchmark import Benchmark, Task
 
@@ -90,10 +90,12 @@ def _chosen(cells: str, study: str) -> tuple[list[tuple[Result, Path]], list[str
             raise XlscaleError(f"studies/{study}.yaml: expected target cells that are evaluated on test, found none")
     elif not (names := list(dict.fromkeys(cells.split()))):
         raise XlscaleError("CELLS: expected ids of cells with spaces between, stated or all, got nothing")
-    recorded, found, left = store.results(), [], []
+    recorded, found, left = {}, [], []
+    for record in (folder for folder in homes.records() if homes.ids(folder) & {*names}):
+        recorded = {name: (result, record) for name, result in store.results(record).items()} | recorded
     for name in names:
         if name in recorded:
-            result, path = recorded[name], RESULTS / "predictions" / f"{name}.parquet"
+            result, path = recorded[name][0], recorded[name][1] / "predictions" / f"{name}.parquet"
             cell = cells_.from_spec(result.model_dump(include={"id", "phase", "parameters"}), f"cell {name}")
         else:
             cell = runner.find(name)

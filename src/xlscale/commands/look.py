@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
 from xlscale.cards import catalogue
 from xlscale.core import registry
-from xlscale.core.files import RESULTS, RUNS, XlscaleError, read_json, relative
+from xlscale.core.files import RUNS, XlscaleError, read_json, relative
 from xlscale.core.format import DASH, interval, listing, percent, probability, signed
 from xlscale.core.lines import each_bounded
 from xlscale.core.strict import parse
 from xlscale.experiment import results, studies
 from xlscale.experiment.results import PREDICTIONS, RESULT, Result
-from xlscale.record import canary, store
+from xlscale.record import canary, homes, store
 
 # Where a cell may have been run on this machine, besides ``runs/`` itself.
 PLACES = ("", "by-hand", "explore", "verify", "reproduce")
@@ -29,25 +29,34 @@ def everything(kind: str) -> str:
     return each_bounded("\n".join(lines).strip())
 
 
-def _studies() -> Iterator[str]:
-    for name in studies.names():
+def _each(names: Iterable[str], told: Callable[[str], str]) -> Iterator[str]:
+    """What is told of every name, where it is told anything; of one whose file is broken, what is wrong with it."""
+    for name in names:
         try:
-            yield f"{name}: {studies.load(name).title}"
+            if line := told(name):
+                yield f"{name}: {line}"
         except XlscaleError as error:
             yield f"{name}: cannot be read: {error}"
 
 
+def _studies() -> Iterator[str]:
+    return _each(studies.names(), lambda name: studies.load(name).title)
+
+
 def _models() -> Iterator[str]:
-    for name in catalogue.names("models"):
+    def told(name: str) -> str:
         card = catalogue.model_card(name)
-        yield f"{name}: {card.title}; layers: {listing(card.rungs)}"
+        return f"{card.title}; layers: {listing(card.rungs)}"
+
+    return _each(catalogue.names("models"), told)
 
 
-def _data(*roles: str) -> Iterator[str]:
-    for name in sorted({*catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}):
+def _data(role: str) -> Iterator[str]:
+    def told(name: str) -> str:
         card = catalogue.data_card(name)
-        if (card.role in roles) == bool(roles):
-            yield f"{name}: {card.title} ({card.family})"
+        return f"{card.title} ({card.family})" if card.role == role else ""
+
+    return _each(sorted({*catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}), told)
 
 
 def _verbs() -> Iterator[str]:
@@ -71,7 +80,8 @@ def show(cell_id: str) -> str:
     """A cell: what it is, its value by language, what it took, and where its files are. Raises XlscaleError where it is
     neither recorded nor has been run."""
     name = full(cell_id)
-    recorded, here = store.results().get(name), run_here(name)
+    record, here = homes.of(name), run_here(name)
+    recorded = store.results(record).get(name)
     if not (recorded or here):
         raise XlscaleError(_nowhere(name))
     result = recorded or here[1]
@@ -89,8 +99,8 @@ def show(cell_id: str) -> str:
     recipe = {key: value for key, value in values.items() if value is not None and key not in _OWN}
     lines.append("recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()))
     if recorded:
-        code = "the present code gives the same" if canary.accepted(recorded) else "its code has changed since"
-        lines.append(f"recorded in {relative(RESULTS)}; {code}")
+        code = "the present code gives the same" if canary.accepted(recorded, record) else "its code has changed since"
+        lines.append(f"recorded in {relative(record)}; {code}")
     lines += [f"run here: {relative(here[0])}"] if here else []
     return each_bounded("\n".join(lines))
 
@@ -142,8 +152,8 @@ def _two(one: str, other: str) -> str:
 
 def _read(name: str) -> tuple[Result, Path]:
     """The result of a cell and its predictions, those of the record first."""
-    if recorded := store.results().get(name):
-        return recorded, RESULTS / "predictions" / f"{name}.parquet"
+    if recorded := store.results(record := homes.of(name)).get(name):
+        return recorded, record / "predictions" / f"{name}.parquet"
     if not (here := run_here(name)):
         raise XlscaleError(_nowhere(name))
     folder, result = here
@@ -188,7 +198,7 @@ def matching(given: str) -> str | None:
 
 
 def _known() -> set[str]:
-    return {*store.results(void=True), *_run_here()}
+    return {*(name for record in homes.records() for name in homes.ids(record)), *_run_here()}
 
 
 def _ends(name: str, given: str) -> bool:

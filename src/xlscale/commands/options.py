@@ -40,10 +40,12 @@ def check_out(folder: Path, named: str, expected: str = "a new folder or an empt
 
 
 def stated(fields: str) -> dict[str, str]:
-    """Text by name, of "source_key=mine; params=8B". Raises XlscaleError for a name twice or without a value."""
+    """Text by name, of "source_key=mine; params=8B". Blanks around a text do not count, but for those that end a
+    model's prefix. Raises XlscaleError for a name twice or without a value."""
     # A text may have a semicolon: one that ends a field stands before the next one's name.
     split = [part for part in re.split(r";\s*(?=\w+\s*=|$)", fields) if part.strip()]
-    parts = [[side.strip() for side in part.partition("=")[::2]] for part in split]
+    sides = [(name.strip(), text) for name, _, text in (part.partition("=") for part in split)]
+    parts = [(name, text.lstrip() if name == "prefix" else text.strip()) for name, text in sides]
     for name, text in parts:
         if not text or [one for one, _ in parts].count(name) > 1:
             from xlscale.core.files import XlscaleError

@@ -19,6 +19,8 @@ def cells(study: str, figure: int | None = None, table: int | None = None) -> No
     percent, and whether it is recorded or complete in ``runs/``. Raises XlscaleError for a figure or table that there
     is not."""
     known = store.results()
+    if figure and table:
+        raise XlscaleError(f"FIGURE={figure}, TABLE={table}: expected one of them, not both")
     if figure or table:
         kind, number = ("figures", figure) if figure else ("tables", table)
         found = {name: known[name] for name in _behind(study, kind, number or 0, known)}

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from xlscale.commands import checkouts
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import CARDS, Build, paper_of
+from xlscale.core.checkout import git
 from xlscale.core.files import ROOT, RUNS, STUDIES, XlscaleError, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
@@ -118,9 +118,9 @@ def _changed(now: dict[str, str], before: dict[str, str]) -> str:
 def _own() -> frozenset[Path]:
     """The cards and studies of this checkout that are its user's own, which the paper does not read: those that git
     does not know."""
-    command = ("ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, (*CARDS, STUDIES)))
+    command = ("ls-files", "--others", "-z", "--", *map(str, (*CARDS, STUDIES)))
     try:
-        found = checkouts.git(*command).decode(errors="surrogateescape").split("\0")
+        found = git(*command).decode(errors="surrogateescape").split("\0")
     except XlscaleError:
         return frozenset()
     return frozenset(ROOT / name for name in found if name)

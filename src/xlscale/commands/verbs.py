@@ -35,7 +35,7 @@ from xlscale.commands.options import (
     positive,
 )
 from xlscale.core.arguments import Parser
-from xlscale.engine import processes
+from xlscale.core.ending import exit_code
 
 PROGRAM = "python -m xlscale"
 
@@ -266,7 +266,7 @@ def main(arguments: list[str]) -> int:
     """Parse a command line and do what it says; the exit code."""
     options = vars(parser().parse_args(arguments))
     call = options.pop("call")
-    return processes.exit_code(lambda: call(**options))
+    return exit_code(lambda: call(**options), left="; complete cells are kept, run the same command to go on")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -307,6 +307,6 @@ def _go_to(study: str) -> None:
     are read from the environment when the package is imported."""
     from xlscale.experiment import studies
 
-    moved = {name: path for name, path in studies.workplace(study).items() if name not in os.environ}
+    moved = {name: path for name, path in studies.workplace(study).items() if not os.environ.get(name)}
     if moved:
         os.execve(sys.executable, [sys.executable, "-m", "xlscale", *sys.argv[1:]], os.environ | moved)

@@ -41,6 +41,15 @@ RUNS = _folder("XLSCALE_RUNS", ROOT / "runs")
 CELL_FOLDER = "XLSCALE_CELL_FOLDER"  # environment variable: where the notebook that a runner executes writes
 CACHE = _folder("XLSCALE_CACHE", ROOT / ".cache")
 REPRODUCTION = _folder("XLSCALE_REPRODUCTION", ROOT / "reproduction")
+# Environment variables of one word that commands read, those that name a folder and others; a card's folder is named by
+# none of them.
+FOLDERS = {
+    *("XLSCALE_BUILT", "XLSCALE_CACHE", "XLSCALE_GIT", "XLSCALE_HUB", "XLSCALE_LOCKS", "XLSCALE_PACKAGES"),
+    *("XLSCALE_REPRODUCTION", "XLSCALE_RESULTS", "XLSCALE_ROOT", "XLSCALE_RUNS", "XLSCALE_STUDIES"),
+}
+SETTINGS = FOLDERS | {
+    *("XLSCALE_DEADLINE", "XLSCALE_DEVICE", "XLSCALE_PLACEMENT", "XLSCALE_TEMPORARY", "XLSCALE_WATCHED"),
+}
 # What the hub's libraries read from the environment while they are imported: they keep their files in the checkout, and
 # ask the hub for nothing.
 HUB_ENVIRONMENT = {"HF_HOME": str(CACHE / "huggingface"), "HF_HUB_OFFLINE": "1"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import subprocess
 import sys
 from functools import cache
 from importlib.metadata import version
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-from xlscale.core.files import ARITHMETIC, ROOT
+from xlscale.core import checkout
+from xlscale.core.files import ARITHMETIC, XlscaleError
 
 PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermill"]
 # One thread per cell: several cells run side by side, and a result does not depend on how many cores there are.
@@ -101,12 +101,10 @@ def commit() -> dict[str, Any]:
     What is computed (the record, the paper's generated files) does not count: a sweep adds to it while it runs.
     """
     try:
-        call = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
-        head = subprocess.run(["git", "rev-parse", "HEAD"], **call).stdout.strip()
-        state = ["git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in COMPUTED)]
-        dirty = bool(subprocess.run(state, **call).stdout.strip())
-        return {"commit": head, "dirty": dirty}
-    except (OSError, subprocess.CalledProcessError):
+        head = checkout.git("rev-parse", "HEAD").decode().strip()
+        changed = checkout.git("status", "--porcelain", "--", ".", *(f":!{path}" for path in COMPUTED))
+        return {"commit": head, "dirty": bool(changed.strip())}
+    except XlscaleError:
         return {"commit": None, "dirty": None}
 
 

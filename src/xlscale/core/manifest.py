@@ -5,7 +5,9 @@ stamps, locks, published scores and pins follow from nothing, and are held by th
 has to change the manifest too, where it shows. Commands write these files through ``write``, which keeps it right.
 
 A record or a folder of locks that commands begin elsewhere gets a manifest of its own. A record without one is a fault;
-other folders that have none are not held. Names in a manifest are as seen from its folder.
+other folders that have none are not held. So do locks that a user adds to the committed ones, in a manifest that is
+not committed: who has the committed one from elsewhere does not lose what holds them. Names in a manifest are as seen
+from its folder.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ CELLS = "cells.parquet"  # what makes a folder a record
 _taken = ContextVar("taken", default=False)
 PATIENCE = 5  # seconds that are waited for another writer without a word
 RECORD = ROOT / "results"
-SOURCES = [MANIFEST / "published", MANIFEST / "locks", ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
+LOCKS = MANIFEST / "locks"
+SOURCES = [MANIFEST / "published", LOCKS, ROOT / "studies" / "tuned.json", ROOT / "requirements.lock"]
 # Made from the others by ``make paper``.
 BUILT = [PAPER / name for name in ("generated", "figures", "numbers.json", "numbers.tex", "paper.pdf")]
 PLACES = [RECORD, *SOURCES, *BUILT]
@@ -50,6 +53,13 @@ _REMAINS = re.compile(r"\..+?(\.\d+\.[0-9a-f]{8}\.part)+")  # as ``files.atomic`
 def where(place: Path) -> Path:
     """The manifest that holds a folder: the checkout's for PLACES and the folders that they are in, else its own."""
     return (RECORD if any(place.is_relative_to(held) or place == held.parent for held in PLACES) else place) / NAME
+
+
+def _for(place: Path, files: Iterable[str]) -> Path:
+    """The manifest that is to hold files of a folder: of locks that the committed one has not, the one beside them."""
+    path = where(place)
+    added = place == LOCKS and not any(_name(place / name, path) in _read(path) for name in files)
+    return place / NAME if added else path
 
 
 def check(places: Iterable[Path] = PLACES) -> None:
@@ -137,14 +147,14 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
     nothing, when the disk is full, a file that is to be replaced is not as the manifest says, or a record has no
     manifest. One that begins has one from then on, of whatever lies there already.
     """
-    path = where(place)
     with alone(place):
-        begins = path.parent == place and not path.exists()
+        path = _for(place, files)
+        begins = path.parent == place and place != LOCKS and not path.exists()
         there = _files([place]) if begins else []
         if not path.exists() and (path.parent / CELLS).exists():
             raise XlscaleError(f"{_lost(path, there or _files([path.parent]))}; nothing was changed")
-        held = path.exists() or (begins and (not there or CELLS in files))
-        known = _stated(path) | ({_name(file, path): sha256_file(file) for file in there} if held else {})
+        held = path.exists() or place == LOCKS or (begins and (not there or CELLS in files))
+        known = _read(path) | ({_name(file, path): sha256_file(file) for file in there} if held else {})
         for name in files:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
@@ -181,7 +191,7 @@ def state(places: Iterable[Path] = PLACES) -> list[str]:
         _remove_remains({path.parent})
         changed = [name for name in faults(places) if name != NAME]
         here = {_name(file, path): sha256_file(file) for file in _files(places)}
-        others = {name: sha for name, sha in _stated(path).items() if not _within(_path(name, path), places)}
+        others = {name: sha for name, sha in _read(path).items() if not _within(_path(name, path), places)}
         _save(path, others | here)
     return changed
 
@@ -201,7 +211,15 @@ def _path(name: str, path: Path) -> Path:
 
 
 def _stated(path: Path) -> dict[str, str]:
-    """name -> sha256. A file that a command was about to replace when it died may be as it was to become."""
+    """name -> sha256, in the committed manifest with the locks that a user has added."""
+    added = _read(LOCKS / NAME) if path.parent == RECORD else {}
+    there = {_name(LOCKS / name, path): sha for name, sha in added.items() if (LOCKS / name).exists()}
+    return there | _read(path)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """name -> sha256, in one manifest. A file that a command was about to replace when it died may be as it was to
+    become."""
     if not path.exists():
         return {}
     content: Any = read_json(path)

@@ -67,6 +67,7 @@ OPTIONAL = {"classification": [pa.field("second", pa.string())], "retrieval": [p
 
 # Texts that a model reads whole: with a character at least that is neither white space, control nor format.
 READ = {"text", "second", "source", "question", "context", "choices", "answers"}
+WITHOUT = "text without the character U+0000, which no text has"
 VISIBLE = r"[^\s\pZ\pC]"
 LISTS = {"choices", "tokens", "tags"}  # that are never empty
 # An item as files hold it, one in a line or with tabs between, those of a ranking with spaces between.
@@ -112,7 +113,7 @@ def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
         values = rows[name].combine_chunks()
         if (family, name) == ("ranking", "second"):
             values = pc.if_else(pc.equal(rows["role"].combine_chunks(), "pair"), values, "none")
-        expected, owner, lacking = "a value", np.arange(len(rows)), np.empty(0, np.int64)
+        expected, owner, lacking, nul = "a value", np.arange(len(rows)), np.empty(0, np.int64), ()
         if pa.types.is_list(values.type):
             least = int(name in LISTS)
             expected = "at least one, none of them empty" if least else "a list without empty values"
@@ -121,15 +122,17 @@ def fault(family: str, rows: pa.Table) -> tuple[int, str] | None:
         elif pa.types.is_string(values.type):
             expected = "a text that is not empty"
         if pa.types.is_string(values.type):
+            nul = owner[np.flatnonzero(pc.fill_null(pc.match_substring(values, "\0"), False))]
             # The text of a tagging set is its tokens.
             pattern = VISIBLE if name in READ and family != "tagging" else "(?s)."
             if name == "item":
                 pattern = RANKED if family == "ranking" else IDENTIFIER
                 expected = "an id without control characters" + (" and spaces" if family == "ranking" else "")
             values = pc.if_else(pc.match_substring_regex(values, pattern), values, None)
-        for row in np.concatenate([lacking, owner[np.flatnonzero(pc.is_null(values))]])[:1]:
+        empty = np.concatenate([lacking, owner[np.flatnonzero(pc.is_null(values))]])
+        for row, wanted in [*((row, expected) for row in empty[:1]), *((row, WITHOUT) for row in nul[:1])]:
             got = repr(rows[name][row].as_py())
-            found.append((int(row), f"{name}: expected {expected}, got {got if len(got) < 60 else f'{got[:57]}...'}"))
+            found.append((int(row), f"{name}: expected {wanted}, got {got if len(got) < 60 else f'{got[:57]}...'}"))
     return min(found, default=None)
 
 

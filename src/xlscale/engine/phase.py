@@ -166,7 +166,8 @@ class OpenCell:
         with self.timed("tokenise"):
             parts = [[self._inputs(one, i, objective) for one in task.parts] for i, task in enumerate(stages)]
             inputs = [task.joined(its) for task, its in zip(stages, parts, strict=True)]
-        kept = twins.Kept(self.cell, inputs) if self.backend.ranks == 1 and twins.of(self.cell) else None
+        others = twins.of(self.cell) if self.backend.ranks == 1 else []
+        kept = twins.Kept(self.cell, inputs, others) if others else None
         if kept and (found := kept.load(encoder, head)):
             self.placed["trained_in"], log = found
         else:
@@ -210,7 +211,7 @@ class OpenCell:
         if (made := objective.rows(sampled, recipe, self.generator("rows", stage), rows["train"])) is sampled:
             inputs = token_cache.encoded(task, rows, "train", self.model_card, recipe.max_length, chosen)
         else:
-            inputs = task.encode(made, ladder.tokenizer(self.model_card), self.model_card.prefix, recipe.max_length)
+            inputs = token_cache.anew(task, made, self.model_card, recipe.max_length)
         inputs = task.training_inputs(inputs, self.generator("windows", stage))
         inputs = loop.to_budget(inputs, recipe.tokens, self.generator("tokens", stage))
         shuffled = self.cell.phase == "intermediate" and self.parameters.placebo

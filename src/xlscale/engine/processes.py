@@ -5,7 +5,6 @@ Imports next to nothing: a cell of a sweep asks the fork server before anything 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -13,18 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from xlscale.core import saving
-from xlscale.core.files import ARITHMETIC, CACHE, XlscaleError, bounded
+from xlscale.core.files import ARITHMETIC, CACHE, FOLDERS, SETTINGS, XlscaleError
 
 WATCHED = "XLSCALE_WATCHED"  # environment variable: id of the process (in a sweep, of that) with which all below ends
 TEMPORARY = "XLSCALE_TEMPORARY"  # environment variable: the user's folder of temporary files, where a sweep has its own
-TERMINATED, CLOSED = 143, 141  # exit codes after SIGTERM and SIGPIPE
+TERMINATED = 143  # exit code after SIGTERM
 PARTING = 1.0  # seconds that a process has to end by itself when what it belongs to is gone
-NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that may not be written, or read
 # Of a process that executes a notebook, whatever its user has set. Libraries read it while they are imported.
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -43,6 +40,13 @@ def clear_arithmetic() -> None:
     """
     for name in [name for name in os.environ if ARITHMETIC.fullmatch(name)]:
         del os.environ[name]
+
+
+def settle_folders() -> None:
+    """Have a folder that the user named as seen from here be the same one to processes that run elsewhere."""
+    for name, value in os.environ.items():
+        if value and (name in FOLDERS or (re.fullmatch("XLSCALE_[A-Z]+", name) and name not in SETTINGS)):
+            os.environ[name] = os.path.join(os.getcwd(), value)
 
 
 def environment() -> dict[str, str]:
@@ -117,30 +121,3 @@ def ended(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def exit_code(work: Callable[[], object]) -> int:
-    """Do ``work``; the exit code is 0, or 1 when it returns False or ends in a fault, which is printed as one line.
-
-    Where nobody reads on, as behind ``| head``, it ends without a word, as if SIGPIPE had ended it.
-    """
-    try:
-        good = work() is not False
-        sys.stdout.flush()
-        return 0 if good else 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
-        return CLOSED
-    except XlscaleError as error:
-        print(f"xlscale: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # an unwritable or full place that no one expected to be one
-        advice = "; expected a checkout of your own, see git clone" if error.errno in NOT_OURS else ""
-        print(bounded(f"xlscale: {error.filename}: {error.strerror or error}{advice}"), file=sys.stderr)
-        return 1
-    except MemoryError:
-        print("xlscale: out of memory; close other programs, or give the container or job more", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("xlscale: interrupted; complete cells are kept, run the same command to go on", file=sys.stderr)
-        return 130

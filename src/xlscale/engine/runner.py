@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xlscale.core import files
 from xlscale.core.files import CELL_FOLDER, RUNS, XlscaleError, atomic, read_json, relative, write_json, write_text
 from xlscale.core.seals import seal
-from xlscale.core.strict import parse
+from xlscale.core.strict import SHORT, parse
 from xlscale.engine import lock, notebook, processes
 from xlscale.engine.notebook import Crashed
 from xlscale.experiment import cells, results
@@ -49,8 +49,13 @@ class Place(NamedTuple):
 
 
 def placement(cell: Cell) -> Place:
-    """How a cell is placed, as was planned; else whole batches, on one device."""
-    return Place(*json.loads(os.environ.get(PLACEMENT) or "{}").get(cell.id, ()))
+    """How a cell is placed, as was planned; else whole batches, on one device. Raises XlscaleError for a plan that is
+    none."""
+    given = os.environ.get(PLACEMENT) or "{}"
+    try:
+        return Place(*json.loads(given).get(cell.id, ()))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise XlscaleError(f"{PLACEMENT}: expected what a sweep sets there, got {SHORT.repr(given)}") from None
 
 
 def run(cell: Cell, execute: Callable[..., None] = notebook.execute) -> Result:

@@ -32,10 +32,10 @@ OF_TRAINING = ("family", "labels", "tags", "unanswerable", "stages")  # fields o
 
 
 class Kept:
-    """What one training leaves for others that are the same; ``inputs``: of its stages."""
+    """What one training leaves for ``others``, folders of cells, that are the same; ``inputs``: of its stages."""
 
-    def __init__(self, cell: Cell, inputs: Sequence[Encoded]):
-        self.cell = cell
+    def __init__(self, cell: Cell, inputs: Sequence[Encoded], others: Sequence[Path]):
+        self.cell, self.others = cell, others
         target = cell.parameters.target
         what = [cell.code(), cell.parent.id, _shared(cell.parameters.model_dump()), _training(target)]
         what.append([read for read in cell.reads if read[0] != target])
@@ -58,7 +58,7 @@ class Kept:
 
     def save(self, encoder: nn.Module, head: nn.Module, log: TrainingLog) -> None:
         """Keep what was trained, if there is a cell left that may want it."""
-        if not _waiting(self.cell):
+        if not self._waiting():
             return
         ladder.save(_trained(nn.ModuleList([encoder, head])), self._weights)
         seal(self._weights)
@@ -66,8 +66,11 @@ class Kept:
         seal(self._log)
 
     def _clear(self) -> None:
-        if not _waiting(self.cell):
+        if not self._waiting():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _waiting(self) -> bool:
+        return not all((folder / RESULT).exists() for folder in self.others)
 
     @property
     def _weights(self) -> Path:
@@ -90,10 +93,6 @@ def of(cell: Cell) -> list[Path]:
             if path.parent.name != cell.id and _shared(other) == own and _training(other["target"]) == training:
                 found.append(path.parent)
     return found
-
-
-def _waiting(cell: Cell) -> bool:
-    return not all((folder / RESULT).exists() for folder in of(cell))
 
 
 def _shared(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.core.arguments import meant
-from xlscale.core.files import STUDIES, XlscaleError, relative
+from xlscale.core.files import ROOT, STUDIES, XlscaleError, relative
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells, checks, conditions
@@ -167,18 +167,19 @@ class Study(Strict):
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
             self._of_arm(arm, role, given, where)
-        for name, arm in self.sets():
-            if arm and name in self.intermediate and self._alike(arm, name, where):
-                raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from the study's for {name!r}")
+        for (name, one), (other, arm) in combinations(self.sets() if self.arms else [], 2):
+            if name == other and self._trained(one, name, where) == self._trained(arm, name, where):
+                known = f"those of arms.{one}" if one else "the study's"
+                raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from {known} for {name!r}")
 
-    def _alike(self, arm: str, name: str, where: str) -> bool:
-        """Whether an arm trains a set, and the targets after it, as the study does without the arm."""
+    def _trained(self, arm: str | None, name: str, where: str) -> list[dict[str, Any]]:
+        """How a set is trained in an arm, and the targets after it: of those by their own recipe, what is changed."""
         rungs = {layers for rungs in self.models.values() for layers in rungs if name != NONE}
         stated = [self.target_recipes[target] for target in self.targets]
-        given = [("intermediate", self._intermediate(name, layers, where)) for layers in rungs]
+        given = [("intermediate", self._intermediate(name, layers, where)) for layers in sorted(rungs)]
         given += [("target", recipe) for recipe in stated if recipe != "reference"]
-        by_rung = "reference" in stated and bool(self.arms[arm].target)
-        return not by_rung and all(self._of_arm(arm, *one, where).model_dump() == one[1].model_dump() for one in given)
+        changed = self.arms[arm].target if arm and "reference" in stated else {}
+        return [changed, *(self._of_arm(arm, *one, where).model_dump() for one in given)]
 
     def _of_arm(self, arm: str | None, role: Role, given: StudyRecipe, where: str) -> StudyRecipe:
         """A recipe as it is in an arm. Raises XlscaleError naming the arm's field."""
@@ -268,7 +269,7 @@ def load(name: str) -> Study:
     """Read and check ``studies/<name>.yaml``; raises XlscaleError with one line naming file and field."""
     path = STUDIES / f"{name}.yaml"
     if name not in names():  # and not a path that leads elsewhere
-        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}{meant(name, names())}")
+        raise XlscaleError(f"unknown study {name!r}: expected one of {', '.join(names())}{meant(str(name), names())}")
     study = parse(Study, read_yaml(path), relative(path))
     if study.name != name:
         raise XlscaleError(f"{relative(path)}: name: expected {name!r} as in the file's name, got {study.name!r}")
@@ -299,8 +300,9 @@ def data_sets(study: str = "") -> list[str]:
 
 def workplace(name: str) -> dict[str, str]:
     """Environment variables that move record, figures and paper of a study of one's own to a folder beside its file,
-    where they are never over the published ones; none for a published study. Raises XlscaleError as ``load`` does."""
-    if load(name).published:
+    where they are never over the published ones; none for a published study, in this checkout's ``studies/``: a copy
+    elsewhere is one's own. Raises XlscaleError as ``load`` does."""
+    if load(name).published and STUDIES == ROOT / "studies":
         return {}
     places = {"RESULTS": "results", "BUILT": "paper", "REPRODUCTION": "reproduction"}
     return {f"XLSCALE_{variable}": str(STUDIES / name / folder) for variable, folder in places.items()}

@@ -82,6 +82,7 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
                 f"tokenizer_config.json: fast_tokenizer_files: expected files beside it, got {min(other)!r}"
             )
         found = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+        found.truncation_side = found.padding_side = "right"  # tasks know what is cut and where: never the prefix
         if found.pad_token is None:
             found.pad_token = found.eos_token
         if found.pad_token_id is None:
@@ -211,7 +212,7 @@ def _filled(
     path: Path, config: PreTrainedConfig, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, **more: Any
 ) -> PreTrainedModel:
     """The model of a configuration with these weights, float32 unless ``dtype`` says otherwise. Raises XlscaleError
-    naming one that is missing or of another shape."""
+    naming one that is missing, of another shape, or of a part of the model that would compute without it."""
     import torch
 
     with reading(path):
@@ -232,7 +233,22 @@ def _filled(
         raise XlscaleError(f"{path}: {min(missing)}: missing among the weights of float type ({len(missing)} tensors)")
     for name, found, expected in sorted(report["mismatched_keys"])[:1]:
         raise XlscaleError(f"{path}: {name}: expected the shape {[*expected]} of {CONFIG}, got {[*found]}")
+    for name in sorted(report["unexpected_keys"]):
+        if part := _within(model, name):
+            raise XlscaleError(f"{path}: {name}: expected no such weight, {CONFIG} gives {part} none")
     return model
+
+
+def _within(model: PreTrainedModel, name: str) -> str:
+    """The part of a model that a weight belongs to which the model has not; nothing for one of a layer above the rung,
+    or of a head or another part that stands beside the layers."""
+    from torch.nn import ModuleList
+
+    parts = name.removeprefix(f"{model.base_model_prefix}.").split(".")[:-1]
+    here = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    known = dict(model.named_modules())
+    found = next((part for part in here if part in known), "")
+    return "" if isinstance(known[found], ModuleList) else found
 
 
 def _class(config: PreTrainedConfig) -> type[PreTrainedModel]:

@@ -25,6 +25,11 @@ _MOST = 10**15  # parameters
 _NONE = "no language"
 _LANGUAGE = re.compile(r"(.+)_([a-z]{2}|[a-z]{3}_[A-Z][a-z]{3})")
 _CROSSED = re.compile(r"(mlqa)_([a-z]{2})_([a-z]{2})")  # the language of the context, and of the question
+# Of the names of the harness's tasks, those that end in something else that looks like the code of a language.
+_OTHERWISE = re.compile(
+    r"(\w+_)?(agieval_(jec_qa_ca|lsat_ar|sat_en)|csatqa_li|polemo2_in|matreshka_yes_no|transliteration_dr_ar)"
+    r"|xnli_eu_mt|(zho)?blimp_.+"
+)
 _EUROEVAL = {"named-entity-recognition": "ner", "reading-comprehension": "reading_comprehension"}
 _MAIN = {"ner": "test_micro_f1_no_misc", "reading_comprehension": "test_f1"}
 # What says how a record was made, and what counts where it says nothing: without the first, prompting and fine-tuning
@@ -111,7 +116,7 @@ def named(name: str) -> tuple[str, str]:
     """A task of lm-evaluation-harness without the code of a language at its end, and that language; the name itself and
     nothing where it ends in none, or in two."""
     crossed = _CROSSED.fullmatch(name)
-    place = crossed or _LANGUAGE.fullmatch(name)
+    place = None if _OTHERWISE.fullmatch(name) else crossed or _LANGUAGE.fullmatch(name)
     language = _canonical(place[2]) if place and not (crossed and crossed[2] != crossed[3]) else ""
     return (place[1], language) if language else (name, "")
 

@@ -132,4 +132,5 @@ def stamp(folder: Path, pairs: list[tuple[Result, Result]]) -> list[Stamp]:
 
 
 def _same(old: Result, again: Result) -> bool:
-    return (old.status, old.predictions_sha256) == (again.status, again.predictions_sha256)
+    """Whether two runs of a cell give the same predictions, or fail for the same reason."""
+    return (old.status, old.reason, old.predictions_sha256) == (again.status, again.reason, again.predictions_sha256)

@@ -5,6 +5,7 @@ A paper folder holds ``generated/<notebook>.json`` and ``figures/``, written her
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from xlscale.core.files import PAPER, XlscaleError, read_json, relative, sha256_file, write_json
+from xlscale.core.files import BUILT, XlscaleError, read_json, relative, sha256_file, write_json
 from xlscale.report.figures import style
 
 if TYPE_CHECKING:
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r"[a-z0-9_]+")
 _DIGITS = 10  # significant: sums come out differently in the last few of 16
+
+
+# What a paper has of a notebook -> the fields that a run has to give again.
+KINDS = {"numbers": ("text", "value", "unit"), "tables": ("header", "rows"), "figures": ("sha256",)}
+
+
+def _beside(kind: str, before: dict[str, Any] | None, now: dict[str, Any] | None) -> tuple[str | None, str | None, str]:
+    """One number, table or figure of a paper and of a run, as texts, and the verdict."""
+    sides = [None if one is None else [one[field] for field in KINDS[kind]] for one in (before, now)]
+    verdict = "new" if before is None else "gone" if now is None else "agrees" if sides[0] == sides[1] else "differs"
+    told = [None if side is None else _told(kind, *side) for side in sides]
+    if verdict == "differs" and told[0] == told[1]:  # in what is not printed
+        told = [f"{text} ({', '.join(map(str, side[1:]))})" for text, side in zip(told, sides, strict=True)]
+    return *told, verdict
+
+
+def _told(kind: str, first: Any, *rest: Any) -> str:
+    """What there is room for in a table."""
+    return first if kind == "numbers" else f"{len(rest[0])} rows" if kind == "tables" else first[:12]
 
 
 class Numbers:
@@ -79,29 +99,32 @@ class Numbers:
         write_json(path, {"numbers": self.numbers, "tables": self.tables, "figures": drawn})
         return path
 
-    def compare(self, folder: Path = PAPER) -> pd.DataFrame:
-        """This run's numbers beside those of a built paper: key, paper, this run, verdict (agrees|differs|new|gone)."""
+    def compare(self, folder: Path = BUILT) -> pd.DataFrame:
+        """What this run makes beside what a built paper holds: kind (of KINDS), key, paper, this run, verdict
+        (agrees|differs|new|gone)."""
         path = Path(folder) / "numbers.json"
         built = read_json(path) if path.exists() else {"numbers": {}}
+        drawn = {name: {"sha256": hashlib.sha256(made["svg"]).hexdigest()} for name, made in self._figures.items()}
+        rows = []
         try:
-            before = {key: one["text"] for key, one in built["numbers"].items() if one["source"] == self.source}
+            for kind, here in zip(KINDS, (self.numbers, self.tables, drawn), strict=True):
+                every = built["numbers"] if kind == "numbers" else built.get(kind, {})
+                before = {key: one for key, one in every.items() if one["source"] == self.source}
+                for key in [*here, *(key for key in before if key not in here)]:
+                    rows.append((kind, key, *_beside(kind, before.get(key), here.get(key))))
         except (LookupError, TypeError, AttributeError):
             raise XlscaleError(f"{relative(path)}: numbers: expected source and text of each") from None
-        rows = []
-        for key in [*self.numbers, *(key for key in before if key not in self.numbers)]:
-            old, new = before.get(key), self.numbers.get(key, {}).get("text")
-            verdict = "new" if old is None else "gone" if new is None else "agrees" if old == new else "differs"
-            rows.append((key, old, new, verdict))
-        return pd.DataFrame(rows, columns=["key", "paper", "this run", "verdict"])
+        return pd.DataFrame(rows, columns=["kind", "key", "paper", "this run", "verdict"])
 
-    def verdict(self, folder: Path = PAPER) -> str:
-        """One line: does this run agree with the built paper?"""
-        counts = self.compare(folder)["verdict"].value_counts()
-        where = relative(Path(folder) / "numbers.json")
+    def verdict(self, folder: Path = BUILT) -> str:
+        """One line: does this run agree with the built paper, in all numbers, tables and figures?"""
+        found = self.compare(folder)
+        counts, where = found["verdict"].value_counts(), relative(Path(folder) / "numbers.json")
         if not set(counts.index) - {"new"}:
             return f"{where} has no numbers of {self.source} yet: nothing to compare with."
         if set(counts.index) == {"agrees"}:
-            return f"AGREES with {where}: all {counts['agrees']} numbers of {self.source} are the same."
+            there = [f"{(found['kind'] == kind).sum()} {kind}" for kind in KINDS]
+            return f"AGREES with {where}: all {', '.join(there[:2])} and {there[2]} of {self.source} are the same."
         parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         return f"DIFFERS from {where}: {parts} (expected when this run reads another record or other code)."
 

@@ -11,7 +11,7 @@ from xlscale.core.files import BUILT, RESULTS, Phase, relative
 from xlscale.core.format import percent, signed
 from xlscale.experiment import studies
 from xlscale.experiment.results import Result
-from xlscale.record import canary, store
+from xlscale.record import canary, homes, store
 from xlscale.report import labels, markup
 from xlscale.stats import agreement
 
@@ -98,7 +98,7 @@ def sentence(compared: pd.Series) -> str:
 
 def of_one(result: Result) -> pd.DataFrame:
     """``table`` of one run. The tolerance is that of the first recorded study that holds the cell."""
-    known = store.results()
+    known = store.results(homes.of(result.id))
     if result.id in known:
         ids = studies.holding(result.id) or {result.id}
         known = {name: one for name, one in known.items() if name in ids}
@@ -109,9 +109,10 @@ def of_one(result: Result) -> pd.DataFrame:
 def against_record(result: Result) -> pd.DataFrame:
     """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict, which is
     also printed as a sentence."""
-    found, recorded = of_one(result), store.results().get(result.id)
+    found, record = of_one(result), homes.of(result.id)
+    recorded = store.results(record).get(result.id)
     print(sentence(found.iloc[0]))
-    same = "same code" if recorded and canary.accepted(recorded) else "changed since the record"
+    same = "same code" if recorded and canary.accepted(recorded, record) else "changed since the record"
     return found.drop(columns="agrees").assign(code=same if recorded else agreement.ABSENT)
 
 

@@ -14,6 +14,8 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from xlscale.core.files import XlscaleError
+from xlscale.core.strict import SHORT
 from xlscale.data.batches import Batch, Encoded
 from xlscale.metrics.answers import match, normaliser
 from xlscale.metrics.predictions import COLUMNS
@@ -52,6 +54,9 @@ class SpanQA(TrainedTask):
             )
             for i, row in enumerate(windows["overflow_to_sample_mapping"]):
                 inside = np.array([s == 1 for s in windows.sequence_ids(i)])
+                if not inside.any():
+                    expected = f"a text of which the tokenizer leaves something, got {SHORT.repr(part['context'][row])}"
+                    raise XlscaleError(f"{self.card.file}: context: item {part['item'][row]!r}: expected {expected}")
                 spans = np.where(inside[:, None], np.array(windows["offset_mapping"][i], np.int64), NO_SPAN)
                 ids.append(windows["input_ids"][i])
                 ranges.append(spans)

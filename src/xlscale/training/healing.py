@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from xlscale import tasks
-from xlscale.cards.catalogue import data_card, model_card
+from xlscale.cards.catalogue import data_card, healed_card, model_card
 from xlscale.cards.schema import HealedRung, ModelCard
 from xlscale.core import machine, manifest
 from xlscale.core.files import (
@@ -45,7 +45,7 @@ from xlscale.data import load
 from xlscale.data.batches import Encoded
 from xlscale.experiment.recipe import Recipe
 from xlscale.models import healed, ladder, store
-from xlscale.training import evaluate, loop
+from xlscale.training import evaluate, loop, token_cache
 from xlscale.training.backends.cpu import CPU
 from xlscale.training.model import Model
 from xlscale.training.objectives import distillation
@@ -135,7 +135,7 @@ def judge(name: str, layers: int) -> pd.DataFrame:
     from the training text?
     """
     torch.set_num_threads(machine.THREADS)
-    card = model_card(name)
+    card = healed_card(name)
     rows = load.splits(data_card(card.healed.text))
     encoded = inputs(card, rows["dev"])
     whole = teacher(card, "dev", encoded)
@@ -169,7 +169,7 @@ def _likeness(frame: pd.DataFrame, mine: np.ndarray, theirs: np.ndarray, spread:
 def _retrieved(card: ModelCard, encoder: nn.Module) -> pd.DataFrame:
     task = tasks.of(data_card(RETRIEVAL))
     rows = load.splits(task.card)["test"]
-    encoded = task.encode(rows, ladder.tokenizer(card), card.prefix, RETRIEVAL_LENGTH)
+    encoded = token_cache.anew(task, rows, card, RETRIEVAL_LENGTH)
     outputs = evaluate.run(Model(encoder, CPU(), task), encoded)
     scores = task.scores(task.predictions(rows, encoded, outputs))
     values = [(language, RETRIEVAL, score.items, score.value) for language, score in scores.items() if language != "en"]
@@ -195,9 +195,7 @@ def main(name: str, jobs: int) -> None:
     Prints the sha256 that the card has to state. Raises XlscaleError when the card is not of a healed model, or the
     record holds what was found about another one.
     """
-    card = model_card(name)
-    if not card.healed:
-        raise XlscaleError(f"data_manifest/models/{name}.yaml: healed: expected the recipe of a healed ladder")
+    card = healed_card(name)
     known = read_json(RUNS) if RUNS.exists() else {"model": name, "runs": {}}
     if not (isinstance(known, dict) and isinstance(known.get("runs"), dict) and "model" in known):
         raise XlscaleError(f"{relative(RUNS)}: model, runs: expected both, as `make heal` writes them")

@@ -9,13 +9,13 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.core import fingerprint, registry
-from xlscale.core.files import CACHE, atomic, digest
+from xlscale.core.files import CACHE, XlscaleError, atomic, digest
 from xlscale.data.batches import Encoded
 from xlscale.models import ladder
 from xlscale.tasks.base import Task
@@ -45,9 +45,19 @@ def encoded(
         return _read(path)
     except (OSError, SafetensorError, KeyError, ValueError):
         wanted = rows[split] if index is None else rows[split].select(index)
-        found = task.encode(wanted, ladder.tokenizer(model), model.prefix, max_length)
+        found = anew(task, wanted, model, max_length)
     _write(found, path)
     return found
+
+
+def anew(task: Task, rows: Dataset, model: ModelCard, max_length: int) -> Encoded:
+    """What ``task.encode`` makes of rows. Raises XlscaleError where nothing of a text fits behind the model's prefix,
+    since all inputs would be the same."""
+    tokenizer = ladder.tokenizer(model)
+    if len(tokenizer(model.prefix)["input_ids"]) >= max_length:
+        expected = f"a prefix that leaves room for a text in max_length, {max_length} tokens"
+        raise XlscaleError(f"card {model.name}: prefix: expected {expected}, got {model.prefix!r}")
+    return task.encode(rows, tokenizer, model.prefix, max_length)
 
 
 def _path(card: DataCard, split: str, model: ModelCard, max_length: int, index: np.ndarray | None) -> Path:

@@ -6,11 +6,13 @@ import argparse
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xlscale.core.arguments import Parser, check_place
-from xlscale.core.files import XlscaleError, bounded, writable, write_json
+from xlscale.core.ending import exit_code
+from xlscale.core.files import XlscaleError, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.benchmark import Benchmark
 from xlscale.xtreme.folders import score_folders
@@ -42,26 +44,23 @@ def main(arguments: list[str]) -> int:
             options = parser.parse_args([*arguments, *more])
     except ValueError as error:
         parser.error(f"argument --options: {error}, got {options.options!r}")
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
-    try:
-        if options.json:
-            writable(options.json)
-            check_place(options.json, f"--json {options.json}")
-            for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
-                if Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(folder)):
-                    raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
-        description = benchmark.load(options.benchmark)
-        text, values = (_compared if options.paired else _scored)(description, options)
-        if options.json:
-            write_json(options.json, values)
-    except XlscaleError as error:
-        print(f"xlscale.score: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(bounded(f"xlscale.score: {error.filename}: {error.strerror}"), file=sys.stderr)
-        return 1
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
+    return exit_code(partial(_score, options), _Parser.name)
+
+
+def _score(options: argparse.Namespace) -> None:
+    if options.json:
+        writable(options.json)
+        check_place(options.json, f"--json {options.json}")
+        for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
+            if Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(folder)):
+                raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
+    description = benchmark.load(options.benchmark)
+    text, values = (_compared if options.paired else _scored)(description, options)
+    if options.json:
+        write_json(options.json, values)
     print(text, end="")
-    return 0
 
 
 def _scored(description: Benchmark, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:

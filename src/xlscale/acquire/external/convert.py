@@ -309,9 +309,15 @@ def _labels(card: DataCard, table: pa.Table) -> list[str] | None:
         return known.labels
     if card.labels or card.family not in ("classification", "tagging"):
         return None
-    column = table.filter(pc.equal(table["split"], "train"))[schema.LABELS[card.family]]
-    values = pc.list_flatten(column) if card.family == "tagging" else column
-    found = sorted(pc.unique(values).to_pylist())
+    found = _values(card, table.filter(pc.equal(table["split"], "train")))
+    for split in card.splits:
+        if unknown := {*_values(card, table.filter(pc.equal(table["split"], split)))} - {*found}:
+            raise XlscaleError(f"{card.name}: labels: {split}: expected those of train, got {min(unknown)!r}")
     if odd := [label for label in found if not is_label(card.family, card.tags, label)]:
         raise XlscaleError(f"{card.name}: labels: expected {LABEL}, got {odd[0]!r}")
     return found
+
+
+def _values(card: DataCard, table: pa.Table) -> list[str]:
+    column = table[schema.LABELS[card.family]]
+    return sorted(pc.unique(pc.list_flatten(column) if card.family == "tagging" else column).to_pylist())

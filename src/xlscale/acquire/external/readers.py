@@ -27,12 +27,16 @@ LARGEST = 2**30  # bytes of a file that is read whole
 EMPTIED = "; XTREME's download takes labels out of test files, here they have to be there"
 
 
+# What libraries raise about a file of another form. OverflowError: of times that Python's types do not hold.
+_OTHER_FORM = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 @contextmanager
 def expecting(path: Path, what: str) -> Iterator[None]:
     """Turn what reading a file of another form raises into one line: the file, ``what`` it was expected to be, why."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+    except (*_OTHER_FORM, pa.ArrowException) as error:
         raise XlscaleError(f"{relative(path)}: expected {what} ({one_line(error)})") from None
 
 
