@@ -142,6 +142,14 @@ def test_a_broken_card_stops_no_list(kind, monkeypatch):
     assert {line for line in before if not line.startswith(f"  {min(known)}: ")} <= {*told}
 
 
+def test_what_has_yet_to_run_is_told_in_its_order_with_the_time_that_the_record_took(known, tmp_path, monkeypatch):
+    cell = next(cell for cell in studies.load("pilot").cells() if cell.id == look.full(TOPIC))
+    monkeypatch.setattr(cell_.results, "result_of", lambda one: known[one.id] if one.phase == "pretrained" else None)
+    told = [*cell_._ahead(cell)]
+    assert [line.split(",")[0] for line in told] == [f"to run: {one.id}" for one in cell.lineage()[1:]]
+    assert told[-1].endswith(f", {sum(known[cell.id].seconds.values()):.0f} s in the record")
+
+
 def test_a_cell_run_by_hand_is_told_beside_the_record(known):
     class One:
         id = look.full(TOPIC)

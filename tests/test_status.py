@@ -52,6 +52,25 @@ def test_what_another_machine_made_is_unverified_and_fresh_once_it_is_made_here(
     assert _states(build) == ["fresh"] * 5
 
 
+def test_what_make_notebook_has_made_again_here_is_fresh(build, tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "RUNS", tmp_path)
+    name, states = NAMES[0], ["fresh", "fresh", "unverified", "unverified", "unverified"]
+    folder = tmp_path / "by-hand" / name
+    made = json.loads(_generated(build, name).read_text())
+    files.write_json(
+        folder / "generated" / f"{name}.json", {kind: made[kind] for kind in ("numbers", "tables", "figures")}
+    )
+    files.write_json(folder / steps.MADE_FROM, build.made_from(name))
+    assert _states(build) == states
+    files.write_json(
+        folder / steps.MADE_FROM, build.made_from(name) | {"results": "0" * 64}
+    )  # before something changed
+    assert _states(build) == ["unverified"] * 5
+    files.write_json(folder / steps.MADE_FROM, build.made_from(name))
+    files.write_json(folder / "generated" / f"{name}.json", made | {"numbers": {}})
+    assert _states(build) == ["unverified"] * 5
+
+
 @pytest.mark.parametrize("part", ["notebooks/11_methods.ipynb", "its imports", "results", "requirements.lock"])
 def test_what_is_stale_says_what_has_changed_and_so_is_the_pdf(build, part):
     made = json.loads(_generated(build, "11_methods").read_text())

@@ -18,6 +18,7 @@ from xlscale.core.files import CACHE, XlscaleError, one_line, relative, write_js
 from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
+from xlscale.record import homes, store
 
 MADE = ".made"  # in a folder that commands make, and may remove
 RECORDED = 4.1e9  # bytes: the most that a recorded cell of a bundled model took, by what its result says
@@ -36,11 +37,22 @@ def run(cell_id: str) -> None:
         sweep.check_places((one.id for one in cell.lineage()), cell.folder.parent)
         acquire(cell.lineage(), cell.folder.parent)
         write_json(cell.folder / "spec.json", cell.spec())
+        for line in _ahead(cell):
+            print(line, flush=True)
     if registry.backend() == "cuda":
         os.environ[runner.PLACEMENT] = json.dumps(_placed(runner.find(cell_id)))
     runner.main(cell_id)
     if by_hand:
         print(_told(runner.find(cell_id)))
+
+
+def _ahead(cell: Cell) -> Iterator[str]:
+    """A line for each cell that has yet to be run, in their order, with how long the record took."""
+    known = store.results(homes.of(cell.id))
+    for one in cell.lineage():
+        if results.result_of(one) is None:
+            took = f", {sum(known[one.id].seconds.values()):.0f} s in the record" if one.id in known else ""
+            yield f"to run: {one.id}{took}"
 
 
 def _told(cell: Cell) -> str:

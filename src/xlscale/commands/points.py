@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from xlscale.commands.steps import READS, paper_of
-from xlscale.core.files import NOTEBOOKS, RUNS, XlscaleError, read_json, relative
+from xlscale.commands.steps import MADE_FROM, READS, paper_of
+from xlscale.core.files import NOTEBOOKS, RUNS, XlscaleError, read_json, relative, write_json
 from xlscale.core.format import DASH, listing, percent
 from xlscale.core.lines import each_bounded
 from xlscale.experiment import results, studies
@@ -62,8 +62,9 @@ def notebook(name: str) -> None:
     known = [one for one in READS if one[0].isdigit()]
     if name not in known:
         raise XlscaleError(f"NAME={name}: expected one of {', '.join(known)}")
-    executed = RUNS / "by-hand" / name / "executed.ipynb"
+    executed, made_from = RUNS / "by-hand" / name / "executed.ipynb", paper_of(studies.MAIN).made_from(name)
     engine.execute(NOTEBOOKS / f"{name}.ipynb", executed, {})
+    write_json(executed.with_name(MADE_FROM), made_from)  # for `make status`
     last = [cell for cell in read_json(executed)["cells"] if cell["cell_type"] == "code"][-1]
     said = "".join("".join(one.get("text", "")) for one in last["outputs"])
     print(each_bounded(f"{said.strip()}\nexecuted: {relative(executed)}"))

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xlscale.commands.reproduce import HERE
-from xlscale.commands.steps import CARDS, Build, paper_of
+from xlscale.commands.steps import CARDS, MADE_FROM, Build, paper_of
 from xlscale.core.checkout import git
-from xlscale.core.files import ROOT, RUNS, STUDIES, XlscaleError, relative, sha256_file
+from xlscale.core.files import ROOT, RUNS, STUDIES, XlscaleError, read_json, relative, sha256_file
 from xlscale.experiment import results, studies
 from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import Result
@@ -96,7 +96,8 @@ def _notebook(build: Build, name: str) -> list[Status]:
     if changed and before and not studies.workplace(build.study) and (own := _own()):
         changed = _changed(build.made_from(name, own), before)
     why = changed if before else "run by hand, not said from what"
-    state = STALE if changed else FRESH if build.holds(name) else UNVERIFIED
+    here = build.holds(name) or _by_hand(name, now, made)
+    state = STALE if changed else FRESH if here else UNVERIFIED
     found = []
     for figure, about in made["figures"].items():
         drawn = build.out / about["file"]
@@ -108,6 +109,16 @@ def _notebook(build: Build, name: str) -> list[Status]:
             found.append(Status(state, f"{name}: figure {figure}", why))
     counts = f"{len(made['numbers'])} numbers and {len(made['tables'])} tables"
     return [*found, Status(state, f"{name}: {counts}", why)]
+
+
+def _by_hand(name: str, now: dict[str, str], made: dict[str, Any]) -> bool:
+    """Whether `make notebook` has made the same on this machine, from what is here now."""
+    folder = RUNS / "by-hand" / name
+    try:
+        again = typeset.generated(folder / "generated" / f"{name}.json")
+        return read_json(folder / MADE_FROM) == now and all(again[kind] == made[kind] for kind in typeset.KINDS)
+    except XlscaleError:
+        return False
 
 
 def _changed(now: dict[str, str], before: dict[str, str]) -> str:

@@ -69,6 +69,7 @@ APART: dict[str, tuple[Path, dict[str, int]]] = {
     "11_methods": (STUDIES / "lexical.yaml", {}),
 }
 OVERLAY, PAGE = "scaling_overlay", "index.html"  # what `make reproduce` found, in REPRODUCTION
+MADE_FROM = "made_from.json"  # beside a notebook that was run by hand
 # What is said of a run beside the figures that it is part of.
 RUN = ["cell", "phase", "model", "layers", "condition", "target", "seed", "status", "value", "english"]
 

@@ -26,12 +26,12 @@ _DIGITS = 10  # significant: sums come out differently in the last few of 16
 
 
 # What a paper has of a notebook -> the fields that a run has to give again.
-KINDS = {"numbers": ("text", "value", "unit"), "tables": ("header", "rows"), "figures": ("sha256",)}
+FIELDS = {"numbers": ("text", "value", "unit"), "tables": ("header", "rows"), "figures": ("sha256",)}
 
 
 def _beside(kind: str, before: dict[str, Any] | None, now: dict[str, Any] | None) -> tuple[str | None, str | None, str]:
     """One number, table or figure of a paper and of a run, as texts, and the verdict."""
-    sides = [None if one is None else [one[field] for field in KINDS[kind]] for one in (before, now)]
+    sides = [None if one is None else [one[field] for field in FIELDS[kind]] for one in (before, now)]
     verdict = "new" if before is None else "gone" if now is None else "agrees" if sides[0] == sides[1] else "differs"
     told = [None if side is None else _told(kind, *side) for side in sides]
     if verdict == "differs" and told[0] == told[1]:  # in what is not printed
@@ -100,14 +100,14 @@ class Numbers:
         return path
 
     def compare(self, folder: Path = BUILT) -> pd.DataFrame:
-        """What this run makes beside what a built paper holds: kind (of KINDS), key, paper, this run, verdict
+        """What this run makes beside what a built paper holds: kind (of FIELDS), key, paper, this run, verdict
         (agrees|differs|new|gone)."""
         path = Path(folder) / "numbers.json"
         built = read_json(path) if path.exists() else {"numbers": {}}
         drawn = {name: {"sha256": hashlib.sha256(made["svg"]).hexdigest()} for name, made in self._figures.items()}
         rows = []
         try:
-            for kind, here in zip(KINDS, (self.numbers, self.tables, drawn), strict=True):
+            for kind, here in zip(FIELDS, (self.numbers, self.tables, drawn), strict=True):
                 every = built["numbers"] if kind == "numbers" else built.get(kind, {})
                 before = {key: one for key, one in every.items() if one["source"] == self.source}
                 for key in [*here, *(key for key in before if key not in here)]:
@@ -123,7 +123,7 @@ class Numbers:
         if not set(counts.index) - {"new"}:
             return f"{where} has no numbers of {self.source} yet: nothing to compare with."
         if set(counts.index) == {"agrees"}:
-            there = [f"{(found['kind'] == kind).sum()} {kind}" for kind in KINDS]
+            there = [f"{(found['kind'] == kind).sum()} {kind}" for kind in FIELDS]
             return f"AGREES with {where}: all {', '.join(there[:2])} and {there[2]} of {self.source} are the same."
         parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         return f"DIFFERS from {where}: {parts} (expected when this run reads another record or other code)."

@@ -42,6 +42,7 @@ BIBLIOGRAPHY = "refs.bib"
 NUMBERS = "numbers.json"
 NAMED = 5  # of what differs
 CALLED = {"figures": "Figure", "tables": "Table"}  # in the paper
+KINDS = ("numbers", *CALLED)  # what a notebook makes for it
 # The only clock that typst can read; any fixed value makes the PDF a function of its inputs.
 _TIMESTAMP = 0
 
@@ -144,12 +145,11 @@ def build(out: Path = PAPER) -> str:
 
 def _compared(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Which numbers, tables and figures are other than they were, whatever their place in the paper."""
-    kinds = ("numbers", *CALLED)
     old, new = (
-        {(kind, name): {**own, "number": None} for kind in kinds for name, own in one.get(kind, {}).items()}
+        {(kind, name): {**own, "number": None} for kind in KINDS for name, own in one.get(kind, {}).items()}
         for one in (before, now)
     )
-    counts = listing(f"{len(now[kind])} {kind}" for kind in kinds)
+    counts = listing(f"{len(now[kind])} {kind}" for kind in KINDS)
     if not old:
         return counts
     other = sorted(name for kind, name in old.keys() | new.keys() if old.get((kind, name)) != new.get((kind, name)))
