@@ -465,6 +465,8 @@ def test_a_number_is_found_with_any_minus_and_a_figure_by_what_the_paper_calls_i
     for (kind, number), name in typeset.shown(files.PAPER).items():
         browser.do(search, f"{typeset.CALLED[kind]} {number}".lower())
         assert browser.do(column, 0) == [name]
+    browser.do(search, "Table 99")  # whose words others have
+    assert browser.do(said).startswith("None of ")
     assert browser.errors() == []
 
 

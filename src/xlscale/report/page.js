@@ -144,7 +144,9 @@ class Listing {
   chosen() {
     const asked = searched(this.search.value).trim();
     const named = (row) => searched(this.called(row)) === asked;
-    const words = asked && this.rows.some(named) ? [] : asked.split(/\s+/).filter(Boolean);
+    // A figure or table that no notebook makes is none of these rows, whatever words they have.
+    const whole = asked && (this.rows.some(named) || /^(figure|table) \d+$/.test(asked));
+    const words = whole ? [] : asked.split(/\s+/).filter(Boolean);
     const set = this.selects.filter(({ select }) => select.value);
     const wanted = set.map(({ filter, select, values }) => [filter.get, values[select.value - 1]]);
     const found = (this.only ? this.only.rows : this.rows).filter(
