@@ -118,7 +118,7 @@ def test_a_cell_of_a_study_of_ones_own_is_compared_with_its_own_record(ran, know
     monkeypatch.setattr(studies, "names", lambda: ["broken", "mine"])
     monkeypatch.setattr(studies, "workplace", lambda study: {"mine": {"XLSCALE_RESULTS": str(own)}}[study])
     monkeypatch.setattr(homes, "XlscaleError", KeyError)
-    assert homes.records() == [empty, own] and homes.of(name) == own and homes.of("none") == empty
+    assert [*homes.records()] == [empty, own] and homes.of(name) == own and homes.of("none") == empty
     assert homes.ids(own) == {*table["cell"].to_pylist()} and homes.ids(empty) == set()
     assert look.full(TOPIC) == name and f"recorded in {own}" in look.show(TOPIC)
     assert "as in the record" in look.compare(TOPIC, "")

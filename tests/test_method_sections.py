@@ -249,6 +249,7 @@ def test_the_page_of_costs_is_that_of_the_record():
 
 
 @pytest.mark.again
+@pytest.mark.again
 def test_the_plan_of_the_study_counts_several_sets_words_and_text():
     own = [cell for cell in PLAN.cells() if cell.phase == "intermediate" and cell.parameters.layers == 2]
     table = plan.table(own, hardware.load("h100"))

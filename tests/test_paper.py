@@ -81,6 +81,7 @@ def small(tmp_path):
     return tmp_path
 
 
+@pytest.mark.again
 def test_the_same_record_gives_the_same_bytes_in_another_folder(made, tmp_path):
     for numbers in collect(*simulated()):
         numbers.write(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,17 +13,17 @@ from xlscale.experiment import studies
 from xlscale.record.store import CELLS
 
 
-def records() -> list[Path]:
+def records() -> Iterator[Path]:
     """The folders of all records, that of this command first."""
-    found = {RESULTS: None}
+    yield RESULTS
     for name in studies.names():
         try:
             moved = studies.workplace(name)
         except XlscaleError:  # who asks for that study is told
             continue
         folder = Path(moved.get("XLSCALE_RESULTS", RESULTS))
-        found |= {folder: None} if (folder / CELLS).exists() else {}
-    return [*found]
+        if folder != RESULTS and (folder / CELLS).exists():
+            yield folder
 
 
 def of(cell_id: str) -> Path:
