@@ -93,8 +93,8 @@ verify: $(READY)  ## recompute random recorded cells from scratch  [N=3] [SEED=1
 canary: $(READY)  ## after a change of code: is the record still what the code gives?  [STUDY=, else all] [AGAINST=commit] [JOBS=]
 	@$(XLSCALE) canary $(if $(NAMED_STUDY),$(study)) $${AGAINST:+--against="$$AGAINST"} $(jobs)
 
-manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are
-	@$(XLSCALE) manifest
+manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are  [STUDY=]
+	@$(XLSCALE) manifest $(study)
 
 sweep: $(READY)  ## run all cells of a study into runs/, here or on a cluster  [STUDY=] [JOBS=] [PROFILE=slurm] [HARDWARE=]
 	@$(XLSCALE) sweep $(study) $(where)

@@ -118,7 +118,15 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
         ({"a": {"intermediate": ["lexicon"]}}, "intermediate_objective: expected lexical for lexicon, got 'supervi"),
         ({"a": {"intermediate": ["vitamins"]}}, "intermediate: unknown data 'vitamins'"),
         (
-            {name: {"intermediate": ["none"], "target": {"epochs": n}} for name, n in (("a", 3), ("b", 2), ("c", 3))},
+            {"topic": {"intermediate": ["none"], "target": {"epochs": 3}}},
+            "arms.topic: expected another name than",
+        ),
+        (
+            {"none": {"intermediate": ["none"], "target": {"epochs": 3}}},
+            "arms.none: expected another name than",
+        ),
+        (
+            {name: {"intermediate": ["none"], "target": {"epochs": n}} for name, n in (("a", 3), ("b", 4), ("c", 3))},
             "arms.c: expected a field that differs from those of arms.a for 'none'",
         ),
         *(
@@ -126,6 +134,7 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
             for name, own in (
                 ("vitaminc", {}),
                 ("none", {}),
+                ("none", {"target": {"learning_rate": {2: [2e-3], 4: [1e-3]}}}),  # in another spelling
                 ("vitaminc", {"recipe": {"method": "full", "epochs": 1}, "target": {"objective": "supervised"}}),
                 ("none", {"recipe": {"method": "lora"}}),  # nothing is trained by it
             )

@@ -207,7 +207,10 @@ def test_targets_go_on_from_the_adapters_and_untrained_ones_are_read_with_them(t
             "intermediate_objective: expected lexical for lexicon, got 'supervised'",
         ),
         ({"intermediate_word_layer": 3}, "intermediate_word_layer: expected at most 2, the layers of this rung, got 3"),
-        ({"intermediate": "synonyms"}, "intermediate: expected a card with role: intermediate, 'synonyms' has role: l"),
+        (
+            {"intermediate": "synonyms"},
+            "intermediate: expected a lexicon with metric and chance, 'synonyms' has",
+        ),
         (
             {"intermediate": "unlabelled"},
             "intermediate_objective: expected one for unlabelled of family text, got 'lexical', which takes lexicon",

@@ -14,6 +14,7 @@ from xlscale.cards import catalogue, mixtures
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.mixtures import Mixture as MixtureCard
 from xlscale.commands import cell as cell_command
+from xlscale.commands import data
 from xlscale.core.files import MANIFEST, XlscaleError, digest
 from xlscale.data import load
 from xlscale.data.batches import Encoded, collate
@@ -227,6 +228,13 @@ def test_a_broken_card_is_one_line(mixed, sets, line):
     with pytest.raises(XlscaleError, match=line) as error:
         data_card(mixed(*sets))
     assert "\n" not in str(error.value)
+
+
+def test_of_a_mixture_its_sets_are_checked(mixed):
+    name = mixed("vitaminc", "wordnet_class")
+    assert [card.name for card in data._chosen([name, "vitaminc"], None)] == ["vitaminc", "wordnet_class"]
+    with pytest.raises(XlscaleError, match="unknown card 'nowhere': expected one of "):
+        data._chosen(["nowhere"], None)
 
 
 def test_a_mixture_has_a_name_of_its_own_and_questions_need_their_room(mixed):

@@ -21,6 +21,7 @@ from xlscale.commands import check, crate, new
 from xlscale.core.files import LINES, XlscaleError
 from xlscale.core.strict import read_yaml, unseen
 from xlscale.data import load
+from xlscale.data import schema as schema_
 from xlscale.interchange import citation, croissant
 
 HEAD = ["split", "language", "text", "label"]
@@ -519,6 +520,7 @@ WRONG = [
         {"text": "x\0", "choices": ["a", "b"], "answer": 0},
         "text: expected text without the character",
     ),
+    ("ranking", {"text": "x", "role": "query", "group": "g 1"}, "group: expected one without spaces, which part those"),
     ("ranking", {"text": "x", "role": "question", "group": "g"}, "role: expected query, candidate or pair, got"),
 ]
 
@@ -562,6 +564,16 @@ def test_the_field_that_makes_a_card_too_long_is_named(place):
     (place / "mine.csv").write_text(as_csv(ROWS))
     with pytest.raises(XlscaleError, match="SET: description: expected a shorter text: a card has at most"):
         new.data(str(place / "mine.csv"), "classification", f"{STATED}; description={'x ' * 10**6}")
+
+
+def test_a_lexicon_with_names_that_are_kept_apart_can_be_trained_on(place):
+    """A tenth of the English names is asked: 1 of those of a language is right."""
+    rows = [{"split": "train", "language": code, "source": f"word {n}", "text": f"{code} {n}"}
+            for code, most in (("de", 60), ("fr", 30)) for n in range(most)]  # fmt: skip
+    card, _ = made(place, "\n".join(map(json.dumps, rows)), "lexicon", name="mine.jsonl")
+    asked = {code: sum(schema_.is_control(f"word {n}") for n in range(most)) for code, most in (("de", 60), ("fr", 30))}
+    assert min(asked.values()) > 0 and card.metric == "p_at_1" and card.task
+    assert card.chance == pytest.approx(sum(1 / n for n in asked.values()) / 2, rel=1e-3)
 
 
 def test_answers_as_the_hub_has_them_and_questions_without_any(place):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from xlscale.cards import catalogue
 from xlscale.core.files import PAPER
 from xlscale.published.scales import GROWS, SHRINKS
 from xlscale.report import behind, typeset
@@ -59,6 +60,13 @@ def test_a_word_without_a_sentence_is_an_error(tmp_path, monkeypatch):
     (folder / "04_scaling.json").write_text(json.dumps({"numbers": words, "tables": {}, "figures": {}}))
     with pytest.raises(typeset.XlscaleError, match="no sentence of the paper for rates: bent"):
         typeset.build(tmp_path / "made")
+
+
+def test_no_number_of_a_target_is_asked_for_that_a_study_of_ones_own_may_lack():
+    targets = "|".join(name for name in catalogue.names("data") if catalogue.data_card(name).role == "target")
+    for path, text in TEXTS.items():
+        for name in re.findall(rf'\bn\("((?:{targets})_\w+)"', text):
+            assert f'has("number", "{name}")' in text, (path, name)
 
 
 def test_captions_name_no_notebook_and_no_key():

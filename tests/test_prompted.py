@@ -1,8 +1,10 @@
 """Prompting what a cell left: which weights the language model has, what goes wrong outside, and the real harness."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from functools import cache
 from hashlib import sha256
@@ -10,7 +12,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from conftest import FIXTURES
+from conftest import FIXTURES, wait
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -306,7 +308,7 @@ def write(text):
         ("import os; print('so far'); sys.stdout.flush(); os.kill(os.getpid(), 9)", r"ended with code -9 \(so far\)"),
         ("", r"wrote no results \(it said nothing\)"),
         ("write('{')", "not valid JSON"),
-        ("write(json.dumps(W).replace('0.75', 'NaN'))", "expected a finite number, got NaN"),
+        ('write(\'{"results": {}, "results": {}}\')', "not valid JSON"),
         ("write('[]')", "results_2026.json: "),
         ("del W['n-samples']['mt']; write(json.dumps(W))", "n-samples: expected mt among them"),
         ("del W['task_hashes']; write(json.dumps(W))", "task_hashes: Field required"),
@@ -339,6 +341,40 @@ def test_who_is_asked_to_end_takes_the_harness_along(pretended, monkeypatch):
     assert ended.value.code == processes.TERMINATED
     assert processes.ended(int((cell.folder / "prompted" / "pid").read_text()))
     assert not (cell.folder / "prompted" / "model").exists()
+
+
+def test_whoever_kills_the_command_takes_the_harness_along(tmp_path):
+    (tmp_path / "lm_eval").mkdir()
+    work = "import os, sys, time, pathlib; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(300)"
+    (tmp_path / "lm_eval" / "__main__.py").write_text(work)
+    (tmp_path / "lm_eval" / "__init__.py").touch()
+    code = "import subprocess, sys; from xlscale.engine import harness; "
+    code += "subprocess.run(harness._command(sys.argv[1]), env=harness._environment(False))"
+    command = [sys.executable, "-c", code, str(tmp_path / "pid")]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    wait(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    harness_ = int((tmp_path / "pid").read_text())
+    process.kill()
+    process.wait()
+    wait(lambda: processes.ended(harness_))
+
+
+def test_a_metric_that_is_not_finite_is_left_out_and_the_others_are_kept(pretended, capsys):
+    cell, stub = pretended
+    stub("write(json.dumps(W).replace('0.75', 'NaN').replace('0.25', 'Infinity'))")
+    _asked(cell)
+    assert "left out: tiny_sw: acc,none: expected a finite number\n" in capsys.readouterr().out
+    (run,) = read_json(cell.folder / prompt.PROMPTED)["runs"]
+    assert [score["asked"] for score in run["scores"]] == ["mt"]
+
+
+def test_the_same_task_in_other_words_is_another_run(pretended):
+    cell, stub = pretended
+    for one in ("0", "1", "1"):
+        stub(f"W['task_hashes']['mt'] = '{one}' * 64; write(json.dumps(W))")
+        _asked(cell)
+    runs = read_json(cell.folder / prompt.PROMPTED)["runs"]
+    assert [run["scores"][1]["prompts_sha256"][0] for run in runs] == ["0", "1"]
 
 
 def test_what_is_kept_says_how_each_task_was_asked(pretended):

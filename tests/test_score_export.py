@@ -29,7 +29,7 @@ from xlscale.data import load
 from xlscale.experiment import results
 from xlscale.metrics.predictions import by_language
 from xlscale.metrics.retrieval import average_precision
-from xlscale.record import store
+from xlscale.record import homes, store
 from xlscale.tasks import mining
 from xlscale.xtreme import benchmark, command, layout
 from xlscale.xtreme.benchmark import Benchmark
@@ -234,7 +234,7 @@ def recorded():
 
 @pytest.fixture
 def known(recorded, monkeypatch):
-    monkeypatch.setattr(store, "results", lambda: recorded)
+    monkeypatch.setattr(store, "results", lambda *_: recorded)
 
 
 @pytest.mark.usefixtures("known")
@@ -270,7 +270,7 @@ def test_a_cell_that_is_not_recorded_is_taken_from_runs(recorded, tmp_path, monk
     (folder / results.RESULT).write_text(result.model_dump_json())
     for name in (results.PREDICTIONS, results.RESULT):
         seal(folder / name)
-    monkeypatch.setattr(store, "results", dict)
+    monkeypatch.setattr(homes, "ids", lambda _: set())
     monkeypatch.setattr(export, "RUNS", runs)
     assert export.export(TRAINED, str(tmp_path / "out"), "pilot")
     assert f"of {runs}" in capsys.readouterr().out
@@ -307,7 +307,7 @@ def test_what_cannot_be_exported_is_one_line(recorded, tmp_path, monkeypatch, ca
         export._systems([recorded[TRAINED], other])
     # What was changed since is not handed on.
     altered = recorded[TRAINED].model_copy(update={"predictions_sha256": "0" * 64})
-    monkeypatch.setattr(store, "results", lambda: recorded | {TRAINED: altered})
+    monkeypatch.setattr(store, "results", lambda *_: recorded | {TRAINED: altered})
     assert not export.export(TRAINED, str(tmp_path / "new"), "pilot")
     assert "predictions_sha256: expected 0000" in capsys.readouterr().out
 
@@ -348,6 +348,14 @@ def test_a_part_of_the_queries_says_how_many_candidates_there_are(tmp_path):
     about = benchmark.load(str(tmp_path / "benchmark.yaml"))
     with pytest.raises(XlscaleError, match="test-ar.tsv:1: tatoeba in ar: expected an index from 0 to 3, got 4"):
         score_folders(about, tmp_path / "predictions", tmp_path / "labels")
+
+
+def test_the_answers_of_multiple_choice_are_its_choices_and_not_those_that_are_right():
+    """Else a prediction is refused where the last choice is right of no item."""
+    card = catalogue.data_card("social_iqa").model_copy(update={"name": "mine", "benchmarks": []})
+    asked = pd.DataFrame({"answer": [0, 0], "choices": [["a", "b"], ["a", "b", "c"]]})
+    assert layout._labels_of(card, asked) == ["0", "1", "2"]
+    assert "choices" in layout.FAMILIES["multiple_choice"][2]
 
 
 def test_an_item_of_another_data_set_is_named():

@@ -125,7 +125,7 @@ def test_languages_are_tied_after_holm_and_not_before():
     assert found["alone"].low > 0 and found["alone"].p < 0.05 < found["alone"].adjusted and found["alone"].tied
     assert found["equal"].tied
     same = found["same"]
-    assert (same.difference, same.low, same.high, same.p, same.tied) == (0, 0, 0, 1, True)
+    assert (same.difference, same.p, same.tied) == (0, 1, True) and 0 < same.high == -same.low < 1
     ordered = sorted(found.values(), key=lambda one: one.p)
     by_hand = np.maximum.accumulate([min(1, (4 - i) * one.p) for i, one in enumerate(ordered)])
     assert [one.adjusted for one in ordered] == pytest.approx(by_hand)
@@ -149,6 +149,14 @@ def test_items_that_all_differ_alike_prove_no_more_than_their_number(items):
         assert one.p == pytest.approx(scipy.stats.binomtest(items, items).pvalue) and one.tied == (items < 6)
         share = (100 - one.low) / 200  # of items that differ the other way
         assert (1 - share) ** items == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("items", [2, 4, 40])
+def test_items_that_are_all_the_same_leave_open_what_their_number_does(items):
+    found, mean = paired.compare({"x": (means(np.ones(items)), means(np.ones(items)))}, parallel=False)
+    for one in (found["x"], mean):
+        assert (one.difference, one.p, one.tied) == (0, 1, True) and one.high == -one.low
+        assert (1 - one.high / 100) ** items == pytest.approx(0.05)
 
 
 def test_pairs_that_one_side_alone_mined_count_for_it():

@@ -52,6 +52,13 @@ def test_what_another_machine_made_is_unverified_and_fresh_once_it_is_made_here(
     assert _states(build) == ["fresh"] * 5
 
 
+def test_records_and_papers_of_ones_own_studies_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "STUDIES", tmp_path)
+    for name in ("one.yaml", "tuned.json", "mine/results/cells.parquet", "mine/paper/numbers.json"):
+        files.write_text(tmp_path / name, "x")
+    assert [path.name for path in steps._below([tmp_path])] == ["one.yaml", "tuned.json"]
+
+
 def test_what_make_notebook_has_made_again_here_is_fresh(build, tmp_path, monkeypatch):
     monkeypatch.setattr(status, "RUNS", tmp_path)
     name, states = NAMES[0], ["fresh", "fresh", "unverified", "unverified", "unverified"]

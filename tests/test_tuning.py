@@ -5,9 +5,10 @@ import pytest
 import yaml
 
 from xlscale.core.files import ROOT, STUDIES, XlscaleError, read_json
+from xlscale.core.strict import parse
 from xlscale.experiment import cells, studies
 from xlscale.experiment import tuning as rates
-from xlscale.experiment.tuning import TUNED
+from xlscale.experiment.tuning import TUNED, Tuning
 from xlscale.record import tuning
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import preparation
@@ -97,6 +98,23 @@ def test_the_committed_rates_follow_from_the_record_and_the_confirmatory_study_t
         for phase, name in tuning.RATE.items():
             if values.get(name) is not None:
                 assert values[name] == rates[phase][values["model"]][str(values["layers"])], cell.id
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("examples", {1: -1}),
+        ("tried", {"target": {1: [-1.0]}}),
+        ("scores", {"target": {1: [7.0]}}),
+        ("scores", {"target": {-1: [0.7]}}),
+    ],
+)
+def test_what_a_study_says_of_its_tuning_is_possible(field, value):
+    told = {"seed": 1, "intermediate": "squad", "target": "topic", "examples": {1: 9}}
+    told |= {"tried": {"target": {1: [1e-3]}}, "scores": {"target": {1: [0.7]}}}
+    assert parse(Tuning, told, "x.yaml").scores["target"] == {1: [0.7]}
+    with pytest.raises(XlscaleError, match=f"x.yaml: {field}"):
+        parse(Tuning, told | {field: value}, "x.yaml")
 
 
 def test_what_was_tried_is_a_table_with_the_choice_and_what_failed():

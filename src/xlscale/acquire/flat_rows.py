@@ -200,6 +200,8 @@ def _ranking(row: Row) -> Row:
     role = _one_of(row, "role", ROLES)
     second = _text(row, "second") if role == "pair" else None
     answers = role == "candidate" and row.get("relevant") is not None  # many a candidate answers nothing
+    if row.get("group") is not None and re.search(r"\s", group := _name(row, "group")):
+        raise Wrong(f"group: expected one without spaces, which part those in relevant, got {SHORT.repr(group)}")
     return {
         "text": _text(row, "text"),
         "role": role,

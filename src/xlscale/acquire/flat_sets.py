@@ -210,6 +210,8 @@ def described(family: str, role: str, rows: pa.Table, spans: bool) -> dict[str, 
         fields["unanswerable"] = True
     if family in _CHANCE:
         fields["chance"] = float(f"{_CHANCE[family](rows):.4g}")
+    elif family == "lexicon" and (chance := _of_names(rows)):  # without control pairs there is nothing to ask
+        fields |= {"metric": METRICS[family], "chance": float(f"{chance:.4g}")}
     return fields | {"languages": languages, "splits": counts}
 
 
@@ -220,6 +222,15 @@ def _of_candidates(rows: pa.Table) -> float:
     sizes = Counter(pool for pool, _, language in every if language == ENGLISH)
     right = Counter((pool, group) for pool, group, language in every if language == ENGLISH)
     return float(np.mean([right[pool, group] / sizes[pool] for pool, group, lang in every if lang != ENGLISH]))
+
+
+def _of_names(rows: pa.Table) -> float:
+    """The mean over languages of 1 / the number of English names among which a control word's own is looked for."""
+    names: dict[str, set[str]] = {}
+    for language, name in zip(rows["language"].to_pylist(), rows["source"].to_pylist(), strict=True):
+        if schema.is_control(name):
+            names.setdefault(language, set()).add(name)
+    return float(np.mean([1 / len(own) for own in names.values()])) if names else 0.0
 
 
 _CHANCE: dict[str, Callable[[pa.Table], float]] = {

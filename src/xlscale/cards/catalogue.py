@@ -154,7 +154,8 @@ def card(name: str) -> DataCard | ModelCard:
     if name in (models := names("models")):
         return model_card(name)
     if name not in (data := names("data") + names(SOURCES)):
-        raise XlscaleError(f"unknown card {name!r}: expected one of {', '.join(data + models)}")
+        known = ", ".join(data + names(MIXTURES) + models)
+        raise XlscaleError(f"unknown card {name!r}: expected one of {known}")
     return data_card(name)
 
 

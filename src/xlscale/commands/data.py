@@ -60,10 +60,16 @@ def _error(name: str, fault: str) -> str:
 
 def _chosen(cards: list[str], study: str | None) -> list[DataCard | ModelCard]:
     data, models = checks.of_study(study) if study else ([], [])
-    chosen = [*data, *map(catalogue.card, cards), *models]
+    named = [member for name in cards for member in _members(name)]
+    chosen = [*data, *map(catalogue.card, dict.fromkeys(named)), *models]
     if not chosen:
         raise XlscaleError("STUDY, CARD: expected the name of a study or of a card")
     return chosen
+
+
+def _members(name: str) -> list[str]:
+    """Of a mixture its sets, of which there are files; else the name itself."""
+    return catalogue.data_card(name).members if name in catalogue.names(catalogue.MIXTURES) else [name]
 
 
 def add_source(path: str, fields: str = "", replace: bool = False) -> str:

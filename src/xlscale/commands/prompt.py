@@ -60,7 +60,7 @@ class Run(Strict):
 
 
 class Prompted(Strict):
-    """What ``prompted.json`` holds: the runs for a cell, of each way of asking the latest one."""
+    """What ``prompted.json`` holds: the runs for a cell, of each question the latest one."""
 
     schema_version: Literal[1] = 1
     cell: str
@@ -128,6 +128,8 @@ def _run(output: harness.Output, weights: str, version: str, asked: dict[str, An
 
 def _scores(output: harness.Output, name: str) -> list[Score]:
     task, language = formats.named(name)
+    for one in harness.lost(output, name):
+        print(f"left out: {name}: {one}: expected a finite number")
     return [
         Score(
             asked=name,
@@ -146,14 +148,19 @@ def _scores(output: harness.Output, name: str) -> list[Score]:
 
 
 def _keep(cell: Cell, fingerprint: str, run: Run) -> None:
-    """Write a run into ``prompted.json``, in the place of one that asked the same, and of all of another training."""
+    """Write a run into ``prompted.json``, in the place of one that asked the same in the same words, and of all of
+    another training."""
     path, runs = cell.folder / PROMPTED, []
     if path.exists():
         before = parse(Prompted, read_json(path), relative(path))
         if (before.cell, before.fingerprint) == (cell.id, fingerprint):
-            runs = [one for one in before.runs if one.asked != run.asked]
+            runs = [one for one in before.runs if _question(one) != _question(run)]
     about = {"cell": cell.id, "model": cell.parameters.model, "fingerprint": fingerprint}
     write_json(path, Prompted(**about, runs=[*runs, run]).model_dump())
+
+
+def _question(run: Run) -> list[Any]:
+    return [run.harness, run.weights, run.asked, sorted({(one.asked, one.prompts_sha256) for one in run.scores})]
 
 
 def table(run: Run) -> str:

@@ -86,7 +86,7 @@ def gather(study: str, folder: Path) -> Report:
     drawn = [(name, one["source"], paper.out / one["file"]) for name, one in made["figures"].items()]
     figures = [Figure(*one, read_bytes(path), states.get(f"{one[1]}: figure {one[0]}", "")) for *one, path in drawn]
     return Report(
-        title=_found(PAPER / "paper.typ", r'template\.with\("([^"]+)"') or plan.title,
+        title=(plan.published and _found(PAPER / "paper.typ", r'template\.with\("([^"]+)"')) or plan.title,
         answer=_answer(plan, made["numbers"]),
         slopes=_slopes(made["numbers"]),
         main=next((name for name in MAIN if name in made["figures"]), ""),

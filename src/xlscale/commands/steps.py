@@ -319,10 +319,15 @@ _WORK = {"check": _check, "record": _fresh_record, "paper": _paper, "agreement":
 
 def _below(places: Iterable[Path]) -> list[Path]:
     """All files that are, or lie below, one of these places, sorted; what is hidden or compiled is left out, and the
-    manifest, which every command that writes changes."""
-    found = {path for place in places for path in ([place] if place.is_file() else place.rglob("*"))}
+    manifest, which every command that writes changes. Of the studies their files alone: records and papers of a user's
+    own lie in folders beside them."""
+    found = {path for place in places for path in _files(place)}
     left_out = {"__pycache__", manifest.NAME}
     return sorted(p for p in found if p.is_file() and p.name[0] != "." and left_out.isdisjoint(p.parts))
+
+
+def _files(place: Path) -> Iterable[Path]:
+    return [place] if place.is_file() else place.glob("*") if place == STUDIES else place.rglob("*")
 
 
 def _hashes(names: Iterable[str]) -> dict[str, str]:

@@ -75,6 +75,7 @@ VERBS = [
         "state results/, published scores and pins as they are now, after a change by hand that is meant",
         "manifest",
         "commands.manifest:state",
+        (STUDY,),
     ),
     Verb(
         "sweep",

@@ -66,7 +66,7 @@ def check(places: Iterable[Path] = PLACES) -> None:
     """Raise XlscaleError, a line per file, unless these places are as the manifest says."""
     places = [*places]
     if found := _unless_written(lambda: [*faults(places).values()], places[0]):
-        raise XlscaleError("\n".join([*found, "(if this was changed on purpose: make manifest)"]))
+        raise XlscaleError("\n".join([*found, f"({_advice(where(places[0]))})"]))
 
 
 def _unless_written(look: Callable[[], _Found], place: Path) -> _Found:
@@ -105,7 +105,7 @@ def verify(file: Path, place: Path) -> None:
         return _fault(file, _stated(path).get(_name(file, path)), path) if path.exists() else None
 
     if not _taken.get() and (fault := _unless_written(look, place)):
-        raise XlscaleError(f"{fault} (if this was changed on purpose: make manifest)")
+        raise XlscaleError(f"{fault} ({_advice(path)})")
 
 
 @contextmanager
@@ -169,6 +169,10 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
                 _save(path, known, coming)
         if held:
             _save(path, known | coming)
+
+
+def _advice(path: Path) -> str:
+    return f"if this was changed on purpose: make manifest{'' if path.parent == RECORD else ' STUDY=...'}"
 
 
 def _lost(path: Path, here: Sized) -> str:
@@ -243,7 +247,7 @@ def _is(file: Path, sha256: str) -> bool:
 
 
 def _fault(file: Path, stated: str | None, path: Path) -> str | None:
-    said = f"{path.parent.name}/{NAME}"
+    said = relative(path)
     if stated is None:
         return f"{relative(file)}: expected no such file, {said} has none"
     if not file.is_file():

@@ -7,6 +7,7 @@ the installed package, or from a folder that the user names.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, one_line, read_json, relative
+from xlscale.core.files import HUB_ENVIRONMENT, XlscaleError, one_line, read_text, relative
 from xlscale.core.format import listing
+from xlscale.core.json_text import once
 from xlscale.core.strict import SHORT, Sha256, Strict, parse
 from xlscale.engine import processes
 
@@ -132,7 +134,7 @@ def run(
         how = f"ended with code {code}" if code else "wrote no results"
         raise XlscaleError(f"{PACKAGE}: {how} ({_end(folder / LOG)}); all that it said: {relative(folder / LOG)}")
     where = f"{PACKAGE} {installed()}: {written[-1].name}"
-    output = parse(Output, read_json(written[-1]), where)
+    output = parse(Output, _read(written[-1]), where)
     if (found := output.config.model_dtype) != f"torch.{dtype}":
         raise XlscaleError(f"{where}: config.model_dtype: expected torch.{dtype}, got {SHORT.repr(found)}")
     for name in output.tasks():
@@ -142,17 +144,30 @@ def run(
     return output
 
 
+def _read(path: Path) -> Any:
+    """The JSON that the harness writes, None for numbers that are not finite, which it may have."""
+    try:
+        return json.loads(read_text(path), object_pairs_hook=once, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        raise XlscaleError(f"{relative(path)}: not valid JSON ({one_line(error)})") from None
+
+
+def lost(output: Output, task: str) -> list[str]:
+    """The metrics of a task that are not finite: the mean of nothing, or a fault of the task."""
+    return [key for key, value in output.results[task].items() if "," in key and value is None]
+
+
 def metrics(output: Output, task: str) -> list[Metric]:
-    """The numbers of a task. Raises XlscaleError where it has none, or one that is no number."""
+    """The finite numbers of a task. Raises XlscaleError where it has no metric, or one that is no number."""
     found = []
     for key, value in output.results[task].items():
         metric, comma, chosen = key.partition(",")
-        if comma and not metric.endswith(_STDERR):
+        if comma and value is not None and not metric.endswith(_STDERR):
             error = output.results[task].get(f"{metric}{_STDERR},{chosen}")
             error = None if error == "N/A" else error
             values = {"metric": metric, "chosen": chosen, "value": value, "stderr": error}
             found.append(parse(Metric, values, f"{PACKAGE}: {task}: {key}"))
-    if not found:
+    if not found and not lost(output, task):
         raise XlscaleError(f"{PACKAGE}: {task}: expected a metric, got {listing(output.results[task])}")
     return found
 
@@ -161,8 +176,17 @@ def _included(include: Path | None) -> list[str]:
     return [f"--include_path={include}"] if include else []
 
 
+# The harness as ``python -m``, in a process that ends with the one that has started it, however that ends.
+_WATCHED = f"""
+import runpy
+from xlscale.engine import processes
+processes.die_with_parent()
+runpy.run_module({PACKAGE!r}, run_name="__main__", alter_sys=True)
+"""
+
+
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", PACKAGE, *arguments]  # -P: nothing in the folder is taken for a module
+    return [sys.executable, "-P", "-c", _WATCHED, *arguments]  # -P: nothing in the folder is taken for a module
 
 
 def _environment(fetch: bool) -> dict[str, str]:

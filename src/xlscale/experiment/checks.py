@@ -45,7 +45,9 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     card = _named(where, role, data_card, name)
     besides = card.role == UNLABELLED or (card.role == LEXICON and card.task)
     if card.role != role and not (role == "intermediate" and besides):
-        raise XlscaleError(f"{where}: {role}: expected a card with role: {role}, {name!r} has role: {card.role}")
+        lexicon = role == "intermediate" and card.role == LEXICON  # none of whose pairs are kept apart
+        expected = "a lexicon with metric and chance" if lexicon else f"a card with role: {role}"
+        raise XlscaleError(f"{where}: {role}: expected {expected}, {name!r} has role: {card.role}")
     if card.role == UNLABELLED and parameters.placebo:
         raise XlscaleError(f"{where}: placebo: expected false for {name}, which has no labels to shuffle, got true")
     if chosen.mixing_cap is not None and not card.sets:

@@ -167,19 +167,20 @@ class Study(Strict):
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
             self._of_arm(arm, role, given, where)
+        sets = {NONE, *self.intermediate, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
+        if taken := sets & {*self.arms}:
+            raise XlscaleError(f"{where}: arms.{min(taken)}: expected another name than that of a set or none")
         for (name, one), (other, arm) in combinations(self.sets() if self.arms else [], 2):
             if name == other and self._trained(one, name, where) == self._trained(arm, name, where):
                 known = f"those of arms.{one}" if one else "the study's"
                 raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from {known} for {name!r}")
 
     def _trained(self, arm: str | None, name: str, where: str) -> list[dict[str, Any]]:
-        """How a set is trained in an arm, and the targets after it: of those by their own recipe, what is changed."""
-        rungs = {layers for rungs in self.models.values() for layers in rungs if name != NONE}
-        stated = [self.target_recipes[target] for target in self.targets]
-        given = [("intermediate", self._intermediate(name, layers, where)) for layers in sorted(rungs)]
-        given += [("target", recipe) for recipe in stated if recipe != "reference"]
-        changed = self.arms[arm].target if arm and "reference" in stated else {}
-        return [changed, *(self._of_arm(arm, *one, where).model_dump() for one in given)]
+        """How a set, and the targets after it, are trained in an arm, at every rung."""
+        sets: list[tuple[Role, str]] = [] if name == NONE else [("intermediate", name)]
+        sets += [("target", target) for target in self.targets if data_card(target).trained]
+        rungs = [(model, layers) for model, rungs in self.models.items() for layers in rungs]
+        return [one for (role, own), rung in product(sets, rungs) for one in self.recipes(role, own, *rung, where, arm)]
 
     def _of_arm(self, arm: str | None, role: Role, given: StudyRecipe, where: str) -> StudyRecipe:
         """A recipe as it is in an arm. Raises XlscaleError naming the arm's field."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from xlscale.core import manifest
 from xlscale.core.files import STUDIES, read_json, relative
 from xlscale.core.strict import Name, Strict, parse
 from xlscale.experiment.conditions import Role
-from xlscale.experiment.recipe import Rate, Seed
+from xlscale.experiment.recipe import Count, Rate, Seed
 
 TUNED = "tuned.json"  # beside the studies; written by `make tune` from the record
 
@@ -31,9 +31,9 @@ class Tuning(Strict):
     seed: Seed
     intermediate: Name  # the set that the rates of all intermediate sets were tried on
     target: Name
-    examples: dict[int, int]  # by number of layers
-    tried: dict[Literal["intermediate", "target"], dict[int, list[float]]]
-    scores: dict[Literal["intermediate", "target"], dict[int, list[float]]]
+    examples: dict[Count, Count]  # by number of layers
+    tried: dict[Role, dict[Count, list[Rate]]]
+    scores: dict[Role, dict[Count, list[Annotated[float, Field(ge=0, le=1)]]]]
     note: str = ""  # what the choice rests on besides these scores; printed in the paper
 
     @model_validator(mode="after")

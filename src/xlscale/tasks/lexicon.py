@@ -19,12 +19,10 @@ from torch import nn
 
 from xlscale.core.files import XlscaleError
 from xlscale.data.batches import Encoded
-from xlscale.data.schema import sampled
+from xlscale.data.schema import is_control
 from xlscale.metrics.lexicon import nearest_name
 from xlscale.metrics.predictions import COLUMNS
 from xlscale.tasks.base import Task, frame
-
-CONTROL, SEED = 0.1, "lexical 1"  # the share of English names that is kept apart
 
 
 class Lexicon(Task):
@@ -87,5 +85,5 @@ class Lexicon(Task):
 
 def apart(rows: Dataset) -> tuple[Dataset, Dataset]:
     """The rows of a lexicon to train on, and the control: every English name is on one side, in all languages."""
-    control = np.array([sampled(name.casefold(), SEED, CONTROL) for name in rows["source"]], bool)
+    control = np.array([is_control(name) for name in rows["source"]], bool)
     return rows.select(np.flatnonzero(~control)), rows.select(np.flatnonzero(control))

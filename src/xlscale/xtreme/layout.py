@@ -19,10 +19,11 @@ from xlscale.xtreme import benchmark
 from xlscale.xtreme.benchmark import Task
 
 # family -> format, ending of its files, and the columns of the rows that are read besides language, item and group.
-# The text of retrieval is there to sort the candidates, the context of questions to look up what an answer is.
+# The text of retrieval is there to sort the candidates, the context of questions to look up what an answer is, choices
+# to count them.
 FAMILIES: dict[str, tuple[str, str, list[str]]] = {
     "classification": ("labels", "tsv", ["label"]),
-    "multiple_choice": ("json_labels", "jsonl", ["answer"]),
+    "multiple_choice": ("json_labels", "jsonl", ["answer", "choices"]),
     "tagging": ("tags", "tsv", ["tags"]),
     "span_qa": ("answers", "json", ["answers", "context"]),
     "retrieval": ("indices", "tsv", ["text", "pool"]),
@@ -74,7 +75,7 @@ def metric(card: DataCard) -> str:
 
 def _labels_of(card: DataCard, asked: pd.DataFrame) -> list[str]:
     if card.family == "multiple_choice":
-        return [str(place) for place in range(int(asked["answer"].max()) + 1)]
+        return [str(place) for place in range(int(asked["choices"].map(len).max()))]
     return words.bio(card.labels) if card.family == "tagging" and card.tags == "bio" else card.labels
 
 

@@ -151,13 +151,13 @@ def _difference(items: int, scores: Sequence[float], drawn: np.ndarray, free: in
     if free < 1:  # a single item says nothing about others
         return Difference(items, a, b, found, -100.0, 100.0, 1.0)
     least = 2.0**-free  # of so many independent items, the smallest p that the signs of their differences can have
-    if found and not spread:
-        # All items differ alike, so that none says how others vary; the share of these is known to be small.
+    if not spread:
+        # All items differ alike, or not at all, so that none says how others vary; their share is known to be small.
         others = 1 - (1 - LEVEL) ** (1 / (free + 1))
         low, high = found - others * (found + 100), found + others * (100 - found)
-        return Difference(items, a, b, found, low, high, least)
+        return Difference(items, a, b, found, low, high, least if found else 1.0)
     half = float(stats.t.ppf((1 + LEVEL) / 2, free)) * spread
-    p = float(2 * stats.t.sf(abs(found) / spread, free)) if spread else 1.0
+    p = float(2 * stats.t.sf(abs(found) / spread, free))
     return Difference(items, a, b, found, found - half, found + half, max(p, least))
 
 
