@@ -94,7 +94,7 @@ canary: $(READY)  ## after a change of code: is the record still what the code g
 	@$(XLSCALE) canary $(if $(NAMED_STUDY),$(study)) $${AGAINST:+--against="$$AGAINST"} $(jobs)
 
 manifest: $(READY)  ## after a change by hand that is meant: state results/, published scores and pins as they are  [STUDY=]
-	@$(XLSCALE) manifest $(study)
+	@$(XLSCALE) manifest $(if $(NAMED_STUDY),$(study))
 
 sweep: $(READY)  ## run all cells of a study into runs/, here or on a cluster  [STUDY=] [JOBS=] [PROFILE=slurm] [HARDWARE=]
 	@$(XLSCALE) sweep $(study) $(where)

@@ -170,7 +170,7 @@ def test_a_set_without_lock_is_noticed_before_any_cell_runs(given, monkeypatch):
     for module, name in ((runner, "main"), (runner, "run"), (engine, "run")):
         monkeypatch.setattr(module, name, lambda *_, **__: ran.append(1))
     monkeypatch.setattr(runner, "find", lambda cell_id: unlocked)
-    other = type("Study", (), {"cells": lambda self: [*unlocked.lineage()]})()
+    other = type("Study", (), {"cells": lambda self: [*unlocked.lineage()], "published": True})()
     monkeypatch.setattr(studies, "load", lambda name: other)
     for begin in (lambda: commands.run(unlocked.id), lambda: sweeps.sweep("smoke", 1)):
         with pytest.raises(

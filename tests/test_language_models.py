@@ -420,7 +420,7 @@ def test_the_text_is_part_of_a_cell_that_reads_it_and_of_no_other(target_values)
             {"intermediate": "unlabelled"},
             "intermediate_objective: expected masked_lm, translation_lm for unlabelled, got 'supervised'",
         ),
-        ({"intermediate": "synonyms"}, "intermediate: expected a card with role: intermediate, 'synonyms' has role"),
+        ({"intermediate": "synonyms"}, "intermediate: expected a lexicon with metric and chance, 'synonyms' has role"),
         (
             UNLABELLED | {"intermediate": "vitaminc"},
             "intermediate_objective: expected one for vitaminc of family classification, got",

@@ -433,7 +433,7 @@ def test_cells_are_sorted_filtered_searched_and_opened(browser, written, known):
     wanted = [
         one for one in known.values() if one.parameters.get("target") == "udhr" and one.parameters["layers"] == 12
     ]
-    assert browser.do(SAID).endswith(f"of {len(wanted)} found, {len(known)} cells in all")
+    assert browser.do(SAID).endswith(f"of {len(wanted):,} found, {len(known):,} cells in all")
     browser.do(CHOOSE, "cells-list-score", "de")
     best = max(wanted, key=lambda one: one.languages["de"].value)
     browser.do(sort, 5)
@@ -448,7 +448,7 @@ def test_cells_are_sorted_filtered_searched_and_opened(browser, written, known):
     assert all(code in detail for code in best.languages)
     assert browser.do("return document.activeElement.getAttribute('aria-expanded')") == "true"
     browser.do(SEARCH, "no such cell")
-    assert browser.do(SAID) == f"None of {len(known)} cells found"
+    assert browser.do(SAID) == f"None of {len(known):,} cells found"
     assert browser.errors() == []
 
 

@@ -445,9 +445,13 @@ def test_jobs_run_a_checkout_of_the_last_commit(tmp_path, monkeypatch):
             subprocess.run(["git", "worktree", "remove", "--force", str(code)], cwd=ROOT, check=True)
 
 
-def test_an_interrupt_follows_the_end_of_the_sweep():
+@pytest.mark.parametrize("background", [False, True])
+def test_an_interrupt_follows_the_end_of_the_sweep(background):
+    """Also of one that a shell has started in the background, which ignores interrupts."""
     code = "import sys, time; from xlscale.engine.processes import interrupt_with; interrupt_with(int(sys.argv[1]))"
     code += "; time.sleep(60)"
+    if background:
+        code = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {code}"
     sweep = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     other = subprocess.Popen([sys.executable, "-c", code, str(sweep.pid)], stderr=subprocess.PIPE, text=True)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from xlscale.core import manifest
 from xlscale.core.files import RESULTS, XlscaleError, bounded, relative
-from xlscale.experiment import studies
 from xlscale.record import store
 
 
-def state(study: str = studies.MAIN) -> None:
+def state(study: str | None = None) -> None:
     """Write the manifest anew, with that of the record of a study of one's own, and print the names of what was not as
     it said.
 

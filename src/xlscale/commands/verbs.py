@@ -75,7 +75,7 @@ VERBS = [
         "state results/, published scores and pins as they are now, after a change by hand that is meant",
         "manifest",
         "commands.manifest:state",
-        (STUDY,),
+        (("--study", {"help": "name of a study of one's own, whose record is stated too (default: none)"}),),
     ),
     Verb(
         "sweep",

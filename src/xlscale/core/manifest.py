@@ -247,7 +247,7 @@ def _is(file: Path, sha256: str) -> bool:
 
 
 def _fault(file: Path, stated: str | None, path: Path) -> str | None:
-    said = relative(path)
+    said = relative(path) if path.parent == RECORD else f"its {NAME}"
     if stated is None:
         return f"{relative(file)}: expected no such file, {said} has none"
     if not file.is_file():

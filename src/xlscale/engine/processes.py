@@ -103,7 +103,10 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def interrupt_with(pid: int) -> None:
-    """Interrupt this process, as Ctrl-C does, soon after another one has ended: what it has elsewhere, it cancels."""
+    """Interrupt this process, as Ctrl-C does, soon after another one has ended: what it has elsewhere, it cancels. So
+    does one that a shell has started in the background, where interrupts are ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch() -> None:
         while not ended(pid):
