@@ -559,6 +559,16 @@ def test_a_record_is_gone_on_with_where_it_stands(monkeypatch, capsys):
     assert f"{len(plan.cells())} cells were new or changed" in capsys.readouterr().out
 
 
+def test_a_damaged_record_is_not_gone_on_with(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps.engine, "run", lambda *_, **__: pytest.fail("was run"))
+    monkeypatch.setattr(sweeps, "RESULTS", small)
+    path = min((small / "predictions").iterdir())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(XlscaleError, match=rf"{path.name}: sha256: expected (.|\n)*make manifest STUDY="):
+        sweeps.record("pilot", 1)
+    manifest.check([tmp_path / "none"])  # of a study that begins
+
+
 def test_what_was_changed_in_a_run_is_left_out_and_lines_are_few(small, tmp_path, capsys):
     runs, chosen = tmp_path / "runs", []
     for result in list(RECORDED.values())[:30]:

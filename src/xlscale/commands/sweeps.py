@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xlscale.commands import cell as cell_
-from xlscale.core import needs
+from xlscale.core import manifest, needs
 from xlscale.core.files import RESULTS, RUNS, Phase, XlscaleError, relative
 from xlscale.engine import runner, slurm
 from xlscale.engine import sweep as engine
@@ -25,12 +25,14 @@ def sweep(study: str, jobs: int | None, profile: str = "local", hardware: str | 
 
 def record(study: str, jobs: int | None, profile: str = "local", hardware: str | None = None) -> None:
     """Run what the record lacks of a study, or holds of other code, and take all complete cells of the study into it,
-    also when some crash or the run is interrupted. Raises XlscaleError for those that crash or are broken.
+    also when some crash or the run is interrupted. Raises XlscaleError for those that crash or are broken, and before
+    anything is run for a record that is not as its manifest says.
 
     So a record grows wherever its study is run: another machine goes on with what is committed.
     """
     cluster = _cluster(profile, hardware, jobs)
     chosen = studies.load(study).cells()
+    manifest.check([RESULTS])
     known = store.results()
     lacking = [cell for cell in chosen if not (cell.id in known and canary.accepted(known[cell.id]))]
     try:
