@@ -167,13 +167,12 @@ class Study(Strict):
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
             self._of_arm(arm, role, given, where)
-        sets = {NONE, *self.intermediate, *catalogue.names("data"), *catalogue.names(catalogue.SOURCES)}
-        if taken := sets & {*self.arms}:
+        if taken := (known | {NONE, *self.intermediate}) & {*self.arms}:
             raise XlscaleError(f"{where}: arms.{min(taken)}: expected another name than that of a set or none")
         for (name, one), (other, arm) in combinations(self.sets() if self.arms else [], 2):
             if name == other and self._trained(one, name, where) == self._trained(arm, name, where):
-                known = f"those of arms.{one}" if one else "the study's"
-                raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from {known} for {name!r}")
+                before = f"those of arms.{one}" if one else "the study's"
+                raise XlscaleError(f"{where}: arms.{arm}: expected a field that differs from {before} for {name!r}")
 
     def _trained(self, arm: str | None, name: str, where: str) -> list[dict[str, Any]]:
         """How a set, and the targets after it, are trained in an arm, at every rung."""

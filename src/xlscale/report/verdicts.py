@@ -98,7 +98,10 @@ def sentence(compared: pd.Series) -> str:
 
 def of_one(result: Result) -> pd.DataFrame:
     """``table`` of one run. The tolerance is that of the first recorded study that holds the cell."""
-    known = store.results(homes.of(result.id))
+    return _beside(result, store.results(homes.of(result.id)))
+
+
+def _beside(result: Result, known: dict[str, Result]) -> pd.DataFrame:
     if result.id in known:
         ids = studies.holding(result.id) or {result.id}
         known = {name: one for name, one in known.items() if name in ids}
@@ -109,8 +112,9 @@ def of_one(result: Result) -> pd.DataFrame:
 def against_record(result: Result) -> pd.DataFrame:
     """What the last cell of a phase notebook shows: this run's value beside the recorded one, with a verdict, which is
     also printed as a sentence."""
-    found, record = of_one(result), homes.of(result.id)
-    recorded = store.results(record).get(result.id)
+    record = homes.of(result.id)
+    known = store.results(record)
+    found, recorded = _beside(result, known), known.get(result.id)
     print(sentence(found.iloc[0]))
     same = "same code" if recorded and canary.accepted(recorded, record) else "changed since the record"
     return found.drop(columns="agrees").assign(code=same if recorded else agreement.ABSENT)
