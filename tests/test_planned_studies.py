@@ -165,3 +165,18 @@ def test_totals_are_sums_over_cells():
     for name in ("cells", "hours", "starting", "price", "kept"):
         assert whole[name] == pytest.approx(sum(part[name] for part in parts)), name
     assert whole["price"] == pytest.approx(2.5 * whole["hours"])
+
+
+def test_what_is_trained_once_is_planned_once():
+    machine = hardware.load("h100")
+    cells = [cell for cell in studies.load("xtreme_r").cells() if cell.phase == "target"]
+    pairs = [cell for cell in cells if cell.parameters.target in ("xquad", "mlqa")]
+    counted = plan.kinds(cells)
+    assert {kind.name for kind in counted if kind.shared} == {"mlqa"}
+    assert sum(count for kind, count in counted.items() if kind.shared) == len(pairs) / 2
+    once = plan.table(pairs[:2], machine).set_index("data")
+    alone = plan.table(pairs[1:2], machine).set_index("data")
+    assert once.loc["xquad", "train_tokens"] == alone.loc["mlqa", "train_tokens"] > 0
+    assert once.loc["mlqa", "train_tokens"] == 0 and once.loc["mlqa", "hours"] < 0.9 * alone.loc["mlqa", "hours"]
+    assert once.loc["mlqa", "gpu"] == alone.loc["mlqa", "gpu"]  # whichever of them is run first, trains
+    assert once.loc["mlqa", "evaluated_tokens"] == alone.loc["mlqa", "evaluated_tokens"]

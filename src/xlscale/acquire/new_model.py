@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xlscale.acquire import new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import ModelCard
+from xlscale.cards.sources import Repository
 from xlscale.core.files import MANIFEST, SETTINGS, XlscaleError, read_json, relative, write_text
 from xlscale.core.strict import parse
 from xlscale.models import hf, hub_files, ladder
@@ -65,7 +66,7 @@ def _check_variable(variable: str) -> None:
         owners |= {origin.variable: name for origin in catalogue.documented(name).source.origins.values()}
     for name in catalogue.names("models"):
         source = catalogue.model_card(name).source
-        owners |= {source.variable: name} if source else {}
+        owners |= {source.variable: name} if isinstance(source, Repository) else {}
     if variable in owners:
         expected = f'one that nothing else has, as in SET="variable={variable}B"'
         raise XlscaleError(f"SET: variable: expected {expected}, got {variable}, which is that of {owners[variable]}")

@@ -17,13 +17,14 @@ from typing import TypeVar
 
 from xlscale.cards import catalogue, pins
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.cards.sources import FileSource, Repository, SplitSource
+from xlscale.cards.sources import FileSource, Gguf, Repository, SplitSource
 from xlscale.core.files import CACHE, XlscaleError, below, inside, read_json, relative
 
 HUB, LABELS = "XLSCALE_HUB", "XLSCALE_LABELS"
 FETCHED = CACHE / "hub"
 # How repositories lay out Parquet: as the hub converts them, then as ``datasets`` pushes them.
 LAYOUTS = ("{config}/{split}/*.parquet", "{config}/{split}-*.parquet", "data/{split}-*.parquet", "{split}-*.parquet")
+CONVERSION = 1  # to be raised when the conversion of a model's file changes what it writes
 ONLY = "default"  # the configuration of a repository that has one: only there may its name be left out of a path
 
 
@@ -64,6 +65,11 @@ def at(card: AnyCard, commits: dict[str, str]) -> AnyCard:
         return card.model_copy(update={"source": moved(card.source)})
     known = {key: moved(origin) for key, origin in card.source.origins.items()}
     return card.model_copy(update={"source": card.source.model_copy(update={"origins": known})})
+
+
+def converted(origin: Gguf) -> Path:
+    """The folder that a model's file is made, in the cache."""
+    return CACHE / "models" / f"gguf-{origin.sha256[:12]}-{CONVERSION}"
 
 
 def own(origin: Repository) -> Path | None:

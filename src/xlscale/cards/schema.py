@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from xlscale.cards.architecture import Architecture, Parameters
 from xlscale.cards.languages import Language, Languages
-from xlscale.cards.sources import Package, Reference, Repository, Rows, Source, Split
+from xlscale.cards.sources import Gguf, Package, Reference, Repository, Rows, Source, Split
 from xlscale.core.files import CACHE, MANIFEST, below
 from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
@@ -105,7 +105,8 @@ class ModelCard(Strict):
     package: Package | None = None
     member: str | None = None  # path of the weights inside the package
     member_sha256: Sha256 | None = None  # of a model from the hub: what its lock says
-    source: Repository | None = None  # a folder in the transformers layout, instead of a package
+    # Instead of a package: a folder in the transformers layout, or what is made one.
+    source: Annotated[Repository | Gguf, Field(discriminator="kind")] | None = None
     rungs: Annotated[list[Layers], Field(min_length=1), Distinct]  # numbers of layers, the ladder
     healed: Healing | None = None  # None: rungs are cut, and that is all
     prefix: Annotated[str, Field(max_length=200)]  # what the model expects before a text, which has to leave it room

@@ -55,6 +55,21 @@ class Package(Strict):
         return self
 
 
+class Part(Package):
+    """A package, and the file in it that is one of the parts that a larger file was cut into."""
+
+    member: Below
+
+
+class Gguf(Strict):
+    """A model in the file format of llama.cpp, in parts that packages hold. ``acquire.gguf`` makes it a folder in the
+    layout of transformers, which is locked like one of the hub's."""
+
+    kind: Literal["gguf"]
+    parts: Annotated[list[Part], Field(min_length=1)]  # in their order
+    sha256: Sha256  # of the file that they make
+
+
 class Repository(Strict):
     """A repository of the hub, a git repository, or a folder that an environment variable names.
 

@@ -12,7 +12,7 @@ from xlscale.acquire.datasets import current
 from xlscale.acquire.external import inputs
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import DataCard, ModelCard
-from xlscale.cards.sources import Repository
+from xlscale.cards.sources import Gguf, Repository
 from xlscale.core import files
 from xlscale.core.files import XlscaleError
 from xlscale.core.progress import bar
@@ -118,7 +118,8 @@ def _files(card: DataCard | ModelCard) -> tuple[str, ...]:
 
 
 def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
-    origins = [card.source] if isinstance(card, ModelCard) else [*card.source.origins.values()]
+    packed = [f"{one.client} {one.name}" for one in card.source.parts] if isinstance(card.source, Gguf) else []
+    origins = [card.source] * (not packed) if isinstance(card, ModelCard) else [*card.source.origins.values()]
     known, problems = catalogue.lock(card.name), []
     try:
         hashed, fault = _hash(card), "" if known else "not fetched: there is no lock"
@@ -139,7 +140,7 @@ def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
             problems += [answer] if answer else []
     other = catalogue.other_sizes(card.name) if isinstance(card, DataCard) and known else ""
     problems = [one for one in (fault, other, *problems) if one]  # what is here first: a line has its bounds
-    where = ", ".join(dict.fromkeys(origin.address or f"${origin.variable}" for origin in origins))
+    where = ", ".join(dict.fromkeys(packed + [origin.address or f"${origin.variable}" for origin in origins]))
     rows = _counted(card.splits) if isinstance(card, DataCard) else "-"
     shown = ["/".join(dict.fromkeys(values)) or "-" for values in (reachable, revisions)]
     return card.name, where, *shown, hashed, rows, "; ".join(problems) or "agrees"

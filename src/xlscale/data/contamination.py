@@ -99,8 +99,9 @@ def lines(proofs: pd.DataFrame) -> list[str]:
     found = []
     for row in proofs[proofs["leak"]].to_dict("records"):
         shared = [f"{row[name]} {name.replace('_', ' ')}" for name in SHARED if row[name]]
-        near = f"similarity {row['max_similarity']:.2f} at {row['nearest']!r}"
-        found.append(f"{row['seen']} leaks into {row['unseen']}: {', '.join([*shared, near])}")
+        if row["nearest"]:
+            shared.append(f"similarity {row['max_similarity']:.2f} at {row['nearest']!r}")
+        found.append(f"{row['seen']} leaks into {row['unseen']}: {', '.join(shared)}")
     return found
 
 

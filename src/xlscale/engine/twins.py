@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from xlscale.cards.catalogue import data_card
 from xlscale.core.files import CELL_FOLDER, RUNS, XlscaleError, digest, read_json, write_json
 from xlscale.core.seals import seal, sealed
 from xlscale.data.batches import Encoded
-from xlscale.experiment.cells import Cell
+from xlscale.experiment.cells import Cell, training_of
 from xlscale.experiment.results import CHECKPOINT, RESULT
 from xlscale.models import ladder
 from xlscale.training import token_cache
 from xlscale.training.loop import TrainingLog
 
 FOLDER, LOG = "trained", "log.json"
-OWN = ("target", "split", "test_items")  # parameters of a target that say what is evaluated, and how much of it
-OF_TRAINING = ("family", "labels", "tags", "unanswerable", "stages")  # fields of a card
 
 
 class Kept:
@@ -37,7 +33,7 @@ class Kept:
     def __init__(self, cell: Cell, inputs: Sequence[Encoded], others: Sequence[Path]):
         self.cell, self.others = cell, others
         target = cell.parameters.target
-        what = [cell.code(), cell.parent.id, _shared(cell.parameters.model_dump()), _training(target)]
+        what = [cell.code(), cell.parent.id, *training_of(cell.parameters.model_dump())]
         what.append([read for read in cell.reads if read[0] != target])
         what += [token_cache.sha256_of(one) for one in inputs]
         self.folder = RUNS / FOLDER / digest(what)[:16]
@@ -85,24 +81,14 @@ def of(cell: Cell) -> list[Path]:
     """Folders of this sweep's other cells whose training may be the same, by their parameters and cards."""
     if CELL_FOLDER not in os.environ or cell.phase != "target":  # by hand nothing is shared
         return []
-    own, training, found = _shared(cell.parameters.model_dump()), _training(cell.parameters.target), []
+    own, found = training_of(cell.parameters.model_dump()), []
     begins = cell.id.rpartition(f"-{cell.parameters.target}-")[0]
     for path in RUNS.glob(f"{begins}-*/spec.json"):
         with suppress(XlscaleError, KeyError, TypeError, AttributeError):  # the spec of another checkout, or broken
             other = read_json(path)["parameters"]
-            if path.parent.name != cell.id and _shared(other) == own and _training(other["target"]) == training:
+            if path.parent.name != cell.id and training_of(other) == own:
                 found.append(path.parent)
     return found
-
-
-def _shared(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if name not in OWN}
-
-
-def _training(name: str) -> list[Any]:
-    """What the card of a target says of its training."""
-    card = data_card(name)
-    return [card.splits.get("train"), *(getattr(card, field) for field in OF_TRAINING)]
 
 
 def _trained(both: nn.Module) -> dict[str, nn.Parameter]:

@@ -21,6 +21,8 @@ from xlscale.experiment.conditions import NONE, PREFIX, Role
 from xlscale.experiment.recipe import Count, Recipe, Seed
 
 PROBE = "udhr"  # the data set that phase 1 is evaluated on
+EVALUATED = ("target", "split", "test_items")  # parameters of a target that say what is evaluated, and how much of it
+OF_TRAINING = ("family", "labels", "tags", "unanswerable", "stages")  # fields of a card
 
 
 class PretrainedParameters(Strict):
@@ -155,6 +157,14 @@ def parts(phase: Phase, parameters: Mapping[str, Any], computed_by: str | None =
 def code(phase: Phase, parameters: Mapping[str, Any], computed_by: str | None = None) -> str:
     """Fingerprint of the present code behind a cell with these parameters. Raises as ``parts`` does."""
     return fingerprint.of_phase(phase, parts(phase, parameters, computed_by))
+
+
+def training_of(parameters: Mapping[str, Any]) -> list[Any]:
+    """What the parameters of a target cell and its card say of its training. Cells of which that is the same may share
+    one, as those of XQuAD and MLQA, which are both trained on SQuAD."""
+    card = data_card(parameters["target"])
+    shared = {name: value for name, value in parameters.items() if name not in EVALUATED}
+    return [shared, card.splits.get("train"), *(getattr(card, field) for field in OF_TRAINING)]
 
 
 def make(

@@ -116,4 +116,5 @@ def _named(where: str, field: str, load: Any, name: str) -> Any:
     try:
         return load(name)
     except XlscaleError as error:
-        raise XlscaleError(f"{where}: {field}: {error}") from None
+        kind = field.rpartition("_")[2]  # a registry names what it has, as the field does
+        raise XlscaleError(f"{where}: {field}: {str(error).removeprefix(f'{kind}: ')}") from None

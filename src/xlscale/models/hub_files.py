@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from xlscale.cards import places
 from xlscale.cards.catalogue import lock_path, locked
 from xlscale.cards.schema import ModelCard
+from xlscale.cards.sources import Gguf
 from xlscale.core.files import XlscaleError, below, one_line, read_json, relative, sha256_file
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ _OLD = {r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNor
 
 def folder(card: ModelCard) -> Path:
     """The model's folder on this machine. Raises XlscaleError without one, saying where it was looked for."""
+    if isinstance(card.source, Gguf):
+        if (found := places.converted(card.source)).is_dir():
+            return found
+        where = f"expected {relative(found)}; run `make data-fetch CARD={card.name}`"
+        raise XlscaleError(f"model {card.name}: not on this machine, {where}")
     origin = places.pinned(card.name, card.source)
     for found in (places.own(origin), places.fetched(origin)):
         if found and (found / NEEDED[0]).exists():

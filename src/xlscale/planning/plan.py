@@ -16,7 +16,7 @@ import pandas as pd
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.core.files import Phase, XlscaleError
 from xlscale.experiment import recipe as recipes
-from xlscale.experiment.cells import NONE, PREFIX, PROBE, Cell
+from xlscale.experiment.cells import NONE, PREFIX, PROBE, Cell, training_of
 from xlscale.experiment.recipe import ADAPTER, Recipe
 from xlscale.experiment.results import split_of
 from xlscale.planning import lengths, placement, profile
@@ -39,7 +39,8 @@ FILES = 1e5  # bytes: result, specification and executed notebook of a cell
 @dataclass(frozen=True)
 class Kind:
     """What cells have in common that take the same. ``name``: the data set of the phase; ``method``: how the model is
-    trained, or how that was trained which is only evaluated; "full" of a pretrained one."""
+    trained, or how that was trained which is only evaluated; "full" of a pretrained one. ``shared``: another cell's
+    training serves it."""
 
     phase: Phase
     model: str
@@ -48,6 +49,7 @@ class Kind:
     split: str
     recipe: Recipe
     method: Method
+    shared: bool = False
 
     @property
     def sets(self) -> list[str]:
@@ -72,18 +74,22 @@ def kinds(cells: Iterable[Cell], method: Method | None = None) -> Counter[Kind]:
     if method and method not in placement.METHODS:
         raise XlscaleError(f"method: expected one of {', '.join(placement.METHODS)}, got {method!r}")
     raw: Counter[tuple] = Counter()  # of plain values, as there are thousands of cells of a few hundred kinds
+    trainings: set[str] = set()
     for cell in cells:
         p, values, before, name, split = cell.parameters, None, None, PROBE, split_of(cell.phase, vars(cell.parameters))
+        shared = False
         if cell.phase != "pretrained":
             values = tuple(getattr(p, PREFIX[cell.phase] + field) for field in Recipe.model_fields)
             name = getattr(p, cell.phase)
         if cell.phase == "target":
             before = p.intermediate_method if p.intermediate != NONE else None
-        raw[cell.phase, p.model, p.layers, name, split, values, before] += 1
+            shared = (same := repr(training_of(vars(p)))) in trainings and data_card(name).trained
+            trainings.add(same)
+        raw[cell.phase, p.model, p.layers, name, split, values, before, shared] += 1
     found: Counter[Kind] = Counter()
-    for (phase, model, layers, name, split, values, before), count in raw.items():
+    for (phase, model, layers, name, split, values, before, shared), count in raw.items():
         fields = dict(zip(Recipe.model_fields, values, strict=True)) if values else recipes.unused("")
-        kind = Kind(phase, model, layers, name, split, Recipe(**fields), "full")
+        kind = Kind(phase, model, layers, name, split, Recipe(**fields), "full", shared)
         trained = kind.recipe.method if kind.sets or kind.recipe.method in recipes.PACKED else before
         found[replace(kind, method=(method or trained) if trained else "full")] += count
     return found
@@ -114,6 +120,7 @@ class Cost:
 def cost(kind: Kind, hardware: Hardware) -> Cost:
     """What a cell of this kind takes."""
     train, steps, step = training(kind)
+    train = train.times(0 if kind.shared else 1)
     load = kind.load(kind.method, step)
     longest, items = load.length, kind.recipe.test_items or ALL
     evaluated = lengths.evaluation(kind.name, kind.model, kind.split, items, longest)
