@@ -114,7 +114,7 @@ def test_a_null_is_printed_with_its_test_of_equivalence_where_the_plan_states_a_
     # Two one-sided t tests: the larger p is that of the nearer bound.
     expected = max(stats.t.sf((0.05 - 0.01) / 0.02, 6), stats.t.cdf((0.01 - 0.05) / 0.02, 6))
     assert [row[column] for row in numbers.tables["primary"]["rows"]] == [f"{expected:.3f}", "–"]
-    assert numbers.numbers["beta_trained_word"]["text"] == "is undecided"  # on the other scale nothing is stated
+    assert numbers.numbers["beta_trained_word"]["text"] == words.OPEN  # on the other scale nothing is stated
 
 
 def test_gains_of_a_group_are_those_of_its_languages_over_sets():

@@ -155,7 +155,7 @@ def test_the_paper_claims_what_is_there_and_nothing_else(shown):
     assert texts["methods_means"]["value"] == len(rows) and texts["methods_cells"]["text"] == "276"
     assert int(texts["methods_said_gains"]["text"]) == [*claims.values()].count("gains")
     over = shown.numbers.tables["methods_over"]["rows"]
-    assert len(over) == 2 * 4 * 2 and {row[2].split(", ")[1] for row in over} == {"cotraining", "lora"}
+    assert len(over) == 2 * 4 * 2 and {row[2].split(", ")[1] for row in over} == {"MLM co-training", "LoRA"}
 
 
 def test_languages_are_counted_and_gains_set_against_distance_and_script(shown):

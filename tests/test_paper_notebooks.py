@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ from xlscale.experiment import cells, results, studies
 from xlscale.record import store
 from xlscale.report import analysis
 from xlscale.report.sections import design
-from xlscale.stats import sensitivity, slopes
+from xlscale.stats import primary, sensitivity, slopes
 
 ANALYSES = ("04_scaling", "05_significance")
 ZEROS = "0" * 64
@@ -157,34 +158,37 @@ def test_notebook_is_a_table_of_contents(name):
 
 
 SIZES = {1: 1_972_608, 4: 7_296_000, 12: 21_491_712}
+SECOND = {2: 11_147_904, 6: 33_442_432, 12: 66_884_224}  # of the second ladder
 
 
 def confirmed(cell, generator):
     """A cell of the confirmatory study as it would be recorded: the gain of real sets falls with size, by 5 points per
     factor of ten with training and by 20 without; placebos have none."""
     of, codes = cell.parameters, ("en", "de", "fr", "ru", "ja")
+    sizes = SECOND if of.model.startswith("gemma") else SIZES
     value = 0.5 + generator.normal(0, 0.005)
     if cell.phase == "target" and of.intermediate != "none" and not of.placebo:
         falls = 0.05 if catalogue.data_card(of.target).trained else 0.2
-        value += 0.1 - falls * np.log10(SIZES[of.layers] / SIZES[1])
+        value += 0.1 - falls * np.log10(sizes[of.layers] / min(sizes.values()))
     done = {code: results.Score(items=50, value=value) for code in (codes if cell.phase == "target" else ["en"])}
     return results.Result(
         id=cell.id, phase=cell.phase, parent=cell.parent.id if cell.parent else None, parameters=of.model_dump(),
         reads=dict(cell.reads), status="complete", value=value, english=value, languages=done,
-        total_parameters=SIZES[of.layers] + 96_014_208, non_embedding_parameters=SIZES[of.layers],
+        total_parameters=sizes[of.layers] + 96_014_208, non_embedding_parameters=sizes[of.layers],
         seconds={"train": 1.0}, environment={"machine": "simulated"}, fingerprint=ZEROS, predictions_sha256=ZEROS,
     )  # fmt: skip
 
 
 @pytest.fixture
 def short_plan(tmp_path, monkeypatch):
-    """The confirmatory study with two targets of each family, without placebos; its cells."""
+    """The confirmatory study with two targets of each family, without placebos, and the second ladder; their cells."""
     content = yaml.safe_load((files.STUDIES / "confirmatory_2.yaml").read_text(encoding="utf-8"))
     content |= {"targets": ["topic", "symbol_group", "udhr", "help_retrieval"], "placebo": False}
     content["only"] = [pattern for pattern in content["only"] if not pattern.get("placebo")]
     (tmp_path / "confirmatory_2.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.copy(files.STUDIES / "second_ladder.yaml", tmp_path)
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
-    return studies.load("confirmatory_2").cells()
+    return [studies.load(name).cells() for name in ("confirmatory_2", "second_ladder")]
 
 
 def predicted(folder, found, generator):
@@ -201,11 +205,13 @@ def predicted(folder, found, generator):
 def test_the_primary_analysis_finds_what_was_simulated_and_shows_what_it_rests_on(
     short_plan, tmp_path, capsys, monkeypatch
 ):
-    generator = np.random.default_rng(9)
-    found = {cell.id: confirmed(cell, generator) for cell in short_plan}
+    generator, other = np.random.default_rng(9), np.random.default_rng(10)
+    found = {cell.id: confirmed(cell, generator) for cell in short_plan[0]}
+    asked = [*found.values()]
+    found |= {cell.id: confirmed(cell, other) for cell in short_plan[1]}
     store._write(found, tmp_path / "cells.parquet")
     (tmp_path / "predictions").mkdir()
-    predicted(tmp_path / "predictions", found.values(), generator)
+    predicted(tmp_path / "predictions", asked, generator)
     monkeypatch.setattr(sensitivity, "floors", lambda targets: {"chance": dict.fromkeys(targets, 0.1)})  # made in 00
     run_here("05_significance", tmp_path, tmp_path / "out", capsys, study="confirmatory_2", draws=200)
     made = json.loads((tmp_path / "out" / "generated" / "05_significance.json").read_text(encoding="utf-8"))
@@ -223,6 +229,16 @@ def test_the_primary_analysis_finds_what_was_simulated_and_shows_what_it_rests_o
     assert numbers["beta_trained_targets"]["text"] == "Symbol group and Package topic"
     assert len(tables["beta_targets"]["rows"]) == 4 and len(tables["beta_languages_udhr"]["rows"]) == 4
     assert [row[-1] for row in tables["beta_languages_udhr"]["rows"]] == ["falls"] * 4
+    beside = {tuple(row[:2]): row for row in tables["second"]["rows"]}
+    assert len(beside) == 2 * 2 and all(row[5:7] == ["4", "8"] for row in beside.values())
+    assert [numbers[f"second_{family}_word"]["text"] for family in primary.FAMILIES] == ["falls with size"] * 2
+    assert numbers["second_trained_accuracy"]["value"] == pytest.approx(-0.05, abs=0.02)
+    first = f"{numbers['beta_trained_accuracy']['text']} ({numbers['beta_trained_accuracy_interval']['text']})"
+    assert beside["trained", "points"][-1] == first and "second_gains" in made["figures"]
+    assert numbers["second_model"]["text"] == "Gemma 3 270M"
+    assert numbers["second_trained_targets"]["text"] == (
+        "Package topic, TyDiQA-GoldP and XNLI, trained on its English development rows"
+    )
     gains = {tuple(row[:2]): row[6] for row in tables["items"]["rows"]}
     assert (
         len(gains) == 4 * 2 and gains["Package topic", "1"].startswith("+10") and len(tables["items_udhr"]["rows"]) == 4

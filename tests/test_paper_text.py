@@ -20,6 +20,7 @@ WORDS = {
         xtreme_changes.ALL_GROW, xtreme_changes.ALL_SHRINK, xtreme_changes.MIXED, xtreme_changes.NOTHING,
     },
     "xtreme_r_retrieval_costs": {"more", "no more", "unknown"},
+    "beta_verdict": {"change", "null", "open"},
 }  # fmt: skip
 
 

@@ -297,15 +297,30 @@ def outcome(points: tuple[float, float], log: tuple[float, float], se: float = 0
     [
         (outcome((0.1, 0.01), (0.2, 0.04)), "rises with size"),
         (outcome((-0.1, 0.01), (-0.2, 0.04)), "falls with size"),
-        (outcome((-0.1, 0.01), (0.2, 0.04)), "depends on the scale, so that no direction is claimed"),
-        (outcome((-0.1, 0.01), (-0.2, 0.06)), "depends on the scale, so that no direction is claimed"),
+        (outcome((-0.1, 0.01), (0.2, 0.04)), "has a direction that depends on the scale, so that none is claimed"),
+        (outcome((-0.1, 0.01), (-0.2, 0.06)), "has a direction that depends on the scale, so that none is claimed"),
         (outcome((0.0, 0.9), (0.0, 0.9)), "does not change by as much as would matter"),
-        (outcome((0.0, 0.9), (0.0, 0.9), se=0.2), "is undecided"),
+        (outcome((0.0, 0.9), (0.0, 0.9), se=0.2), "shows neither a change nor that there is none"),
         (outcome((0.0, float("nan")), (0.0, 0.9)).assign(p=[np.nan, 0.5]), "cannot be tested with these runs"),
     ],
 )
 def test_a_direction_needs_both_scales_and_a_null_needs_equivalence(rows, says):
     assert words.verdict(rows, {"accuracy": 0.05, "log": 0.05}) == says
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "says"),
+    [
+        (["rises with size", words.OPEN], "change"),
+        ([words.SMALL, "falls with size"], "change"),
+        ([words.SMALL, words.SMALL], "null"),
+        ([words.SMALL, words.OPEN], "open"),
+        ([words.UNCLAIMED, words.SMALL], "open"),
+        ([], "open"),
+    ],
+)
+def test_families_together_show_a_change_where_one_does_and_none_where_all_are_small(verdicts, says):
+    assert words.together(verdicts) == says
 
 
 def test_the_section_prints_every_family_and_scale():
@@ -316,6 +331,7 @@ def test_the_section_prints_every_family_and_scale():
     words.add(numbers, primary.primary(cells), {})
     assert len(numbers.tables["primary"]["rows"]) == 8
     assert numbers.numbers["beta_trained_word"]["text"] == "falls with size"
+    assert numbers.numbers["beta_verdict"]["text"] == "change"
     estimate = numbers.numbers["beta_retrieval_accuracy"]
     assert estimate["value"] == pytest.approx(-0.1, abs=0.02) and estimate["text"].startswith("\N{MINUS SIGN}")
     shown = primary.mean_gains(primary.run_gains(cells, list(TRAINED), "accuracy"))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import simulate
 
+from xlscale.cards import catalogue
 from xlscale.core import format, strict
 from xlscale.core.files import XlscaleError
 from xlscale.experiment import studies
@@ -176,3 +177,11 @@ def test_a_slope_has_a_direction_only_where_points_and_log_ratio_agree():
     assert texts["gainslope_topic_squad_wiki_word"] == "no direction that holds on both scales"
     assert "detectable: " in texts["gainslope_topic_squad_wiki_summary"]
     assert texts["slope_topic_none_word"] == "an increase with size"
+
+
+def test_things_are_called_what_their_cards_and_the_field_call_them():
+    assert labels.title("xnli_dev") == catalogue.data_card("xnli_dev").title != "xnli_dev"  # of a set that is not here
+    assert labels.title("gemma3_270m").startswith("Gemma 3 270M") and labels.title("nobody") == "nobody"
+    assert (labels.metric("udpos_without_de"), labels.metric("gemma3_270m")) == ("token accuracy", "value")
+    assert labels.label("mnli") == "MNLI (general)" and labels.label("multi") == "Seven intermediate tasks at once"
+    assert labels.label("none, lora") == "no intermediate training, LoRA"

@@ -7,6 +7,7 @@ imported before a verb is chosen, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from functools import partial
@@ -267,6 +268,8 @@ def main(arguments: list[str]) -> int:
     """Parse a command line and do what it says; the exit code."""
     options = vars(parser().parse_args(arguments))
     call = options.pop("call")
+    # PEFT imports it, and on a processor it warns of kernels that it would have from the hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     return exit_code(lambda: call(**options), left="; complete cells are kept, run the same command to go on")
 
 

@@ -27,7 +27,7 @@ MAIN = "pilot"  # the study of the paper's local ladder, where none is named
 PUBLISHED = (
     *("confirmatory", "pilot", "pilot_rate", "smoke", "suite", "tune_intermediate", "tune_target"),
     *("dose", "plateau", "stability", "confirmatory_2", "fixed_rates", "cut_ladder"),
-    *("xtreme_r", "xtreme_r_small", "methods"),
+    *("xtreme_r", "xtreme_r_small", "methods", "second_ladder", "second_ladder_rates"),
 )
 
 

@@ -37,7 +37,11 @@ _PRIMARY = ("primary", "failures", "sensitivity", "mixed", "beta", "items", "con
 # none, as for numbers of data sets and of published scores.
 READS: dict[str, dict[str, Read]] = {
     "04_scaling": {"": Read()},
-    "05_significance": {"": Read()} | dict.fromkeys(_PRIMARY, Read("confirmatory_2", whole=True)),
+    "05_significance": {
+        "": Read(),
+        **dict.fromkeys(_PRIMARY, Read("confirmatory_2", whole=True)),
+        "second": Read("second_ladder", whole=True),
+    },
     "07_xtreme_r": {"": Read("xtreme_r_small", "target")},
     "08_preparation": {
         **{f"rates_{phase}": Read(study, phase) for phase, study in tuning.STUDY.items()},
@@ -45,6 +49,7 @@ READS: dict[str, dict[str, Read]] = {
         "plateau": Read("plateau", whole=True),
         **dict.fromkeys(("dose", "admitted"), Read("dose", whole=True)),
         "stab": Read("stability", whole=True),
+        "second": Read("second_ladder_rates", whole=True),
     },
     "10_design": dict.fromkeys(("error_rate", "coverage", "detectable"), Read("confirmatory_2")),
     "11_methods": {"methods": Read("methods"), "lexical": Read("lexical", whole=True)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from xlscale.cards import catalogue
+from xlscale.cards.schema import DataCard, ModelCard
 from xlscale.core.format import listing, slug
 from xlscale.experiment.conditions import NONE, SHUFFLED
 
@@ -18,32 +19,42 @@ METRICS = {
     "map_at_20": "mAP@20",
 }
 POINTS = "percentage points"
+# Arms of studies that are called after a method, as the field writes it.
+ARMS = {"lora": "LoRA", "masked_lm": "masked LM", "translation_lm": "translation LM", "cotraining": "MLM co-training"}
 # Marks an intermediate set beside a target whose own data it contains: no primary test.
 OVERLAPS = ", contains data of this target"
 DIRECTIONS = ("increased", "decreased", "no detectable change", "not estimable")
 
 
 def title(name: str) -> str:
-    """The title on a data card, or the name where there is no card."""
-    known = (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES))
-    return catalogue.data_card(name).title if name in known else name
+    """The title on a card, or the name where there is no card."""
+    card = _card(name)
+    return card.title if card else name
 
 
 def metric(name: str) -> str:
     """The primary metric on a data card in words, "value" where there is no card."""
-    if name not in (*catalogue.names("data"), *catalogue.names(catalogue.MIXTURES)):
-        return "value"
-    card = catalogue.data_card(name)
-    return METRICS[card.primary_metric]
+    card = _card(name)
+    return METRICS[card.primary_metric] if isinstance(card, DataCard) else "value"
+
+
+def _card(name: str) -> DataCard | ModelCard | None:
+    kinds = ("data", catalogue.SOURCES, catalogue.MIXTURES, "models")
+    kind = next((kind for kind in kinds if name in catalogue.names(kind)), None)
+    if kind is None:
+        return None
+    return catalogue.model_card(name) if kind == "models" else catalogue.data_card(name)
 
 
 def label(condition: str, overlaps: bool = False) -> str:
     """A condition for a legend: the data set's title, its type where it has one, what is not plain about the training,
     whether labels were shuffled, and OVERLAPS if so."""
     name, *parts = condition.split(", ")
-    kind = catalogue.data_card(name).type if name in catalogue.names("data") else None
-    shown = "no intermediate training" if name == NONE else title(name) + (f" ({kind})" if kind else "")
-    return ", ".join([shown, *(part.replace("_", " ") for part in parts)]) + (OVERLAPS if overlaps else "")
+    kind = getattr(_card(name), "type", None)
+    kind = f" ({kind})" if kind in ("general", "domain") else ""
+    shown = "no intermediate training" if name == NONE else title(name) + kind
+    called = [shown, *(ARMS.get(part, part.replace("_", " ")) for part in parts)]
+    return ", ".join(called) + (OVERLAPS if overlaps else "")
 
 
 def key(condition: str) -> str:

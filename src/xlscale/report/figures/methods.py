@@ -69,7 +69,7 @@ def targets(
                 _estimates(ax, own, names, 0.25 * (place - (len(rungs) - 1) / 2), look)
             _frame(ax, names, name)
             ax.set_title(title(target))
-            ax.set_xlabel("gain (percentage points)")
+            ax.set_xlabel("gain (points)")
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
         handles = {f"{layers} layers": style.handle(**_INK | look) for layers, look in zip(rungs, looks, strict=True)}

@@ -14,7 +14,7 @@ from xlscale.report.sections.primary import HOW
 from xlscale.stats import groups, primary
 from xlscale.stats.slopes import sizes
 
-_AXES = {"accuracy": "gain (percentage points)", "log": "gain (log ratio)"}
+_AXES = {"accuracy": "gain (points)", "log": "gain (log ratio)"}
 
 
 def gains(cells: pd.DataFrame, targets: dict[str, list[str]]) -> Figure:
@@ -24,7 +24,7 @@ def gains(cells: pd.DataFrame, targets: dict[str, list[str]]) -> Figure:
     markers = style.markers(sorted({*filter(plain, cells["condition"])} - {NONE}))
     grey = {"color": "0.6", "markersize": 4, "linewidth": 0.7}
     with style.look():
-        fig, axes = style.panels(len(targets), len(primary.SCALES), 0.9 + 2.0 * len(targets), sharex=True)
+        fig, axes = style.panels(len(targets), len(primary.SCALES), 0.9 + 1.45 * len(targets), sharex=True)
         places = ((family, scale) for family in targets for scale in primary.SCALES)
         for ax, (family, scale) in zip(axes, places, strict=True):
             factor, found = HOW[scale]["factor"], primary.run_gains(cells, targets[family], scale)

@@ -72,8 +72,8 @@ def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
     numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
 
 
-def add_plateau(numbers: Numbers, found: pd.DataFrame) -> None:
-    """Add the table ``plateau``: a row per rung and learning rate, a column per number of steps, the chosen one marked.
+def add_plateau(numbers: Numbers, found: pd.DataFrame, name: str = "plateau") -> None:
+    """Add the table ``name``: a row per rung and learning rate, a column per number of steps, the chosen one marked.
     ``found`` is that of ``preparation.plateau``."""
     steps = sorted(found["steps"].unique())
     rows = []
@@ -82,8 +82,8 @@ def add_plateau(numbers: Numbers, found: pd.DataFrame) -> None:
         marks = ["*" if of_steps["chosen"].get(step, False) else "" for step in steps]
         scores = [percent(of_steps["score"].get(step), missing="failed") for step in steps]
         rows.append([str(layers), rate(value), *(score + mark for score, mark in zip(scores, marks, strict=True))])
-    numbers.table("plateau", ["Layers", "Learning rate", *(f"{step:.0f} steps" for step in steps)], rows)
-    numbers.add("plateau_near", preparation.NEAR, percent(preparation.NEAR, 0), "percentage points")
+    numbers.table(name, ["Layers", "Learning rate", *(f"{step:.0f} steps" for step in steps)], rows)
+    numbers.add(f"{name}_near", preparation.NEAR, percent(preparation.NEAR, 0), "percentage points")
 
 
 def add_dose(numbers: Numbers, found: pd.DataFrame, rungs: list[int]) -> None:

@@ -4,6 +4,8 @@ scales to agree, and a null is called one only where it is shown to be small.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -18,6 +20,9 @@ UNITS = {"accuracy": PER_TEN, "log": PER_TEN.replace(POINTS, "log ratio")}
 HOW = {"accuracy": {"digits": 1, "factor": 100}, "log": {"digits": 2, "factor": 1}, "logit": {"digits": 2, "factor": 1}}
 WORDS = {1: "rises", -1: "falls"}
 DISAGREE = "depends on the scale"
+# Verdicts where no direction is claimed.
+UNCLAIMED = f"has a direction that {DISAGREE}, so that none is claimed"
+SMALL, OPEN = "does not change by as much as would matter", "shows neither a change nor that there is none"
 
 
 def direction(found: pd.DataFrame, p: str) -> str:
@@ -42,9 +47,17 @@ def verdict(rows: pd.DataFrame, bounds: dict[str, float]) -> str:
     if found["p"].isna().any():
         return "cannot be tested with these runs"
     if word := direction(rows, "holm"):
-        return f"{word}, so that no direction is claimed" if word == DISAGREE else f"{word} with size"
+        return UNCLAIMED if word == DISAGREE else f"{word} with size"
     small = [equivalent(found.loc[scale], bounds.get(scale)) < 1 - groups.LEVEL for scale in primary.SCALES]
-    return "does not change by as much as would matter" if all(small) else "is undecided"
+    return SMALL if all(small) else OPEN
+
+
+def together(verdicts: Collection[str]) -> str:
+    """What the verdicts of all families come to, as the paper's sentences are chosen by: "change" where a direction is
+    claimed for one at least, "null" where all are shown to be small, else "open"."""
+    if any(verdict == f"{word} with size" for verdict in verdicts for word in WORDS.values()):
+        return "change"
+    return "null" if verdicts and {*verdicts} == {SMALL} else "open"
 
 
 def equivalent(row: pd.Series, bound: float | None) -> float:
@@ -81,9 +94,12 @@ def add(numbers: Numbers, table: pd.DataFrame, bounds: dict[str, dict[str, float
         "Runs",
     ]
     numbers.table("primary", header, lines)
+    verdicts = {}
     for family, own in table[table["quantity"] == "beta"].groupby("family", sort=False):
-        numbers.words(f"beta_{family}_word", verdict(own, bounds.get(family, {})))
+        verdicts[family] = verdict(own, bounds.get(family, {}))
+        numbers.words(f"beta_{family}_word", verdicts[family])
         numbers.words(f"beta_{family}_targets", listing(map(title, own["targets"].iloc[0])))
+    numbers.words("beta_verdict", together(verdicts.values()))
 
 
 def add_failures(numbers: Numbers, found: pd.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """What the primary analysis rests on, and what stands beside it, as tables for ``05_significance.ipynb``: sensitivity,
-targets and languages one by one, and the same predictions item by item. Nothing here is a primary test.
+targets and languages one by one, the same predictions item by item, and a second ladder. Nothing here is a primary
+test.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from xlscale.core.format import DASH, percent, probability
+from xlscale.core.format import DASH, listing, percent, probability
 from xlscale.report.labels import layers, title
 from xlscale.report.numbers import Numbers
-from xlscale.report.sections.primary import DISAGREE, HOW, SCALES, WORDS, direction
-from xlscale.report.sections.results import INTERVAL, estimate
+from xlscale.report.sections.primary import DISAGREE, HOW, SCALES, UNCLAIMED, UNITS, WORDS, direction
+from xlscale.report.sections.results import INTERVAL, add_estimate, estimate
 from xlscale.stats import groups, language_groups, primary
 from xlscale.stats.items import MEAN
 from xlscale.stats.sensitivity import ARMS
@@ -40,6 +41,8 @@ NAMES = {
     "arm": ARMS.get,
 }
 CHANGE = "Slope of the gain"
+# What is said of a second ladder where it is no direction.
+OTHERWISE = {"": "shows no change with size that can be told from zero", DISAGREE: UNCLAIMED}
 
 
 def add_sensitivity(numbers: Numbers, family: str, table: pd.DataFrame) -> None:
@@ -57,6 +60,26 @@ def add_sensitivity(numbers: Numbers, family: str, table: pd.DataFrame) -> None:
     notes = table[(table["change"] == "mixed model") & (table["note"] != "")]
     texts = [f"{SCALES[row.scale]}: {row.note}" for row in notes.itertuples()]
     numbers.words(f"mixed_{family}_note", "; ".join(texts) or "converged on all scales")
+
+
+def add_second(numbers: Numbers, model: str, second: pd.DataFrame, first: pd.DataFrame) -> None:
+    """Add what the ``model`` of a second ladder is called, its beta (``second_<family>_<scale>``, with ``_interval``
+    and ``_detectable``), what it says in words, and the table ``second``, where that of the first ladder stands beside
+    it; both are as ``primary.primary`` gives them. It is described, not tested, so that no p value is printed."""
+    numbers.words("second_model", title(model).partition(",")[0])
+    lines = []
+    for family, own in second[second["quantity"] == "beta"].groupby("family", sort=False):
+        other = first[(first["quantity"] == "beta") & (first["family"] == family)].set_index("scale")
+        for _, row in own.iterrows():
+            scale = row["scale"]
+            texts = add_estimate(numbers, f"second_{family}_{scale}", row, UNITS[scale], **HOW[scale])
+            facts = [str(row["sets"]), str(row["runs"])]
+            lines.append([family, SCALES[scale], *texts, *facts, _beta(other, scale)])
+        word = direction(own, "p")
+        numbers.words(f"second_{family}_word", OTHERWISE.get(word, f"{word} with size"))
+        numbers.words(f"second_{family}_targets", listing(map(title, own["targets"].iloc[0])))
+    header = ["Family", "Scale", "β", INTERVAL, "Detectable", "Sets", "Runs", f"First ladder ({INTERVAL})"]
+    numbers.table("second", header, lines)
 
 
 def _beta(by_scale: pd.DataFrame, scale: str) -> str:
