@@ -704,6 +704,12 @@ def test_locks_of_ones_own_are_held_beside_the_committed_ones(tmp_path):
     own.unlink()
     assert python(CHECK, root).communicate()[0].strip() == ""
     own.write_bytes(whole)
+    beside = (root / "data_manifest" / "locks" / "manifest.json").read_bytes()
+    assert python(f"from xlscale.core import manifest\nmanifest.state()\n{CHECK}", root).communicate()[0].strip() == ""
+    assert not (root / "data_manifest" / "locks" / "manifest.json").exists()  # it is a committed one now
+    (root / "data_manifest" / "locks" / "manifest.json").write_bytes(beside)
+    (root / "results" / "manifest.json").write_bytes(before[root / "results" / "manifest.json"])
+    assert python(CHECK, root).communicate()[0].strip() == ""
     (root / "data_manifest" / "locks" / "manifest.json").unlink()
     assert "card_00.json: expected no such file" in python(CHECK, root).communicate()[0]
 

@@ -197,6 +197,8 @@ def state(places: Iterable[Path] = PLACES) -> list[str]:
         here = {_name(file, path): sha256_file(file) for file in _files(places)}
         others = {name: sha for name, sha in _read(path).items() if not _within(_path(name, path), places)}
         _save(path, others | here)
+        if LOCKS in places:  # what was stated beside them is stated here
+            (LOCKS / NAME).unlink(missing_ok=True)
     return changed
 
 
