@@ -1,6 +1,8 @@
 """The command line and the Makefile: help at every level, one line for what is wrong, values as they were given."""
 
+import io
 import os
+import pty
 import re
 import shlex
 import subprocess
@@ -86,6 +88,38 @@ def test_a_caller_that_has_closed_its_output_is_no_fault(module, given):
     shell = f"exec {shlex.quote(sys.executable)} -m {module} {shlex.join(given)} >&-"
     done = subprocess.run(["bash", "-c", shell], stderr=subprocess.PIPE, text=True)
     assert "Traceback" not in done.stderr and done.returncode in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "begins"),
+    [({}, "\x1b[31mxlscale\x1b[0m: "), ({"NO_COLOR": "1"}, "xlscale: "), ({"TERM": "dumb"}, "xlscale: ")],
+)
+def test_a_fault_is_coloured_on_a_terminal_unless_nobody_wants_that(settings, begins):
+    ours, theirs = pty.openpty()
+    environment = (
+        {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"} | settings
+    )
+    command = [sys.executable, "-m", "xlscale", "cells", "--study", "nobody"]
+    assert subprocess.run(command, stderr=theirs, env=environment).returncode == 1
+    os.close(theirs)
+    assert os.read(ours, 2**16).decode().startswith(begins)
+    os.close(ours)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("good", "code"), [(True, 32), (False, 31)])
+def test_a_verdict_is_coloured_and_its_markdown_is_left_alone_elsewhere(monkeypatch, good, code):
+    text = "Machine: one.\n**5 of 5 recomputed cells agree.** As they should.\n\n| a |"
+    assert ending.verdict(text, good) == text
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    bold = "**5 of 5 recomputed cells agree.** As they should."
+    assert ending.verdict(text, good) == text.replace(bold, f"\x1b[{code}m{bold}\x1b[0m")
 
 
 def test_who_interrupts_is_told_what_there_is_of_it(capsys):

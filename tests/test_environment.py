@@ -1,5 +1,6 @@
 """One set of pins for everyone, and a style that holds over all files."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -24,6 +25,16 @@ def test_environment_yml_installs_the_lock_and_allows_the_same_pythons():
     python = content["dependencies"][0].removeprefix("python ")
     declared = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
     assert SpecifierSet(python) == SpecifierSet(declared)
+
+
+def test_binder_installs_the_lock_with_a_python_that_is_allowed():
+    folder = ROOT / ".binder"
+    (line,) = (one for one in (folder / "requirements.txt").read_text().splitlines() if not one.startswith("#"))
+    assert (folder / line.removeprefix("--requirement ")).resolve() == ROOT / "requirements.lock"
+    declared = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert (folder / "runtime.txt").read_text().strip().removeprefix("python-") in SpecifierSet(declared)
+    assert os.access(folder / "postBuild", os.X_OK)
+    assert subprocess.run(["bash", "-n", folder / "postBuild"]).returncode == 0
 
 
 def test_who_cites_this_names_its_version_and_licence():

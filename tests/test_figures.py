@@ -1,18 +1,24 @@
 """Figures: deterministic, told apart without colour, honest about what is missing and which layer they show."""
 
+from xml.etree import ElementTree
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import simulate
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from xlscale.cards import catalogue
 from xlscale.record import store
 from xlscale.report.figures import by_group as group_figure
 from xlscale.report.figures import ladder, style
+from xlscale.report.labels import title
 from xlscale.stats import by_group
 from xlscale.stats.slopes import SHUFFLED
+
+SVG = {"svg": "http://www.w3.org/2000/svg"}
 
 
 @pytest.fixture
@@ -157,3 +163,34 @@ def test_what_processors_do_not_agree_on_is_in_no_figure(cells, monkeypatch):
 
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", elsewhere)
     assert style.draw(ladder.scaling(cells)) == before
+
+
+def test_a_mark_says_its_panel_and_its_value_and_the_figure_what_it_shows(cells):
+    fig = ladder.scaling(cells)
+    svg = ElementTree.fromstring(style.draw(fig)["svg"])
+    about = svg.find("svg:title", SVG).text
+    assert about.startswith(fig.get_suptitle()) and all(ax.get_title() in about for ax in fig.axes[:2])
+    said = [mark.text for mark in svg.iterfind(".//svg:use/svg:title", SVG)]
+    values = {f"{100 * value:.4g}" for value in cells.loc[cells["target"].notna(), "value"].dropna()}
+    assert len(said) > len(values) / 2 and all(len(one.split("; ")) == 3 for one in said)
+    shown = {one.rpartition(" ")[2] for one in said}
+    assert values <= shown  # every run's, beside those of means
+    titles = {title(name) for name in cells["target"].dropna()}
+    assert {one.split("; ")[0] for one in said} == titles
+
+
+def marks() -> dict[str, bytes]:
+    fig = Figure(figsize=(3, 2), layout="constrained")
+    ax = fig.subplots()
+    ax.plot([1, 2], [-3, 1e-4], marker="o")
+    ax.plot([1, 2], [0, 0], marker="|")  # a tick, whose place says nothing
+    ax.set(title="<b>&", xlabel="layers", ylabel='"gain"', xticks=[1, 2], xticklabels=["one", "two"])
+    return style.draw(fig)
+
+
+def test_what_a_mark_says_is_text_and_nothing_else():
+    drawn = marks()
+    svg = ElementTree.fromstring(drawn["svg"])
+    said = [mark.text for mark in svg.iterfind(".//svg:use/svg:title", SVG)]
+    assert said == ['<b>&; layers one; "gain" \N{MINUS SIGN}3', '<b>&; layers two; "gain" 0.0001']
+    assert b"<title>" not in drawn["pdf"] and drawn == marks()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.commands import look
-from xlscale.core import needs, registry
+from xlscale.core import ending, needs, registry
 from xlscale.core.files import CACHE, XlscaleError, one_line, relative, write_json
 from xlscale.engine import processes, runner, sweep
 from xlscale.experiment import cells, results
@@ -58,9 +59,14 @@ def _ahead(cell: Cell) -> Iterator[str]:
 def _told(cell: Cell) -> str:
     """What a complete cell found, beside the record, and where it lies."""
     from xlscale.report import verdicts
+    from xlscale.stats import agreement
 
     result = results.result_of(cell)
-    said = [verdicts.sentence(verdicts.of_one(result).iloc[0]), verdicts.printed(result)]
+    row = verdicts.of_one(result).iloc[0]
+    sentence = verdicts.sentence(row)
+    if row["verdict"] != agreement.ABSENT:
+        sentence = ending.coloured(sentence, row["agrees"], sys.stdout)
+    said = [sentence, verdicts.printed(result)]
     return "\n".join([*filter(None, said), f"Predictions and the executed notebook: {relative(cell.folder)}"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xlscale.commands import cell as cell_
 from xlscale.commands.steps import PAGE, Build
-from xlscale.core import manifest
+from xlscale.core import ending, manifest
 from xlscale.core.files import REPRODUCTION, RESULTS, RUNS, relative
 from xlscale.engine import sweep
 from xlscale.experiment import results, studies
@@ -47,11 +47,12 @@ def _reproduce(build: Build, chosen: list[Cell], jobs: int) -> bool:
         total = len(studies.load(build.study).cells())
         print(f"Study {build.study}: recomputing {len(chosen)} of {total} cells, {jobs} at a time{left}.", flush=True)
     changed = _make(build, chosen, jobs)
-    print((REPRODUCTION / "agreement.md").read_text(encoding="utf-8"))
+    agree = build.says("agreement")["agrees"]
+    print(ending.verdict((REPRODUCTION / "agreement.md").read_text(encoding="utf-8"), agree))
     if not changed and done == len(chosen):
         print(NOTHING)
     print(f"As a page, with the figure and the notebooks as they ran: {relative(REPRODUCTION / PAGE)}")
-    return build.says("agreement")["agrees"]
+    return agree
 
 
 def paper(study: str, jobs: int) -> None:

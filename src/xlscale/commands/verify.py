@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from xlscale.commands import sweeps
-from xlscale.core import manifest
+from xlscale.core import ending, manifest
 from xlscale.core.files import RESULTS, RUNS, XlscaleError, relative
 from xlscale.experiment import studies
 
@@ -29,5 +29,6 @@ def verify(study: str, n: int, seed: int, jobs: int) -> bool:
         raise XlscaleError(f"N={n}: expected 1 to {len(known)}, the number of recorded cells of {study}")
     mine = sweeps.recompute(random.Random(seed).sample(known, n), jobs, RUNS / "verify")
     table, changed = verdicts.table(recorded, mine), sweeps.changed_phases(recorded)
-    print(verdicts.markdown(f"{n} random cells, SEED={seed}", table, recorded, mine, changed))
-    return bool(table["agrees"].all())
+    agree = bool(table["agrees"].all())
+    print(ending.verdict(verdicts.markdown(f"{n} random cells, SEED={seed}", table, recorded, mine, changed), agree))
+    return agree

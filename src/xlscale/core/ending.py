@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line on stderr where it met a fault."""
+"""How a command ends: its exit code, its verdict, and one line on stderr where it met a fault."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from xlscale.core.files import XlscaleError, bounded
 
@@ -38,5 +39,18 @@ def exit_code(work: Callable[[], object], name: str = "xlscale", left: str = "")
     except KeyboardInterrupt:
         print(f"{name}: interrupted{left}", file=sys.stderr)
         return 130
-    print(f"{name}: {told}", file=sys.stderr)
+    print(f"{coloured(name, False, sys.stderr)}: {told}", file=sys.stderr)
     return 1
+
+
+def coloured(text: str, good: bool, stream: TextIO | None) -> str:
+    """``text`` in green or red on a terminal, unless NO_COLOR (no-color.org) or TERM=dumb asks for none."""
+    if not (stream and stream.isatty()) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{32 if good else 31}m{text}\x1b[0m"
+
+
+def verdict(text: str, good: bool) -> str:
+    """Markdown for stdout, in which the lines that begin in bold are the verdict."""
+    lines = text.split("\n")
+    return "\n".join(coloured(line, good, sys.stdout) if line.startswith("**") else line for line in lines)

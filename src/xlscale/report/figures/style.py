@@ -27,6 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogFormatter, NullLocator
 
 from xlscale.core.files import PAPER, atomic
+from xlscale.report.figures import tips
 
 if TYPE_CHECKING:
     from IPython.display import SVG
@@ -83,7 +84,8 @@ def draw(fig: Figure) -> dict[str, bytes]:
     as its format has them.
     """
     _literal(fig)
-    layout, drawn = fig.get_layout_engine(), {}
+    layout, drawn, lines = fig.get_layout_engine(), {}, tips.marked(fig, SHAPES)
+    about = _UNDATED | {"svg": _UNDATED["svg"] | {"Title": tips.alternative(fig)}}
     with look():  # the hash salt has to hold while saving, not only while drawing
         fig.set_dpi(72)  # points, in which both formats are measured
         for number, suffix in enumerate(("svg", "pdf", "svg")):
@@ -95,19 +97,20 @@ def draw(fig: Figure) -> dict[str, bytes]:
             if number:
                 buffer = BytesIO()
                 fig.set_layout_engine("none")
-                getattr(canvas, f"print_{suffix}")(buffer, metadata=_UNDATED[suffix])
+                getattr(canvas, f"print_{suffix}")(buffer, metadata=about[suffix])
                 fig.set_layout_engine(layout)
                 drawn[suffix] = buffer.getvalue()
-    return drawn
+    return drawn | {"svg": tips.add(drawn["svg"], fig, lines)}
 
 
 def screen(fig: Figure) -> bytes:
     """The figure as SVG for a screen, where a hand waits for it: laid out once, and not the same bytes everywhere."""
     _literal(fig)
+    lines = tips.marked(fig, SHAPES)
     with look():
         fig.set_dpi(72)
         FigureCanvasSVG(fig).print_svg(buffer := BytesIO(), metadata=_UNDATED["svg"])
-    return buffer.getvalue()
+    return tips.add(buffer.getvalue(), fig, lines)
 
 
 def save(drawn: dict[str, bytes], stem: Path) -> Path:

@@ -103,12 +103,12 @@ def add_targets(numbers: Numbers, targets: pd.DataFrame, languages: pd.DataFrame
     for target, own in targets.groupby("target", sort=False):
         tables = dict(iter(languages[languages["target"] == target].groupby("language")))
         words = {code: direction(part, "adjusted") for code, part in tables.items()}
-        counts = [sum(word == one for word in words.values()) for one in (*WORDS.values(), DISAGREE)]
+        counts = (str(sum(word == one for word in words.values())) for one in (*WORDS.values(), DISAGREE))
         facts = [str(own.iloc[0][count]) for count in ("sets", "runs")]
-        lines.append([title(target), *_tests(own), *facts, *map(str, counts), str(len(words))])
+        lines.append([title(target), *_tests(own), *facts, f"{', '.join(counts)} of {len(words)}"])
         rows = [[code, *_group(code), *_tests(tables[code])] for code in tables]
         numbers.table(f"beta_languages_{target}", ["Language", "Script", "Seen", *_TESTS], rows)
-    header = ["Target", *_TESTS, "Sets", "Runs", "Languages: rises", "falls", DISAGREE, "of"]
+    header = ["Target", *_TESTS, "Sets", "Runs", "Languages"]
     numbers.table("beta_targets", header, lines)
 
 
