@@ -10,6 +10,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import cycle
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -177,6 +178,9 @@ def test_every_figure_claim_number_and_cell_is_on_the_page(seen, known):
     drawn = [base64.b64decode(one["src"].partition(",")[2]) for tag, one in seen.tags if tag == "img"]
     assert sorted(drawn) == sorted((files.PAPER / one["file"]).read_bytes() for one in made["figures"].values())
     assert drawn[0] == (files.PAPER / "figures" / "published_gain.svg").read_bytes()  # the main one is the first
+    alternatives = [one["alt"] for tag, one in seen.tags if tag == "img"]
+    for svg, alternative in zip(drawn, alternatives, strict=True):  # what the figure says in its place, as text
+        assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text in alternative
     for one in claims.load().claims:
         assert f"{one.claim}" in seen.said and made["numbers"][f"claim_{one.id}"]["text"] in seen.said
     artifact = (files.PAPER / "ARTIFACT.md").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,7 +248,9 @@ def _figure(figure: Figure, report: Report) -> Markup:
     name = " · ".join(filter(None, [report.places.get(("figures", figure.name)), name]))
     caption = fill("<figcaption><b>{}</b> · {}{} · {}</figcaption>", name, about, links, made_of)
     source = b64encode(figure.svg).decode()
-    image = fill('<img alt="Figure: {}" loading="lazy" src="data:image/svg+xml;base64,{}">', name, source)
+    own = re.search(rb"<title>([^<]*)</title>", figure.svg)  # what an SVG says in its place
+    instead = ". ".join(filter(None, [name, unescape(own[1].decode()) if own else ""]))
+    image = fill('<img alt="Figure: {}" loading="lazy" src="data:image/svg+xml;base64,{}">', instead, source)
     return fill('<figure id="figure-{}">{}{}</figure>', figure.name, image, caption)
 
 
