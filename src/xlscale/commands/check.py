@@ -118,8 +118,13 @@ def _files(card: DataCard | ModelCard) -> tuple[str, ...]:
 
 
 def _sourced(card: DataCard | ModelCard) -> tuple[str, ...]:
-    packed = [f"{one.client} {one.name}" for one in card.source.parts] if isinstance(card.source, Gguf) else []
-    origins = [card.source] * (not packed) if isinstance(card, ModelCard) else [*card.source.origins.values()]
+    origins, packed = [], []  # of repositories and folders; of packages
+    if isinstance(card, DataCard):
+        origins = [*card.source.origins.values()]
+    elif isinstance(card.source, Gguf):
+        packed = [f"{one.client} {one.name}" for one in card.source.parts]
+    else:
+        origins = [card.source]
     known, problems = catalogue.lock(card.name), []
     try:
         hashed, fault = _hash(card), "" if known else "not fetched: there is no lock"
