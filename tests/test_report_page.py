@@ -179,6 +179,8 @@ def test_every_figure_claim_number_and_cell_is_on_the_page(seen, known):
     assert sorted(drawn) == sorted((files.PAPER / one["file"]).read_bytes() for one in made["figures"].values())
     assert drawn[0] == (files.PAPER / "figures" / "published_gain.svg").read_bytes()  # the main one is the first
     alternatives = [one["alt"] for tag, one in seen.tags if tag == "img"]
+    places = [int(re.search(r"Figure (\d+) ·", text)[1]) for text in alternatives]
+    assert places[1:] == sorted(places[1:])
     for svg, alternative in zip(drawn, alternatives, strict=True):  # what the figure says in its place, as text
         assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text in alternative
     for one in claims.load().claims:

@@ -82,7 +82,7 @@ class Report:
     reads: dict[str, str]
     links: dict[str, dict[str, str]]
     cells: dict[str, Any]  # see ``cells``
-    places: Mapping[tuple[str, str], str]  # ("figures" or "tables", name) -> what the paper calls it
+    places: Mapping[tuple[str, str], str]  # ("figures" or "tables", name) -> what the paper calls it, in its order
     study: str = ""  # whose cells are shown at first; all, where there is none
     code: Sequence[Room] = ()
 
@@ -91,7 +91,9 @@ def html(report: Report) -> str:
     """The page. The same report gives the same text."""
     # Ours, without a place for data.
     style, script = (Markup((HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    drawn = {figure.name: _figure(figure, report) for figure in report.figures}
+    order = [name for kind, name in report.places if kind == "figures"]
+    figures = sorted(report.figures, key=lambda one: order.index(one.name) if one.name in order else len(order))
+    drawn = {figure.name: _figure(figure, report) for figure in figures}
     main = drawn.pop(report.main, Markup())
     answer = join(fill("<p>{}</p>", text) for text in report.answer)
     parts = [

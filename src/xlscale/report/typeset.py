@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -175,10 +175,10 @@ def sources() -> list[Path]:
 
 
 def shown(out: Path) -> dict[tuple[str, int], str]:
-    """("figures" or "tables", number) -> name, of what the paper that was built in ``out`` shows."""
+    """("figures" or "tables", number) -> name, of what the paper that was built in ``out`` shows, in its order."""
     made = built(out)
     entries = ((kind, *one) for kind in CALLED for one in made.get(kind, {}).items())
-    return {(kind, entry["number"]): name for kind, name, entry in entries if "number" in entry}
+    return dict(sorted(((kind, entry["number"]), name) for kind, name, entry in entries if "number" in entry))
 
 
 def built(out: Path) -> dict[str, Any]:
@@ -247,6 +247,15 @@ def check_glyphs(texts: Iterable[str]) -> None:
         if missing:
             named = " ".join(f"{character} (U+{ord(character):04X})" for character in missing)
             raise XlscaleError(f"paper/fonts/{path.name}: no glyph for {named}; use other characters or another font")
+
+
+def check_titles(titles: Mapping[str, str]) -> None:
+    """Raise XlscaleError naming the place of a title, the key, that one of the shipped fonts cannot draw."""
+    for place, title in titles.items():
+        try:
+            check_glyphs([title])
+        except XlscaleError as error:
+            raise XlscaleError(f"{place}: title: {error}") from None
 
 
 @cache  # a table of scores is asked about field by field

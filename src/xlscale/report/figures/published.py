@@ -217,18 +217,19 @@ def forest(slopes: pd.DataFrame) -> Figure:
     """
     table = slopes.sort_values(["order", "regime", "study", "family"]).reset_index(drop=True)
     styles = style.markers(list(dict.fromkeys(table["protocol"])))
+    labels = [
+        f"{style.wrapped(row.family, _ROW, 1)} {size_range(row.smallest, row.largest)} ({study})"
+        for row, study in zip(table.itertuples(), table["study"].str.partition(",")[0], strict=True)
+    ]
+    names, places, lines = _rows(labels)
     with style.look():
-        fig, (ax,) = style.panels(1, 1, 1.0 + 0.155 * max(len(table), 3))
+        fig, (ax,) = style.panels(1, 1, 1.0 + 0.155 * max(lines, 3))
         ax.axvline(0, color="0.4", linewidth=0.7, zorder=1)
-        for at, row in enumerate(table.itertuples()):
+        for at, row in zip(places, table.itertuples(), strict=True):
             of = styles[row.protocol]
             ax.plot([100 * row.low, 100 * row.high], [at, at], color=of["color"], linewidth=0.9, zorder=2)
             ax.plot(100 * row.slope, at, markersize=4, linestyle="", **_filled(of, row.secondary))
-        labels = [
-            f"{style.wrapped(row.family, _ROW, 1)} {size_range(row.smallest, row.largest)} ({study})"
-            for row, study in zip(table.itertuples(), table["study"].str.partition(",")[0], strict=True)
-        ]
-        _rows(ax, labels)
+        _margin(ax, names, places, lines)
         ax.set_xlabel("change of the chance-corrected score (points per factor of ten in parameters)")
         sns.despine(ax=ax)
         _legend(fig, _handles(styles, linestyle="-", linewidth=0.9) | _open(table), columns=4)
@@ -236,11 +237,22 @@ def forest(slopes: pd.DataFrame) -> Figure:
     return fig
 
 
-def _rows(ax: Axes, labels: list[str]) -> None:
-    """A labelled row for each estimate, the first at the top."""
-    texts = [style.wrapped(label, _ROW, 2) for label in labels]
-    ax.set_yticks(range(len(labels)), texts, fontsize=6.5, linespacing=0.85)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
+def _rows(labels: list[str]) -> tuple[list[str], list[float], float]:
+    """A row for each estimate: its label, wrapped, and its place from the top, in lines; and how many lines there are.
+    A row is as high as its label."""
+    names = [style.wrapped(label, _ROW, 2) for label in labels]
+    places, lines = [], 0.0
+    for name in names:
+        high = 1 + 0.6 * name.count("\n")
+        places.append(lines + high / 2)
+        lines += high
+    return names, places, lines
+
+
+def _margin(ax: Axes, names: list[str], places: list[float], lines: float) -> None:
+    """Labels of rows, the first at the top."""
+    ax.set_yticks(places, names, fontsize=6.5, linespacing=0.85)
+    ax.set_ylim(lines + 0.1, -0.1)
     ax.grid(axis="x")
 
 
@@ -251,8 +263,9 @@ def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
     ``funnel`` is that of ``scale.by_task_and_series``; ``leave_out`` has label, whole (bool), slope, low, high.
     """
     styles = style.markers(sorted(funnel["protocol"].unique()))
+    rows = _rows(list(leave_out["label"]))
     with style.look():
-        fig = Figure(figsize=(style.WIDTH, 1.4 + 0.16 * max(len(leave_out), 14)), layout="constrained")
+        fig = Figure(figsize=(style.WIDTH, 1.4 + 0.16 * max(rows[-1], 14)), layout="constrained")
         left, right = fig.subplots(1, 2, width_ratios=[1, 1.1])
         for (name, secondary), own in funnel.groupby(["protocol", "secondary"]):
             of = _filled(styles[name], secondary)
@@ -263,7 +276,7 @@ def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
         left.set_ylim(top, 0)
         left.set_xlabel("slope of the gain on one task,\nless its regime's mean (points per factor of ten)")
         left.set_ylabel("standard error over languages (points)")
-        _leave_out(right, leave_out)
+        _leave_out(right, leave_out, rows)
         for ax in (left, right):
             sns.despine(ax=ax)
         _legend(fig, _handles(styles) | _open(funnel), columns=4)
@@ -271,12 +284,12 @@ def influence(funnel: pd.DataFrame, leave_out: pd.DataFrame) -> Figure:
     return fig
 
 
-def _leave_out(ax: Axes, table: pd.DataFrame) -> None:
+def _leave_out(ax: Axes, table: pd.DataFrame, rows: tuple[list[str], list[float], float]) -> None:
     ax.axvline(0, color="0.4", linewidth=0.7, zorder=1)
-    for at, row in enumerate(table.itertuples()):
+    for at, row in zip(rows[1], table.itertuples(), strict=True):
         ax.plot([row.low, row.high], [at, at], color="black", linewidth=1.2 if row.whole else 0.7)
         ax.plot(row.slope, at, marker="D" if row.whole else "o", color="black", markersize=4, linestyle="")
-    _rows(ax, list(table["label"]))
+    _margin(ax, *rows)
     ax.set_xlabel("slope of the meta-regression\n(points per factor of ten)")
 
 

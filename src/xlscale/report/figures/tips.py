@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -43,19 +43,23 @@ def add(svg: bytes, fig: Figure, lines: dict[str, tuple[Axes, Line2D]]) -> bytes
     for number, part in enumerate(parts):
         name = re.match(rb'<g id="(marks-\d+)"', part)
         if name:
-            ax, line = lines[name[1].decode()]
-            parts[number] = _USE.sub(lambda use, ax=ax, line=line: _titled(use, ax, line, height), part)
+            parts[number] = _USE.sub(_titled(*lines[name[1].decode()], height), part)
     return b"".join(parts)
 
 
-def _titled(use: re.Match[bytes], ax: Axes, line: Line2D, height: float) -> bytes:
+def _titled(ax: Axes, line: Line2D, height: float) -> Callable[[re.Match[bytes]], bytes]:
+    """What gives a mark of ``line`` its title: that of the value that is drawn nearest to it."""
     data = np.asarray(line.get_xydata(), dtype=float)
     at = ax.transData.transform(data)
-    away = np.hypot(at[:, 0] - float(use[2]), height - at[:, 1] - float(use[3]))
-    x, y = data[np.nanargmin(away)]
-    said = [ax.get_title(), f"{_name(ax, 'x')} {_value(ax.xaxis, x)}", f"{_name(ax, 'y')} {_value(ax.yaxis, y)}"]
-    text = "; ".join(one.strip() for one in said if one.strip()).replace("\n", " ")
-    return use[1] + f"><title>{escape(text)}</title></use>".encode()
+    places = zip(map(_values(ax.xaxis), data[:, 0]), map(_values(ax.yaxis), data[:, 1]), strict=True)
+    said = [[ax.get_title(), f"{_name(ax, 'x')} {x}", f"{_name(ax, 'y')} {y}"] for x, y in places]
+    texts = ["; ".join(one.strip() for one in own if one.strip()).replace("\n", " ") for own in said]
+
+    def one(use: re.Match[bytes]) -> bytes:
+        away = np.hypot(at[:, 0] - float(use[2]), height - at[:, 1] - float(use[3]))
+        return use[1] + f"><title>{escape(texts[np.nanargmin(away)])}</title></use>".encode()
+
+    return one
 
 
 def _name(ax: Axes, which: str) -> str:
@@ -65,13 +69,12 @@ def _name(ax: Axes, which: str) -> str:
     return own or next(filter(None, (getattr(one, f"get_{which}label")() for one in shared)), "")
 
 
-def _value(axis: Axis, value: float) -> str:
-    """A place on an axis: the number, or, where ticks have names of their own, that of the nearest one, since marks may
-    stand beside it."""
+def _values(axis: Axis) -> Callable[[float], str]:
+    """What says a place on an axis: as a number, or, where ticks have names of their own, as that of the nearest one,
+    since marks may stand beside it."""
     formatter = axis.get_major_formatter()
     if not isinstance(formatter, FixedFormatter | FuncFormatter):
-        return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+        return lambda value: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
     ticks = np.asarray(axis.get_majorticklocs(), dtype=float)
-    place = axis.get_transform().transform
-    nearest = int(np.argmin(np.abs(place(ticks) - place(np.array([value])))))
-    return str(formatter.format_ticks(ticks)[nearest])
+    place, names = axis.get_transform().transform, formatter.format_ticks(ticks)
+    return lambda value: str(names[int(np.argmin(np.abs(place(ticks) - place(np.array([value])))))])

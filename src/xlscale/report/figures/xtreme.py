@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xlscale.cards import catalogue
 from xlscale.experiment.conditions import NONE, SHUFFLED
+from xlscale.published import scale
 from xlscale.report.figures import style
 from xlscale.report.labels import label
 
@@ -56,24 +58,25 @@ def _open(of: dict[str, str]) -> dict[str, str]:
     return of | {"markerfacecolor": "white", "markeredgecolor": of["color"]}
 
 
+_SHUFFLED = {"linestyle": "--", "markerfacecolor": "white"}
 _HEADINGS = {"trained": "targets with training", "retrieval": "retrieval without training"}
 
 
 def gains(gained: pd.DataFrame) -> Figure:
-    """A panel per family of targets: the mean gain over its tasks at every rung, after each set (solid, filled) and
-    after its shuffled labels (dashed, open). ``gained`` is that of ``sections.xtreme_changes.rows``."""
+    """A panel per family of targets: the mean gain over its tasks at every rung, after each set (solid, filled) with
+    its interval over tasks, and after its shuffled labels (dashed, open). ``gained`` is that of
+    ``sections.xtreme_changes.rows``."""
     names = [name for name in dict.fromkeys(gained["condition"]) if not name.endswith(SHUFFLED)]
     rungs, looks = sorted(gained["layers"].unique()), style.markers(names)
     with style.look():
         fig, axes = style.panels(1, len(_HEADINGS), 2.3)
         for ax, (family, heading) in zip(axes, _HEADINGS.items(), strict=True):
             own = gained[gained["family"] == family]
-            means = own.groupby(["condition", "layers"])["gain"].mean()
             ax.axhline(0, color="0.4", linewidth=0.8, zorder=1)
-            for name in names:
-                for condition, of in ((name, {}), (name + SHUFFLED, {"linestyle": "--", "markerfacecolor": "white"})):
-                    values = [100 * means.get((condition, rung), float("nan")) for rung in rungs]
-                    ax.plot(range(len(rungs)), values, linewidth=1.1, markersize=4.5, **looks[name] | of)
+            for number, name in enumerate(names):
+                places = [rung + 0.08 * (number - (len(names) - 1) / 2) for rung in range(len(rungs))]
+                _line(ax, places, _over_tasks(own, name + SHUFFLED, rungs)[:1], looks[name] | _SHUFFLED)
+                _line(ax, places, _over_tasks(own, name, rungs), looks[name])
             ax.set_xticks(range(len(rungs)), [str(rung) for rung in rungs])
             ax.set_xlabel("layers")
             ax.set_title(f"{heading} ({own['target'].nunique()} tasks)")
@@ -81,7 +84,21 @@ def gains(gained: pd.DataFrame) -> Figure:
             sns.despine(ax=ax)
         axes[0].set_ylabel("mean gain (points)")
         handles = {label(name): style.handle(markersize=4.5, **looks[name]) for name in names}
-        handles["its labels shuffled"] = style.handle(marker="o", color="0.4", markerfacecolor="white", linestyle="--")
+        handles["its labels shuffled"] = style.handle(marker="o", color="0.4", **_SHUFFLED)
         style.legend(fig, handles, columns=3)
-        style.note(fig, "local layer: points above chance, one seed, languages other than English")
+        text = "points above chance, one seed, languages other than English; bars: 95% t intervals over tasks"
+        style.note(fig, f"local layer: {text}")
     return fig
+
+
+def _over_tasks(gained: pd.DataFrame, condition: str, rungs: list[int]) -> list[list[float]]:
+    """Means over tasks in points at every rung, lower and upper ends of their intervals; NaN where there are none."""
+    own = gained[gained["condition"] == condition]
+    found = [scale.mean_with_interval(own.loc[own["layers"] == rung, "gain"]) for rung in rungs]
+    return [[100 * value for value in values] for values in zip(*found, strict=True)]
+
+
+def _line(ax: Axes, places: list[float], values: list[list[float]], look: dict[str, str]) -> None:
+    ax.plot(places, values[0], linewidth=1.1, markersize=4.5, **look)
+    if values[1:]:
+        ax.vlines(places, *values[1:], color=look["color"], linewidth=0.9, zorder=2)

@@ -69,7 +69,7 @@ def add_suite(numbers: Numbers, found: pd.DataFrame) -> None:
     for row in found.sort_values(["family", "type", "set"]).itertuples():
         about = [title(row.set), row.type, labels.family(row.family), metric(row.set)]
         rows.append([*about, percent(row.chance), percent(row.value)])
-    numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance", "Score"], rows)
+    numbers.table("learnt", ["Intermediate training", "Type", "Family", "Metric", "Chance (%)", "Score (%)"], rows)
 
 
 def add_plateau(numbers: Numbers, found: pd.DataFrame, name: str = "plateau") -> None:

@@ -121,16 +121,17 @@ def add_checks(numbers: Numbers, scores: pd.DataFrame) -> None:
     count(numbers, "contradictions", len(contradictions), "scores")
     count(numbers, "wrong_averages", len(averages), "averages")
     titles = scores.drop_duplicates("task").set_index("task")["task_title"]
-    secondary = set(scores.loc[scores["secondary"], "source_key"])
+    of = scores.drop_duplicates("source_key").set_index("source_key")
+    names = {key: marked(title, of["secondary"][key]) for key, title in of["title"].items()}
     rows = []
     for row in contradictions.itertuples():
-        from_ = ", ".join(marked(key, key in secondary) for key in row.sources.split(", "))
+        from_ = "; ".join(names[key] for key in row.sources.split(", "))
         what = f"{titles[row.task]}, {row.metric}, {row.language}"
         rows.append([row.model, what, from_, percent(row.low), percent(row.high)])
     for row in averages.itertuples():
         what = f"{titles[row.task]}, {row.language} of {row.languages} languages"
         values = map(percent, sorted((row.printed, row.mean)))
-        rows.append([row.model, what, marked(row.source_key, row.source_key in secondary), *values])
+        rows.append([row.model, what, names[row.source_key], *values])
     numbers.table("published_contradictions", ["Model", "Score", "Sources", "Lowest", "Highest"], rows)
 
 
