@@ -18,7 +18,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from xlscale.core.json_text import parsed
@@ -140,13 +140,13 @@ LEVELS, BYTES = 64, 255  # of a path that a file gives, and of each name in it: 
 def inside(name: str) -> bool:
     """Whether a name that a file gives is that of something below a folder: relative, without "..", not the folder, and
     one that a file can have."""
-    path = PurePosixPath(name)
+    parts = [part for part in name.split("/") if part not in ("", ".")]
     try:
-        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+        longest = max((len(os.fsencode(part)) for part in parts), default=0)
     except UnicodeEncodeError:
         return False
-    possible = 0 < longest <= BYTES and len(path.parts) <= LEVELS and "\0" not in name
-    return possible and not path.is_absolute() and ".." not in path.parts
+    possible = 0 < longest <= BYTES and len(parts) <= LEVELS and "\0" not in name
+    return possible and not name.startswith("/") and ".." not in parts
 
 
 def below(root: Path, name: str) -> Path:

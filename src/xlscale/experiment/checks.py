@@ -73,14 +73,15 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
 
 def _check_method(parameters: TargetParameters, where: str) -> None:
     """Check that target training goes on with the adapters of intermediate training, which are never merged."""
-    before, after = parameters.recipe("intermediate"), parameters.recipe("target")
-    if after.method in recipe.PACKED and parameters.intermediate != NONE and before.method != after.method:
-        expected = f"{after.method}, as in target training, which packs pretrained weights alone"
-        raise XlscaleError(f"{where}: {PREFIX['intermediate']}method: expected {expected}, got {before.method}")
-    if before.method == Recipe.model_fields["method"].default or not data_card(parameters.target).trained:
+    before, after = (getattr(parameters, f"{PREFIX[role]}method") for role in ("intermediate", "target"))
+    if after in recipe.PACKED and parameters.intermediate != NONE and before != after:
+        expected = f"{after}, as in target training, which packs pretrained weights alone"
+        raise XlscaleError(f"{where}: {PREFIX['intermediate']}method: expected {expected}, got {before}")
+    if before == Recipe.model_fields["method"].default or not data_card(parameters.target).trained:
         return
     for name in ("method", *recipe.ADAPTER):
-        if (expected := getattr(before, name)) != (got := getattr(after, name)):
+        expected, got = (getattr(parameters, PREFIX[role] + name) for role in ("intermediate", "target"))
+        if expected != got:
             raise XlscaleError(f"{where}: {name}: expected {expected}, as in intermediate training, got {got}")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.strict import Distinct, Name, Strict
 from xlscale.experiment import checks
-from xlscale.experiment.recipe import Count, Rate, Size
+from xlscale.experiment.recipe import Count, Rate, Recipe, Size
+
+if TYPE_CHECKING:
+    from xlscale.experiment.studies import Study
 
 LARGE = 24  # layers from which on a model takes the learning rate that a reference gives for large ones
 ALL = 10_000_000  # items: more than any target has
@@ -32,6 +35,15 @@ class Arm(Strict):
     intermediate: Annotated[list[Name], Field(min_length=1), Distinct]
     recipe: dict[Name, Any] = {}  # fields of the intermediate recipe
     target: dict[Name, Any] = {}  # fields of the recipes of all targets
+
+
+def beside(study: Study) -> set[str]:
+    """The sets that objectives of a study read beside those that they train on."""
+    parts = [study.intermediate_recipe, *study.target_recipes.values(), *study.intermediate_recipes.values()]
+    changes = [*(part if isinstance(part, dict) else vars(part) for part in parts if part != "reference")]
+    changes += [one for arm in study.arms.values() for one in (arm.recipe, arm.target)]
+    read = [(one, checks.BESIDE[one["objective"]][0]) for one in changes if one.get("objective") in checks.BESIDE]
+    return {one.get(field, Recipe.model_fields[field].default) for one, field in read}
 
 
 def of_card(name: str, layers: int) -> dict[str, Any]:

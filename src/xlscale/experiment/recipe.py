@@ -114,13 +114,15 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _of_the_parts(self) -> Recipe:
         for name, read_by in READERS.items():
-            read = any(getattr(self, kind) == part for kind, part in read_by)
-            if (value := getattr(self, name)) != Recipe.model_fields[name].default and not read:
+            if (value := getattr(self, name)) == _UNREAD[name]:
+                continue
+            if not any(getattr(self, kind) == part for kind, part in read_by):
                 parts = " or ".join(part for _, part in read_by)
                 raise ValueError(f"{name}: expected with {read_by[0][0]} {parts} alone, got {value!r}")
         return self
 
 
+_UNREAD = {name: Recipe.model_fields[name].default for name in READERS}
 NEEDED = [name for name, field in Recipe.model_fields.items() if field.is_required()]
 TRAINING = [name for name in Recipe.model_fields if name not in ("max_length", "test_items")]  # of no use untrained
 

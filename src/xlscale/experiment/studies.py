@@ -17,7 +17,7 @@ from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 from xlscale.experiment import cells, checks, conditions
 from xlscale.experiment.cells import NONE, PREFIX, Cell, Role
-from xlscale.experiment.otherwise import ALL, Arm, ModelRecipe, of_card
+from xlscale.experiment.otherwise import ALL, Arm, ModelRecipe, beside, of_card
 from xlscale.experiment.recipe import Count, Length, Rate, Recipe, Seed, Share, lacking
 from xlscale.experiment.tuning import Tuning, tuned
 
@@ -50,11 +50,9 @@ class StudyRecipe(Recipe):
     max_length: Length
     test_items: Count
 
-    def at(self, model: str, layers: int, phase: Role, where: str) -> list[dict[str, Any]]:
+    def at(self, layers: int, where: str) -> list[dict[str, Any]]:
         """The values for one rung, once for all that is tried. Raises XlscaleError when the rung lacks a value."""
         given = {name: getattr(self, name) for name in ("learning_rate", "steps", "warmup", "word_layer")}
-        if self.learning_rate == "tuned":
-            given["learning_rate"] = tuned().get(phase, {}).get(model, {})
         for name, values in given.items():
             if isinstance(values, dict) and layers not in values:
                 raise XlscaleError(f"{where}: {name}: expected a value for {layers} layers, got {sorted(values)}")
@@ -200,7 +198,12 @@ class Study(Strict):
             raise XlscaleError(f"{where}: target_recipes: expected an entry for the target {name!r}")
         recipe = reference(name, layers, where) if given == "reference" else given
         own = self.model_recipes.get(model, ModelRecipe()).model_dump(exclude_none=True)
-        return self._of_arm(arm, role, recipe.model_copy(update=own), where).at(model, layers, role, where)
+        recipe = self._of_arm(arm, role, recipe.model_copy(update=own), where)
+        if recipe.learning_rate == "tuned":
+            recipe = recipe.model_copy(update={"learning_rate": self._tuned.get(role, {}).get(model, {})})
+        return recipe.at(layers, where)
+
+    _tuned = cached_property(lambda self: tuned())
 
     def _intermediate(self, name: str, layers: int, where: str) -> StudyRecipe:
         """The recipe of the training on an intermediate set. Raises XlscaleError for a field that there is not."""
@@ -294,7 +297,7 @@ def holding(cell_id: str) -> set[str]:
 def data_sets(study: str = "") -> list[str]:
     """Names of the data sets that the published studies read, and ``study`` if it is named; sorted."""
     plans = [*published(), *([load(study)] if study else [])]
-    named = {name for plan in plans for name in (*dict(plan.sets()), *plan.targets)} - {NONE}
+    named = {name for plan in plans for name in (*dict(plan.sets()), *plan.targets, *beside(plan))} - {NONE}
     return sorted({one for name in named for one in data_card(name).members})
 
 

@@ -145,10 +145,9 @@ def add_tuning(numbers: Numbers, study: Study | None) -> None:
     rows, best, single, most = [], 0, 0, 0
     for phase, rungs in tuning.tried.items() if tuning else ():
         name = getattr(tuning, phase)
-        recipe = study.intermediate_recipe if phase == "intermediate" else study.target_recipes[name]
         for k, values in rungs.items():
             scores = dict(zip(values, tuning.scores[phase][k], strict=True))
-            used = recipe.at(next(iter(study.models)), k, phase, study.name)[0]["learning_rate"]
+            used = study.recipes(phase, name, next(iter(study.models)), k, study.name)[0]["learning_rate"]
             best += scores.get(used) == max(scores.values())
             single += len(scores) == 1
             most = max(most, len(values))
