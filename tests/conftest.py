@@ -63,6 +63,11 @@ LONGEST = (
 )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: who kills processes waits for them to end."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then those with slow tests, so that no core waits long for the last one."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))

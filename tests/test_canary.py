@@ -84,6 +84,7 @@ def test_every_family_and_phase_of_the_record_has_a_canary_cell():
     assert {(result.phase, cells.parts(result.phase, result.parameters)) for result in recorded.values()} <= stated
 
 
+@pytest.mark.again
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository's history")
 def test_cells_are_run_by_the_code_of_a_commit(smoke_cells, smoke_runs, tmp_path, monkeypatch):

@@ -183,7 +183,7 @@ def test_no_library_is_imported_before_the_environment_is_set():
     assert not {"numpy", "torch", "pandas", "datasets", "matplotlib", "pyarrow"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("kernel", [False, True], ids=["here", "papermill"])
+@pytest.mark.parametrize("kernel", [False, pytest.param(True, marks=pytest.mark.again)], ids=["here", "papermill"])
 def test_a_fault_that_the_user_can_mend_is_a_line_and_another_one_whole(execute, kernel, tmp_path):
     check = "from xlscale.engine.notebook import check_parameters\ncheck_parameters('example.ipynb')\n"
     check += "from xlscale.core.files import XlscaleError"

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 
-import yaml
 from conftest import FIXTURES
 
 from xlscale.core.files import ROOT
@@ -31,7 +30,8 @@ def test_its_card_and_study_fetch_and_run_a_model(elsewhere, tmp_path, monkeypat
         (path := tmp_path / "checkout" / name).parent.mkdir(exist_ok=True)
         text = text.replace("owner/name", f"{models.OWNER}/tiny-decoder").replace("[28]", "[2]")
         text = text.replace("<|endoftext|>", models.CAUSAL["end"]).replace("squad_wiki, squad_amazon", "wordnet_class")
-        path.write_text(text.replace("examples: 800, epochs: 2", "examples: 16, epochs: 1").replace(": 150", ": 4"))
+        text = text.replace("examples: 800, epochs: 2", "examples: 16, epochs: 1").replace(": 150", ": 4")
+        path.write_text(text.replace("seeds: [1, 2]", "seeds: [1]"))
     places = {name: str(tmp_path / name) for name in ("CACHE", "LOCKS", "RUNS")}
     places |= {"ROOT": str(tmp_path / "checkout"), "STUDIES": str(tmp_path / "checkout" / "studies")}
     environment = os.environ | made.environment(elsewhere) | {f"XLSCALE_{name}": at for name, at in places.items()}
@@ -43,10 +43,9 @@ def test_its_card_and_study_fetch_and_run_a_model(elsewhere, tmp_path, monkeypat
 
     assert re.fullmatch(r"mine: \d files as in .*", run("-m", "xlscale", "data", "fetch", "--", "mine")[-1])
     found = [json.loads(line.split(" ", 2)[2]) for line in run(FIXTURES / "phases.py", "mine") if line[:5] == "cell "]
-    stated = yaml.safe_load(MADE["studies/mine.yaml"])
     assert {cell["status"] for cell in found} == {"complete"}
     asked = {(cell["phase"], cell["parameters"].get("target"), cell["parameters"].get("seed")) for cell in found}
-    assert asked >= {("target", "topic", seed) for seed in stated["seeds"]} | {("target", "udhr", 0)}
+    assert asked >= {("target", "topic", 1), ("target", "udhr", 0)}
     trained = [cell for cell in found if cell["losses"]]
     assert {cell["parameters"]["intermediate_method"] for cell in trained} >= {"lora"}
 

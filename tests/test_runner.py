@@ -83,7 +83,9 @@ def _shown(runs: Path, cell: cells.Cell) -> list:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc, and forks")
-@pytest.mark.parametrize("victim", [pytest.param("runner", marks=pytest.mark.again), "snakemake", "sweep"])
+@pytest.mark.parametrize(
+    "victim", [*(pytest.param(name, marks=pytest.mark.again) for name in ("runner", "snakemake")), "sweep"]
+)
 def test_kill_9_then_again_gives_the_same_cold_and_forked(victim, smoke_runs, smoke_cells, tmp_path):
     chosen = [
         c for c in smoke_cells if c.phase == "target" and c.condition == "none" and c.parameters.target == "topic"
