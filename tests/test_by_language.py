@@ -1,25 +1,28 @@
 """Language by language, by group of languages, and item by item: against the analyses that these take apart."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import simulate
 import statsmodels.api as sm
+import yaml
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from test_primary import RETRIEVAL, RUNGS, TRAINED
 from test_sensitivity import noisy, one, with_languages
 
 from xlscale.cards.catalogue import data_card
-from xlscale.core.files import XlscaleError
+from xlscale.core.files import MANIFEST, XlscaleError
 from xlscale.metrics.predictions import VALUE
 from xlscale.report.figures import by_group as figures
 from xlscale.report.numbers import Numbers
 from xlscale.report.sections import primary as words
 from xlscale.report.sections import secondary
 from xlscale.stats import by_group, by_language, groups, items, primary, slopes
+from xlscale.xtreme import benchmark
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +239,18 @@ def test_parallel_items_are_one_cluster_in_all_languages(recorded, tmp_path):
 def test_which_items_are_parallel_is_what_benchmarks_say():
     said = {name: items.parallel(name) for name in ("topic", "xnli_dev", "udpos_without_de", "panx_dev", "tatoeba")}
     assert said == {"topic": True, "xnli_dev": True, "udpos_without_de": False, "panx_dev": False, "tatoeba": False}
+
+
+def test_a_benchmark_of_one_s_own_says_nothing_of_the_sets_of_others(tmp_path, monkeypatch):
+    shutil.copytree(MANIFEST / "benchmarks", tmp_path / "benchmarks")
+    task = {"name": "topic", "title": "Topic", "group": "x", "format": "labels", "languages": ["de"], "parallel": False}
+    task |= {"metrics": ["accuracy"], "score": ["accuracy"], "file": "{language}.txt", "labels": ["a", "b"]}
+    about = {"name": "aaa", "title": "My own", "citation": "none", "tasks": [task]}
+    (tmp_path / "benchmarks" / "aaa.yaml").write_text(yaml.safe_dump(about))
+    (tmp_path / "benchmarks" / "._aaa.yaml").write_bytes(b"\0\0")  # as some systems leave beside it
+    monkeypatch.setattr(benchmark, "MANIFEST", tmp_path)
+    assert benchmark.names() == ["aaa", "xtreme", "xtreme-r"]
+    assert items.parallel("topic") and items.parallel("xnli_dev") and not items.parallel("tatoeba")
 
 
 def test_runs_on_other_items_are_no_comparison(recorded, tmp_path):

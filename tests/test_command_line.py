@@ -59,6 +59,7 @@ def test_an_interpreter_that_drops_docstrings_is_left():
         (["reproduce", "--source", "old"], "--source: expected one of record, fresh, got 'old'"),
         (["verify", "--n", "0"], "--n: expected a number of at least 1, got '0'"),
         (["verify", "--n", "٣"], "--n: expected a number of at least 1, got '٣'"),
+        (["verify", "--seed", "99999999999"], "--seed: expected a number of at most 999999999, got '99999999999'"),
         (["verify", "--seed", "1_0"], "--seed: expected a number of at least 0, got '1_0'"),
         ([], "the following arguments are required: VERB"),
     ],

@@ -9,10 +9,11 @@ from conftest import gold
 from data_manifest.builders.__main__ import write
 from xlscale.cards import catalogue
 from xlscale.commands import cost
-from xlscale.core.files import XlscaleError, sha256_file
+from xlscale.core.files import MANIFEST, XlscaleError, sha256_file
 from xlscale.data import load
 from xlscale.data import schema as bundles
 from xlscale.data.describe import describe
+from xlscale.experiment import studies
 from xlscale.report import samples
 
 NAMES = [name for name in catalogue.names("data") if catalogue.data_card(name).bundled]
@@ -192,6 +193,30 @@ def test_what_the_notebook_shows(small):
 def test_the_cost_in_a_card_is_that_of_its_rows(name):
     card = catalogue.data_card(name)
     assert cost.of(card) == card.cost
+
+
+def test_a_cost_replaces_another_and_nothing_else_of_a_card(tmp_path, monkeypatch):
+    """Not its comments, nor texts that another writer would turn into numbers."""
+    monkeypatch.setattr(cost, "MANIFEST", tmp_path)
+    monkeypatch.setattr(cost, "of", lambda card: card.cost)
+    (tmp_path / "data").mkdir()
+    path, before = tmp_path / "data" / "topic.yaml", (MANIFEST / "data" / "topic.yaml").read_text()
+    rest, _, stated = before.partition("cost:\n")
+    path.write_text(f"# mine\n{rest}cost:\n  tflop:\n    train: 1\nnotes: '1e3'\n")
+    cost.main(["topic"])
+    assert path.read_text() == f"# mine\n{rest}notes: '1e3'\ncost:\n{stated}"
+
+
+def test_what_the_paper_shows_is_what_its_studies_read(monkeypatch):
+    """Not text or words of one's own that lie beside it."""
+    read = studies.data_sets()
+    assert {"synonyms", "unlabelled", "lexicon", "topic", "wordnet_class"} <= {*read}
+    own = catalogue.data_card("synonyms").model_copy(update={"name": "mine"})
+    known = catalogue.data_card
+    monkeypatch.setattr(catalogue, "names", lambda folder: ["mine", "synonyms", "topic"])
+    monkeypatch.setattr(catalogue, "data_card", lambda name: own if name == "mine" else known(name))
+    assert [card.name for card in samples.cards([], read)] == ["synonyms", "topic"]
+    assert [card.name for card in samples.cards(["mine"], read)] == ["mine"]
 
 
 def test_every_task_states_its_cost_and_a_table_shows_it():

@@ -251,6 +251,12 @@ def test_another_study_is_offered_whole_and_one_without_runs_is_a_line(shown):
     empty = Explorer("suite")
     assert "make record STUDY=suite" in empty.told.value
     assert "make record STUDY=suite" in text(empty.curves()) and "make record" in text(empty.items())
+    offered = Explorer("plateau").run()
+    kind, start = offered.children[0], offered.children[2].children[0]
+    kind.value = "intermediate"  # of which nothing is recorded there
+    assert start.disabled and "intermediate training: expected a recorded cell, there is none" in text(offered)
+    kind.value = kind.options[0][1]
+    assert not start.disabled and "on the machine of the record" in text(offered)
     with pytest.raises(XlscaleError, match="unknown study"):
         Explorer("nothing")
 

@@ -59,7 +59,12 @@ def stood_for(blocks: np.ndarray, kind: str, shape: tuple[int, int]) -> np.ndarr
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> tuple[bytes, dict[str, np.ndarray]]:
     """A tiny Gemma 3 as llama.cpp's converter writes it, and its weights by their names in transformers."""
-    path, weights = tmp_path_factory.mktemp("gguf") / "tiny.gguf", {}
+    return written(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def written(path, lost: str = "", more: str = "", epsilon: float = 1e-6) -> tuple[bytes, dict[str, np.ndarray]]:
+    """The same without the tensor ``lost``, and with one ``more`` of that name."""
+    weights = {}
     generator, writer = np.random.default_rng(0), gguf.GGUFWriter(path, "gemma3")
     for name, value in (
         ("context_length", 256),
@@ -70,7 +75,7 @@ def model(tmp_path_factory) -> tuple[bytes, dict[str, np.ndarray]]:
         ("head_count_kv", 1),
         ("key_length", SIZE),
         ("value_length", SIZE),
-        ("layer_norm_rms_eps", 1e-6),
+        ("layer_norm_rms_eps", epsilon),
         ("rope_freq_base", 1e6),
         ("sliding_window", 64),
         ("tokenizer_model", "llama"),
@@ -88,6 +93,8 @@ def model(tmp_path_factory) -> tuple[bytes, dict[str, np.ndarray]]:
 
     def add(name: str, called: str, shape: tuple[int, ...], kind: str) -> None:
         drawn = generator.normal(0, 0.2, shape).astype(np.float32)
+        if name == lost:
+            return
         if len(shape) == 1:  # llama.cpp multiplies by what it finds, Gemma's norms by 1 more than their weight
             writer.add_tensor(name, drawn + 1)
             weights[called] = (drawn + 1) - np.float32(1)
@@ -106,6 +113,8 @@ def model(tmp_path_factory) -> tuple[bytes, dict[str, np.ndarray]]:
             add(f"blk.{layer}.{name}.weight", f"layers.{layer}.{called}.weight", shape, kind)
         for name, (called, size) in NORMS.items():
             add(f"blk.{layer}.{name}.weight", f"layers.{layer}.{called}.weight", (size,), "F32")
+    if more:
+        add(more, more, (SIZE,), "F32")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -265,3 +274,30 @@ def test_a_file_that_is_another_is_refused_and_leaves_nothing(packed, tmp_path, 
         models.convert(card)
     left = [path.name for path in (tmp_path / "cache" / "models").iterdir()]
     assert all(name.endswith(".lock") for name in left), left
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"lost": "blk.1.ffn_up.weight"}, r"part0: expected all weights of the model, 1 are missing: .*1.*up"),
+        ({"lost": "token_embd.weight"}, r"part0: expected all weights of the model, 1 are missing: embed"),
+        ({"more": "rope_freqs.weight"}, r"part0: expected the [\d,]+ weights of the model and a head, got [\d,]+$"),
+        ({"epsilon": float("nan")}, r"part0: expected numbers in what the file says of the model, got NaN"),
+    ],
+)
+def test_no_weight_is_drawn_at_random_and_none_is_left_out(packed, tmp_path, changes, line):
+    content, _ = written(tmp_path / "other.gguf", **changes)
+    path = tmp_path / "tiny0-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny0/part0", content)
+    card = packed(parts=[part_of(0, path, "tiny0/part0")], sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(XlscaleError, match=line):
+        models.convert(card)
+
+
+def test_a_head_of_its_own_is_not_used(packed, tmp_path):
+    content, _ = written(tmp_path / "other.gguf", more="output.weight")
+    path = tmp_path / "tiny0-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny0/part0", content)
+    models.convert(packed(parts=[part_of(0, path, "tiny0/part0")], sha256=hashlib.sha256(content).hexdigest()))

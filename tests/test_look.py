@@ -68,9 +68,10 @@ def test_a_cell_is_named_by_its_id_the_begin_of_it_or_its_hash(known):
     slip = whole.replace("wiki", "wkii")
     with pytest.raises(XlscaleError, match=f"did you mean .*{whole}"):
         look.full(slip)
-    for nothing in ("", "x", "s11"):
-        with pytest.raises(XlscaleError, match="expected the id of a cell"):
+    for nothing in ("", "x", "s11", "a\nxlscale: fine"):
+        with pytest.raises(XlscaleError, match="expected the id of a cell") as raised:
             look.full(nothing)
+        assert "\n" not in str(raised.value)
 
 
 def test_what_is_shown_of_a_cell_is_what_is_recorded(known):

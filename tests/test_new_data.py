@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlscale import tasks
-from xlscale.acquire import new_card, new_data
+from xlscale.acquire import flat_files, new_card, new_data
 from xlscale.cards import catalogue, schema
 from xlscale.commands import check, crate, new
 from xlscale.core.files import LINES, XlscaleError
@@ -122,6 +124,77 @@ def test_nothing_that_is_there_is_replaced(place):
         made(place, as_csv(ROWS[::-1]))
     assert all(path.read_bytes() == content for path, content in before.items() if path.exists())
     assert written(place) == ["mine.parquet"]
+
+
+def test_what_a_killed_run_left_without_its_card_is_completed(place):
+    made(place, as_csv(ROWS))
+    before = {path.name: path.read_bytes() for path in (place / "manifest").rglob("mine.*")}
+    (place / "manifest" / "data" / "mine.yaml").unlink()
+    catalogue.clear_caches()
+    made(place, as_csv(ROWS))
+    assert before == {path.name: path.read_bytes() for path in (place / "manifest").rglob("mine.*")}
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from xlscale.acquire import new_data
+from xlscale.cards import catalogue, schema
+from xlscale.core.files import XlscaleError
+for module in (catalogue, schema, new_data):
+    module.MANIFEST = Path(sys.argv[1])
+free = new_data._free_name
+new_data._free_name = lambda name: (free(name), time.sleep(1))
+try:
+    print(new_data.add(Path(sys.argv[2]), "classification", {"name": "mine"}))
+except XlscaleError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_of_two_at_once_one_is_written_and_the_other_is_told(place):
+    for name, rows in (("one", ROWS), ("other", ROWS[::-1])):
+        (place / f"{name}.csv").write_text(as_csv(rows))
+    call = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [
+        subprocess.Popen([sys.executable, "-c", SLOW, place / "manifest", place / f"{name}.csv"], **call)
+        for name in ("one", "other")
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert sorted(process.returncode for process in started) == [0, 1], said
+    assert "name: expected one that no data set has, got 'mine'" in "".join(told for _, told in said)
+    catalogue.clear_caches()
+    assert load.table(catalogue.data_card("mine")).num_rows == len(ROWS)
+    assert written(place) == ["mine.parquet", "mine.yaml"]
+
+
+def test_a_small_file_of_any_size_unpacked_is_told_before_it_is_unpacked(place, monkeypatch):
+    columns = {name: pa.array([value] * 3000) for name, value in zip(HEAD, ROWS[0], strict=True)}
+    pq.write_table(
+        pa.table(columns | {"text": pa.array(["x" * 5000] * 3000).dictionary_encode()}), place / "big.parquet"
+    )
+    assert (place / "big.parquet").stat().st_size < 10_000
+    monkeypatch.setattr(flat_files.readers, "LARGEST", 10**6)
+    expected = "big.parquet: expected at most 1,000,000 bytes, unpacked there are more"
+    assert faults(place, (place / "big.parquet").read_bytes(), name="big.parquet") == [expected]
+    monkeypatch.setattr(flat_files, "ROWS", 2999)
+    expected = "big.parquet: expected at most 2,999 rows, got 3,000"
+    assert faults(place, (place / "big.parquet").read_bytes(), name="big.parquet") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("One\nxlscale: two", "title: expected one line of at most 200 characters that print"),
+        ("\u65e5\u672c\u8a9e", "SET: title: paper/fonts/.*: no glyph for"),
+        ("Smile \U0001f600", "SET: title: paper/fonts/.*: no glyph for"),
+    ],
+)
+def test_a_title_is_one_line_that_the_paper_can_print(place, title, expected):
+    (place / "mine.csv").write_text(as_csv(ROWS))
+    with pytest.raises(XlscaleError, match=expected) as raised:
+        new.data(str(place / "mine.csv"), "classification", f"title={title}")
+    assert "\n" not in str(raised.value) and not written(place)
 
 
 def test_a_fault_after_the_parquet_file_leaves_nothing(place):

@@ -88,6 +88,7 @@ def changed(folder, name, **values):
         ),
         (lambda folder: without(folder, "tokenizer.json"), "", "tokenizer.json"),
         (lambda folder: changed(folder, "config.json", num_hidden_layers="2"), "", "num_hidden_layers, a number"),
+        (lambda folder: changed(folder, "config.json", num_hidden_layers=-1), "", "config.json: expected model_type"),
         (lambda folder: changed(folder, "config.json", hidden_size=96), "", "expected"),
         (
             lambda folder: changed(folder, "config.json", model_type="nobody"),

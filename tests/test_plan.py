@@ -43,7 +43,7 @@ import models as made
 ARCHITECTURES = ["xlm-r", "xlm-r-xl", "mmbert", "eurobert", "qwen2.5", "llama-3.1", "gemma-3-text"]
 METHODS = {"full": {}, "lora": {"rank": 4, "alpha": 8.0, "adapted": "linear"}}
 LAYERS, ROWS, LENGTH, WORDS = 4, 6, 48, 600
-H100 = hardware.load("h100")
+H100, CARD = hardware.load("h100"), (hardware.FOLDER / "h100.yaml").read_text(encoding="utf-8")
 FULL = "xtreme_r_7b_70b"
 
 
@@ -433,6 +433,11 @@ def test_nothing_that_a_cell_runs_knows_of_a_plan():
         ("name: h100\n", "title: Field required"),
         ("{memory_gib: -1}", "Field required"),
         ("name: [", "not valid YAML"),
+        (CARD.replace("989", "1.0e-300"), "teraflops: .* greater than or equal to 0.001"),
+        (CARD.replace("read_gb_per_second: 2.0", "read_gb_per_second: 5.0e-324"), "read_gb_per_second: "),
+        (CARD.replace("reserved_gib: 4.0", "reserved_gib: 90"), "reserved_gib: expected less than memory_gib, 79.6"),
+        (CARD.replace("2.5 ", "1e308 "), "price_per_hour: "),
+        (CARD.replace("NVIDIA H100 SXM, 80 GB", '"two\\nlines"'), "title: expected one line"),
     ],
 )
 def test_a_broken_hardware_card_is_one_line(tmp_path, monkeypatch, text, message):

@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
 import yaml
 from conftest import write_notebook, xlscale
 
+from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import steps, sweeps
 from xlscale.core import files, machine, manifest
@@ -33,7 +35,7 @@ numbers.write(out)"""
 REAL = ("04_scaling", "05_significance")  # of what the cells give; the others are executed by other tests
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def setting(smoke_runs, few, tmp_path_factory) -> dict[str, str]:
     """The environment of a checkout with this study and its record; of its notebooks that are not REAL there are stubs.
 
@@ -119,24 +121,38 @@ def test_reproduce_agrees_then_does_nothing_then_finds_a_changed_record(setting,
         assert f"{name}: changed since; the cell is run again" in again.stdout
         assert results.result_of(cell, runs)
 
-    # A record that says something else is found before anything is computed, and where it is not needed, at the end:
-    # this machine's cells alone give the same paper, because they are equal to what the record held.
-    record = root / "results"
-    target = next(cell for cell in chosen if cell.phase == "target")
-    known = store.results(record)
-    changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
-    store._write(known | {target.id: changed}, record / "cells.parquet")
+    # A record that says something else is found before anything is computed.
+    _alter(root / "results", few)
     faulty = _reproduce(setting, "record")
     assert faulty.returncode == 1
     assert "cells.parquet: sha256: expected" in faulty.stderr
-    manifest.state([record])
+    manifest.state([root / "results"])
     faulty = _reproduce(setting, "record")
     assert faulty.returncode == 1
     assert "predictions_sha256: expected 0000" in faulty.stderr
+
+
+def _alter(record: Path, plan: studies.Study) -> None:
+    """Give a target cell of the record other predictions."""
+    known = store.results(record)
+    target = next(cell for cell in plan.cells() if cell.phase == "target")
+    changed = known[target.id].model_copy(update={"predictions_sha256": "0" * 64})
+    store._write(known | {target.id: changed}, record / "cells.parquet")
+
+
+@pytest.mark.again
+@pytest.mark.slow
+def test_where_the_record_is_not_needed_a_fault_of_it_is_found_at_the_end(setting, few):
+    """This machine's cells alone give the same paper, because they are equal to what the record held."""
+    root = Path(setting["XLSCALE_ROOT"])
+    assert _reproduce(setting, "record").returncode == 0
+    made = json.loads((root / "built" / "numbers.json").read_text())["numbers"]
+    _alter(root / "results", few)
+    manifest.state([root / "results"])
     assert _reproduce(setting, "fresh").returncode == 1
-    assert "differs" in (out / "agreement.md").read_text()
-    fresh = json.loads((out / "paper" / "numbers.json").read_text())["numbers"]
-    assert _of(fresh, "05_significance") == _of(made["numbers"], "05_significance")
+    assert "differs" in (root / "reproduction" / "agreement.md").read_text()
+    fresh = json.loads((root / "reproduction" / "paper" / "numbers.json").read_text())["numbers"]
+    assert _of(fresh, "05_significance") == _of(made, "05_significance")
 
 
 def test_results_of_other_code_or_machine_are_not_taken_for_recomputed(smoke_runs, smoke_cells, tmp_path, monkeypatch):
@@ -277,6 +293,18 @@ def test_a_study_without_a_record_gets_advice_that_its_command_can_take(monkeypa
     monkeypatch.setattr(store, "check", lambda folder: {})
     with pytest.raises(files.XlscaleError, match=f"expected recorded target cells of study smoke; {advice}$"):
         steps._check(steps.Build("smoke", "record", cells))
+
+
+def test_a_title_that_the_paper_cannot_print_is_named_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(store, "check", lambda folder: pytest.fail("went on"))
+    monkeypatch.setattr(catalogue, "data_card", lambda name: SimpleNamespace(title="\u65e5\u672c\u8a9e"))
+    with pytest.raises(files.XlscaleError, match=r"^card help_module: title: paper/fonts/.*: no glyph for"):
+        steps._check(steps.Build())
+
+
+def test_notebooks_depend_on_what_benchmarks_say_of_their_tasks():
+    for name in ("05_significance", "07_xtreme_r", "11_methods"):
+        assert "data_manifest/benchmarks" in steps.Build().made_from(name)
 
 
 def test_a_step_that_fails_says_so_in_one_line_and_leaves_no_receipt(build, tmp_path, monkeypatch):

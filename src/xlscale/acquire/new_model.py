@@ -15,6 +15,7 @@ from xlscale.acquire import new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import ModelCard
 from xlscale.cards.sources import Repository
+from xlscale.core import manifest
 from xlscale.core.files import MANIFEST, SETTINGS, XlscaleError, read_json, relative, write_text
 from xlscale.core.strict import parse
 from xlscale.models import hf, hub_files, ladder
@@ -36,6 +37,11 @@ def add(folder: Path, given: Mapping[str, str]) -> str:
     new_card.check_fields(given, FIELDS)
     if not (folder / hub_files.CONFIG).is_file():
         raise XlscaleError(f"{folder}: expected a folder with {', '.join(hub_files.NEEDED)} and safetensors")
+    with manifest.alone(manifest.LOCKS):  # nobody else writes a card of this name meanwhile
+        return _add(folder, given)
+
+
+def _add(folder: Path, given: Mapping[str, str]) -> str:
     name = new_card.name(folder, given)
     if name in catalogue.names("data") + catalogue.names(catalogue.SOURCES):
         raise XlscaleError(f"SET: name: expected one that no card has, got {name!r}")
@@ -73,17 +79,18 @@ def _check_variable(variable: str) -> None:
 
 
 def _fields(folder: Path, name: str, variable: str, given: Mapping[str, str]) -> dict[str, Any]:
-    config = read_json(folder / hub_files.CONFIG)
-    numbers = _numbers(config if isinstance(config, dict) else {})
+    config = found if isinstance(found := read_json(folder / hub_files.CONFIG), dict) else {}
+    numbers = _numbers(config)
     reads = numbers.get("text_config", numbers)
-    if not isinstance(layers := reads.get("num_hidden_layers"), int) or not isinstance(config.get("model_type"), str):
-        expected = "model_type, a name, and num_hidden_layers, a number"
+    layers, kind = reads.get("num_hidden_layers"), config.get("model_type")
+    if not isinstance(layers, int) or layers < 1 or not isinstance(kind, str):
+        expected = "model_type, a name, and num_hidden_layers, a number of at least 1"
         raise XlscaleError(f"{folder / hub_files.CONFIG}: expected {expected}, of a model that transformers implements")
     fields = new_card.head(name, given) | {"reader": "hf", "source": {"kind": "folder", "variable": variable}}
     fields |= {"rungs": _rungs(given.get("rungs"), layers), "prefix": given.get("prefix", "")}
     fields |= {field: given[field] for field in ("separator", "end") if given.get(field)}
     read = f"{hub_files.CONFIG} of the folder"
-    fields |= {"architecture": {"model_type": config["model_type"], "config": numbers, "read": read}}
+    fields |= {"architecture": {"model_type": kind, "config": numbers, "read": read}}
     fields |= {field: given.get(field) or new_card.NOT_STATED for field in STATED}
     fields = _attending(fields, folder)
     whole = sum(tensor.numel() for _, tensor in hub_files.tensors_of(folder))

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from xlscale.cards.schema import DataCard
 from xlscale.core.files import XlscaleError, digest
+from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, Text
 
 
@@ -20,7 +21,7 @@ class Mixture(Strict):
     """A file of ``mixtures/``."""
 
     name: Name
-    title: Text
+    title: Title
     sets: Annotated[list[Name], Field(min_length=1), Distinct]
     description: Text
 

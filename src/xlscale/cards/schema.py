@@ -15,6 +15,7 @@ from xlscale.cards.architecture import Architecture, Parameters
 from xlscale.cards.languages import Language, Languages
 from xlscale.cards.sources import Gguf, Package, Reference, Repository, Rows, Source, Split
 from xlscale.core.files import CACHE, MANIFEST, below
+from xlscale.core.lines import Line, Title
 from xlscale.core.registry import PARTS
 from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 
@@ -100,7 +101,7 @@ class ModelCard(Strict):
     """A public pretrained model and the ladder of rungs that is cut from it."""
 
     name: Name
-    title: Text
+    title: Title
     reader: Reader  # turns the weights into a config, tensors and a tokenizer
     package: Package | None = None
     member: str | None = None  # path of the weights inside the package
@@ -118,7 +119,7 @@ class ModelCard(Strict):
     pooling: Literal["mean", "last"] = "mean"
     architecture: Architecture | None = None  # of the whole model
     parameters: Parameters | None = None
-    licence: str
+    licence: Line
     origin: str
     trained_on: str
     notes: str = ""
@@ -165,7 +166,7 @@ class DataCard(Strict):
     """
 
     name: Name
-    title: Text
+    title: Title
     version: Rows
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]
     family: Family
@@ -195,7 +196,7 @@ class DataCard(Strict):
     overlaps_targets: list[Name] = []  # of an intermediate set: targets whose training or test data it contains
     translates: Name | None = None  # the set whose machine translation this is
     recipe: Reference | None = None
-    licence: str
+    licence: Line
     citation: str
     description: str
     limits: str

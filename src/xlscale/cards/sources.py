@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language, checked, once
 from xlscale.core.files import SETTINGS
+from xlscale.core.lines import Line
 from xlscale.core.strict import SHORT, Below, Distinct, Name, Sha256, Strict, Text
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -45,7 +46,7 @@ class Package(Strict):
     version: str
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+~%-]*$")]
     sha256: Sha256
-    licence: str
+    licence: Line
 
     @model_validator(mode="after")
     def _of_the_registry(self) -> Package:

@@ -17,6 +17,7 @@ from xlscale.cards.languages import Language
 from xlscale.cards.schema import located
 from xlscale.cards.sources import Package
 from xlscale.core.files import MANIFEST, XlscaleError, read_text, relative, verify
+from xlscale.core.lines import Title
 from xlscale.core.strict import Below, Name, Sha256, Strict, Text, parse, read_yaml
 
 CARD = MANIFEST / "languages" / "card.yaml"
@@ -28,7 +29,7 @@ class Distances(Strict):
     """The card of the table."""
 
     name: Name
-    title: Text
+    title: Title
     file: Below  # relative to data_manifest/
     sha256: Sha256
     package: Package

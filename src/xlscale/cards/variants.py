@@ -14,6 +14,7 @@ from pydantic import Field
 from xlscale.cards.languages import Language, Languages
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Reference, Repository, Rows, Split, SplitSource
+from xlscale.core.lines import Line, Title
 from xlscale.core.strict import Distinct, Name, Strict, Text, parse
 
 
@@ -29,14 +30,14 @@ class Variant(Strict):
 
     name: Name
     variant_of: Name
-    title: Text
+    title: Title
     differs: Text  # from the original, in a sentence or two, for whoever compares scores
     version: Rows = 1
     languages: Languages
     splits: dict[Split, dict[Language, Rows | None]]
     stages: Annotated[list[Name], Distinct] | None = None  # None: the original's
     recipe: Reference | None = None  # likewise
-    licence: str | None = None  # likewise
+    licence: Line | None = None  # likewise
     source: Source = Field(default_factory=Source)
 
 

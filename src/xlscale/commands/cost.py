@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
-import yaml
 
 from xlscale import tasks
+from xlscale.acquire import new_card
 from xlscale.cards import catalogue, schema
-from xlscale.core import strict
 from xlscale.core.files import MANIFEST, write_text
 from xlscale.models import ladder
 from xlscale.training import token_cache
@@ -43,7 +44,7 @@ def main(names: list[str]) -> None:
     for name in names or catalogue.names("data"):
         card = catalogue.data_card(name)
         if card.task:
-            path = MANIFEST / "data" / f"{name}.yaml"
-            fields = strict.read_yaml(path) | {"cost": of(card).model_dump()}
-            write_text(path, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110))
-            print(f"{name}: {fields['cost']['tflop']} TFLOP")
+            path, found = MANIFEST / "data" / f"{name}.yaml", of(card)
+            rest = re.sub(r"^cost:.*\n(?:[ #].*\n|\n)*", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            write_text(path, f"{rest.rstrip()}\n{new_card.as_yaml({'cost': found.model_dump()})}")
+            print(f"{name}: {found.tflop} TFLOP")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from xlscale import tasks as families
+from xlscale.acquire.new_card import as_yaml
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
 from xlscale.commands.options import check_out
@@ -191,7 +191,7 @@ def _check_labels(folder: Path, labels: Files) -> None:
 def _describe(folder: Path, tasks: dict[str, Task], system: str) -> None:
     """Write how all this is scored, and say so, with ``system`` as the example."""
     about = Benchmark(name="export", title="the exported tasks", citation="none", tasks=list(tasks.values()))
-    write_text(folder / DESCRIPTION, yaml.safe_dump(about.model_dump(), sort_keys=False, allow_unicode=True))
+    write_text(folder / DESCRIPTION, as_yaml(about.model_dump()))
     given = {"PREDICTIONS": folder / system, "LABELS": folder / LABELS, "BENCHMARK": folder / DESCRIPTION}
     print("make score", *(f"{name}={shlex.quote(str(path))}" for name, path in given.items()))
     print("The values are means over all languages but English; the scorer's averages are over all of them.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xlscale.cards import catalogue
 from xlscale.core import registry
-from xlscale.core.files import RUNS, XlscaleError, read_json, relative
+from xlscale.core.files import RUNS, XlscaleError, one_line, read_json, relative
 from xlscale.core.format import DASH, interval, listing, percent, probability, signed
 from xlscale.core.lines import each_bounded
 from xlscale.core.strict import parse
@@ -180,7 +180,7 @@ def full(given: str) -> str:
     if (found := matching(given)) is None:
         near = get_close_matches(given, _known(), 3, 0.6)
         hint = f"; did you mean {listing(near)}?" if near else "; see `make cells`"
-        raise XlscaleError(f"ID={given}: expected the id of a cell that is recorded or was run here{hint}")
+        raise XlscaleError(f"ID={one_line(given)}: expected the id of a cell that is recorded or was run here{hint}")
     return found
 
 
@@ -193,7 +193,7 @@ def matching(given: str) -> str | None:
     found = whole or sorted(name for name in known if given and name.startswith(given))
     if len(found) > 1:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise XlscaleError("\n".join([f"ID={given}: expected one cell, got", *found[:SHOWN]]) + more)
+        raise XlscaleError("\n".join([f"ID={one_line(given)}: expected one cell, got", *found[:SHOWN]]) + more)
     return found[0] if found else None
 
 

@@ -16,7 +16,7 @@ def data(path: str, family: str, fields: str = "") -> str:
 
     if family not in new_data.FAMILIES:
         raise XlscaleError(f"FAMILY: expected one of {', '.join(new_data.FAMILIES)}, got {family!r}")
-    return each_bounded(new_data.add(Path(path), family, stated(fields)))
+    return each_bounded(new_data.add(Path(path), family, _drawn(stated(fields))))
 
 
 def model(path: str, fields: str = "") -> str:
@@ -24,4 +24,13 @@ def model(path: str, fields: str = "") -> str:
     Raises XlscaleError as that does."""
     from xlscale.acquire import new_model
 
-    return each_bounded(new_model.add(Path(path), stated(fields)))
+    return each_bounded(new_model.add(Path(path), _drawn(stated(fields))))
+
+
+def _drawn(given: dict[str, str]) -> dict[str, str]:
+    """What was given. Raises XlscaleError for a title that the paper's fonts cannot draw."""
+    from xlscale.report import typeset
+
+    if not (title := given.get("title", "")).isascii():
+        typeset.check_titles({"SET": title})
+    return given

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from xlscale.core.arguments import check_place
 from xlscale.core.registry import PARTS
 
+LARGEST = 10**9 - 1  # of a number that an option takes
+
 
 def positive(text: str) -> int:
     """A number of at least 1. Raises ArgumentTypeError for anything else."""
@@ -22,7 +24,9 @@ def count(text: str) -> int:
 
 
 def _number(text: str, least: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+    if re.fullmatch(r"[0-9]{10,}", text):
+        raise argparse.ArgumentTypeError(f"expected a number of at most {LARGEST}, got {text!r}")
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < least:
         raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text!r}")
     return int(text)
 

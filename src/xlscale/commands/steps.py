@@ -38,7 +38,7 @@ from xlscale.core.files import (
 from xlscale.experiment import studies
 from xlscale.experiment.cells import Cell
 
-CARDS = [MANIFEST / name for name in ("bundled", "data", "locks", "mixtures", "models", "sources")]
+CARDS = [MANIFEST / name for name in ("benchmarks", "bundled", "data", "locks", "mixtures", "models", "sources")]
 RECORD = [*CARDS, STUDIES, RESULTS]
 PUBLISHED = [*RECORD, MANIFEST / "published"]
 # step -> files and folders whose content it depends on, besides code; of other steps the Snakefile knows.
@@ -205,8 +205,11 @@ Outcome = tuple[list[Path], dict[str, Any]]  # the files that a step left, and w
 
 def _check(build: Build) -> Outcome:
     """What is wrong with the record, found before any expensive work; a fresh paper does not use it."""
+    from xlscale.cards.catalogue import data_card
     from xlscale.record import store
+    from xlscale.report import typeset
 
+    typeset.check_titles({f"card {name}": data_card(name).title for name in studies.data_sets(build.study)})
     checked = store.check(RESULTS)
     faults = [f"{cell}: {verdict}" for cell, verdict in checked.items() if verdict != "ok"]
     right = sum(verdict == "ok" for verdict in checked.values())

@@ -24,6 +24,14 @@ def check_place(path: Path, named: str) -> None:
         from xlscale.core.files import XlscaleError
 
         raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
+    from xlscale.core import manifest
+
+    real = Path(os.path.realpath(path))
+    held = next((place for place in manifest.PLACES if real.is_relative_to(os.path.realpath(place))), None)
+    if held:
+        from xlscale.core.files import XlscaleError, relative
+
+        raise XlscaleError(f"{named}: expected a place outside {relative(held)}, which holds what the manifest states")
 
 
 def meant(given: str, known: Iterable[str]) -> str:

@@ -13,13 +13,20 @@ LONGEST = 200  # characters of a title
 
 
 def _printed(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected one line of characters that print")
+    return text
+
+
+def _short(text: str) -> str:
     if not text.isprintable() or len(text) > LONGEST:
         raise ValueError(f"expected one line of at most {LONGEST} characters that print")
     return text
 
 
-# What a study or a benchmark is called where it is printed: a second line would pass for what the program says.
-Title = Annotated[Text, AfterValidator(_printed)]
+# What a card, a study or a benchmark says of itself and is printed: a second line would pass for what the program says.
+Line = Annotated[str, AfterValidator(_printed)]
+Title = Annotated[Text, AfterValidator(_short)]  # what it is called
 
 
 def each_bounded(text: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xlscale.core.files import MANIFEST, XlscaleError, relative
-from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
+from xlscale.core.lines import Title
+from xlscale.core.strict import Distinct, Name, Strict, parse, read_yaml
 
 FOLDER = MANIFEST / "hardware"
 GIB = 2**30
 DEFAULT = "h100"
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(ge=1e-3, le=1e6)]
+Share = Annotated[float, Field(ge=1e-4, le=1)]
 
 
 Shares = Annotated[dict[Annotated[int, Field(ge=0)], Share], Field(min_length=1)]
@@ -30,18 +31,24 @@ class Hardware(Strict):
     """A kind of GPU, and the machine around it."""
 
     name: Name
-    title: Text
+    title: Title
     memory_gib: Positive
-    reserved_gib: Annotated[float, Field(ge=0)]  # that no cell gets
+    reserved_gib: Annotated[float, Field(ge=0, le=1e6)]  # that no cell gets
     gpus: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1), Distinct]  # that a cell may have
     teraflops: Positive
     utilisation: Utilisation
     four_bit: Positive
     link_gb_per_second: Positive
     read_gb_per_second: Positive
-    start_seconds: Annotated[float, Field(ge=0)]
-    price_per_hour: Annotated[float, Field(ge=0)]
+    start_seconds: Annotated[float, Field(ge=0, le=1e6)]
+    price_per_hour: Annotated[float, Field(ge=0, le=1e6)]
     host_gib: Positive
+
+    @model_validator(mode="after")
+    def _some_is_left(self) -> Hardware:
+        if self.reserved_gib >= self.memory_gib:
+            raise ValueError(f"reserved_gib: expected less than memory_gib, {self.memory_gib}, got {self.reserved_gib}")
+        return self
 
     @property
     def room(self) -> float:
@@ -64,7 +71,7 @@ def here(memory_gib: float, gpus: int = 1) -> Hardware:
 
 def names() -> list[str]:
     """Names of all kinds, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("[!.]*.yaml"))
 
 
 def load(name: str) -> Hardware:

@@ -22,7 +22,7 @@ TITLES = ("label", "register", "group")  # columns to show beside a sample: the 
 
 
 def cards(sets: Sequence[str], read: Sequence[str]) -> list[DataCard]:
-    """The cards of ``sets``; where none is named, of what is bundled, of tasks those of ``read`` alone.
+    """The cards of ``sets``; where none is named, of what is bundled those of ``read`` alone.
 
     Raises XlscaleError for a broken card that is named or read; of another one it is told that it is left out.
     """
@@ -35,7 +35,7 @@ def cards(sets: Sequence[str], read: Sequence[str]) -> list[DataCard]:
                 raise
             print(f"left out: {error}")
             continue
-        if name in sets or (card.bundled and (name in read or card.role not in ("target", "intermediate"))):
+        if name in sets or (card.bundled and name in read):
             found.append(card)
     return found
 

@@ -58,11 +58,12 @@ def two(
 
 
 def parallel(target: str) -> bool:
-    """Whether equal ids of a target's items are one item in several languages: as a benchmark says of the task or of
-    the one that it varies, and of what is in none, yes."""
-    names = {target, data_card(target).variant_of}
-    tasks = [task for name in benchmark.names() for task in benchmark.load(name).tasks if task.name in names]
-    return tasks[0].parallel if tasks else True
+    """Whether equal ids of a target's items are one item in several languages: as the benchmark that its card
+    names says of the task or of the one that it varies, and of what is in none, yes."""
+    card = data_card(target)
+    of = data_card(card.variant_of) if card.variant_of else card
+    tasks = [task for name in (*card.benchmarks, *of.benchmarks) for task in benchmark.load(name).tasks]
+    return next((task.parallel for task in tasks if task.name in (target, of.name)), True)
 
 
 def _pairs(cells: pd.DataFrame, record: Path, target: str, layers: int) -> tuple[dict[str, paired.Pair], int]:

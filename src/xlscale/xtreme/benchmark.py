@@ -90,7 +90,7 @@ class Benchmark(Strict):
 
 def names() -> list[str]:
     """Names of the benchmarks that are described, sorted."""
-    return sorted(path.stem.replace("_", "-") for path in (MANIFEST / "benchmarks").glob("*.yaml"))
+    return sorted(path.stem.replace("_", "-") for path in (MANIFEST / "benchmarks").glob("[!.]*.yaml"))
 
 
 def load(name: str) -> Benchmark:

@@ -10,6 +10,7 @@ signs of so many differences can have it; where all items differ alike the inter
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from xlscale.xtreme.items import Items, score
 
 LEVEL, DRAWS, SEED = 0.95, 2000, 1
 BLOCK = 2**22  # weights that are held at a time
+ROUNDING = 1e-9  # points: a spread below it is that of numbers that are equal
 Pair = tuple[Items, Items]  # of both folders, the same items
 
 
@@ -77,7 +79,10 @@ def _read(task: Task, language: str, both: tuple[Path, Path], labels: Path) -> P
     *sides, gold = sources(task, language, *both, labels)
     for side in sides:
         FORMATS[task.format](task, side, gold)  # raises what there is to raise
-    return _aligned(*(ITEMS[task.format](task, side, gold) for side in sides))
+    items = [ITEMS[task.format](task, side, gold) for side in sides]
+    if several := [name for name, count in Counter(items[0].ids).items() if count > 1]:
+        raise gold.fault(f"id: expected no two that are written alike without their language, got {several[0]!r} twice")
+    return _aligned(*items)
 
 
 def _aligned(one: Items, other: Items) -> Pair:
@@ -151,7 +156,7 @@ def _difference(items: int, scores: Sequence[float], drawn: np.ndarray, free: in
     if free < 1:  # a single item says nothing about others
         return Difference(items, a, b, found, -100.0, 100.0, 1.0)
     least = 2.0**-free  # of so many independent items, the smallest p that the signs of their differences can have
-    if not spread:
+    if spread < ROUNDING:
         # All items differ alike, or not at all, so that none says how others vary; their share is known to be small.
         others = 1 - (1 - LEVEL) ** (1 / (free + 1))
         low, high = found - others * (found + 100), found + others * (100 - found)

@@ -179,6 +179,9 @@ class Explorer:
         def show() -> Markup:
             if running:
                 return Markup(out.value)
+            start.disabled = cell.value is None
+            if cell.value is None:
+                return fill("<p>{}: expected a recorded cell, there is none.</p>", kind.label or "Cell")
             seconds = Run(self.record, cell.value).expected()
             return fill("<p>About {} s on the machine of the record, with what it starts from.</p>", round(seconds))
 
