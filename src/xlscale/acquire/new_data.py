@@ -68,9 +68,12 @@ def _add(path: Path, family: str, given: Mapping[str, str]) -> str:
 def _check_left(bundle: Path, rows: pa.Table, canary: str | None) -> None:
     """Raise XlscaleError where a file is in the bundle's place, but for the same one, left by a run that was killed
     before it wrote the card."""
+    if bundle.is_symlink() or not bundle.is_file():
+        new_card.free(bundle)
+        return
     with TemporaryDirectory() as folder:
         schema.write(rows, own := Path(folder) / bundle.name, canary)
-        if bundle.is_symlink() or not bundle.is_file() or sha256_file(bundle) != sha256_file(own):
+        if sha256_file(bundle) != sha256_file(own):
             new_card.free(bundle)
 
 

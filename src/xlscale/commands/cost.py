@@ -45,6 +45,6 @@ def main(names: list[str]) -> None:
         card = catalogue.data_card(name)
         if card.task:
             path, found = MANIFEST / "data" / f"{name}.yaml", of(card)
-            rest = re.sub(r"^cost:.*\n(?:[ #].*\n|\n)*", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            rest = re.sub(r"^cost:.*\n(?: .*\n|\n)*", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
             write_text(path, f"{rest.rstrip()}\n{new_card.as_yaml({'cost': found.model_dump()})}")
             print(f"{name}: {found.tflop} TFLOP")
