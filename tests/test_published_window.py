@@ -170,6 +170,10 @@ def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(mo
     found = multilevel.fits(pairs)
     assert set(found["left_out"]) == {"", "sf", "sg", "sh", "si", "sj"}
     assert set(found.loc[found["left_out"] == "", "model"]) == {*scales.SCALES, multilevel.BY_LANGUAGE}
+    # A family's data of two kinds are one unit of what speaks of all kinds.
+    units = found[found["left_out"] == ""].set_index(["model", "term"])["units"]
+    assert units["gain", "base"] == pairs.groupby(["family", "study"]).ngroups
+    assert units["gain"][["English, one", "English, many"]].sum() > units["gain", "base"]
     numbers = Numbers("06_published")
     section.add_multilevel(numbers, found, {})
     of = {key: number["text"] for key, number in numbers.numbers.items()}
@@ -177,6 +181,12 @@ def test_the_multilevel_model_leaves_out_each_study_and_says_which_signs_turn(mo
         "without sf (left: 8 series in 4 studies)" in of["published_multilevel_without"] or found["value"].notna().all()
     )
     assert of["published_multilevel_contrast_gain"].startswith("−")
+    assert of["published_multilevel_known"] == of["published_multilevel_kinds"] == "2"
+    slopes = found[(found["left_out"] == "") & (found["model"] == "gain")].set_index("term")["value"]
+    groups = pd.DataFrame({"data_language": "English", "data_breadth": ["one", "many"]})
+    for signs, expected in (([1, 1], 0), ([1, -1], 1), ([-1, -1], 2)):
+        gain = np.sign(slopes[["English, one", "English, many"]].to_numpy()) * signs
+        assert section._other_sign(groups.assign(gain=gain), found) == expected
 
 
 def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):

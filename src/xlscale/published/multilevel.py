@@ -93,7 +93,8 @@ def _fit(table: pd.DataFrame, name: str, more: tuple[str, ...] = ()) -> pd.DataF
     one, many = "English, one", "English, many"
     if {one, many} <= {*units.index}:
         weights[ONE_LESS_MANY] = {f"C(data)[{one}]:x": 1.0, f"C(data)[{many}]:x": -1.0}
-    count = units.to_dict() | {"base": units.sum(), ONE_LESS_MANY: min(units.get(one, 0), units.get(many, 0))}
+    every = data.groupby(["family", "study"]).ngroups  # which may have data of several kinds
+    count = units.to_dict() | {"base": every, ONE_LESS_MANY: min(units.get(one, 0), units.get(many, 0))}
     made = []
     for term, weight in weights.items():
         w = pd.Series(weight).reindex(found.values.index, fill_value=0.0)

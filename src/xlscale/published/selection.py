@@ -24,7 +24,7 @@ def flow(scores: pd.DataFrame) -> pd.DataFrame:
     pairs = gains.pairs(scores)
     steps.append(("in one metric per task, by language where there are languages", pairs))
     pairs = gains.estimable(pairs)
-    steps.append(("whose base is above chance", pairs))
+    steps.append((f"whose base is {100 * gains.FLOOR:.0f} points or more above chance", pairs))
     steps.append(("between 7B and 70B, of sizes that differ enough", scale.inside(pairs, gains.SERIES)))
     steps.append(("at the smallest and largest size, over the same tasks and languages", changes.ends(pairs)))
     rows, before = [], len(scores)

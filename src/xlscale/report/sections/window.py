@@ -71,10 +71,12 @@ def add_answer(
     ``published_verdict`` (of ``direction``) and ``published_breadth_verdict`` (of ``breadth``).
 
     ``table`` is ``changes.changes``, ``languages`` and ``groups`` are ``changes.grouped`` of it by language and by
-    language and breadth, ``fits`` is that of ``multilevel.fits``.
+    language and breadth, ``fits`` is that of ``multilevel.fits``: ``published_multilevel_other_sign`` counts the kinds
+    of data whose slope in points has another sign there than their mean change has.
     """
     english = languages[languages["data_language"] == coding.ENGLISH]
     numbers.words("published_breadth_verdict", breadth(groups, fits))
+    numbers.count("published_multilevel_other_sign", _other_sign(groups, fits), "kinds")
     if english.empty:
         numbers.words("published_verdict", UNKNOWN)
         numbers.words("published_answer", "no published series from 7B to 70B was trained on English data")
@@ -89,6 +91,12 @@ def add_answer(
     text += f"mean change {_change(row)}), and "
     numbers.words("published_answer", text + _differ(groups, fits), POINTS)
     numbers.words("published_answer_breadths", _breadths(groups, fits), POINTS)
+
+
+def _other_sign(groups: pd.DataFrame, fits: pd.DataFrame) -> int:
+    kinds = groups["data_language"] + ", " + groups["data_breadth"]
+    rows = [(_term(fits, "gain", kind), gain) for kind, gain in zip(kinds, groups["gain"], strict=True)]
+    return sum(row is not None and row.value * gain < 0 for row, gain in rows)
 
 
 def _families(count: int) -> str:
@@ -241,9 +249,9 @@ def add_recipes(numbers: Numbers, table: pd.DataFrame) -> None:
 
 
 def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str]) -> None:
-    """The table of ``multilevel.fits``, and ``published_multilevel_``: rows, clear (kinds of data whose slope has an
-    interval clear of zero on all scales), contrast (ONE_LESS_MANY on each scale), base (per point of the base's score),
-    fitted, notes, and without (slopes whose sign a study changes)."""
+    """The table of ``multilevel.fits``, and ``published_multilevel_``: rows, known (kinds of data whose slope has an
+    interval on all scales), clear (those where it excludes zero on all), contrast (ONE_LESS_MANY on each scale), base
+    (per point of the base's score), fitted, notes, and without (slopes whose sign a study changes)."""
     whole = fits[fits["left_out"] == ""]
     rows = []
     for row in whole.itertuples():
@@ -262,6 +270,7 @@ def add_multilevel(numbers: Numbers, fits: pd.DataFrame, titles: dict[str, str])
     slopes = whole[~whole["term"].isin(["base", multilevel.ONE_LESS_MANY]) & whole["model"].isin(SCALES)]
     sure = slopes.assign(up=slopes["low"] > 0, down=slopes["high"] < 0).groupby("term")[["up", "down"]].all()
     numbers.count(f"{own}_kinds", len(sure), "kinds")
+    numbers.count(f"{own}_known", slopes["low"].notna().groupby(slopes["term"]).all().sum(), "kinds")
     numbers.count(f"{own}_clear", sure.any(axis=1).sum(), "kinds")
     counts = whole.groupby("model")["rows"].max()
     for name in (*SCALES, multilevel.BY_LANGUAGE):
