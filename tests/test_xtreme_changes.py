@@ -135,3 +135,14 @@ def test_one_rung_or_nothing_says_nothing_and_several_are_drawn():
     row = numbers.tables["xtreme_r_changes"]["rows"][0]
     assert row[0] == "trained" and row[2] == "none" and row[-1] == GROWS
     assert numbers.numbers["xtreme_r_parameters_largest"]["text"] == "12.0 million"
+
+
+def test_means_by_type_are_over_the_sets_of_it():
+    by_name = {"vitaminc": 0.001, "wordnet_class": 0.003, "help_next": 0.01}
+    found = scores(lambda name, target, rung: by_name[name] * rung, sets=tuple(by_name))
+    numbers, gained = Numbers("07_xtreme_r"), changes.rows(found)
+    table = changes.changes(gained)
+    changes.add(numbers, found, gained, table)
+    own = table.query("family == 'trained' and over == 'none'").set_index("condition")["gain"]
+    for kind, names in (("general", ["vitaminc", "wordnet_class"]), ("domain", ["help_next"])):
+        assert numbers.numbers[f"xtreme_r_trained_none_{kind}"]["value"] == pytest.approx(own[names].mean())

@@ -117,10 +117,10 @@ def add(numbers: Numbers, found: pd.DataFrame, gained: pd.DataFrame, table: pd.D
     """Add the table ``xtreme_r_changes``, and of every family and of what gains are over, in keys
     ``xtreme_r_<family>_<none|placebo>_``: verdict (of ``verdict``), sets, grow, shrink, depend, clear, tasks, lowest
     and highest (mean change in points of a set), worst and best (mean gain at the largest rung), losses (sets whose
-    gain is negative there); ``xtreme_r_retrieval_costs`` (of ``costs``); the rungs (``xtreme_r_smallest``,
-    ``_largest``), their parameters outside the word embeddings (``xtreme_r_parameters_smallest``, ``_largest``), and
-    the targets left out because their base is near chance (``xtreme_r_near_chance``). Nothing where two rungs are not
-    recorded.
+    gain is negative there), domain and general (mean change over sets of that type); ``xtreme_r_retrieval_costs`` (of
+    ``costs``); the rungs (``xtreme_r_smallest``, ``_largest``), their parameters outside the word embeddings
+    (``xtreme_r_parameters_smallest``, ``_largest``), and the targets left out because their base is near chance
+    (``xtreme_r_near_chance``). Nothing where two rungs are not recorded.
 
     ``found`` is that of ``xtreme.scores``, ``gained`` of ``rows`` and ``table`` of ``changes``.
     """
@@ -149,6 +149,10 @@ def add(numbers: Numbers, found: pd.DataFrame, gained: pd.DataFrame, table: pd.D
         for key, value in ends_of.items():
             numbers.add(f"{name}_{key}", value, signed(value), POINTS)
         numbers.count(f"{name}_losses", (own["gain_large"] < 0).sum(), "sets")
+        kinds = own["condition"].map(lambda condition: catalogue.data_card(condition).type)
+        for key in ("domain", "general"):
+            value = own.loc[kinds == key, "gain"].mean()
+            numbers.add(f"{name}_{key}", value, signed(value), POINTS)
     numbers.words("xtreme_r_retrieval_costs", costs(table))
     for name, rung in ends.items():
         numbers.count(f"xtreme_r_{name}", rung, "layers")
