@@ -51,6 +51,13 @@ def test_an_interpreter_that_drops_docstrings_is_left():
     assert said[0] == f"{[sys.executable, '-m', 'xlscale', 'plan', '--help']} False"
 
 
+def test_a_terminal_of_another_encoding_is_printed_to():
+    call = {"capture_output": True, "env": os.environ | {"PYTHONIOENCODING": "iso8859-1", "PYTHONUTF8": "0"}}
+    done = subprocess.run([sys.executable, "-m", "xlscale", "cells", "--study", "smoke"], **call)
+    assert done.returncode == 0 and done.stderr == b"", done.stderr[-500:]
+    assert b"target-e5_small" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -224,6 +224,16 @@ def test_a_line_number_counts_lines_of_the_file_even_after_a_quoted_line_break(f
         sources.add(path, folder)
 
 
+def test_fractions_of_which_one_is_below_zero_are_noticed(folder, tmp_path):
+    """What is corrected for chance is below zero as often as not where nothing was learnt."""
+    values = {"sw": "-0.02", "th": "0.44", "de": "0.61"}
+    rows = [{"language": code, "value": one, "metric": "primary metric (NER micro)"} for code, one in values.items()]
+    with pytest.raises(
+        XlscaleError, match=r"mine\.csv:2: metric: expected 'fraction' .* of this column lie in -1 to 1"
+    ):
+        sources.add(write(tmp_path / "mine.csv", *rows), folder)
+
+
 def test_percent_that_are_fractions_are_noticed(folder, tmp_path):
     changes = [{"language": code, "value": value} for code, value in (("sw", "0.5"), ("th", "0.44"), ("de", "0.61"))]
     with pytest.raises(XlscaleError, match=r"mine\.csv:2: metric: expected 'fraction' in it, as all 3 values"):

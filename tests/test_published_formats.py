@@ -306,6 +306,13 @@ def test_several_models_of_one_size_and_several_metrics_of_one_rank_are_named(fo
     said = sources.add(source.write(tmp_path / "mine.csv", *rows), folder)
     assert "several models of one size are one point: Newt A, Newt B" in said
     assert "Newt B, xnli: several metrics of one rank, of which the first counts: f1, accuracy" in said
+    assert "have several values" not in said
+
+
+def test_a_score_that_one_source_gives_twice_is_named(folder, tmp_path):
+    rows = [{"table": f"Table {n}", "value": value} for n, value in ((1, "50.5"), (2, "60"), (3, "60"))]
+    said = sources.add(source.write(tmp_path / "mine.csv", *rows), folder)
+    assert "1 scores have several values, of which the first counts: Newt" in said
 
 
 def test_a_source_is_replaced_or_withdrawn_by_its_key(folder, tmp_path):

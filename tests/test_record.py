@@ -481,6 +481,33 @@ def test_what_killed_writers_left_goes_with_the_next_write_whatever_that_writes(
     assert set(store.check(small).values()) == {"ok"}
 
 
+def test_what_killed_writers_left_of_predictions_is_no_fault_and_goes_when_all_is_stated(small):
+    folder = small
+    left = folder / "predictions" / f".some-cell.parquet.{os.getpid()}.0123abcd.part"
+    left.write_bytes(b"half")
+    assert set(store.check(folder).values()) == {"ok"}
+    manifest.state([folder])
+    assert not left.exists() and set(store.check(folder).values()) == {"ok"}
+    (folder / "predictions" / "whole.parquet").write_bytes(b"x")
+    assert "where `make record` was killed, run it again" in store.check(folder)["whole.parquet"]
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(small):
+    folder = small
+    (Path(os.fsdecode(os.fsencode(folder) + b"/\xff.yaml"))).write_text("x")
+    with pytest.raises(XlscaleError, match=r"^'\\udcff\.yaml': expected a name in UTF-8$"):
+        manifest.state([folder])
+
+
+def test_a_study_of_one_s_own_is_not_led_into_the_record(tmp_path):
+    (tmp_path / "results").symlink_to(manifest.RECORD)
+    (tmp_path / "above").symlink_to(manifest.RECORD.parent)
+    manifest.check_apart(tmp_path / "paper")
+    for place in (tmp_path / "results", tmp_path / "above" / "paper" / "x"):
+        with pytest.raises(XlscaleError, match="expected a folder of its own, got a link to "):
+            manifest.check_apart(place)
+
+
 def test_who_waits_for_another_writer_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(manifest, "PATIENCE", 0.1)
     folder = tmp_path / "folder"

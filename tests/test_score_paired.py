@@ -13,6 +13,7 @@ import scipy.stats
 import statsmodels.api as sm
 from test_score import FORMATS, TASKS, XTREME_R, made, scored  # noqa: F401 (a fixture)
 
+from xlscale.core.files import MANIFEST
 from xlscale.xtreme import command, paired
 from xlscale.xtreme.folders import ITEMS, sources
 from xlscale.xtreme.items import Items, score
@@ -222,6 +223,17 @@ def test_the_command_compares_and_says_unit_and_scale(both, tmp_path, capsys):
 
 def tmp_path_of(both):
     return Path(both[2]).parent
+
+
+def test_what_is_read_is_not_written_over(both, tmp_path, capsys):
+    *sides, labels = both
+    mine = tmp_path / "mine.yaml"
+    shutil.copy(MANIFEST / "benchmarks" / "xtreme_r.yaml", mine)
+    before, run = mine.read_bytes(), ["--paired", *sides, "--labels", labels, "--benchmark", str(mine)]
+    for out in (mine, MANIFEST / "benchmarks" / "new.json", MANIFEST.parent / "src" / "new.json"):
+        assert command.main([*run, "--json", str(out)]) == 1
+        assert f"--json {out}: expected " in capsys.readouterr().err
+    assert mine.read_bytes() == before and not (MANIFEST / "benchmarks" / "new.json").exists()
 
 
 def test_faults_of_either_folder_stop_and_what_is_missing_may_be_marked(both, tmp_path, capsys):

@@ -168,10 +168,9 @@ def run_here(name: str) -> tuple[Path, Result] | None:
     """The folder and result of a cell's latest complete run on this machine."""
     folders = [RUNS / place / name for place in PLACES]
     found = [folder for folder in folders if (folder / RESULT).exists() and not results.altered(folder)]
-    if not found:
-        return None
-    latest = max(found, key=lambda folder: (folder / RESULT).stat().st_mtime)
-    return latest, parse(Result, read_json(latest / RESULT), relative(latest / RESULT))
+    read = [(folder, parse(Result, read_json(folder / RESULT), relative(folder / RESULT))) for folder in found]
+    own = [(folder, result) for folder, result in read if result.id == name]  # and not what was copied there
+    return max(own, key=lambda one: (one[0] / RESULT).stat().st_mtime, default=None)
 
 
 def full(given: str) -> str:

@@ -340,7 +340,7 @@ def _hashes(names: Iterable[str]) -> dict[str, str]:
 
 def _contents(places: Iterable[Path], apart: Collection[Path] = ()) -> dict[str, str]:
     # Not ``relative``, which asks the file system about each of thousands of paths.
-    return {os.path.relpath(path, ROOT): _sha256(path) for path in _below(places) if path not in apart}
+    return {manifest.utf8(os.path.relpath(path, ROOT)): _sha256(path) for path in _below(places) if path not in apart}
 
 
 @cache

@@ -270,6 +270,8 @@ def main(arguments: list[str]) -> int:
     call = options.pop("call")
     # PEFT imports it, and on a processor it warns of kernels that it would have from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may be of any encoding, and a file of any name
     return exit_code(lambda: call(**options), left="; complete cells are kept, run the same command to go on")
 
 
@@ -309,8 +311,13 @@ def _call(verb: Verb, **options: Any) -> bool:
 def _go_to(study: str) -> None:
     """Begin again where the record, figures and paper of a study of one's own lie, see ``studies.workplace``: folders
     are read from the environment when the package is imported."""
+    from pathlib import Path
+
+    from xlscale.core import manifest
     from xlscale.experiment import studies
 
     moved = {name: path for name, path in studies.workplace(study).items() if not os.environ.get(name)}
+    for path in moved.values():
+        manifest.check_apart(Path(path))
     if moved:
         os.execve(sys.executable, [sys.executable, "-m", "xlscale", *sys.argv[1:]], os.environ | moved)

@@ -24,14 +24,15 @@ def check_place(path: Path, named: str) -> None:
         from xlscale.core.files import XlscaleError
 
         raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
-    from xlscale.core import manifest
+    from xlscale.core import files, manifest
 
+    sources = (files.ROOT / name for name in ("src", "notebooks", "tests"))
+    kept = [*manifest.PLACES, files.STUDIES, files.MANIFEST, *sources]
     real = Path(os.path.realpath(path))
-    held = next((place for place in manifest.PLACES if real.is_relative_to(os.path.realpath(place))), None)
+    held = next((place for place in kept if real.is_relative_to(os.path.realpath(place))), None)
     if held:
-        from xlscale.core.files import XlscaleError, relative
-
-        raise XlscaleError(f"{named}: expected a place outside {relative(held)}, which holds what the manifest states")
+        expected = f"expected a place outside {files.relative(held)}, which holds what this is made from"
+        raise files.XlscaleError(f"{named}: {expected}")
 
 
 def meant(given: str, known: Iterable[str]) -> str:

@@ -62,6 +62,13 @@ def _for(place: Path, files: Iterable[str]) -> Path:
     return place / NAME if added else path
 
 
+def check_apart(place: Path) -> None:
+    """Raise XlscaleError where a folder of one's own leads, links followed, into the record or the built paper."""
+    real = Path(os.path.realpath(place))
+    if any(real.is_relative_to(os.path.realpath(held)) for held in (RECORD, PAPER)):
+        raise XlscaleError(f"{relative(place)}: expected a folder of its own, got a link to {relative(real)}")
+
+
 def check(places: Iterable[Path] = PLACES) -> None:
     """Raise XlscaleError, a line per file, unless these places are as the manifest says."""
     places = [*places]
@@ -192,9 +199,10 @@ def state(places: Iterable[Path] = PLACES) -> list[str]:
     places = [Path(place) for place in places]
     path = where(places[0])
     with alone(places[0]):
-        _remove_remains({path.parent})
+        left = (one.parent for place in places if place.is_dir() for one in place.rglob(".*.part"))
+        _remove_remains({path.parent, *left})
         changed = [name for name in faults(places) if name != NAME]
-        here = {_name(file, path): sha256_file(file) for file in _files(places)}
+        here = {utf8(_name(file, path)): sha256_file(file) for file in _files(places)}
         others = {name: sha for name, sha in _read(path).items() if not _within(_path(name, path), places)}
         _save(path, others | here)
         if LOCKS in places:  # what was stated beside them is stated here
@@ -210,6 +218,14 @@ def _files(places: Iterable[Path]) -> list[Path]:
 
 def _name(file: Path, path: Path) -> str:
     return os.path.relpath(file, path.parent).replace(os.sep, "/")
+
+
+def utf8(name: str) -> str:
+    """A name that every system can have. Raises XlscaleError for another one."""
+    try:
+        return name.encode() and name
+    except UnicodeEncodeError:
+        raise XlscaleError(f"{name!a}: expected a name in UTF-8") from None
 
 
 def _path(name: str, path: Path) -> Path:

@@ -174,7 +174,7 @@ def number(text: str) -> float:
 
 
 def _columns(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[tuple[int, list[float]]]:
-    """(first line, values) of each column of percent, but of differences, whose values all lie in 0 to 1."""
+    """(first line, values) of each column of percent, but of differences, whose values all lie in -1 to 1."""
     columns: dict[tuple[str, ...], list[tuple[int, float]]] = {}
     for n, row in lines:
         metric = layer.metric(row["metric"])
@@ -183,7 +183,7 @@ def _columns(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterator[
             columns.setdefault(key, []).append((n, number(row["value"])))
     for column in columns.values():
         values = [value for _, value in column]
-        if min(values) >= 0 and 0 < max(values) <= 1:
+        if 0 < max(map(abs, values)) <= 1:
             yield column[0][0], values
 
 
@@ -191,7 +191,8 @@ def _fractions(lines: list[tuple[int, dict[str, str]]], layer: Layer) -> Iterato
     """Columns that must be fractions but do not say so: taken for percent they would be a hundred times too small."""
     for n, values in _columns(lines, layer):
         if len(values) >= _FEW:
-            fault = f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in 0 to 1"
+            span = f"{0 if min(values) >= 0 else -1} to 1"
+            fault = f"metric: expected 'fraction' in it, as all {len(values)} values of this column lie in {span}"
             yield n, f"{fault}: without the word they are read as percent"
 
 

@@ -209,8 +209,9 @@ def check(folder: Path = RESULTS) -> dict[str, str]:
         except XlscaleError as error:
             verdicts[name] = str(error)
     complete = {_predictions(folder, name) for name, result in every.items() if result.status == "complete"}
-    for path in sorted({*(folder / "predictions").glob("*")} - complete):
-        verdicts[path.name] = f"{relative(path)}: expected no predictions but those of complete cells"
+    advice = "where `make record` was killed, run it again"
+    for path in sorted({*(folder / "predictions").glob("[!.]*")} - complete):
+        verdicts[path.name] = f"{relative(path)}: expected no predictions but those of complete cells; {advice}"
     return verdicts | manifest.faults([folder])
 
 

@@ -56,6 +56,8 @@ def _score(options: argparse.Namespace) -> None:
         for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
             if Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(folder)):
                 raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
+        if os.path.realpath(options.json) == os.path.realpath(options.benchmark):
+            raise XlscaleError(f"--json {options.json}: expected another file than the benchmark's description")
     description = benchmark.load(options.benchmark)
     text, values = (_compared if options.paired else _scored)(description, options)
     if options.json:
