@@ -36,7 +36,7 @@ from xlscale.commands.options import (
     positive,
 )
 from xlscale.core.arguments import Parser
-from xlscale.core.ending import exit_code
+from xlscale.core.ending import exit_code, print_anything
 
 PROGRAM = "python -m xlscale"
 
@@ -270,8 +270,7 @@ def main(arguments: list[str]) -> int:
     call = options.pop("call")
     # PEFT imports it, and on a processor it warns of kernels that it would have from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if sys.stdout:
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may be of any encoding, and a file of any name
+    print_anything()
     return exit_code(lambda: call(**options), left="; complete cells are kept, run the same command to go on")
 
 

@@ -6,12 +6,20 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from xlscale.core.files import XlscaleError, bounded
 
 CLOSED = 141  # exit code after SIGPIPE
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a place that may not be written, or read
+
+
+def print_anything() -> None:
+    """Have stdout take any text: a terminal may be of any encoding, and a file have any name."""
+    if sys.stdout:
+        with suppress(OSError):  # where it was a file and is a pipe now, it asks for a place in vain, and is set
+            sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def exit_code(work: Callable[[], object], name: str = "xlscale", left: str = "") -> int:

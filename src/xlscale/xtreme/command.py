@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xlscale.core.arguments import Parser, check_place
-from xlscale.core.ending import exit_code
+from xlscale.core.ending import exit_code, print_anything
 from xlscale.core.files import XlscaleError, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.benchmark import Benchmark
@@ -44,8 +43,7 @@ def main(arguments: list[str]) -> int:
             options = parser.parse_args([*arguments, *more])
     except ValueError as error:
         parser.error(f"argument --options: {error}, got {options.options!r}")
-    if sys.stdout:
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
+    print_anything()
     return exit_code(partial(_score, options), _Parser.name)
 
 
