@@ -378,7 +378,7 @@ def test_beside_a_task_both_losses_fall_and_without_weight_it_is_plain_training(
     def trained(epochs=1, **values):
         encoder = ladder.load(e5, 1)
         model = Model(encoder, CPU("float32"), task, task.head(384, torch.Generator().manual_seed(0)))
-        chosen = recipe(**{"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3, "max_length": 32} | values)
+        chosen = recipe(**{"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3, "max_length": 24} | values)
         log = loop.finetune(model, encoded, chosen, np.random.default_rng(0))
         return log, evaluate.run(model, encoded)
 

@@ -297,8 +297,9 @@ def test_a_study_without_a_record_gets_advice_that_its_command_can_take(monkeypa
 
 def test_a_title_that_the_paper_cannot_print_is_named_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(store, "check", lambda folder: pytest.fail("went on"))
+    monkeypatch.setattr(studies, "data_sets", lambda study: ["mine"])
     monkeypatch.setattr(catalogue, "data_card", lambda name: SimpleNamespace(title="\u65e5\u672c\u8a9e"))
-    with pytest.raises(files.XlscaleError, match=r"^card help_module: title: paper/fonts/.*: no glyph for"):
+    with pytest.raises(files.XlscaleError, match=r"^card mine: title: paper/fonts/.*: no glyph for"):
         steps._check(steps.Build())
 
 
