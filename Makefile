@@ -1,5 +1,6 @@
 # Everything a person types. `make help` needs no environment; every other target makes .venv first.
 SHELL := /bin/bash
+.NOTPARALLEL:# of two targets the second may read what the first writes; commands have JOBS of their own
 .DEFAULT_GOAL := help
 PYTHON3 ?=# the Python that .venv is to have; where none is named, the first of these that fits
 PYTHONS := python3 python3.13 python3.12 python3.11

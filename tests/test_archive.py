@@ -73,6 +73,13 @@ def test_what_its_user_has_set_for_git_changes_no_byte(checkout, tmp_path, monke
         monkeypatch.setenv(name, str(tmp_path / value))
     assert _built(checkout, tmp_path / "b").read_bytes() == first
     assert asked.git("rev-parse", "--show-toplevel").decode().strip() == str(checkout)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name)
+    blob = asked.git("rev-parse", "HEAD:run").decode().strip()
+    (tmp_path / "forged").write_text("#!/bin/false")
+    forged = _git(checkout, "hash-object", "-w", tmp_path / "forged").strip()
+    _git(checkout, "replace", blob, forged)  # which everyone else's clone has not
+    assert asked.git("cat-file", "blob", blob) == b"#!/bin/sh\n"
     (checkout / ".git" / "info" / "attributes").write_text("* export-ignore\n")
     with pytest.raises(XlscaleError, match="info/attributes: expected no attributes of this clone alone"):
         archive.build(str(tmp_path / "c"))

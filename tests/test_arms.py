@@ -113,6 +113,11 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
         ({"a": {"intermediate": ["none"], "target": {"epochs": 0}}}, "arms.a.target: epochs: .*greater than or equal"),
         ({"a": {"intermediate": ["none"], "target": {"steps": 5}}}, "arms.a.target: steps: expected nothing beside"),
         ({"a": {"intermediate": []}}, "arms.a.intermediate: List should have at least 1"),
+        (
+            {"a": {"intermediate": ["none"], "target": {"test_items": 5}}},
+            "arms.a: target: test_items: expected as the st",
+        ),
+        ({"a": {"intermediate": ["vitaminc"], "target": {"epochs": 3}}}, "arms.a: intermediate: expected none too"),
         ({"a": {"intermediate": ["none"], "targets": {}}}, "arms.a.targets: Extra inputs"),
         ({"A b": {"intermediate": ["none"]}}, "arms.A b.*: String should match"),
         ({"a": {"intermediate": ["lexicon"]}}, "intermediate_objective: expected lexical for lexicon, got 'supervi"),
@@ -135,7 +140,8 @@ def test_the_placebo_of_an_arm_and_patterns_on_what_differs(study):
                 ("vitaminc", {}),
                 ("none", {}),
                 ("none", {"target": {"learning_rate": {2: [2e-3], 4: [1e-3]}}}),  # in another spelling
-                ("vitaminc", {"recipe": {"method": "full", "epochs": 1}, "target": {"objective": "supervised"}}),
+                ("vitaminc", {"recipe": {"method": "full", "epochs": 1}}),
+                ("none", {"target": {"objective": "supervised"}}),
                 ("none", {"recipe": {"method": "lora"}}),  # nothing is trained by it
             )
         ),
@@ -205,6 +211,13 @@ def test_a_gain_is_over_the_same_target_training_alone_or_over_plain_training(la
     assert (slopes.baseline_of(label, "none"), slopes.baseline_of(label, "shuffled")) == (none, shuffled)
 
 
+def test_a_gain_in_an_arm_with_other_target_training_is_over_that_training_alone():
+    known = ["none", "none, mine", "vitaminc", "vitaminc, mine", "vitaminc, mine, shuffled labels", "vitaminc, other"]
+    expected = {"vitaminc, mine": "none, mine", "vitaminc, mine, shuffled labels": "none, mine", "none, mine": "none"}
+    expected |= {"vitaminc": "none", "vitaminc, other": "none", "none": None}
+    assert {one: slopes.baseline_of(one, "none", known) for one in expected} == expected
+
+
 def test_conditions_are_shown_with_titles_and_without_underscores():
     assert labels.label("none, lora") == "no intermediate training, LoRA"
     assert labels.label("lexicon, early_all, shuffled labels") == "Lexicon of symbol names, early all, shuffled labels"
@@ -235,7 +248,8 @@ def test_gains_of_a_study_go_by_its_own_names_and_plain_tests_by_plain_sets(stud
     names = sorted({*plan.conditions().values()})
     for name in names[:-1]:
         if name != "none":
-            distance = 0.05 * (names.index(name) - names.index("none"))
+            base = "none, lora" if name.startswith("vitaminc, lora") else "none"
+            distance = 0.05 * (names.index(name) - names.index(base))
             assert found["topic", name, 2] == pytest.approx(distance), name
     # The confirmatory analysis asks about sets, plainly trained: what arms do does not enter.
     plain = primary.run_gains(own, ["topic"], "accuracy")

@@ -103,6 +103,14 @@ def test_cells_are_run_by_the_code_of_a_commit(smoke_cells, smoke_runs, tmp_path
         command.by_commit("nothing", [cell], 1)
 
 
+def test_a_commit_that_is_none_is_told_where_no_code_has_changed_too(monkeypatch):
+    monkeypatch.setattr(command.canary, "changed", lambda recorded: set())
+    monkeypatch.setattr(command.store, "results", dict)
+    assert command.run(None, 1)
+    with pytest.raises(XlscaleError, match="^AGAINST=nothing: expected a commit of this repository"):
+        command.run(None, 1, "nothing")
+
+
 def test_another_machine_is_told_what_to_compare_with(monkeypatch):
     monkeypatch.setattr(command.machine, "machine_type", lambda *_: "another")
     cell = next(cell for cell in studies.load("pilot").cells() if cell.id in store.results())

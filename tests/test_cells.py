@@ -110,6 +110,39 @@ def test_identity_follows_what_a_card_says_about_the_computation(target_values, 
     assert cells.make("target", target_values).lineage()[0].id != before.lineage()[0].id
 
 
+@pytest.mark.parametrize(
+    ("target", "stage", "changes", "message"),
+    [
+        ("topic", "nowhere", {}, "topic: stages: unknown data 'nowhere'"),
+        ("topic", "help_next", {}, "topic: stages: expected sets with family classification, as the target, help_next"),
+        ("topic", "vitaminc", {}, "topic: stages: expected sets with labels "),
+        ("topic", "topic", {}, "topic: stages: expected other sets than the target, got topic"),
+        ("topic", "other", {"stages": ["vitaminc"]}, "topic: stages: expected sets .* no stages, other has a stage"),
+        ("topic", "other", {"labels": None}, None),
+        ("udhr", "help_retrieval", {}, "udhr: stages: expected sets with training rows and no stages, help_retrieval"),
+        ("topic", "other", {}, None),
+        ("topic", "other", {"splits": {"test": {"en": 2}}}, "topic: stages: expected sets with training rows .* no tr"),
+        (
+            "topic",
+            "other",
+            {"labels": ["a", "b"]},
+            "topic: stages: expected sets with labels .*, other has .'a', 'b'.$",
+        ),
+    ],
+)
+def test_a_stage_is_trained_on_with_the_head_of_the_target(target_values, monkeypatch, target, stage, changes, message):
+    cards = {target: catalogue.data_card(target).model_copy(update={"stages": [stage]})}
+    cards["other"] = catalogue.data_card("topic").model_copy(update={"name": "other"} | changes)
+    for module in (checks, cells):
+        monkeypatch.setattr(module, "data_card", lambda name: cards.get(name) or catalogue.data_card(name))
+    values = target_values | {"target": target}
+    if message is None:
+        assert {"topic", "other"} <= dict(cells.make("target", values).reads).keys()
+        return
+    with pytest.raises(XlscaleError, match=f"^studies/x.yaml: {message}"):
+        cells.make("target", values, "studies/x.yaml")
+
+
 def test_one_checkpoint_serves_all_targets(target_values):
     topic = cells.make("target", target_values)
     udhr = cells.make("target", target_values | {"target": "udhr"})

@@ -158,6 +158,36 @@ def test_new_numbers_decide_what_was_undecidable():
             (", expected: 0.3211, tolerance: 0.00005}", "}"),
             "injection_trained: expected: expected one, at_least or at_most in a check that decides",
         ),
+        *(
+            ((f"model: XLM-R}}, at_least: {old}", f"model: XLM-R}}, {new}"), f"best_per_target: {said}")
+            for old, new, said in (
+                ("0.0", "at_least: 10", "at_least: expected a number from -1 to 1, got 10.0"),
+                ("0.0", "expected: 68.2", "expected: expected a number from -1 to 1, got 68.2"),
+                ("0.0", "expected: 0.1, tolerance: -1", "tolerance: expected a number from 0 to 1, got -1.0"),
+                ("0.0", "at_least: 0.0, tolerance: 0.1", "tolerance: expected none without the value in 'expected'"),
+                ("0.0", "at_least: 0.5, at_most: 0.1", "at_least: expected at most at_most, 0.1, got 0.5"),
+                ("0.0", "at_least: 0.0, pattern: x", "pattern: expected none in a check of kind 'difference', which"),
+            )
+        ),
+        (
+            ("task: avg, measure: difference}}", "task: avg, measure: difference}, at_least: -0.1}"),
+            "improves_on_average: at_least: expected a number from 0 to 1, got -0.1",
+        ),
+        (
+            ("{kind: local_gains}", "{kind: local_gains, at_least: 0.1}"),
+            "improves_on_average: at_least: expected none in",
+        ),
+        (
+            ("expected: 10}", "expected: 10, tolerance: 0.5}"),
+            "xtreme_r_ten: tolerance: expected none in a check of kind",
+        ),
+        (("expected: 10}", "expected: 9.5}"), "xtreme_r_ten: expected: expected a whole number from 1, got 9.5"),
+        (("expected: 10}", "expected: 0}"), "xtreme_r_ten: expected: expected a whole number from 1, got 0"),
+        (("column: metric,", "column: score,"), "injection_output: column: expected a column of texts in a check of"),
+        (
+            ("{kind: local_gains}", "{kind: largest, select: {task: xnli}, by: size, name: x}"),
+            "improves_on_average: by: expected a column of texts in a check of kind 'largest', got 'size'",
+        ),
     ],
 )
 def test_a_broken_file_of_claims_is_one_line(tmp_path, change, said):
@@ -168,6 +198,11 @@ def test_a_broken_file_of_claims_is_one_line(tmp_path, change, said):
     with pytest.raises(XlscaleError, match=said.replace(".", r"\.")) as caught:
         claims.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_that_hold_no_texts_are_known():
+    table = scores.table()
+    assert {name for name in table if not pd.api.types.is_string_dtype(table[name])} == {*scores.NOT_TEXT}
 
 
 def test_an_unknown_column_is_named():

@@ -4,10 +4,12 @@ import bz2
 import gzip
 import hashlib
 import os
+import threading
 import zipfile
 
 import pytest
 from conftest import archive
+from filelock import FileLock
 
 from xlscale.acquire import packages
 from xlscale.cards.schema import Package
@@ -98,6 +100,46 @@ def test_wrong_download_is_not_kept(client, store):
     with pytest.raises(XlscaleError, match="sha256: expected"):
         packages.fetch(NPM)
     assert not list(store.iterdir())
+
+
+def test_a_damaged_file_of_the_cache_is_downloaded_again(client, store, capsys, monkeypatch):
+    store.mkdir(parents=True)
+    (store / NPM.file).write_bytes(b"")  # as a power cut may leave it
+    assert packages.missing([NPM]) == [NPM]
+    flushed, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_size) or sync(file))
+    client("npm", f"printf 'Package: a\\n' > \"$5/{NPM.file}\"")
+    assert packages.fetch(NPM).read_bytes() == BYTES and packages.missing([NPM]) == []
+    assert flushed == [len(BYTES)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f"{NPM.file}: sha256: expected {NPM.sha256}, got e3b0c44298fc1c14; removed, to be downloaded again"
+    )
+
+
+def test_what_lies_in_a_folder_of_the_user_s_is_not_removed(store, tmp_path, client):
+    for folder in (tmp_path / "own", store):
+        folder.mkdir(parents=True)
+        (folder / NPM.file).write_bytes(b"other")
+        client("npm", "exit 1")
+        with pytest.raises(XlscaleError, match="sha256: expected"):
+            packages.fetch(NPM, folder)
+        assert (folder / NPM.file).read_bytes() == b"other"
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next_one_and_not_by_one_beside_it(client, store):
+    (store / ".download.x").mkdir(parents=True)
+    (store / ".download.x" / NPM.file).write_bytes(b"half")
+    client("npm", f"printf 'Package: a\\n' > \"$5/{NPM.file}\"")
+    lock = FileLock(store.with_name(f"{store.name}.lock"))
+    lock.acquire()  # somebody downloads
+    other = threading.Thread(target=packages.fetch, args=[NPM])
+    other.start()
+    other.join(0.5)
+    assert other.is_alive() and (store / ".download.x" / NPM.file).exists()
+    lock.release()
+    other.join(30)
+    assert [path.name for path in store.iterdir()] == [NPM.file]
 
 
 def test_another_file_than_pinned(client):

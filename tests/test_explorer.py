@@ -346,6 +346,7 @@ def test_jupyterlab_is_started_for_root_and_in_a_container(monkeypatch):
     assert explore.arguments([]) == [str(ROOT / explore.START), f"--ServerApp.root_dir={ROOT}"]
     _root(monkeypatch, container=True, user=0)
     assert {"--allow-root", "--ip=0.0.0.0", "--no-browser"} <= {*explore.arguments([])}
+    assert str(ROOT / explore.START) in explore.arguments(["--port", "8899"])  # which is no file to open
     own = explore.arguments(["--ip=127.0.0.1", "notebooks/04_scaling.ipynb"])
     assert "--ip=0.0.0.0" not in own and str(ROOT / explore.START) not in own
 

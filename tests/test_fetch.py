@@ -1,18 +1,21 @@
 """What ``make data-fetch`` and ``make data-check`` say: sizes and licences first, the missing file, the layout."""
 
 import shutil
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import Hub
 
 from xlscale.__main__ import main
-from xlscale.acquire import ensure, hub
+from xlscale.acquire import ensure, hub, models, remote
 from xlscale.acquire.external import convert
 from xlscale.cards import catalogue, places
+from xlscale.cards.sources import Lock
 from xlscale.commands import cell as commands
 from xlscale.commands import sweeps
-from xlscale.core.files import XlscaleError
+from xlscale.core import manifest
+from xlscale.core.files import XlscaleError, sha256_file, write_json
 from xlscale.engine import runner
 from xlscale.engine import sweep as engine
 from xlscale.experiment import cells, studies
@@ -178,3 +181,147 @@ def test_a_set_without_lock_is_noticed_before_any_cell_runs(given, monkeypatch):
         ):
             begin()
     assert not ran
+
+
+def said_by_the_hub(fake, monkeypatch, said):
+    """Have the hub say of the files that are named what is there: path -> bytes, sha256."""
+    asked = fake.repo_info
+
+    def repo_info(*args, **options):
+        info = asked(*args, **options)
+        for one in info.siblings:
+            one.size, sha256 = said.get(one.rfilename, (None, None))
+            one.lfs = sha256 and type("Lfs", (), {"sha256": sha256})
+        return info
+
+    monkeypatch.setattr(fake, "repo_info", repo_info)
+
+
+TRAIN = "default/train/0000.parquet"
+
+
+@pytest.mark.parametrize("field", ["bytes", "sha256"])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_comes_is_what_the_hub_says_or_is_not_kept(given, monkeypatch, field, again):
+    fake = Hub(given / "hub", monkeypatch, broken=TRAIN if again else "")
+    path = given / "hub" / "allenai/sciq" / TRAIN
+    right = path.stat().st_size, sha256_file(path)
+    said = (right[0] + 1, right[1]) if field == "bytes" else (right[0], "0" * 64)
+    said_by_the_hub(fake, monkeypatch, {TRAIN: said})
+    card = catalogue.data_card("sciq")
+    if again:  # what it said is held against what comes later, too
+        with pytest.raises(XlscaleError, match="could not be downloaded"):
+            remote.fetch(card)
+        fake.broken, card = "", places.at(card, {"allenai/sciq": fake.sha})
+        monkeypatch.setattr(fake, "repo_info", None)
+        hub.commit.cache_clear()
+    expected = said[0] if field == "bytes" else said[1]
+    with pytest.raises(
+        XlscaleError, match=rf"allenai/sciq: {TRAIN}: {field}: expected {expected} as the hub says, got "
+    ):
+        remote.fetch(card)
+    kept = [one.name for one in places.FETCHED.rglob("*.parquet")]
+    assert len(kept) == 1  # the other file, of which it says nothing
+
+
+def test_what_comes_as_the_hub_says_is_fetched(given, monkeypatch):
+    fake = Hub(given / "hub", monkeypatch)
+    path = given / "hub" / "allenai/sciq" / TRAIN
+    said_by_the_hub(fake, monkeypatch, {TRAIN: (path.stat().st_size, sha256_file(path))})
+    assert main(["data", "fetch", "sciq"]) == 0
+
+
+@pytest.mark.parametrize("sha", ["../../../evil", "c" * 39, "C" * 40, None])
+def test_a_commit_of_the_hub_is_forty_hex_digits(given, monkeypatch, sha):
+    fake = Hub(given / "hub", monkeypatch)
+    fake.sha = sha
+    with pytest.raises(
+        XlscaleError, match="allenai/sciq: revision main: expected a commit of 40 hex digits from the hub"
+    ):
+        remote.fetch(catalogue.data_card("sciq"))
+    assert not list(places.FETCHED.rglob("*")) and not fake.given
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_pointer_of_git_lfs_is_not_read_as_the_file(given, monkeypatch, tmp_path, own):
+    for name in (TRAIN, TRAIN.replace("train", "validation")):
+        path = tmp_path / "hub" / "allenai/sciq" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(POINTER)
+    if own:  # a clone that was made without git-LFS
+        monkeypatch.setenv(places.HUB, str(tmp_path / "hub"))
+    else:
+        Hub(tmp_path / "hub", monkeypatch)
+    message = r"0000\.parquet: expected the file, got a pointer of git-LFS to it; in a clone: git lfs pull$"
+    with pytest.raises(XlscaleError, match=message):
+        convert.make(catalogue.data_card("sciq"), remote.fetch(catalogue.data_card("sciq")))
+    assert not catalogue.lock_path("sciq").exists() and not list(places.FETCHED.rglob("*.parquet"))
+
+
+def written_by_another(lock):
+    """Write a lock as another process does, of which this one does not know."""
+    manifest.write(catalogue.LOCKS, {f"{lock.card}.json": partial(write_json, value=lock.model_dump())})
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_lock_that_was_written_meanwhile_is_agreed_with_and_never_replaced(given, agrees):
+    first, other = (
+        Lock(card="xnli", sha256=one * 64, revisions={"facebook/xnli": one * 40}, files={"f": (1, one * 64)})
+        for one in "ab"
+    )
+    assert catalogue.lock("xnli") is None
+    written_by_another(first)
+    path = catalogue.lock_path("xnli")
+    before = path.read_bytes()
+    if agrees:
+        assert convert._agreed(other.model_copy(update={"sha256": first.sha256})) == first
+    else:
+        message = (
+            r"^xnli: sha256: expected a{16} as in .*xnli\.json, which another fetch has written meanwhile, made b{64}"
+        )
+        with pytest.raises(XlscaleError, match=message) as error:
+            convert._agreed(other)
+        assert "\n" not in str(error.value)
+    assert path.read_bytes() == before and catalogue.lock("xnli") == first
+
+
+def test_a_model_is_not_locked_over_the_lock_of_another_fetch(given, monkeypatch):
+    name = next(one for one in catalogue.names("models") if catalogue.model_card(one).source)
+    first = Lock(card=name, sha256="a" * 64, revisions={}, files={"f": (1, "a" * 64)})
+    files = {"config.json": (1, "b" * 64)}
+    monkeypatch.setattr(models.hub, "fetch_model", lambda card: {})
+    for module, function, value in (
+        (models.hub_files, "folder", None),
+        (models.hub_files, "files", {}),
+        (models.hub_files, "hashes", files),
+        (models.hf, "examine", None),
+    ):
+        monkeypatch.setattr(module, function, lambda *_, value=value: value)
+    monkeypatch.setattr(models.hf, "check_weights", lambda *_: written_by_another(first))
+    with pytest.raises(
+        XlscaleError, match=rf"^{name}: sha256: expected a{{16}} as in .*, which another fetch has written"
+    ):
+        models.download(catalogue.model_card(name))
+    assert catalogue.lock(name) == first
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_locked(given, monkeypatch, tmp_path):
+    copy = tmp_path / "own"
+    shutil.copytree(given / "hub" / "allenai/sciq", copy / "allenai/sciq")
+    monkeypatch.setenv(places.HUB, str(copy))
+    path, read = copy / "allenai/sciq" / TRAIN, convert.rows
+
+    def rows(*arguments):
+        table = pq.read_table(path)
+        pq.write_table(table.slice(1), path)
+        return read(*arguments)
+
+    monkeypatch.setattr(convert, "rows", rows)
+    with pytest.raises(
+        XlscaleError, match=rf"^sciq: allenai/sciq/{TRAIN}: expected the same bytes before and after it"
+    ):
+        convert.make(catalogue.data_card("sciq"))
+    assert not catalogue.lock_path("sciq").exists()

@@ -164,6 +164,29 @@ def test_other_weights_of_the_same_size_are_refused(card, own):
             use()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_clone_without_what_lies_in_git_lfs_is_told_as_one(card, own, name):
+    (own / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+    unlock(card)
+    with pytest.raises(
+        XlscaleError, match=rf"{name}: expected the file, got a pointer of git-LFS to it; in a clone: git"
+    ):
+        ensure.fetch(card)
+    assert catalogue.lock(card.name) is None
+
+
+def test_a_file_that_was_damaged_in_the_cache_can_be_had_again(card, given, monkeypatch):
+    unlock(card)
+    Hub(given / "hub", monkeypatch)
+    ensure.fetch(card)
+    weights = places.FETCHED / card.source.repository / ("c" * 40) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-400] + bytes(400))
+    with pytest.raises(XlscaleError, match=rf"; remove it, then `make data-fetch CARD={card.name}`$"):
+        ensure.fetch(card)
+    weights.unlink()
+    ensure.fetch(card)
+
+
 @pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json"])
 def test_files_that_the_lock_does_not_know_are_refused(card, own, name):
     (own / name).write_text('{"pad_token": "<s>"}')

@@ -123,6 +123,20 @@ def test_a_crate_goes_to_an_empty_folder_and_holds_a_record_as_its_manifest_says
     assert not (tmp_path / "new").exists()
 
 
+def test_a_record_that_changes_meanwhile_and_a_folder_that_another_command_writes_to_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_write", lambda folder, known, data: (folder / command.options.BEGUN).stat())
+    seen = iter([{"a": "1"}, {"a": "2"}])
+    monkeypatch.setattr(command.manifest, "stated", lambda places: next(seen))
+    monkeypatch.setattr(command.manifest, "check", lambda places: None)
+    with pytest.raises(XlscaleError, match="results: expected a record that does not change meanwhile; run it again"):
+        command.build("pilot", str(tmp_path / "out"))
+    with (
+        command.options.begun(tmp_path / "two", "OUT=two"),
+        pytest.raises(XlscaleError, match="OUT=two: expected a fol"),
+    ):
+        command.options.begun(tmp_path / "two", "OUT=two").__enter__()
+
+
 def test_the_profile_of_workflow_runs_is_kept_by_its_own_validator(folder):
     services = pytest.importorskip("rocrate_validator.services", reason="the extra interchange is not installed")
     models, requests = pytest.importorskip("rocrate_validator.models"), pytest.importorskip("requests")

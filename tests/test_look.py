@@ -74,6 +74,11 @@ def test_a_cell_is_named_by_its_id_the_begin_of_it_or_its_hash(known):
         assert "\n" not in str(raised.value)
 
 
+def test_no_cell_is_named_by_nothing():
+    with pytest.raises(XlscaleError, match="^ID=: expected the id of a cell that is recorded or was run here"):
+        look.full("")
+
+
 def test_what_is_shown_of_a_cell_is_what_is_recorded(known):
     told, result = look.show(TOPIC), known[look.full(TOPIC)]
     assert told.splitlines()[0] == result.id

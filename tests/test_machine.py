@@ -17,6 +17,7 @@ SET = [
     *("KMP_AFFINITY=compact", "GOMP_CPU_AFFINITY=0", "ATEN_CPU_CAPABILITY=default", "OPENBLAS_CORETYPE=Haswell"),
     *("NPY_DISABLE_CPU_FEATURES=AVX512F", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1", "NVIDIA_TF32_OVERRIDE=1"),
     *("CUBLAS_WORKSPACE_CONFIG=:16:8", "BLIS_ARCH_TYPE=zen", "VECLIB_MAXIMUM_THREADS=2", "ARROW_USER_SIMD_LEVEL=NONE"),
+    *("CUBLASLT_WORKSPACE_SIZE=1024", "NCCL_ALGO=Tree", "NCCL_PROTO=LL"),
 ]
 
 
@@ -55,7 +56,9 @@ def test_the_machine_type_is_that_of_the_record_where_nobody_changed_how_librari
     assert machine.machine_type(torch.bfloat16) == plain
 
 
-@pytest.mark.parametrize("setting", [*SET, "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2", "LD_PRELOAD=/x.so"])
+@pytest.mark.parametrize(
+    "setting", [*SET, "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2", "LD_PRELOAD=/x.so", "LD_AUDIT=/x.so"]
+)
 def test_what_changes_arithmetic_is_part_of_the_machine_type(setting, monkeypatch):
     plain = machine.machine_type(torch.float32)
     monkeypatch.setenv(*setting.split("=", 1))

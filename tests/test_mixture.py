@@ -1,5 +1,6 @@
 """Several data sets in one training: proportions, order, heads, cards, and the limit of one set."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -40,7 +41,7 @@ def mixed(tmp_path, monkeypatch):
         if path.name != "mixtures":
             (tmp_path / "manifest" / path.name).symlink_to(path)
     folder = tmp_path / "manifest" / "mixtures"
-    folder.mkdir()
+    shutil.copytree(MANIFEST / "mixtures", folder)
     monkeypatch.setattr(catalogue, "MANIFEST", tmp_path / "manifest")
 
     def card(*sets: str, name: str = "some") -> str:
@@ -222,6 +223,8 @@ def test_the_identity_of_a_cell_is_that_of_its_sets_and_their_order(mixed):
         (("vitaminc", "nowhere"), "mixtures/some.yaml: sets: unknown data 'nowhere'"),
         (("vitaminc", "vitaminc"), "mixtures/some.yaml: sets: .*each once"),
         ((), "mixtures/some.yaml: sets: "),
+        (("vitaminc", "multi"), "mixtures/some.yaml: sets: expected names of sets, got 'multi', which is a mixture"),
+        (("vitaminc", "some"), "mixtures/some.yaml: sets: expected names of sets, got 'some', which is a mixture"),
     ],
 )
 def test_a_broken_card_is_one_line(mixed, sets, line):
@@ -240,6 +243,8 @@ def test_of_a_mixture_its_sets_are_checked(mixed):
 def test_a_mixture_has_a_name_of_its_own_and_questions_need_their_room(mixed):
     with pytest.raises(XlscaleError, match="topic.yaml: name: expected one that no data set has"):
         data_card(mixed("vitaminc", name="topic"))
+    with pytest.raises(XlscaleError, match="none.yaml: name: expected a name of its own, this one stands for no train"):
+        data_card(mixed("vitaminc", name="none"))
     with pytest.raises(XlscaleError, match="intermediate_max_length: expected at least 64 for span QA, got 32"):
         cells.make("intermediate", VALUES | {"intermediate": mixed("vitaminc", "squad_wiki", name="other")})
     with pytest.raises(XlscaleError, match="objective: expected one for help_next of family multiple_choice"):

@@ -92,6 +92,25 @@ def test_a_table_becomes_a_target_whose_card_says_all_that_can_be_computed(place
     assert check.table([card])["verdict"].tolist() == ["agrees"]
 
 
+@pytest.mark.parametrize("change", ["other bytes", "another file"])
+def test_a_file_that_changes_while_it_is_read_is_not_taken(place, monkeypatch, change):
+    (place / "mine").mkdir()
+    for name in ("train-en", "dev-en", "test-en", "test-de"):
+        (place / "mine" / f"{name}.csv").write_text(as_csv([[*row[2:]] for row in ROWS], HEAD[2:]))
+    read = new_data._checked
+
+    def checked(path, *arguments):
+        found = read(path, *arguments)
+        (path / ("test-en.csv" if change == "other bytes" else "test-fr.csv")).write_text(as_csv(ROWS))
+        return found
+
+    monkeypatch.setattr(new_data, "_checked", checked)
+    message = r"mine/test-(en|fr)\.csv: expected the same bytes before and after it was read; nothing was written$"
+    with pytest.raises(XlscaleError, match=message):
+        new.data(str(place / "mine"), "classification", STATED)
+    assert not written(place)
+
+
 def test_what_only_a_person_can_say_is_named_until_it_is_said(place):
     card, _ = made(place, as_csv(ROWS), stated="licence=CC0-1.0")
     (verdict,) = check.table([card])["verdict"]

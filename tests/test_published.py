@@ -65,6 +65,11 @@ def frame(folder):
     return scores.table(tables.load(folder))
 
 
+def own(folder):
+    """The scores of the source that a test added."""
+    return frame(folder).query("source_key == 'mine'")
+
+
 def test_the_bundle_is_small_and_its_bytes_depend_on_its_rows_alone(tmp_path):
     path = FOLDER / "results.parquet"
     assert path.stat().st_size < 300_000
@@ -185,8 +190,42 @@ def test_names_that_only_look_like_others_are_refused(folder, tmp_path, field, t
     assert state(folder) == before
 
 
+def test_names_with_no_letter_but_look_alikes_and_with_other_signs_are_refused():
+    cyrillic, greek = "\u0425\u0421\u041e\u0420\u0410", "\u0391\u03a1\u039f"  # which read XCOPA and APO
+    whole = [cyrillic, greek, f"{cyrillic} 2", f"{cyrillic}-2", "\u04ae\u04af"]
+    signs = ["XLM\u2010R", "XLM\u2011R", "Llama\u22122", "x\u20132", "l\u2019", "xnli\uff0e", "a\u2026"]
+    forms = ["t\u0131dy", "\u0251cc", "\uff21cc", "\U0001d400cc", "\u017fquad", "XNL\u2160", "\u1d0fne"]
+    for text in (*whole, *signs, *forms):
+        assert rows.mixed(text).startswith("expected characters that look like no others, got "), ascii(text)
+    for text in ("GP\u13a2", "bo\u0585lq"):  # Cherokee, Armenian
+        assert rows.mixed(text).startswith("expected words of one alphabet, got "), ascii(text)
+
+
 def test_names_in_any_one_alphabet_are_taken():
-    for text in ("Лама 2", "Λ-BERT 2", "中文BERT", "Übersetzer", "GPT-β", "YandexGPT Лайт", "µP"):
+    for text in (
+        "Лама 2",
+        "Λ-BERT 2",
+        "中文BERT",
+        "Übersetzer",
+        "GPT-β",
+        "YandexGPT Лайт",
+        "µP",
+        *(
+            "हिन्दी BERT",
+            "বাংলা",
+            "தமிழ்",
+            "ƙasa",
+            "Ɛwe",
+            "en→de",
+            "§4",
+            "RuBERT™",
+            "日本語T5",
+            "한국어GPT",
+            "ไทย",
+            "Ænima",
+            "m²",
+        ),
+    ):
         assert not rows.mixed(text), text
 
 
@@ -372,7 +411,7 @@ def test_labels_that_no_table_knows_are_accepted_with_a_warning(folder, tmp_path
     said = sources.add(write(tmp_path / "mine.csv", change), folder).splitlines()
     assert len(said) == 5 and all("mine.csv: line 2: " in line for line in said[1:4])
     assert said[-1].endswith("mine.csv: 1 of 1 tuned models have no base: Newt 7B")
-    row = frame(folder).iloc[-1]
+    row = own(folder).iloc[0]
     assert (row["panel"], row["order"]) == ("guessed", tables.UNKNOWN_ORDER)
     assert (row["type"], row["training"]) == ("unclassified", "new data")
     assert (row["task"], row["chance"], row["chance_known"], row["corrected"]) == ("new_task", 0, False, 0.5)
@@ -413,10 +452,37 @@ def test_units_and_chance_levels_end_on_one_scale(folder, tmp_path):
         {"task": "avg", "value": "60", "metric": "avg"},
     ]  # fmt: skip
     sources.add(write(tmp_path / "mine.csv", *changes), folder)
-    own = frame(folder).tail(len(changes))
-    assert own["score"].tolist() == pytest.approx([1 / 3, 0.6, 0.75, 0.25, 0.4, 0.1, -0.015, 0.6], abs=1e-6)
+    found = own(folder)
+    assert found["score"].tolist() == pytest.approx([1 / 3, 0.6, 0.75, 0.25, 0.4, 0.1, -0.015, 0.6], abs=1e-6)
     corrected = [0, 0.4, 0.5, 0, 0.4, 0.15, -0.015, np.nan]
-    assert own["corrected"].tolist() == pytest.approx(corrected, abs=1e-6, nan_ok=True)
+    assert found["corrected"].tolist() == pytest.approx(corrected, abs=1e-6, nan_ok=True)
+
+
+def test_which_source_was_added_first_changes_no_number(folder, tmp_path):
+    """Two sources of one study give the same scores with other values."""
+    for name, tuned in (("first", "70"), ("second", "80")):
+        rows_ = [{"value": "50"}, {"model": "Newt 7B tuned", "intermediate_task": "QQP (No MLM)", "value": tuned}]
+        path = tmp_path / f"{name}.csv"
+        write(path, *({**row, "source_key": name, "study": "one"} for row in rows_), header=(*COLUMNS, "study"))
+
+    def numbers():
+        table = frame(folder)
+        return gains.pairs(table).query("study == 'one'")["gain"].tolist(), table
+
+    said = [sources.add(tmp_path / f"{name}.csv", folder) for name in ("first", "second")]
+    told = "1 scores have several values, of which the first counts: Newt 7B tuned, QQP, zero-shot-finetuned, xnli, acc"
+    assert "several values" not in said[0] and f"{told}, sw, one (first, second)" in said[1]
+    found, whole = numbers()
+    assert found == [pytest.approx(0.2 / (1 - 1 / 3))]
+    assert told in sources.add(tmp_path / "first.csv", folder, replace=True)
+    again, moved = numbers()
+    assert again == found and moved.equals(whole)
+
+
+def test_which_table_of_a_source_was_added_first_changes_no_number(folder, tmp_path):
+    for name, value in (("Table 2", "60"), ("Table 1", "50")):
+        sources.add(write(tmp_path / "mine.csv", {"table": name, "value": value}), folder)
+    assert own(folder)["value"].tolist() == [50.0, 60.0]
 
 
 def test_all_scores_are_on_their_scale_and_all_labels_are_known(table):
@@ -505,6 +571,94 @@ def test_a_label_that_is_explained_twice_is_one_line(folder, name, column):
     pd.concat([table, table[:1]]).to_csv(folder / f"{name}.csv", index=False)
     with pytest.raises(XlscaleError, match=rf"{name}\.csv: line \d+: {column}: expected every one once, got '.*' ag"):
         tables.load(folder)
+
+
+def edit(folder, name, change):
+    """Change the lines of a small table, which are given as a list, in place."""
+    path = folder / f"{name}.csv"
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("metrics", lambda lines: lines.insert(1, lines.pop()), r"line 3: pattern: .* line 2 \('\*'\) .*SUSPECT\*'"),
+        ("metrics", lambda lines: lines.insert(2, lines.pop(3)), r"line 4: pattern: .* line 3 .* 'EM; DELTA\*'"),
+        ("tasks", lambda lines: lines.append("xnli,xcopa,XCOPA,0.5,yes,"), r"line \d+: pattern: .* line 2 \('xnli'\)"),
+        ("tasks", lambda lines: lines.append("belebele_?,b,B,0.5,yes,"), r"line \d+: pattern: .*\('belebele\*'\)"),
+        ("tasks", lambda lines: lines.insert(1, "[w-z]*,a,A,0,no,"), r"line 3: pattern: .*\('\[w-z\]\*'\).* 'xnli'"),
+        ("tasks", lambda lines: lines.extend(["[ab]x*,,,,no,"] * 2), r"pattern: .* got '\[ab\]x\*'"),
+        ("models", lambda lines: lines.append("latxa,Mixtral-8x7B,,,,,"), r"model: .* line \d+ \('Mixtral-8x7B'\)"),
+    ],
+)
+def test_a_pattern_that_can_never_count_is_one_line(folder, name, change, said):
+    """As of a table that was sorted, whose labels would all have another unit or chance level."""
+    edit(folder, name, change)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: .*{said}") as caught:
+        tables.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "patterns", [("a?c", "a*c"), ("a[*]c", "a*c"), ("[!x]", "?"), ("*q*", "x[pq]"), ("?*z", "*z"), ("ab*", "a*")]
+)
+def test_a_pattern_that_counts_for_some_labels_is_taken(folder, patterns):
+    edit(folder, "tasks", lambda lines: lines.extend(f"{one},,,0,no," for one in patterns))
+    assert tables.load(folder).tasks["pattern"].tolist()[-2:] == [*patterns]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "text"),
+    [
+        ("models", "skip", " "),
+        ("models", "base_model", "XLM-R "),
+        ("regimes", "group", " few-shot"),
+        ("sources", "study", "flan  palm"),
+        ("training", "training", "Mu\u0308ller"),
+        ("coding", "why", "two\nlines"),
+        ("tasks", "title", "x" * 501),
+    ],
+)
+def test_a_text_that_looks_like_another_is_one_line(folder, name, column, text):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    table.loc[0, column] = text
+    table.to_csv(folder / f"{name}.csv", index=False)
+    expected = "expected (single spaces between words and composed characters|at most 500 characters that print)"
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line [23]: {column}: {expected}.*, got '") as caught:
+        tables.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("sources", "study"), ("regimes", "group"), ("training", "training"), ("tasks", "pattern")]
+)
+def test_a_label_without_which_others_fall_together_is_required(folder, name, column):
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    table.loc[1, column] = ""
+    table.to_csv(folder / f"{name}.csv", index=False)
+    with pytest.raises(XlscaleError, match=rf"{name}\.csv: line 3: {column}: expected a text, got ''"):
+        tables.load(folder)
+
+
+@pytest.mark.parametrize("name", tables.HEADERS)
+def test_every_line_of_a_small_table_has_the_fields_of_its_header(folder, name):
+    path = folder / f"{name}.csv"
+    text, fields = path.read_text(), len(tables.HEADERS[name])
+    header, *rows_ = text.splitlines()
+    for changed, said in (
+        ([header, *(f"{row}," for row in rows_)], f":2: expected {fields} fields, got {fields + 1}\n"),
+        ([header, "one,two"], f":2: expected {fields} fields, got 2"),
+        ([header, "", *rows_, '"'], ": not a readable CSV file (unexpected end of data)"),
+        ([f"{header},", *rows_], f": header: expected {header}, got {header},"),
+    ):
+        path.write_text("\n".join(changed))
+        with pytest.raises(XlscaleError) as caught:
+            tables.load(folder)
+        assert f"{name}.csv{said}" in f"{caught.value}\n"
+    path.write_text(text.replace("\n", "\n\n"))
+    pd.testing.assert_frame_equal(getattr(tables.load(folder), name), getattr(tables.load(), name))
 
 
 def test_rows_are_checked_before_anything_is_written(folder, tmp_path, monkeypatch):

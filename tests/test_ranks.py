@@ -5,14 +5,19 @@ tests/test_gpu.py. What becomes of them when one is killed: tests/test_resume.py
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import FIXTURES
+from filelock import Timeout
 from safetensors.numpy import load_file
+from torch.distributed import run as launcher
 
+from xlscale import rank as rank_
 from xlscale.core import registry
 from xlscale.core.files import XlscaleError
 from xlscale.engine import phase, ranks, runner
@@ -134,6 +139,67 @@ def test_ranks_that_fail_are_one_line(target_values, tmp_path, monkeypatch):
             run.train(encoder)
     with pytest.raises(XlscaleError, match="split: expected test, which ranks evaluate, got dev"):
         run.evaluate(encoder, None, "dev")
+
+
+def test_the_launcher_does_as_it_is_told_here_whatever_its_user_has_set(tmp_path, monkeypatch):
+    for name, value in {"NNODES": "2", "MAX_RESTARTS": "3", "NO_PYTHON": "1"}.items():
+        monkeypatch.setenv(f"PET_{name}", value)
+    (tmp_path / "job.json").write_text('{"place": [null, false, 2]}')
+    given, options, begun = [], [], subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, env, **_: given.append(env) or begun([sys.executable, "-c", ""])
+    )
+    assert ranks._launched(tmp_path / "job.json", None) == 0
+    assert given[0]["HF_HUB_OFFLINE"] == "1" and not [name for name in given[0] if name.startswith("PET_")]
+    monkeypatch.setattr(launcher, "main", options.extend)
+    ranks._launch(tmp_path / "job.json")
+    found = launcher.get_args_parser().parse_args(options)
+    assert (found.nnodes, found.max_restarts, found.nproc_per_node) == ("1", 0, "2") and found.standalone
+
+
+def test_ranks_of_a_killed_attempt_are_waited_for(target_values, tmp_path, monkeypatch, capsys):
+    cell = cells.make("target", target_values | {"intermediate": "none"})
+    job = ranks.Job(cell, tmp_path, "test", runner.Place(ranks=2))
+    job.here.mkdir()
+    order = []
+
+    def launched(path, _):
+        order.append("started")
+        path.with_name(ranks.LEFT).write_text('{"fault": "a fault"}')
+        return 1
+
+    monkeypatch.setattr(ranks, "_launched", launched)
+    working = threading.Event()
+
+    def old():
+        with job.at_work("1"):
+            working.set()
+            time.sleep(1)
+            (job.here / ranks.LEFT).write_text('{"fault": "an old fault"}')
+            order.append("ended")
+
+    threading.Thread(target=old).start()
+    working.wait()
+    with pytest.raises(XlscaleError, match="^a fault$"):
+        _ = job.left
+    assert order == ["ended", "started"]
+    assert f"{cell.id}: waits for a rank that was started before to end: " in capsys.readouterr().err
+
+
+def test_a_rank_can_be_waited_for_while_it_works(target_values, tmp_path, monkeypatch):
+    job = ranks.Job(cells.make("target", target_values | {"intermediate": "none"}), tmp_path, "test", runner.Place())
+    job.here.mkdir()
+
+    def work(job):
+        with pytest.raises(Timeout):
+            job.at_work("1").acquire(blocking=False)
+        return 7
+
+    monkeypatch.setattr(rank_, "_work", work)
+    monkeypatch.setattr(ranks, "read", lambda path: job)
+    monkeypatch.setenv("RANK", "1")
+    assert rank_.main(job.here / ranks.JOB) == 7
+    job.at_work("1").acquire(blocking=False)
 
 
 @pytest.mark.again

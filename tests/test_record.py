@@ -743,7 +743,8 @@ def test_locks_of_ones_own_are_held_beside_the_committed_ones(tmp_path):
 
 def test_a_committed_lock_that_is_fetched_again_stays_with_the_committed_ones(tmp_path):
     root = checkout(tmp_path / "root")
-    code = "from xlscale.cards import catalogue\ncatalogue.write_lock(catalogue.lock('tatoeba'))\n"
+    code = "from xlscale.cards import catalogue\nlock = catalogue.lock('tatoeba')\n"
+    code += "catalogue.lock_path('tatoeba').unlink()\ncatalogue.write_lock(lock)\n"
     assert python(code + CHECK, root).communicate()[0].strip() == ""
     assert not (root / "data_manifest" / "locks" / "manifest.json").exists()
 

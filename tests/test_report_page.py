@@ -346,6 +346,10 @@ def test_the_command_writes_the_page_where_it_is_told(gathered, tmp_path, monkey
     assert command.build("pilot", "").startswith(said)
     command.build("pilot", str(tmp_path / "there"))
     command.build("pilot", str(tmp_path / "there"))  # in the place of the first
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".index.html.77.0123abcd.part").touch()  # of one that was killed while it wrote
+    command.build("pilot", str(tmp_path / "killed"))
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["index.html"]
     pages = [(tmp_path / place / "index.html").read_bytes() for place in ("own/report", "there")]
     assert pages[0] == pages[1]
 

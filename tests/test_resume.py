@@ -13,7 +13,9 @@ import torch
 from conftest import FIXTURES, recipe
 
 from xlscale.core import registry, saving
-from xlscale.core.files import XlscaleError, XlscaleWarning
+from xlscale.core.files import XlscaleError, XlscaleWarning, read_json, write_json
+from xlscale.engine import phase
+from xlscale.experiment import studies
 from xlscale.models import ladder
 from xlscale.training import loop
 from xlscale.training import resume as resuming
@@ -120,8 +122,12 @@ def test_nothing_is_kept_unless_it_is_asked_for(monkeypatch):
 
 def test_a_state_is_written_when_it_is_time_and_before_the_deadline(layout, kept, monkeypatch):
     card, clock = layout("xlm-r"), [1000.0]
-    ticking = SimpleNamespace(time=lambda: clock.__setitem__(0, clock[0] + 1) or clock[0])
-    monkeypatch.setattr(resuming, "time", ticking)
+
+    def tick() -> float:
+        clock[0] += 1
+        return clock[0]
+
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(time=tick, monotonic=tick))
     with pytest.raises(Ended):
         _train(card, COVERED[0], _keeper(kept, Dying, saving.When(4.0, None)))
     assert [path.name for path in kept.iterdir()] == ["0-000000000005"]
@@ -145,6 +151,72 @@ def test_states_of_other_code_are_not_looked_at_and_broken_ones_are_one_line(lay
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(XlscaleError, match="0-000000000005: expected a state of this training, remove it"):
         _train(card, COVERED[0], _keeper(kept))
+
+
+def test_states_of_other_code_and_cells_make_room_for_one_s_own(layout, kept):
+    """Else they would count as the newest, though they are those of a later step."""
+    card = layout("xlm-r")
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying, code="other"))
+    last = Dying.last
+    try:
+        Dying.last = 3
+        with pytest.raises(Ended):
+            _train(card, COVERED[0], _keeper(kept, Dying))
+    finally:
+        Dying.last = last
+    assert sorted(path.name for path in kept.iterdir()) == ["0-000000000002", "0-000000000003"]
+    keeper = _keeper(kept, when=NEVER)
+    assert _train(card, COVERED[0], keeper)[0] == _train(card, COVERED[0])[0] and keeper.resumed == 3
+
+
+def test_a_state_is_that_of_one_cell_and_its_code(tmp_path, monkeypatch):
+    monkeypatch.setenv(saving.EVERY, "15")
+    pilot = [cell for cell in studies.load("smoke").cells() if cell.phase == "target"]
+    found = [phase.OpenCell(cell, tmp_path).keeper.code for cell in pilot[:3]]
+    assert len({*found}) == 3 and all(cell.id in code for cell, code in zip(pilot, found, strict=False))
+
+
+@pytest.mark.parametrize(
+    "change", ["a tensor", "another training's tensors", "a file", "the step", "the losses", "hash"]
+)
+def test_a_state_that_is_not_as_it_was_written_is_passed_over(layout, kept, change):
+    card = layout("xlm-r")
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying))
+    before, newest = sorted(kept.iterdir())
+    (weights,), (older,) = newest.glob("*.safetensors"), before.glob("*.safetensors")
+    if change == "a tensor":
+        content = bytearray(weights.read_bytes())
+        content[-3] ^= 1
+        weights.write_bytes(content)
+    elif change == "another training's tensors":
+        shutil.copy(older, weights)
+    elif change == "a file":
+        shutil.copy(older, newest / "more.safetensors")
+    else:
+        state = read_json(newest / resuming.STATE)
+        wrong = {"the step": {"step": 4}, "the losses": {"logs": [state["logs"][0] | {"losses": [1.0]}]}, "hash": {}}
+        write_json(
+            newest / resuming.STATE,
+            {key: state[key] for key in state if (key, change) != (resuming.HASH, "hash")} | wrong[change],
+        )
+    with pytest.warns(XlscaleWarning, match="0-000000000005: not as it was written; the state before it is taken"):
+        keeper = _keeper(kept, when=NEVER)
+    assert _train(card, COVERED[0], keeper)[0] == _train(card, COVERED[0])[0] and keeper.resumed == 4
+
+
+def test_a_clock_that_is_set_back_changes_no_interval(layout, kept, monkeypatch):
+    card, passed = layout("xlm-r"), [1000.0]
+
+    def tick() -> float:
+        passed[0] += 1
+        return passed[0]
+
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(time=lambda: -passed[0], monotonic=tick))
+    with pytest.raises(Ended):
+        _train(card, COVERED[0], _keeper(kept, Dying, saving.When(3.0, None)))
+    assert read_json(max(kept.iterdir()) / resuming.STATE)["seconds"] > 0
 
 
 def test_a_full_disk_stops_no_training_and_keeps_the_last_state(layout, kept, monkeypatch):

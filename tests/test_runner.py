@@ -297,7 +297,13 @@ def test_what_lies_in_the_place_of_a_cell_s_folder_is_not_written_through(smoke_
     assert before == {path: path.lstat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
 
 
-@pytest.mark.parametrize("given", ["x", "[]", "5", '{"%s": 5}', '{"%s": [1, false, 3, 4]}'])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("x", "[]", "5", '{"%s": 5}', '{"%s": [1, false, 3, 4]}', '{"%s": "ab"}', '{"%s": [-5, true, 1]}'),
+        *('{"%s": [1, 1, 1]}', '{"%s": [null, false, 0]}', '{"%s": [null, false, "2"]}', '{"%s": [true, false, 1]}'),
+    ],
+)
 def test_a_placement_that_no_sweep_has_planned_is_one_line(given, monkeypatch):
     cell = studies.load("smoke").cells()[0]
     monkeypatch.setenv(runner.PLACEMENT, given.replace("%s", cell.id))

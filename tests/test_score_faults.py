@@ -279,6 +279,19 @@ def test_an_unknown_benchmark_and_a_json_file_that_cannot_be_written(folder, cap
         ({"file": "../{language}"}, "file"),
         ({"development": "dev-{language}.tsv"}, "development: expected for pairs"),
         ({"candidates": {"ar": 5}}, "candidates: expected for indices"),
+        ({"labels": []}, "labels: List should have at least 1"),
+        ({"file": "x" * 300 + "-{language}.tsv"}, "file: expected the name of a file"),
+        (
+            {
+                "format": "pairs",
+                "labels": None,
+                "metrics": ["f1"],
+                "score": ["f1"],
+                "file": "a-{language}",
+                "development": "a-{language}",
+            },
+            "development: expected other files than those that are scored",
+        ),
         ({"format": "indices", "labels": None, "candidates": {"ar": 0}}, "candidates.ar"),
         (
             {"format": "indices", "labels": None, "candidates": {"ka": 5}},

@@ -123,6 +123,51 @@ def test_one_on_this_machine_that_died_is_told_at_once(elsewhere, tmp_path):
     assert not (tmp_path / lock.OF_ALL).exists()
 
 
+def test_a_machine_of_the_same_name_is_waited_for_as_any_other(elsewhere, tmp_path):
+    """Its processes are not among those of this one, so that nobody here can tell whether they live."""
+    (tmp_path / "boot").write_text("another\n")
+    other = f"lock.BOOT = Path({str(tmp_path / 'boot')!r})\nos.getpid = lambda: 2**22 + 1\n{HOLD}"
+    name = lock.socket.gethostname()
+    live = holding(elsewhere(name, other, OF_NODE=".lock-other"))
+    waiting = elsewhere(name, TAKE)
+    assert f"waits for process {2**22 + 1} on {name}, which computes it; if that ended" in waiting.stderr.readline()
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2 * QUICK["LEASE"])
+    assert lock.is_held(tmp_path)
+    live.kill()
+    assert ended(waiting) == "taken\n"
+
+
+def test_nor_is_its_lock_taken_before_it_has_said_where_it_is(elsewhere, tmp_path):
+    name = lock.socket.gethostname()
+    silent = f"os.getpid = lambda: 2**22 + 1\nlock.write_json = lambda *_: None\n{HOLD}"
+    with lock.held(tmp_path):  # who had it before is of this machine
+        pass
+    holding(elsewhere(name, silent, OF_NODE=".lock-other"))
+    waiting = elsewhere(name, TAKE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2 * QUICK["LEASE"])
+
+
+def test_who_waits_for_a_process_of_this_machine_says_so(elsewhere, tmp_path):
+    name = lock.socket.gethostname()
+    first = holding(elsewhere(name, HOLD))
+    second = elsewhere(name, TAKE)
+    assert second.stderr.readline() == f"{tmp_path.name}: waits for process {first.pid} on {name}, which computes it\n"
+    first.kill()
+    assert ended(second) == "taken\n"
+
+
+def test_who_was_taken_over_from_leaves_its_successor_s_lease(tmp_path):
+    lease = tmp_path / lock.OF_ALL
+    with lock.held(tmp_path):
+        successor = tmp_path / "successor"
+        successor.write_text("of somebody else")
+        successor.replace(lease)
+        lock.free()
+        assert lease.read_text() == "of somebody else"
+
+
 def test_who_is_asked_to_end_lets_go(elsewhere, tmp_path):
     work = f"signal.signal(signal.SIGTERM, runner._end)\n{HOLD}"
     asked = holding(elsewhere("a", work, LEASE=1000.0))
@@ -390,9 +435,11 @@ def test_a_profile_that_is_none_is_one_line(tmp_path, monkeypatch):
         XlscaleError, match="unknown profile 'pbs': expected one of local, slurm, or a folder that holds"
     ):
         slurm.chosen("pbs", "h100", None)
-    (tmp_path / slurm.CONFIG).write_text("executor: lsf\n")
-    with pytest.raises(XlscaleError, match="executor: expected local or slurm, got 'lsf'"):
-        slurm.chosen(str(tmp_path), "h100", None)
+    # Of one's own: what is run here needs none, and a slip would start a whole study on the node that submits.
+    for text, got in (("executor: lsf\n", "'lsf'"), ("executor: local\n", "'local'"), ("exeutor: slurm\n", "None")):
+        (tmp_path / slurm.CONFIG).write_text(text)
+        with pytest.raises(XlscaleError, match=f"executor: expected slurm, got {got}"):
+            slurm.chosen(str(tmp_path), "h100", None)
     monkeypatch.setattr(slurm, "find_spec", lambda _: None)
     with pytest.raises(XlscaleError, match="snakemake-executor-plugin-slurm is not installed, expected: pip install"):
         slurm.chosen("slurm", "h100", None)

@@ -70,6 +70,17 @@ def test_a_broken_file_is_made_again(e5, folder):
     _same(token_cache._read(path), expected)
 
 
+def test_a_file_with_the_name_of_another_is_made_again(e5, folder):
+    task, rows = tasks.of(data_card("topic")), load.splits(data_card("topic"))
+    others = token_cache.encoded(task, rows, "dev", e5, 16)
+    (short,) = folder.iterdir()
+    expected = token_cache.encoded(task, rows, "dev", e5, 32)
+    (path,) = {*folder.iterdir()} - {short}
+    path.write_bytes(short.read_bytes())
+    _same(token_cache.encoded(task, rows, "dev", e5, 32), expected)
+    _same(token_cache.encoded(task, rows, "dev", e5, 16), others)
+
+
 @pytest.mark.parametrize(("bound", "value", "whole"), [("WHOLE", 10, False), ("SHARE", 0.9, False), ("SHARE", 0, True)])
 def test_no_more_is_tokenised_than_is_asked_for_of_a_large_split_or_by_a_small_cell(
     e5, folder, monkeypatch, bound, value, whole

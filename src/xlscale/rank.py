@@ -3,6 +3,7 @@
 It opens the cell as its notebook does, trains and evaluates with the others, and the first one leaves what came of it.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from xlscale.engine import processes, ranks
 
 def main(path: Path) -> int:
     """Do the job of this file; gives the exit code."""
+    job = ranks.read(path)
+    with job.at_work(os.environ["RANK"]):
+        return _work(job)
+
+
+def _work(job: ranks.Job) -> int:
     from xlscale.engine import phase
     from xlscale.training.loop import Diverged
 
-    job = ranks.read(path)
     try:
         precision = getattr(job.cell.parameters, "precision", "auto")
         backend = registry.get("backend", registry.SHARDED)(precision, job.place.tokens, job.place.again)

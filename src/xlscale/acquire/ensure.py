@@ -44,7 +44,7 @@ def ensure(data: Iterable[DataCard], model_cards: Iterable[ModelCard]) -> None:
 def _ensure(card: DataCard | ModelCard) -> None:
     if isinstance(card, ModelCard):
         # What is locked is made from packages that are here. They may have terms: only ``fetch`` downloads them.
-        here = isinstance(card.source, Gguf) and catalogue.lock(card.name) and not packages.missing(card.source.parts)
+        here = isinstance(card.source, Gguf) and catalogue.lock(card.name) and not packages.missing(_packages(card))
         if card.package or here:
             models.convert(card)
         if card.source:

@@ -47,6 +47,7 @@ def write(source: Gguf, folder: Path) -> None:
                 output_loading_info=True,
             )
             _check_whole(source, found["missing_keys"], joined, model)
+            _check_longest(source, model)
             model.save_pretrained(folder)
     finally:
         joined.unlink()
@@ -69,12 +70,16 @@ def _check_whole(source: Gguf, lost: Collection[str], joined: Path, model: PreTr
     if lost:
         some = ", ".join(sorted(lost)[:3])
         raise XlscaleError(f"{_parts(source)}: expected all weights of the model, {len(lost)} are missing: {some}")
-    if not hasattr(model.config, "max_position_embeddings"):
-        expected = "expected a model with max_position_embeddings"
-        raise XlscaleError(f"{_parts(source)}: {expected}, got one of type {model.config.model_type}")
     held = sum(int(tensor.n_elements) for tensor in GGUFReader(joined).tensors if tensor.name != HEAD)
     if held != (used := model.num_parameters()):
         raise XlscaleError(f"{_parts(source)}: expected the {used:,} weights of the model and a head, got {held:,}")
+
+
+def _check_longest(source: Gguf, model: PreTrainedModel) -> None:
+    """Raise XlscaleError unless the configuration says how long an input may be."""
+    if not hasattr(model.config, "max_position_embeddings"):
+        expected = "expected a model with max_position_embeddings"
+        raise XlscaleError(f"{_parts(source)}: {expected}, got one of type {model.config.model_type}")
 
 
 def _parts(source: Gguf) -> str:

@@ -23,9 +23,10 @@ from xlscale.acquire import clients
 from xlscale.cards import pins, places
 from xlscale.cards.pins import Pin
 from xlscale.cards.sources import Repository
-from xlscale.core.files import XlscaleError, atomic, below, one_line
+from xlscale.core.files import XlscaleError, atomic, below, one_line, plain
 
 GIT = "XLSCALE_GIT"
+POINTER = b"version https://git-lfs"  # how a file begins that stands for one that lies elsewhere
 PROTOCOL = "https"  # by which git may ask for anything
 TIMEOUT, ANSWER = 3600, 15  # seconds, of a fetch and of a question
 # No hook, no file system monitor, no password asked for. What a partial clone lacks is fetched by ``_download`` alone.
@@ -64,6 +65,7 @@ def get(origin: Repository, paths: Iterable[str]) -> None:
                     with atomic(below(folder, path)) as temporary:
                         read(path, temporary)
                         check(temporary, pin)
+                        expect_content(temporary, f"{origin.address}/{path}")
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -85,6 +87,13 @@ def check(path: Path, pin: Pin) -> None:
             raise XlscaleError(
                 f"{pin.repository}/{pin.path}: {name}: expected {wanted} as in {pins.FILE.name}, got {str(got)[:16]}"
             )
+
+
+def expect_content(path: Path, name: str) -> None:
+    """Raise XlscaleError, calling the file at ``path`` by ``name``, where it is a pointer of git-LFS."""
+    with open(path, "rb", opener=plain) as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise XlscaleError(f"{name}: expected the file, got a pointer of git-LFS to it; in a clone: git lfs pull")
 
 
 def mirror(origin: Repository) -> Path | None:

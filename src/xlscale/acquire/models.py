@@ -12,12 +12,12 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from xlscale.acquire import gguf, hub, packages
+from xlscale.acquire import gguf, git, hub, packages, remote
 from xlscale.cards import catalogue, places
 from xlscale.cards.schema import ModelCard
 from xlscale.cards.sources import Gguf, Lock
 from xlscale.core import registry
-from xlscale.core.files import XlscaleError, digest, write_json
+from xlscale.core.files import XlscaleError, digest, relative, write_json
 from xlscale.core.seals import seal, sealed
 from xlscale.core.strict import parse
 from xlscale.models import hf, hub_files, store
@@ -95,10 +95,15 @@ def download(card: ModelCard) -> Lock:
         revisions |= {card.source.address: commits.get(card.source.address)} if card.source.repository else {}
     if catalogue.lock(card.name) is None:
         folder = hub_files.folder(card)
+        for path in hub_files.files(folder).values():
+            git.expect_content(path, relative(path))
         files = hub_files.hashes(folder)
         hf.examine(folder, card)
         hf.check_weights(folder, card)  # once, before they are locked; what is locked stays as it is
         values = {"card": card.name, "sha256": digest(files), "revisions": revisions, "files": files}
         catalogue.write_lock(parse(Lock, values, card.name))
-    hub_files.checked(card)
+    try:
+        hub_files.checked(card)
+    except XlscaleError as error:
+        raise XlscaleError(f"{error}{remote.again(hub_files.folder(card), card.name)}") from None
     return catalogue.locked(card.name)

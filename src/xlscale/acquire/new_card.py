@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from xlscale.cards.schema import DataCard, ModelCard
+from xlscale.cards.schema import NONE, DataCard, ModelCard
 from xlscale.core.files import XlscaleError, relative
 
 # By kind of card, what only a person can say, and nobody should have to guess.
@@ -27,7 +27,7 @@ def check_fields(given: Mapping[str, str], known: tuple[str, ...]) -> None:
 def name(path: Path, given: Mapping[str, str]) -> str:
     """The name of a card: as it is given, or that of the file or folder. Raises XlscaleError where it cannot be one."""
     found = given.get("name") or re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", found) or found == "none":
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", found) or found == NONE:
         expected = 'a letter, then letters, digits and "_", all lower case, as in SET="name=mine"'
         raise XlscaleError(f"SET: name: expected {expected}, got {found!r}")
     return found

@@ -44,10 +44,13 @@ def _add(path: Path, family: str, given: Mapping[str, str]) -> str:
     name = new_card.name(path, given)
     _free_name(name)
     card, bundle = new_card.free(MANIFEST / "data" / f"{name}.yaml"), MANIFEST / "bundled" / f"{name}.parquet"
+    sources = _hashes(path)
     role, rows, spans, unused = _checked(path, family, name, given)
+    if other := dict(sources.items() ^ _hashes(path).items()):
+        raise XlscaleError(f"{min(other)}: expected the same bytes before and after it was read; nothing was written")
     fields = new_card.head(name, given) | {"version": 1}
     fields |= {"role": role, "family": family} | _type(role, given) | flat_sets.described(family, role, rows, spans)
-    fields |= {"file": f"bundled/{bundle.name}"} | _texts(path, given)
+    fields |= {"file": f"bundled/{bundle.name}"} | _texts(sources, given)
     fields |= {"canary": given["canary"]} if given.get("canary") else {}
     fields |= {"overlaps_targets": given["overlaps_targets"].split()} if given.get("overlaps_targets") else {}
     _check_left(bundle, rows, given.get("canary") or None)
@@ -111,10 +114,18 @@ def _type(role: str, given: Mapping[str, str]) -> dict[str, str]:
     return {"type": given["type"]} if role == "intermediate" else {}
 
 
-def _texts(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    files = [path] if path.is_file() else sorted(one for one in path.iterdir() if one.name[0] != ".")
-    made = ", ".join(f"{one.name} (sha256 {sha256_file(one)})" for one in files[:4])
-    more = f" and {len(files) - 4} more files" if len(files) > 4 else ""
+def _hashes(path: Path) -> dict[Path, str]:
+    """The sha256 of a file, or of the files of a folder, of those that can be read."""
+    try:
+        files = sorted(one for one in path.iterdir() if one.name[0] != ".") if path.is_dir() else [path]
+        return {one: sha256_file(one) for one in files if one.is_file() and one.suffix in flat_files.SUFFIXES}
+    except OSError as error:
+        raise XlscaleError(f"{error.filename or path}: could not be read ({error.strerror or error})") from None
+
+
+def _texts(sources: Mapping[Path, str], given: Mapping[str, str]) -> dict[str, str]:
+    made = ", ".join(f"{one.name} (sha256 {sha256})" for one, sha256 in [*sources.items()][:4])
+    more = f" and {len(sources) - 4} more files" if len(sources) > 4 else ""
     description = given.get("description") or f"Made by `make new-data` of {made}{more}"
     return {name: given.get(name) or new_card.NOT_STATED for name in STATED} | {"description": description}
 

@@ -23,13 +23,26 @@ from typing import BinaryIO
 from urllib.parse import quote
 from urllib.request import urlopen
 
+from filelock import FileLock
 from packaging.utils import parse_wheel_filename
 
 from xlscale.acquire import clients
 from xlscale.cards.schema import Package
-from xlscale.core.files import CACHE, XlscaleError, atomic, below, one_line, relative, verify, write_text
+from xlscale.core.files import (
+    CACHE,
+    XlscaleError,
+    atomic,
+    below,
+    bounded,
+    one_line,
+    relative,
+    sha256_file,
+    verify,
+    write_text,
+)
 
 STORE = CACHE / "packages"
+SCRATCH = ".download."  # how folders begin that are downloaded into
 COMPRESSED = {".xz": lzma.open, ".bz2": bz2.open, ".gz": gzip.open}
 LARGEST = 4 * 2**30  # bytes of a package, unpacked where it came compressed
 TIMEOUT = 60  # seconds without an answer
@@ -44,18 +57,19 @@ def fetch_all(packages: Sequence[Package], folder: Path | None = None) -> list[P
     """Paths of the files of pinned packages, in the order given, each with the sha256 that its card pins.
 
     A file is looked for in ``folder`` (default: the environment variable XLSCALE_PACKAGES), then in the cache, and is
-    otherwise downloaded into the cache by pip, npm or apt. Index files of apt may lie in the folder compressed (.xz,
-    .bz2, .gz), as mirrors serve them; their sha256 is that of the plain bytes.
+    otherwise downloaded into the cache by pip, npm or apt; so is one that was damaged there. Index files of apt may lie
+    in the folder compressed (.xz, .bz2, .gz), as mirrors serve them; their sha256 is that of the plain bytes.
 
-    Raises XlscaleError when a client is missing or fails, naming the file to put by hand, and for a wrong sha256.
+    Of several processes that need files at once, one downloads them and the others wait. Raises XlscaleError when a
+    client is missing or fails, naming the file to put by hand, and for a wrong sha256 of what was put so.
     """
     given = folder or os.environ.get("XLSCALE_PACKAGES")
     found = {package.file: _look_up(package, Path(given) if given else None) for package in packages}
-    missing = [package for package in packages if found[package.file] is None]
-    config = _apt_update([package for package in missing if package.client == "apt"])
-    for package in missing:
-        found[package.file] = _download(package, config)
-    return [_verify(package, found[package.file]) for package in packages]
+    if wanted := [package for package in packages if found[package.file] is None]:
+        STORE.mkdir(parents=True, exist_ok=True)
+        with FileLock(STORE.with_name(f"{STORE.name}.lock")):
+            found |= _brought(wanted)
+    return [found[package.file] for package in packages]
 
 
 def missing(packages: Sequence[Package]) -> list[Package]:
@@ -65,12 +79,14 @@ def missing(packages: Sequence[Package]) -> list[Package]:
 
 
 def _look_up(package: Package, folder: Path | None) -> Path | None:
-    """The package's file in the hand-filled folder or in the cache, or None."""
+    """The package's file in the hand-filled folder or in the cache, or None. Raises XlscaleError where the former has
+    another sha256."""
     if folder and not folder.is_dir():
         raise XlscaleError(f"{folder}: not found, expected a folder with package files (XLSCALE_PACKAGES)")
-    for place in (folder, STORE):
-        if place and (path := below(place, package.file)).is_file():
-            return path
+    if folder and (path := below(folder, package.file)).is_file():
+        return _verify(package, path)
+    if (path := below(STORE, package.file)).is_file() and sha256_file(path) == package.sha256:
+        return path
     for suffix, opener in COMPRESSED.items() if folder and package.client == "apt" else ():
         packed = below(folder, f"{package.file}{suffix}")
         if packed.is_file():
@@ -83,6 +99,21 @@ def _look_up(package: Package, folder: Path | None) -> Path | None:
                 _verify(package, target)
             return STORE / package.file
     return None
+
+
+def _brought(packages: Sequence[Package]) -> dict[str, Path]:
+    """Files of packages that the cache lacked, by name, downloaded into it; the caller holds its lock."""
+    for rest in STORE.glob(f"{SCRATCH}*"):  # of a download that was killed
+        shutil.rmtree(rest, ignore_errors=True)
+    found = {package.file: _look_up(package, None) for package in packages}  # another process may have been first
+    lacking = [package for package in packages if found[package.file] is None]
+    for package in lacking:
+        if (path := STORE / package.file).is_file():
+            fault = f"{relative(path)}: sha256: expected {package.sha256}, got {sha256_file(path)[:16]}"
+            print(bounded(f"{fault}; removed, to be downloaded again"), file=sys.stderr, flush=True)
+            path.unlink()
+    config = _apt_update([package for package in lacking if package.client == "apt"])
+    return found | {package.file: _download(package, config) for package in lacking}
 
 
 def _verify(package: Package, path: Path) -> Path:
@@ -100,8 +131,7 @@ def _copy(source: BinaryIO, target: Path) -> None:
 
 def _download(package: Package, config: Path) -> Path:
     """Download with the package's client into an empty folder, check, and move into the cache."""
-    STORE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download.", dir=STORE) as name:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=STORE) as name:
         scratch = Path(name)
         if package.client == "npm":
             pinned = f"{package.name}@{package.version}"
@@ -116,7 +146,9 @@ def _download(package: Package, config: Path) -> Path:
         if not (scratch / package.file).is_file():
             got = ", ".join(sorted(path.name for path in scratch.iterdir())) or "nothing"
             raise XlscaleError(f"{package.client} gave {got}; {_by_hand(package)}")
-        return _verify(package, scratch / package.file).replace(STORE / package.file)
+        with atomic(STORE / package.file) as target:
+            _verify(package, scratch / package.file).replace(target)
+    return STORE / package.file
 
 
 def _pip(package: Package, *options: str) -> list[str]:

@@ -7,6 +7,7 @@ mirror on this machine.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from xlscale.acquire import git, hub
@@ -68,6 +69,13 @@ def fetch(card: DataCard) -> dict[str, str]:
             said = next((f"{one.instead}; " for one in sets if one.instead), "")
             raise XlscaleError(f"{said}{error}") from None
     return used
+
+
+def again(path: Path, name: str) -> str:
+    """What to do about a file of card ``name`` that is not the right one, as messages end: nothing where it is not in
+    the cache, but the user's own."""
+    downloaded = any(path.is_relative_to(root) for root in (places.FETCHED, places.FETCHED.with_name("git")))
+    return f"; remove it, then `make data-fetch CARD={name}`" if downloaded else ""
 
 
 def announced(card: DataCard) -> list[str]:

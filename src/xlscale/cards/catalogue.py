@@ -23,7 +23,7 @@ from xlscale.core.strict import Schema, parse, read_yaml
 SOURCES = "sources"
 MIXTURES = "mixtures"
 BUILDERS = MANIFEST / "builders"  # not in every checkout: what is bundled is built already
-LOCKS = Path(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks").resolve()
+LOCKS = Path(os.path.realpath(os.environ.get("XLSCALE_LOCKS") or MANIFEST / "locks"))
 
 
 @cache
@@ -94,10 +94,21 @@ def lock(name: str) -> Lock | None:
     return found
 
 
-def write_lock(lock: Lock) -> None:
-    """Write the lock of a card whose source was fetched for the first time."""
-    manifest.write(LOCKS, {lock_path(lock.card).name: partial(write_json, value=lock.model_dump())})
-    clear_caches()
+def write_lock(found: Lock) -> Lock:
+    """The lock of a card whose source was fetched for the first time: ``found``, written, unless another process has
+    written one meanwhile. Raises XlscaleError where that one does not agree."""
+    path = lock_path(found.card)
+    with manifest.alone(LOCKS):
+        clear_caches()
+        if (known := lock(found.card)) is None:
+            manifest.write(LOCKS, {path.name: partial(write_json, value=found.model_dump())})
+            clear_caches()
+        elif known.sha256 != found.sha256:
+            raise XlscaleError(
+                f"{found.card}: sha256: expected {known.sha256[:16]} as in {relative(path)}, which another fetch has "
+                f"written meanwhile, made {found.sha256}; fetch again, as it is now locked"
+            )
+    return known or found
 
 
 def documented(name: str) -> DataCard:
@@ -192,6 +203,8 @@ def _mixture(name: str) -> DataCard:
     if name in (*names("data"), *names(SOURCES)):
         raise XlscaleError(f"{where}: name: expected one that no data set has, got {name!r}")
     known = _load(Mixture, MIXTURES, name)
+    if nested := [one for one in known.sets if one in names(MIXTURES)]:
+        raise XlscaleError(f"{where}: sets: expected names of sets, got {nested[0]!r}, which is a mixture")
     try:
         return mixtures.card(known, [*map(data_card, known.sets)], where)
     except XlscaleError as error:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from xlscale.cards.schema import DataCard
+from xlscale.cards.schema import DataCard, SetName
 from xlscale.core.files import XlscaleError, digest
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, Text
@@ -20,7 +20,7 @@ from xlscale.core.strict import Distinct, Name, Strict, Text
 class Mixture(Strict):
     """A file of ``mixtures/``."""
 
-    name: Name
+    name: SetName
     title: Title
     sets: Annotated[list[Name], Field(min_length=1), Distinct]
     description: Text
@@ -31,7 +31,7 @@ def card(mixture: Mixture, cards: Sequence[DataCard], where: str) -> DataCard:
 
     Raises XlscaleError naming ``where`` for a set that is no intermediate set.
     """
-    if odd := [one for one in cards if one.role != "intermediate" or one.sets]:
+    if odd := [one for one in cards if one.role != "intermediate"]:
         raise XlscaleError(f"{where}: sets: expected intermediate sets, got {odd[0].name!r} of role {odd[0].role}")
     types = {one.type for one in cards}
     # Not checked by the schema, which is that of a set with a file.

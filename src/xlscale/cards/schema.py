@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from xlscale.cards.architecture import Architecture, Parameters
 from xlscale.cards.languages import Language, Languages
@@ -22,6 +22,16 @@ from xlscale.core.strict import Below, Distinct, Name, Sha256, Strict, Text
 Reader = Literal[*PARTS["reader"]]
 Family = Literal[*PARTS["task"], "mixture"]  # the last: several sets
 Metric = Literal["accuracy", "f1", "p_at_1", "span_f1", "token_accuracy", "mining_f1", "map_at_20"]
+NONE = "none"  # what stands for no intermediate training
+
+
+def _of_set(name: str) -> str:
+    if name == NONE:
+        raise ValueError("expected a name of its own, this one stands for no training")
+    return name
+
+
+SetName = Annotated[Name, AfterValidator(_of_set)]
 Layers = Annotated[int, Field(ge=1, le=10_000)]
 # family -> what the columns of a source give, see ``data.schema``: the needed ones, and others. ``item`` and ``group``
 # may be given too.
@@ -165,7 +175,7 @@ class DataCard(Strict):
     lock; until there is one, ``sha256`` is that of the source's description, ``splits`` is what was read about it.
     """
 
-    name: Name
+    name: SetName
     title: Title
     version: Rows
     role: Literal["target", "intermediate", "unlabelled", "lexicon"]

@@ -34,6 +34,8 @@ def run(study: str | None, jobs: int, against: str | None = None) -> bool:
     Returns whether all predictions are equal. Raises XlscaleError when a changed code has no canary cell, when this is
     not the machine type of the record, or when ``against`` is no commit whose code stands for the record.
     """
+    if against:
+        _commit(against)
     recorded = store.results()
     changed = canary.changed(recorded)
     if not changed:
@@ -87,11 +89,7 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
 
     Raises XlscaleError when there is no such commit, or its code does not complete a cell.
     """
-    try:
-        found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
-        code = checkouts.of(name := found.decode().strip())
-    except XlscaleError as error:
-        raise XlscaleError(f"AGAINST={commit}: expected a commit of this repository; {error}") from None
+    code = checkouts.of(name := _commit(commit))
     runs = RUNS / f"canary-{name[:10]}"
     runs.mkdir(parents=True, exist_ok=True)
     (runs / cell_.MADE).touch()
@@ -114,6 +112,15 @@ def by_commit(commit: str, chosen: list[Cell], jobs: int) -> dict[str, Result]:
     if odd := [name for name, result in found.items() if result is None]:
         raise XlscaleError(f"AGAINST={commit}: {odd[0]}: expected a result of this cell and machine")
     return found
+
+
+def _commit(given: str) -> str:
+    """The whole hash of a commit of this repository. Raises XlscaleError for another one."""
+    try:
+        found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{given}^{{commit}}")
+    except XlscaleError as error:
+        raise XlscaleError(f"AGAINST={given}: expected a commit of this repository; {error}") from None
+    return found.decode().strip()
 
 
 def _kept(cell: Cell, runs: Path) -> Result | None:

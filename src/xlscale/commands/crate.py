@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from xlscale.acquire import new_card
 from xlscale.cards import catalogue
 from xlscale.cards.schema import DataCard
-from xlscale.commands.options import check_out
+from xlscale.commands import options
 from xlscale.core import manifest
 from xlscale.core.files import MANIFEST, RESULTS, ROOT, XlscaleError, relative, verify, write_json, write_text
 from xlscale.experiment.cells import NONE
@@ -30,11 +30,20 @@ def build(study: str, out: str) -> str:
     for a record that is not as its manifest says or has no cells.
     """
     folder = Path(out)
-    check_out(folder, f"OUT={out}")
+    options.check_out(folder, f"OUT={out}")
     manifest.check([RESULTS])
     if not (known := store.results()):
         raise XlscaleError(f"{relative(RESULTS)}: expected recorded cells; run `make record STUDY={study}`")
-    cited, data = citation(), _data(known)
+    data, stated = _data(known), manifest.stated([RESULTS])
+    with options.begun(folder, f"OUT={out}"):
+        _write(folder, known, data)
+    if manifest.stated([RESULTS]) != stated:
+        raise XlscaleError(f"{relative(RESULTS)}: expected a record that does not change meanwhile; run it again")
+    return f"{folder / crate.METADATA}: {len(known)} cells, {len(data)} data sets"
+
+
+def _write(folder: Path, known: dict[str, Result], data: list[DataCard]) -> None:
+    cited = citation()
     _copy_all(folder, known)
     for card in data:
         _describe(folder / crate.DATA, card, cited)
@@ -44,7 +53,6 @@ def build(study: str, out: str) -> str:
     write_text(folder / crate.SCORES, scores.csv(known))
     write_text(folder / crate.README, crate.readme(cited))
     write_json(folder / crate.METADATA, crate.metadata(folder, known, cited))
-    return f"{folder / crate.METADATA}: {len(known)} cells, {len(data)} data sets"
 
 
 def _copy_all(folder: Path, known: dict[str, Result]) -> None:

@@ -53,7 +53,8 @@ def arguments(options: list[str]) -> list[str]:
     }
     given = {option.partition("=")[0] for option in options}
     chosen = [one for one, wanted in ours.items() if wanted and one.partition("=")[0] not in given]
-    started = [] if any(not option.startswith("-") for option in options) else [str(ROOT / START)]
+    opened = [one for one in options if one[:1] != "-" and (one.endswith(".ipynb") or os.path.exists(one))]
+    started = [] if opened else [str(ROOT / START)]  # and not for the value of an option
     return [*started, *chosen, *options]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from xlscale import tasks as families
 from xlscale.acquire.new_card import as_yaml
 from xlscale.cards.catalogue import data_card
 from xlscale.cards.schema import DataCard
-from xlscale.commands.options import check_out
+from xlscale.commands.options import BEGUN, begun, check_out
 from xlscale.commands.steps import Build
 from xlscale.core.files import RUNS, XlscaleError, relative, write_text
 from xlscale.core.format import percent, slug
@@ -29,7 +30,6 @@ from xlscale.xtreme import layout
 from xlscale.xtreme.benchmark import Benchmark, Task
 
 LABELS, DESCRIPTION = "labels", "benchmark.yaml"
-BEGUN = ".begun"  # in a folder that is being written
 SELECTIONS = ("stated", "all")
 
 
@@ -43,16 +43,8 @@ def export(cells: str, out: str, study: str) -> bool:
     folder = Path(out)
     check_out(folder, f"OUT={out}")
     chosen, left = _chosen(cells, study)
-    if chosen:  # two at once would write each over what the other has written
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            (folder / BEGUN).touch(exist_ok=False)
-        except FileExistsError:
-            raise XlscaleError(f"OUT={out}: expected a folder that no other command writes to") from None
-    try:
+    with begun(folder, f"OUT={out}") if chosen else nullcontext():
         return _export(folder, chosen, left)
-    finally:
-        (folder / BEGUN).unlink(missing_ok=True)
 
 
 def _export(folder: Path, chosen: list[tuple[Result, Path]], left: list[str]) -> bool:

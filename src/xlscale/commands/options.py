@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xlscale.core.arguments import check_place
 from xlscale.core.registry import PARTS
 
+BEGUN = ".begun"  # in a folder that is being written
 LARGEST = 10**9 - 1  # of a number that an option takes
 
 
@@ -41,6 +44,23 @@ def check_out(folder: Path, named: str, expected: str = "a new folder or an empt
 
         raise XlscaleError(f"{named}: expected {expected}")
     check_place(folder, named)
+
+
+@contextmanager
+def begun(folder: Path, named: str) -> Iterator[None]:
+    """Write into a folder while the block runs. Raises XlscaleError where another command does: each would write over
+    what the other has written."""
+    from xlscale.core.files import XlscaleError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / BEGUN).touch(exist_ok=False)
+    except FileExistsError:
+        raise XlscaleError(f"{named}: expected a folder that no other command writes to") from None
+    try:
+        yield
+    finally:
+        (folder / BEGUN).unlink(missing_ok=True)
 
 
 def stated(fields: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from xlscale.commands import status
 from xlscale.commands.options import check_out
 from xlscale.commands.reproduce import HERE
 from xlscale.commands.steps import READS, RECORD, Build, paper_of
+from xlscale.core import manifest
 from xlscale.core.files import (
     BUILT,
     NOTEBOOKS,
@@ -69,7 +70,9 @@ def _check(folder: Path, out: str) -> None:
     """Raise XlscaleError unless the page would be alone in its folder, or take an earlier one's place."""
     page_ = folder / "index.html"
     if folder.is_symlink() or not page_.is_file() or MADE not in read_bytes(page_)[:2000]:
-        check_out(folder, f"OUT={out}", "a new or empty folder, or one with an earlier report")
+        if folder.is_dir() and not folder.is_symlink():
+            manifest.remove_remains([folder])
+        check_out(folder, f"OUT={out or folder}", "a new or empty folder, or one with an earlier report")
 
 
 def gather(study: str, folder: Path) -> Report:

@@ -19,18 +19,13 @@ def check_place(path: Path, named: str) -> None:
 
     ``named``: the output as its user gave it.
     """
-    above = next((one for one in path.parents if os.path.lexists(one)), None)
-    if above is not None and not above.is_dir():
-        from xlscale.core.files import XlscaleError
-
-        raise XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
     from xlscale.core import files, manifest
 
+    above = next((one for one in path.parents if os.path.lexists(one)), None)
+    if above is not None and not above.is_dir():
+        raise files.XlscaleError(f"{named}: expected a place in a folder, got {above}, which is none")
     sources = (files.ROOT / name for name in ("src", "notebooks", "tests"))
-    kept = [*manifest.PLACES, files.STUDIES, files.MANIFEST, *sources]
-    real = Path(os.path.realpath(path))
-    held = next((place for place in kept if real.is_relative_to(os.path.realpath(place))), None)
-    if held:
+    if held := files.leads_into(path, [*manifest.PLACES, files.STUDIES, files.MANIFEST, *sources]):
         expected = f"expected a place outside {files.relative(held)}, which holds what this is made from"
         raise files.XlscaleError(f"{named}: {expected}")
 

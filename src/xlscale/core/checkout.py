@@ -22,7 +22,8 @@ def git(*command: str) -> bytes:
     """
     settings = [part for setting in SETTINGS for part in ("-c", setting)]
     kept = {name: value for name, value in os.environ.items() if name[:4] != "GIT_" or name in SEARCH}
-    call = {"cwd": ROOT, "env": kept | {"GIT_ATTR_NOSYSTEM": "1"}, "stdin": subprocess.DEVNULL}
+    ours = {"GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    call = {"cwd": ROOT, "env": kept | ours, "stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(["git", *settings, *command], capture_output=True, check=True, **call).stdout
     except OSError:

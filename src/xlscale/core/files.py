@@ -16,7 +16,7 @@ import re
 import secrets
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -55,8 +55,8 @@ SETTINGS = FOLDERS | {
 HUB_ENVIRONMENT = {"HF_HOME": str(CACHE / "huggingface"), "HF_HUB_OFFLINE": "1"}
 # Names of environment variables that choose how libraries compute: instructions, precision, order of sums, threads.
 ARITHMETIC = re.compile(
-    r"(MKL|MKLDNN|ONEDNN|DNNL|OMP|KMP|GOMP|ATEN|TORCH|PYTORCH|CUBLAS|CUDNN|NVIDIA_TF32|OPENBLAS|GOTO|BLIS|FLEXIBLAS"
-    r"|VECLIB|NUMEXPR|NPY|ARROW|RAYON)_\w+"
+    r"(MKL|MKLDNN|ONEDNN|DNNL|OMP|KMP|GOMP|ATEN|TORCH|PYTORCH|CUBLAS|CUBLASLT|CUDNN|NVIDIA_TF32|OPENBLAS|GOTO|BLIS"
+    r"|FLEXIBLAS|VECLIB|NUMEXPR|NPY|ARROW|RAYON)_\w+|NCCL_(ALGO|PROTO)"
 )
 
 
@@ -105,8 +105,10 @@ class XlscaleWarning(UserWarning):
 
 
 def one_line(error: object, limit: int = 160) -> str:
-    """What an error says, in one line of at most ``limit`` characters; the name of its type where it says nothing."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    """What an error or a text says, in one line of at most ``limit`` characters; the type of an error that says
+    nothing."""
+    nothing = type(error).__name__ if isinstance(error, BaseException) else ""
+    return " ".join(str(error).split())[:limit] or nothing
 
 
 def sha256_file(path: Path) -> str:
@@ -149,12 +151,18 @@ def inside(name: str) -> bool:
     return possible and not name.startswith("/") and ".." not in parts
 
 
+def leads_into(path: Path, places: Iterable[Path]) -> Path | None:
+    """The first of ``places`` that ``path`` is, or lies in, once links are followed; None if it lies in none."""
+    # Not Path.resolve, which raises for links that go round in a circle.
+    real = Path(os.path.realpath(path))
+    return next((place for place in places if real.is_relative_to(os.path.realpath(place))), None)
+
+
 def below(root: Path, name: str) -> Path:
     """``root / name``, for a name that a card, another file or a hub gives. Raises XlscaleError where that is not below
     ``root``, links resolved."""
     path = Path(root) / name
-    # Not Path.resolve, which raises for links that go round in a circle.
-    if not inside(name) or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    if not inside(name) or not leads_into(path, [root]):
         said = one_line(repr(name), 100)
         raise XlscaleError(f"{said}: expected the path of a file below {relative(root)}, links resolved")
     return path

@@ -19,7 +19,7 @@ PACKAGES = ["torch", "transformers", "tokenizers", "datasets", "numpy", "papermi
 # One thread per cell: several cells run side by side, and a result does not depend on how many cores there are.
 THREADS = 1
 # Environment variables that take effect before this process can clear them. Of the others see ``engine.processes``.
-LOADER = {"LD_PRELOAD", "GLIBC_TUNABLES"}
+LOADER = {"LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"}
 # Without it, cuBLAS may give something else each time: see torch.use_deterministic_algorithms.
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 # What scikit-learn sets when it is imported, and torch's launcher for what it starts, whatever their user does; none

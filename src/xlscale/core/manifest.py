@@ -29,6 +29,7 @@ from xlscale.core.files import (
     atomic,
     bounded,
     inside,
+    leads_into,
     read_json,
     relative,
     sha256_file,
@@ -64,9 +65,10 @@ def _for(place: Path, files: Iterable[str]) -> Path:
 
 def check_apart(place: Path) -> None:
     """Raise XlscaleError where a folder of one's own leads, links followed, into the record or the built paper."""
-    real = Path(os.path.realpath(place))
-    if any(real.is_relative_to(os.path.realpath(held)) for held in (RECORD, PAPER)):
-        raise XlscaleError(f"{relative(place)}: expected a folder of its own, got a link to {relative(real)}")
+    if held := leads_into(place, [RECORD, PAPER]):
+        raise XlscaleError(
+            f"{relative(place)}: expected a folder of its own, got one in {relative(held)}, links followed"
+        )
 
 
 def check(places: Iterable[Path] = PLACES) -> None:
@@ -166,7 +168,7 @@ def write(place: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
             fault = held and _fault(place / name, known.get(_name(place / name, path)), path)
             if fault and (place / name).exists():
                 raise XlscaleError(f"{fault}; nothing was changed")
-        _remove_remains({path.parent, *((place / name).parent for name in files)})
+        remove_remains({path.parent, *((place / name).parent for name in files)})
         with ExitStack() as stack:  # which renames in the reverse order
             made = {name: stack.enter_context(atomic(place / name)) for name in reversed(files)}
             for name, make in files.items():
@@ -186,9 +188,9 @@ def _lost(path: Path, here: Sized) -> str:
     return f"{relative(path)}: not found, expected the hashes of {len(here)} files"
 
 
-def _remove_remains(folders: Iterable[Path]) -> None:
+def remove_remains(folders: Iterable[Path]) -> None:
     """Remove what killed processes left of files that they were about to write, here and by ``atomic`` within
-    ``atomic``; the caller has the place to itself."""
+    ``atomic``; the caller has these folders to itself."""
     for part in (part for folder in folders for part in folder.glob(".*.part")):
         if _REMAINS.fullmatch(part.name) and part.is_file():
             part.unlink(missing_ok=True)
@@ -200,7 +202,7 @@ def state(places: Iterable[Path] = PLACES) -> list[str]:
     path = where(places[0])
     with alone(places[0]):
         left = (one.parent for place in places if place.is_dir() for one in place.rglob(".*.part"))
-        _remove_remains({path.parent, *left})
+        remove_remains({path.parent, *left})
         changed = [name for name in faults(places) if name != NAME]
         here = {utf8(_name(file, path)): sha256_file(file) for file in _files(places)}
         others = {name: sha for name, sha in _read(path).items() if not _within(_path(name, path), places)}

@@ -4,7 +4,8 @@ On one machine it is flock, which the operating system frees when the holder die
 systems flock does not reach other machines, so that the holder has a lease, too: a file that only one process can make,
 which it touches every BEAT seconds. Another machine takes it over after it has seen LEASE seconds without a touch by a
 clock of its own, so that clocks need not agree, and while the scheduler knows that the holder's job runs, never: the
-job may be suspended. Who has lost its lease all the same ends, and completes nothing.
+job may be suspended. Who has lost its lease all the same ends, and completes nothing. Machines may have one name, as
+copies of one do: which of them a holder is on is told by when it was started, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, SoftFileLease, Timeout
 
@@ -27,9 +29,18 @@ POLL = 5.0  # seconds between looks at a lease of another machine
 LOST = 75  # exit code of who has lost its lease
 OF_NODE, OF_ALL, HOLDER = ".lock", ".lease", ".holder.json"
 JOB = "SLURM_JOB_ID"  # environment variable, of a process that is part of a job
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # on Linux, another one each time that a machine is started
 ENDED = ("PENDING", "REQUEUE", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_ME")
 
-_held: dict[Path, SoftFileLease] = {}  # by folder
+
+class Held(NamedTuple):
+    """A lease of this process, and the inode of its file: another one of that name is somebody else's."""
+
+    lease: SoftFileLease
+    inode: tuple[int, int]
+
+
+_held: dict[Path, Held] = {}  # by folder
 _seen: dict[Path, tuple[int, float]] = {}  # folder -> last touch of its lease, and when this process first saw that
 
 
@@ -39,13 +50,16 @@ def held(folder: Path) -> Iterator[None]:
     system has no locks, or no space for one."""
     of_node, lease = _of_node(folder), _lease(folder)
     try:
-        of_node.acquire()
+        try:
+            of_node.acquire(blocking=False)
+        except Timeout:
+            _tell(folder)
+            of_node.acquire()
     except NotImplementedError:
         expected = "a file system with flock, at least within a node (Lustre: mount options flock or localflock)"
         raise XlscaleError(f"{relative(folder)}: expected {expected}") from None
     try:
-        _take(folder, lease)
-        _held[folder] = lease
+        _held[folder] = _take(folder, lease)
         yield
     finally:
         _held.pop(folder, None)
@@ -56,7 +70,7 @@ def held(folder: Path) -> Iterator[None]:
 def check(folder: Path) -> None:
     """End this process if it has lost the lock of a folder that it holds: another one computes the cell now."""
     for _ in range(3):  # a file system may fail to answer once
-        if _held[folder].is_lock_held_by_us:
+        if _held[folder].lease.is_lock_held_by_us:
             return
         time.sleep(POLL)
     _end(folder)
@@ -65,9 +79,10 @@ def check(folder: Path) -> None:
 def free() -> None:
     """Let go of the leases of this process, which is about to end: other machines need not wait. For a signal's
     handler, so without a lock or a thread; what holds within the machine frees itself."""
-    for folder in list(_held):
+    for folder, own in list(_held.items()):
         with suppress(OSError):
-            os.unlink(folder / OF_ALL)
+            if _inode(folder) == own.inode:
+                os.unlink(folder / OF_ALL)
 
 
 def is_held(folder: Path) -> bool:
@@ -77,16 +92,14 @@ def is_held(folder: Path) -> bool:
         if (folder / OF_NODE).exists():
             with _of_node(folder).acquire(blocking=False):
                 pass
-        touched = (folder / OF_ALL).stat().st_mtime_ns
+        untouched = _untouched(folder)
     except Timeout:
         return True
     except FileNotFoundError:
         return False
-    if _about(folder).get("host") == socket.gethostname():
+    if _is_here(_owner(folder)):
         return False  # its holder would hold the other one, too
-    if _seen.get(folder, (None, 0.0))[0] != touched:
-        _seen[folder] = touched, time.monotonic()
-    return time.monotonic() - _seen[folder][1] < LEASE or _runs(_job(folder))
+    return not untouched or _runs(_job(folder))
 
 
 def holder(folder: Path) -> str:
@@ -105,34 +118,86 @@ def _about(folder: Path) -> dict:
     return {}
 
 
+def _owner(folder: Path) -> dict:
+    """What the holder of the lease has written of itself; nothing before it has."""
+    about, owner = _about(folder), _lease(folder).owner
+    return about if owner and about.get("token") == owner.token else {}
+
+
+def _is_here(about: dict) -> bool:
+    """Whether a holder is, or was, a process of this machine, since it was started."""
+    return bool(about) and (about.get("host"), about.get("boot")) == (socket.gethostname(), _boot())
+
+
+def _boot() -> str | None:
+    with suppress(OSError):  # some sandboxes hide it
+        return BOOT.read_text(encoding="ascii").strip()
+    return None
+
+
+def _untouched(folder: Path) -> bool:
+    """Whether this process has seen the lease as it is for LEASE seconds. Raises FileNotFoundError without one."""
+    touched = (folder / OF_ALL).stat().st_mtime_ns
+    if _seen.get(folder, (None, 0.0))[0] != touched:
+        _seen[folder] = touched, time.monotonic()
+    return time.monotonic() - _seen[folder][1] >= LEASE
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    found = (folder / OF_ALL).stat()
+    return found.st_dev, found.st_ino
+
+
 def _of_node(folder: Path) -> FileLock:
     return FileLock(folder / OF_NODE, fallback_to_soft=False)
 
 
+class _Lease(SoftFileLease):
+    """The library looks for a holder that names this host among the processes of this machine, and takes over from one
+    that is not there: on a machine of the same name it may well live."""
+
+    def _try_break_stale_lock(self) -> None:
+        folder = Path(self.lock_file).parent
+        owner = _owner(folder)
+        elsewhere = owner.get("host", socket.gethostname()) != socket.gethostname()
+        # A lease of another name the library watches by itself, for as long.
+        with suppress(FileNotFoundError):
+            if elsewhere or _is_here(owner) or _untouched(folder):
+                super()._try_break_stale_lock()
+
+
 def _lease(folder: Path) -> SoftFileLease:
-    return SoftFileLease(
-        folder / OF_ALL, lease_duration=LEASE, heartbeat_interval=BEAT, on_compromise=lambda _: _end(folder)
-    )
+    return _Lease(folder / OF_ALL, lease_duration=LEASE, heartbeat_interval=BEAT, on_compromise=lambda _: _end(folder))
 
 
-def _take(folder: Path, lease: SoftFileLease) -> None:
+def _tell(folder: Path) -> None:
+    owner = _owner(folder)
+    told = f"{folder.name}: waits for {holder(folder)}, which computes it"
+    if owner.get("host") == socket.gethostname() and not _is_here(owner):
+        told += f"; if that ended when this machine was started anew, for {LEASE:.0f} s"
+    print(told, file=sys.stderr, flush=True)
+
+
+def _take(folder: Path, lease: SoftFileLease) -> Held:
     told = False
     while True:
         try:
             lease.acquire(blocking=False)
+            own = Held(lease, _inode(folder))
             break
         except Timeout:
             pass
         except OSError as error:
             raise XlscaleError(f"{relative(folder)}: could not be locked ({error.strerror or error})") from error
         if not told:
-            print(f"{folder.name}: waits for {holder(folder)}, which computes it", file=sys.stderr, flush=True)
+            _tell(folder)
             told = True
         time.sleep(POLL)
         while _runs(_job(folder)):
             time.sleep(POLL)
-    about = {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get(JOB)}
-    write_json(folder / HOLDER, about)
+    about = {"host": socket.gethostname(), "boot": _boot(), "token": lease.token}
+    write_json(folder / HOLDER, about | {"process": os.getpid(), "job": os.environ.get(JOB)})
+    return own
 
 
 def _job(folder: Path) -> str | None:

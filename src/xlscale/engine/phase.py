@@ -74,7 +74,7 @@ class OpenCell:
         """What keeps the states that a training goes on from after it was ended; None where none are to be kept."""
         if not (when := saving.when()):
             return None
-        code = f"{self.cell.code()} {self.cell.code(registry.SHARDED)}"  # whatever the number of ranks
+        code = f"{self.cell.id} {self.cell.code()} {self.cell.code(registry.SHARDED)}"  # whatever the number of ranks
         return Keeper(self.folder / RESUME, code, self.backend, when)
 
     @cached_property

@@ -5,6 +5,7 @@
 Ranks train and evaluate in one go, since a model that needs several devices to be trained may need them to be run. What
 they leave is in the folder ``ranks`` of the cell's: ``left.json``, the predictions, and what they print. When one of
 these processes dies, the ones below it are told to end, and killed where they do not in the time that they have for it.
+Until then a rank may write, so that each has a lock there, and whoever starts others waits for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from xlscale.core import saving
 from xlscale.core.files import XlscaleError, atomic, read_json, relative, write_json
@@ -27,7 +29,8 @@ from xlscale.experiment import cells, results
 from xlscale.experiment.cells import Cell
 from xlscale.training.loop import Diverged, TrainingLog
 
-JOB, LEFT, PREDICTIONS, LOG = "job.json", "left.json", "predictions.parquet", "log.txt"
+JOB, LEFT, PREDICTIONS, LOG, LOCK = "job.json", "left.json", "predictions.parquet", "log.txt", ".lock"
+LAUNCHER = "PET_"  # how environment variables begin that are options of torch's launcher
 POLL = 0.5  # seconds between looks at whether this process was told to end
 
 
@@ -59,6 +62,7 @@ class Job:
     def left(self) -> Left:
         """What the ranks leave, which do their work now. Raises Diverged and XlscaleError as training does, the latter
         also where one of them ends otherwise."""
+        self._wait()
         (self.here / LEFT).unlink(missing_ok=True)
         spec = {"spec": self.cell.spec(), "split": self.split, "place": [*self.place]}
         write_json(self.here / JOB, spec)
@@ -73,6 +77,22 @@ class Job:
             where = relative(self.here / LOG)
             raise XlscaleError(f"{self.cell.id}: {where}: expected {self.place.ranks} ranks to end well, got {code}")
         return Left(**found | {"log": found["log"] and TrainingLog(**found["log"])})
+
+    def at_work(self, rank: str) -> FileLock:
+        """What a rank holds for as long as it may write."""
+        return FileLock(self.here / f"{rank}{LOCK}")
+
+    def _wait(self) -> None:
+        """Wait for the ranks of an attempt that was killed: they end within seconds."""
+        for path in sorted(self.here.glob(f"*{LOCK}")):
+            lock = self.at_work(path.name.removesuffix(LOCK))
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                told = f"{self.cell.id}: waits for a rank that was started before to end: {relative(path)}"
+                print(told, file=sys.stderr, flush=True)
+                lock.acquire()
+            lock.release()
 
     def predictions(self, split: str) -> pd.DataFrame:
         """The prediction table of a split. Raises as ``left``, and for another split than the job's."""
@@ -110,7 +130,8 @@ def leave_fault(job: Job, error: Exception) -> None:
 def _launched(path: Path, output: Any) -> int:
     """Have torch's launcher start the ranks of a job, and wait; gives its exit code. SIGTERM ends them first, and then
     does what it does to this process otherwise."""
-    environment = {processes.WATCHED: str(os.getpid())} | processes.environment()
+    kept = {name: value for name, value in processes.environment().items() if not name.startswith(LAUNCHER)}
+    environment = {processes.WATCHED: str(os.getpid())} | kept
     command = [sys.executable, "-m", "xlscale.engine.ranks", str(path)]
     told: list[int] = []
     with saving.hearing(told.append):
@@ -130,7 +151,8 @@ def _launch(path: Path) -> None:
     from torch.distributed import run
 
     ranks = read_json(path)["place"][2]
-    options = ["--standalone", f"--nproc-per-node={ranks}", f"--shutdown-timeout={saving.GRACE:.0f}"]
+    options = ["--standalone", "--nnodes=1", "--max-restarts=0", f"--nproc-per-node={ranks}"]
+    options += [f"--shutdown-timeout={saving.GRACE:.0f}"]
     run.main([*options, "--module", "xlscale.rank", str(path)])
 
 

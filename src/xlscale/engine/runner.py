@@ -53,7 +53,11 @@ def placement(cell: Cell) -> Place:
     none."""
     given = os.environ.get(PLACEMENT) or "{}"
     try:
-        return Place(*json.loads(given).get(cell.id, ()))
+        place = Place(*json.loads(given).get(cell.id, ()))
+        numbers = [place.ranks, 1 if place.tokens is None else place.tokens]
+        if not isinstance(place.again, bool) or not all(type(one) is int and one >= 1 for one in numbers):
+            raise ValueError("expected positive numbers")
+        return place
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise XlscaleError(f"{PLACEMENT}: expected what a sweep sets there, got {SHORT.repr(given)}") from None
 

@@ -31,7 +31,7 @@ from xlscale.experiment.cells import Cell
 from xlscale.experiment.results import RESULT
 
 FOLDER = ROOT / "profiles"
-EXECUTOR = "slurm"
+LOCAL, EXECUTOR = "local", "slurm"
 LONGER, LEAST = 2.0, 10  # a job may take so many times as long as is planned, and minutes at least
 BESIDE = 512  # MB of a job's other processes, which are Snakemake twice and what begins one cell after the other
 CONFIG = "config.yaml"
@@ -58,12 +58,12 @@ def chosen(name: str, hardware: str, jobs: int | None) -> Cluster | None:
         known = sorted(path.parent.name for path in FOLDER.glob(f"*/{CONFIG}"))
         expected = f"{', '.join(known)}, or a folder that holds {CONFIG}"
         raise XlscaleError(f"unknown profile {name!r}: expected one of {expected}")
-    said = read_yaml(folder / CONFIG)
-    executor = said.get("executor", "local") if isinstance(said, dict) else None
-    if executor == "local":
+    said, ours = read_yaml(folder / CONFIG), folder.parent == FOLDER
+    executor = said.get("executor", LOCAL if ours else None) if isinstance(said, dict) else None
+    if executor == LOCAL and ours:
         return None
     if executor != EXECUTOR:
-        raise XlscaleError(f"{relative(folder / CONFIG)}: executor: expected local or {EXECUTOR}, got {executor!r}")
+        raise XlscaleError(f"{relative(folder / CONFIG)}: executor: expected {EXECUTOR}, got {executor!r}")
     if find_spec("snakemake_executor_plugin_slurm") is None:
         raise XlscaleError(
             f"profile {name!r}: snakemake-executor-plugin-slurm is not installed, expected: pip install -e '.[slurm]'"

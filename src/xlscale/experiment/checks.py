@@ -58,6 +58,8 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
         raise XlscaleError(f"{where}: seed: expected at least 1 where {name} is trained on, 0 stands for no training")
     for kind in ("objective", "method"):
         _named(where, prefix + kind, partial(registry.module, kind), getattr(chosen, kind))
+    for stage in card.stages:
+        _check_stage(_named(where, f"{name}: stages", data_card, stage), card, f"{where}: {name}: stages")
     _check_objective(chosen, trained := [data_card(one) for one in (*card.members, *card.stages)], where, prefix)
     if chosen.objective == LEXICAL and chosen.word_layer > parameters.layers:
         expected = f"at most {parameters.layers}, the layers of this rung"
@@ -69,6 +71,21 @@ def _check_training(parameters: Parameters, role: Role, where: str) -> None:
     if any(one.family == "span_qa" for one in trained) and chosen.max_length < SHORTEST_WINDOW:
         expected = f"at least {SHORTEST_WINDOW} for span QA"
         raise XlscaleError(f"{where}: {prefix}max_length: expected {expected}, got {chosen.max_length}")
+
+
+def _check_stage(stage: DataCard, card: DataCard, where: str) -> None:
+    """Check that a stage can use its target's head, has training rows, and has no stages of its own."""
+    if stage.name == card.name:
+        raise XlscaleError(f"{where}: expected other sets than the target, got {stage.name}")
+    for field in ("family", "labels", "tags"):
+        got, own = getattr(stage, field), getattr(card, field)
+        if got != own and None not in (got, own):  # before it is fetched, nobody may know a set's labels
+            raise XlscaleError(f"{where}: expected sets with {field} {own}, as the target, {stage.name} has {got}")
+    if stage.stages or (stage.splits and not stage.trained):
+        what = "a stage itself" if stage.stages else "no training rows"
+        raise XlscaleError(f"{where}: expected sets with training rows and no stages, {stage.name} has {what}")
+    if card.splits and not card.trained:
+        raise XlscaleError(f"{where}: expected none for a target that is not trained, got {stage.name}")
 
 
 def _check_method(parameters: TargetParameters, where: str) -> None:

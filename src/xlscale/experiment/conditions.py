@@ -7,14 +7,14 @@ states, and what differs is an arm and called by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+from xlscale.cards.schema import NONE
 from xlscale.experiment import recipe
 
 Role = Literal["intermediate", "target"]  # of a data set that is trained on
 PREFIX: dict[Role, str] = {"intermediate": "intermediate_", "target": ""}  # of the flat fields of its recipe
-NONE = "none"
 SHUFFLED = ", shuffled labels"  # what a placebo's condition ends in
 OF_TARGET = " target training"  # what ends a part of a condition that is about target training
 
@@ -38,10 +38,16 @@ def plain(label: str) -> bool:
     return ", " not in label
 
 
-def untreated(label: str) -> str | None:
+def untreated(label: str, known: Collection[str] = ()) -> str | None:
     """The condition that the gain of another one is over: the same target training without intermediate training, or,
-    where there is none before it, plain target training; None for that."""
+    where there is none before it, plain target training; None for that.
+
+    ``known``: the conditions of a study, where an arm that has other target training has it without intermediate
+    training too.
+    """
     first, *parts = label.removesuffix(SHUFFLED).split(", ")
     if first == NONE:
         return NONE if parts else None
+    if (same := ", ".join([NONE, *parts])) in known:
+        return same
     return ", ".join([NONE, *(part for part in parts if part.endswith(OF_TARGET))])

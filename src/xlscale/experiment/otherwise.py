@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xlscale.cards.catalogue import data_card
 from xlscale.core.strict import Distinct, Name, Strict
 from xlscale.experiment import checks
+from xlscale.experiment.conditions import NONE
 from xlscale.experiment.recipe import Count, Rate, Recipe, Size
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ class Arm(Strict):
     intermediate: Annotated[list[Name], Field(min_length=1), Distinct]
     recipe: dict[Name, Any] = {}  # fields of the intermediate recipe
     target: dict[Name, Any] = {}  # fields of the recipes of all targets
+
+    @model_validator(mode="after")
+    def _compared(self) -> Arm:
+        if "test_items" in self.target:
+            raise ValueError("target: test_items: expected as the study has it, or gains would be over other items")
+        if self.target and NONE not in self.intermediate:
+            raise ValueError(
+                "intermediate: expected none too, which sets with the same target training are compared with"
+            )
+        return self
 
 
 def beside(study: Study) -> set[str]:

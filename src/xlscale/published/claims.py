@@ -16,8 +16,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from xlscale.core.files import PAPER, XlscaleError, relative
-from xlscale.core.strict import Name, Strict, parse, read_yaml
+from xlscale.core.strict import SHORT, Name, Strict, parse, read_yaml
 from xlscale.experiment.conditions import SHUFFLED
+from xlscale.published.scores import NOT_TEXT
 
 FILE = PAPER / "claims.yaml"
 SUPPORTED = "supported by published numbers"
@@ -106,14 +107,44 @@ def load(path: Path = FILE) -> Claims:
         if not any(check.role == "decides" for check in claim.checks):
             raise XlscaleError(f"{where}: {claim.id}: checks: expected at least one that decides")
         for check in claim.checks:
-            missing = [name for name in _NEEDS[check.kind] if getattr(check, name) in ("", None, {})]
-            if missing:
-                raise XlscaleError(f"{where}: {claim.id}: {missing[0]}: expected one in a check of kind {check.kind!r}")
-            limits = {check.expected, check.at_least, check.at_most}
-            if check.role == "decides" and check.kind in _MEASURED and limits == {None}:
-                expected = "one, at_least or at_most in a check that decides, which else would always hold"
-                raise XlscaleError(f"{where}: {claim.id}: expected: expected {expected}")
+            if fault := _fault(check) or _fault_of_limits(check):
+                raise XlscaleError(f"{where}: {claim.id}: {fault}")
     return found
+
+
+def _fault(check: Check) -> str:
+    """The field that a kind of check needs or does not read, and what is expected; nothing if all is well."""
+    needs, of_kind = _NEEDS[check.kind], f"in a check of kind {check.kind!r}"
+    if missing := [name for name in needs if getattr(check, name) in ("", None, {})]:
+        return f"{missing[0]}: expected one {of_kind}"
+    read = {"kind", "role", "say", *needs, *(_LIMITS if check.kind in _SCALES else ())}
+    if unread := sorted(check.model_fields_set - read):
+        return f"{unread[0]}: expected none {of_kind}, which reads {', '.join(sorted(read))}"
+    compared = {"matches": "column", "largest": "by"}.get(check.kind, "")  # with a text
+    if compared and getattr(check, compared) in NOT_TEXT:
+        return f"{compared}: expected a column of texts {of_kind}, got {SHORT.repr(getattr(check, compared))}"
+    return ""
+
+
+def _fault_of_limits(check: Check) -> str:
+    """The limit by which no finding could be judged, and what is expected; nothing if all is well."""
+    if check.kind == "count" and (check.expected < 1 or check.expected % 1):
+        return f"expected: expected a whole number from 1, got {SHORT.repr(check.expected)}"
+    if check.kind not in _SCALES:
+        return ""
+    low, high = _SCALES[check.kind]
+    limits = {name: getattr(check, name) for name in _LIMITS if name in check.model_fields_set}
+    for name, limit in limits.items():
+        least = 0 if name == "tolerance" else low
+        if limit is not None and not least <= limit <= high:
+            return f"{name}: expected a number from {least} to {high}, got {SHORT.repr(limit)}"
+    if check.expected is None and "tolerance" in limits:
+        return "tolerance: expected none without the value in 'expected' that it is of"
+    if None not in (check.at_least, check.at_most) and check.at_least > check.at_most:
+        return f"at_least: expected at most at_most, {check.at_most:g}, got {check.at_least:g}"
+    if check.role == "decides" and {check.expected, check.at_least, check.at_most} == {None}:
+        return "expected: expected one, at_least or at_most in a check that decides, which else would always hold"
+    return ""
 
 
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -125,7 +156,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "matches": ("select", "column", "pattern"),
     "local_gains": (),
 }
-_MEASURED = ("value", "difference", "share")
+_LIMITS = ("expected", "tolerance", "at_least", "at_most")
+# Of the kinds that read these: from where to where their limits are. Differences are from -1, and so are cosines.
+_SCALES = {"value": (-1, 1), "difference": (-1, 1), "share": (0, 1)}
 
 
 def chosen(scores: pd.DataFrame, select: Select) -> pd.DataFrame:

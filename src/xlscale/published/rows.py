@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import unicodedata
@@ -14,8 +12,20 @@ from typing import Any
 
 from xlscale.cards.languages import ENGLISH, checked
 from xlscale.core.files import XlscaleError, read_text
-from xlscale.core.strict import SHORT, unseen
-from xlscale.published.tables import COLUMNS, KEY, MEASURES, OPTIONAL, PER_UNIT, QUALITIES, Layer, parameters, plain
+from xlscale.core.strict import SHORT
+from xlscale.published.tables import (
+    COLUMNS,
+    KEY,
+    MEASURES,
+    OPTIONAL,
+    PER_UNIT,
+    QUALITIES,
+    Layer,
+    parameters,
+    parsed,
+    plain,
+    unclear,
+)
 
 Size = tuple[float, bool] | str | None
 
@@ -25,8 +35,11 @@ REQUIRED = ("source_key", "table", "model_family", "model", "intermediate_task",
             "value", "where_read", "quality")  # fmt: skip
 # Texts by which rows are grouped: what looks like one of them and is another makes a group of its own.
 NAMES = ("table", "model_family", "model", "base_model", "intermediate_task", "regime", "task", "metric", "language")
-LONGEST = 500  # characters of a field
 MOST = 50_000  # rows of a file
+_LIKE_LATIN = "АВЕЅІЈКМНОРСТУҮХаеѕіјорсухһүԁԍԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧνορϳ"  # Cyrillic and Greek
+_LIKE_ASCII = "−‘’‚‛“”„‟′″ʼʹˈ∕⁄∶…ıȷɑɡ"  # signs, and letters without their dot or of phonetics
+# What the names of letters begin with that a word may have beside Latin ones, or nobody takes for them.
+_BESIDE_LATIN = {"LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "MICRO", "MODIFIER"}
 _FEW = 3  # values of a column that suffice to conclude that they are fractions
 
 
@@ -44,18 +57,7 @@ def read(path: Path, given: Collection[str] = ()) -> list[tuple[int, dict[str, s
         text = read_text(path)
     except XlscaleError as error:
         raise XlscaleError(f"{path}: not a readable CSV file in UTF-8 ({error})") from None
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = next(reader, [])
-        _check_header(path, header, given)
-        lines = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise XlscaleError(f"{path}: not a readable CSV file ({error})") from None
-    ragged = [
-        f"{path}:{n}: expected {len(header)} fields, got {len(row)}" for n, row in lines if len(row) != len(header)
-    ]
-    if ragged:
-        raise XlscaleError("\n".join(ragged))
+    header, lines = parsed(path, text, lambda found: _check_header(path, found, given))
     if len(lines) > MOST:
         raise XlscaleError(f"{path}: expected at most {MOST:,} rows, got {len(lines):,}")
     empty = dict.fromkeys((*OPTIONAL, *given), "")
@@ -94,13 +96,8 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
         if not row[name]:
             yield f"{name}: expected a text, got nothing"
     for name, text in row.items():
-        if fault := unseen(text):
+        if fault := unclear(text):
             yield f"{name}: {fault}"
-        elif not text.isprintable() or len(text) > LONGEST:
-            yield f"{name}: expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
-        # Which look like, and so would be, another's twice.
-        elif "  " in text or not unicodedata.is_normalized("NFC", text):
-            yield f"{name}: expected single spaces and composed characters (NFC), got {SHORT.repr(text)}"
     for name in NAMES:
         if fault := mixed(row[name]):
             yield f"{name}: {fault}"
@@ -123,14 +120,35 @@ def _row(row: dict[str, str], layer: Layer) -> Iterator[str]:
 
 @cache
 def mixed(text: str) -> str:
-    """What is wrong with a name of which a word has letters that look like Latin ones and are not; nothing if none."""
+    """Why a name could be taken for another one: a word with letters of another alphabet that look like Latin ones,
+    whether some of it or all, or signs and forms of letters that look like those of ASCII; nothing if it could not."""
+    if odd := next(filter(_odd, text), ""):
+        return f"expected characters that look like no others, got {_called(odd)} in {SHORT.repr(text)}"
     for word in re.findall(r"\w+", text):
-        letters = {one: unicodedata.name(one, "") for one in word if one.isalpha()}
-        if any("LATIN" in name for name in letters.values()):
-            for one, name in letters.items():
-                if name.startswith(("CYRILLIC", "GREEK")):
-                    return f"expected words of one alphabet, got {name} (U+{ord(one):04X}) in {SHORT.repr(word)}"
+        scripts = {one: _named(one).split(" ")[0] for one in word if one.isalpha()}
+        foreign = [one for one, script in scripts.items() if script not in _BESIDE_LATIN]
+        if foreign and "LATIN" in scripts.values():
+            return f"expected words of one alphabet, got {_called(foreign[0])} in {SHORT.repr(word)}"
+        if foreign and {*foreign} <= {*_LIKE_LATIN}:
+            return f"expected characters that look like no others, got {_called(foreign[0])} in {SHORT.repr(word)}"
     return ""
+
+
+def _odd(one: str) -> bool:
+    """Whether a character looks like one of ASCII and is another: dashes, quotes, other forms of a sign or letter."""
+    if one.isascii():
+        return False
+    kind, _, same = unicodedata.decomposition(one).partition(" ")
+    form = kind in ("<wide>", "<font>", "<compat>", "<noBreak>") and all(int(code, 16) < 128 for code in same.split())
+    return form or unicodedata.category(one) == "Pd" or one in _LIKE_ASCII or "LETTER SMALL CAPITAL" in _named(one)
+
+
+def _named(one: str) -> str:
+    return unicodedata.name(one, "")
+
+
+def _called(one: str) -> str:
+    return f"{unicodedata.name(one, 'a character')} (U+{ord(one):04X})"
 
 
 def _language(text: str) -> str:

@@ -15,12 +15,15 @@ from xlscale.published.tables import PER_UNIT, UNKNOWN_ORDER, Layer, load, param
 
 # The classes that are called 7B and 70B, as vendors count them: 6.7B (LLaMA, Llama 2) to 72.7B (Qwen2.5).
 WINDOW = (6.5e9, 75e9)
+# The columns of ``table`` that hold numbers or truth values.
+NOT_TEXT = ("value", "stderr", "secondary", "order", "rank", "chance", "chance_known", "xtreme_r", "size", "sparse",
+            "without_english", "score", "corrected")  # fmt: skip
 _SPARSE_NAME = re.compile(r"\d+x\d+B|MoE|-A\d+(?:\.\d+)?B", re.IGNORECASE)
 _WITHOUT_ENGLISH = re.compile(r"non-?en", re.IGNORECASE)
 
 
 def table(layer: Layer | None = None) -> pd.DataFrame:
-    """A row per published score, in the order of the results.
+    """A row per published score, by the names of source and table; in a table as its file has them.
 
     Beside the columns of the results:
     - of the source: study, title, secondary (bool: neither the authors' own file nor their paper's text)
@@ -36,7 +39,8 @@ def table(layer: Layer | None = None) -> pd.DataFrame:
     - score and corrected: 0..1, differences -1..1; corrected is NaN where the task has no chance level
     """
     layer = layer or load()
-    out = layer.results.copy()
+    # Of several rows of one score the first counts: which that is must not depend on which was added first.
+    out = layer.results.sort_values(["source_key", "table"], ignore_index=True)  # which is stable
     for part in (_sources, _regimes, _training, _data, _metrics, _tasks, _models, _languages):
         out = part(out, layer)
     out["score"] = out["value"] / out["unit"].map(PER_UNIT)
@@ -171,8 +175,8 @@ def one_per_language(rows: pd.DataFrame, series: list[str]) -> pd.DataFrame:
     The subjects of a test stay apart.
 
     ``series`` are columns; ``model`` distinguishes the models of a series. Of several metrics the one of lowest rank
-    counts, of several averages the one without English, of several sources of a study the first. A task for which some
-    model has averages only is compared on averages, where all have one.
+    counts, of several averages the one without English, of several sources of a study the first by name. A task for
+    which some model has averages only is compared on averages, where all have one.
     """
     by, own = [*series, "task"], [*series, "task", "model"]
     rows = rows[rows["rank"] == rows.groupby(by, dropna=False)["rank"].transform("min")]

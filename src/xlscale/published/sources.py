@@ -118,7 +118,7 @@ def _add(path: Path, folder: Path, given: dict[str, str], replace: bool, wrong: 
 
 def remarks(layer: Layer, keys: set[str]) -> list[str]:
     """What to know of these sources, a line each: tuned models without a base, several models under one label at one
-    size, several metrics of one rank, several values of one score."""
+    size, several metrics of one rank, several values of one score in a study."""
     studies = set(layer.sources.loc[layer.sources["source_key"].isin(keys), "study"])
     of = layer.sources.set_index("source_key")["study"]
     near = layer.results["source_key"].map(of).isin(studies)
@@ -137,11 +137,16 @@ def remarks(layer: Layer, keys: set[str]) -> list[str]:
     for key, names in metrics.groupby(["model", "regime", "task_label"])["metric"].unique().items():
         if len(names) > 1:
             said.append(f"{key[0]}, {key[2]}: several metrics of one rank, of which the first counts: {_some(names)}")
-    same = used.groupby(["source_key", *_SAME], dropna=False)["score"].nunique()
-    if len(several := same[same > 1].index):
-        named = (", ".join(map(str, (one[1], *one[4:]))) for one in several)
+    same = scores.usable(table).groupby(_GIVEN).agg(values=("score", "nunique"), of=("source_key", "unique"))
+    several = same[(same["values"] > 1) & ~same["of"].map(keys.isdisjoint)]
+    if len(several):
+        named = [f"{', '.join(filter(None, label))} ({', '.join(of)})" for label, of in several["of"].items()]
         said.append(f"{len(several)} scores have several values, of which the first counts: {_some(named)}")
     return said
+
+
+# What a study has one score of: the size is that of the model.
+_GIVEN = ["model", "training", "regime", "task", "part", "metric", "language", "study"]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,13 +1,16 @@
 """The files of ``data_manifest/published/``: results, sources, and the small tables that say what their labels mean.
 
 Labels are looked up by shell patterns (``fnmatch``); the first match counts. A label without a match is not an error:
-it gets defaults and a warning, so that new families, tasks, languages and regimes need no code.
+it gets defaults and a warning, so that new families, tasks, languages and regimes need no code. The order of patterns
+matters, then: one that can never count is refused, as a file that was sorted by its patterns has.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -35,6 +38,7 @@ QUALITIES = ("primary", "full-text copy", "secondary")
 # One quality and study per source: they are in sources.csv. The last two are stored where any row has them.
 STORED = (*(name for name in COLUMNS if name != "quality"), "base_model", "stderr")
 UNKNOWN_ORDER = 99
+LONGEST = 500  # characters of a field
 HEADERS = {
     "sources": ("source_key", "study", "title", "quality", "licence", "limits"),
     "regimes": ("regime", "group", "order", "title", "protocol"),
@@ -112,12 +116,14 @@ def plain(family: str) -> str:
 def load(folder: Path = FOLDER) -> Layer:
     """Read and check the layer in ``folder``. Without a results file there are no results yet.
 
-    Raises XlscaleError naming the file that cannot be read, lacks a column, or has an unknown type or unit, and for
-    results of a source that is not in sources.csv.
+    Raises XlscaleError naming the file that cannot be read, lacks a column, has a text that looks like another, an
+    unknown type or unit, or a pattern that never counts, and for results of a source that is not in sources.csv.
     """
     folder = Path(folder)
     small = {name: _read(folder / f"{name}.csv", header) for name, header in HEADERS.items()}
     _check_words(folder, small)
+    _check_patterns(folder, small)
+    small = {name: table.reset_index(drop=True) for name, table in small.items()}
     coding.check(small["coding"])
     layer = Layer(results=read_results(folder / "results.parquet"), **small)
     lost = sorted(set(layer.results["source_key"]) - set(layer.sources["source_key"]))
@@ -153,19 +159,53 @@ def write_results(results: pd.DataFrame, path: Path) -> None:
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=19)
 
 
-def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
-    text = read_text(path)
+def parsed(
+    path: Path | str, text: str, check: Callable[[list[str]], None]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV file and its rows as (line, fields), without empty lines. ``check`` sees the header first.
+
+    Raises XlscaleError when it is no such file, with a line per row whose number of fields is not the header's.
+    """
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except ValueError as error:  # which a broken file is to pandas
-        raise XlscaleError(f"{relative(path)}: not a readable CSV file ({' '.join(str(error).split())})") from None
-    if tuple(table.columns) != header:
-        raise XlscaleError(f"{relative(path)}: header: expected {','.join(header)}, got {','.join(table.columns)}")
-    for number, row in enumerate(table.itertuples(index=False), 2):
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        check(header)
+        lines = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise XlscaleError(f"{path}: not a readable CSV file ({error})") from None
+    expected = f"expected {len(header)} fields"
+    ragged = [f"{path}:{n}: {expected}, got {len(row)}" for n, row in lines if len(row) != len(header)]
+    if ragged:
+        raise XlscaleError("\n".join(ragged))
+    return header, lines
+
+
+def unclear(text: str) -> str:
+    """What is wrong with a text that could look like another one and be another's twice, or is no line of text; nothing
+    if all is well."""
+    if fault := unseen(text):
+        return fault
+    if not text.isprintable() or len(text) > LONGEST:
+        return f"expected at most {LONGEST} characters that print, got {SHORT.repr(text)}"
+    if text != text.strip() or "  " in text or not unicodedata.is_normalized("NFC", text):
+        return f"expected single spaces between words and composed characters (NFC), got {SHORT.repr(text)}"
+    return ""
+
+
+def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
+    """A small table, its index the lines of the file."""
+    where = relative(path)
+
+    def check(found: list[str]) -> None:
+        if tuple(found) != header:
+            raise XlscaleError(f"{where}: header: expected {','.join(header)}, got {','.join(found)}")
+
+    _, lines = parsed(where, read_text(path), check)
+    for number, row in lines:
         for column, value in zip(header, row, strict=True):
-            if fault := unseen(value):
-                raise XlscaleError(f"{relative(path)}: line {number}: {column}: {fault}")
-    return table
+            if fault := unclear(value):
+                raise XlscaleError(f"{where}: line {number}: {column}: {fault}")
+    return pd.DataFrame([row for _, row in lines], index=[n for n, _ in lines], columns=[*header], dtype=str)
 
 
 def _check_words(folder: Path, small: dict[str, pd.DataFrame]) -> None:
@@ -173,13 +213,38 @@ def _check_words(folder: Path, small: dict[str, pd.DataFrame]) -> None:
     for (name, column), (right, expected) in _FORMS.items():
         values = small[name][column]
         if len(wrong := values.index[[not right(text) for text in values]]):
-            where = f"{relative(folder / name)}.csv: line {wrong[0] + 2}"
+            where = f"{relative(folder / name)}.csv: line {wrong[0]}"
             raise XlscaleError(f"{where}: {column}: expected {expected}, got {SHORT.repr(values[wrong[0]])}")
     for name, column in _KEYS.items():
         keys = small[name][column]
         if len(twice := keys.index[keys.duplicated()]):
-            where = f"{relative(folder / name)}.csv: line {twice[0] + 2}"
+            where = f"{relative(folder / name)}.csv: line {twice[0]}"
             raise XlscaleError(f"{where}: {column}: expected every one once, got {SHORT.repr(keys[twice[0]])} again")
+
+
+def _check_patterns(folder: Path, small: dict[str, pd.DataFrame]) -> None:
+    """Raise XlscaleError naming file and lines of a pattern that never counts, as one above it matches all of it."""
+    for name, columns in _PATTERNS.items():
+        rows = [*small[name][[*columns]].itertuples(name=None)]
+        for index, (line, *patterns) in enumerate(rows):
+            for first, *others in rows[:index]:
+                if all(map(_covers, others, patterns)):
+                    where = f"{relative(folder / name)}.csv: line {line}: {columns[-1]}"
+                    expected = f"a pattern that line {first} ({SHORT.repr(others[-1])}) does not match wholly"
+                    raise XlscaleError(f"{where}: expected {expected}, got {SHORT.repr(patterns[-1])}")
+
+
+def _covers(first: str, then: str) -> bool:
+    """Whether ``first`` matches every label that ``then`` does. Of a pattern with "[" that is known only where ``then``
+    is a single label, or the same."""
+    one = _ONE.sub("\0", then)  # a character that no pattern has: only a wildcard matches it
+    if "[" in first and (one != then or "*" in then):
+        return first == then
+    return all(fnmatchcase(one.replace("*", some), first) for some in ("", "\0", "\0\0"))
+
+
+_ONE = re.compile(r"\[!?\]?[^]]*\]|\?")  # what stands for one character
+_PATTERNS = {"tasks": ("pattern",), "metrics": ("pattern",), "models": ("source_key", "model")}
 
 
 def _one_of(*words: str) -> tuple[Callable[[str], object], str]:
@@ -202,8 +267,18 @@ def _are_languages(text: str) -> bool:
     return True
 
 
+# Of the columns whose texts label or group what is estimated, those that always have one.
+_FILLED = {
+    "sources": ("source_key", "study"),
+    "regimes": ("regime", "group", "title", "protocol"),
+    "tasks": ("pattern",),
+    "metrics": ("pattern",),
+    "training": ("intermediate_task", "training", "route"),
+    "models": ("source_key", "model"),
+}
 # What columns of the small tables hold: whether a text is right, and what is expected.
 _FORMS: dict[tuple[str, str], tuple[Callable[[str], object], str]] = {
+    **{(name, column): (bool, "a text") for name, columns in _FILLED.items() for column in columns},
     ("training", "type"): _one_of(*TYPES),
     ("coding", "coder"): _one_of(*coding.CODERS, coding.AGREED),
     ("coding", "languages"): (_are_languages, "one or two codes of languages, 'several' or 'unknown'"),

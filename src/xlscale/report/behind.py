@@ -145,7 +145,10 @@ def _of_target(target: str, runs: pd.DataFrame) -> Ids:
         name = f"{target}_{key(condition)}"
         found[f"slope_{name}"] = own = runs[runs["condition"] == condition]
         found |= {f"{name}_k{rung}": part for rung, part in own.groupby("layers")}
-        for kind, other in (("gainslope", untreated(condition)), ("gainslope_shuffled", condition + SHUFFLED)):
+        for kind, other in (
+            ("gainslope", untreated(condition, conditions)),
+            ("gainslope_shuffled", condition + SHUFFLED),
+        ):
             if other in conditions:
                 found[f"{kind}_{name}"] = runs[runs["condition"].isin([condition, other])]
         if (both := found.get(f"gainslope_{name}")) is not None:

@@ -7,7 +7,7 @@ it uses the seed variance of each rung, so rungs may be unequally noisy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 
 import numpy as np
@@ -54,11 +54,11 @@ def conditions(cells: pd.DataFrame) -> list[str]:
     return sorted(order, key=order.get)
 
 
-def baseline_of(condition: str, baseline: str) -> str | None:
-    """The condition that ``condition`` is compared with: "none" (see ``conditions.untreated``), or "shuffled" for its
-    own shuffled control."""
+def baseline_of(condition: str, baseline: str, known: Collection[str] = ()) -> str | None:
+    """The condition that ``condition`` is compared with: "none" (see ``conditions.untreated``, of the conditions
+    ``known``), or "shuffled" for its own shuffled control."""
     if baseline == NONE:
-        return untreated(condition)
+        return untreated(condition, known)
     trained = condition.split(", ")[0] != NONE
     return condition + SHUFFLED if trained and not condition.endswith(SHUFFLED) else None
 
@@ -127,10 +127,10 @@ def _slope_rows(cells: pd.DataFrame, scale: str) -> Iterator[dict]:
     for target in targets(cells):
         ladder, own = Ladder(cells, target, scale), cells[cells["target"] == target]
         facts = own.drop_duplicates("condition").set_index("condition")
-        for condition in conditions(own):
+        for condition in (known := conditions(own)):
             wanted = {"value": {condition: 1.0}}
             for baseline, quantity in ((NONE, "gain over none"), ("shuffled", "gain over shuffled labels")):
-                if (other := baseline_of(condition, baseline)) is not None:
+                if (other := baseline_of(condition, baseline, known)) is not None:
                     wanted[quantity] = {condition: 1.0, other: -1.0}
             for quantity, signs in wanted.items():
                 estimate, rungs = ladder.slope(signs)
@@ -149,8 +149,8 @@ def gains(cells: pd.DataFrame, baseline: str = NONE, scale: str = "accuracy") ->
     rows = []
     for target in targets(cells):
         ladder = Ladder(cells, target, scale)
-        for condition in conditions(cells[cells["target"] == target]):
-            if (other := baseline_of(condition, baseline)) is None:
+        for condition in (known := conditions(cells[cells["target"] == target])):
+            if (other := baseline_of(condition, baseline, known)) is None:
                 continue
             for layers in rungs_of(cells, target):
                 about = {"target": target, "condition": condition, "layers": layers}

@@ -25,7 +25,7 @@ WHOLE = 25_000  # rows: seconds to tokenise
 SHARE = 1 / 10  # of a split: who reads less is not made to wait for the rest
 FIELDS = ("ids", "offsets", "row", "spans")
 TARGET = "target."  # what the names of targets begin with in a file
-HASH = "sha256"  # metadata of a file: what ``_hash`` gives for its tensors
+HASH, NAME = "sha256", "name"  # metadata of a file: what ``_hash`` gives for its tensors, and how it was called
 
 
 def encoded(
@@ -35,7 +35,7 @@ def encoded(
     of the task's data set.
 
     Of a split of up to WHOLE rows all are tokenised once SHARE of them are asked for, and serve whoever asks for others
-    of them; else no more than is asked for. A file that is not as it was written is made again.
+    of them; else no more than is asked for. A file that is not as it was written, or not where, is made again.
     """
     there = len(rows[split])
     if index is not None and there <= WHOLE and len(index) >= SHARE * there:
@@ -75,7 +75,7 @@ def _path(card: DataCard, split: str, model: ModelCard, max_length: int, index: 
 def _read(path: Path) -> Encoded:
     tensors = load_file(path)
     with safe_open(path, "np") as file:
-        if (file.metadata() or {}).get(HASH) != _hash(tensors):
+        if file.metadata() != {HASH: _hash(tensors), NAME: path.name}:
             raise ValueError(f"{path}: not as it was written")
     targets = {name.removeprefix(TARGET): values for name, values in tensors.items() if name.startswith(TARGET)}
     return Encoded(*(tensors[name] for name in FIELDS[:3]), targets, tensors.get("spans"))
@@ -89,7 +89,7 @@ def sha256_of(inputs: Encoded) -> str:
 def _write(found: Encoded, path: Path) -> None:
     tensors = _tensors(found)
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {HASH: _hash(tensors)})
+        save_file(tensors, temporary, {HASH: _hash(tensors), NAME: path.name})
 
 
 def _tensors(found: Encoded) -> dict[str, np.ndarray]:

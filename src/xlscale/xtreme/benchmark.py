@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xlscale.cards.languages import Language
-from xlscale.core.files import MANIFEST, XlscaleError, relative
+from xlscale.core.files import MANIFEST, XlscaleError, inside, relative
 from xlscale.core.lines import Title
 from xlscale.core.strict import Distinct, Name, Strict, Text, parse, read_yaml
 
@@ -37,7 +37,7 @@ class Task(Strict):
     format: Literal["labels", "json_labels", "indices", "tags", "answers", "pairs", "ranking"]
     file: str = Field(pattern=r"^[^/{}]*\{language\}[^/{}]*$")
     development: str | None = Field(default=None, pattern=r"^[^/{}]*\{language\}[^/{}]*$")  # pairs: sets the threshold
-    labels: Annotated[list[Text], Distinct] | None = None  # every label that may occur
+    labels: Annotated[list[Text], Field(min_length=1), Distinct] | None = None  # every label that may occur
     metrics: Annotated[list[str], Field(min_length=1), Distinct]  # what is shown
     score: Annotated[list[str], Field(min_length=1), Distinct]  # the metrics whose mean is the task's score
     languages: list[Language] = Field(min_length=1)
@@ -59,6 +59,12 @@ class Task(Strict):
             raise ValueError("labels: expected for labels, json_labels and tags, and for nothing else")
         if (self.development is not None) != (self.format == "pairs"):
             raise ValueError("development: expected for pairs, and for nothing else")
+        if self.development == self.file:
+            raise ValueError("development: expected other files than those that are scored")
+        longest = max(self.languages, key=len)
+        for field, pattern in {"file": self.file, "development": self.development}.items():
+            if pattern and not inside(pattern.replace("{language}", longest)):
+                raise ValueError(f"{field}: expected the name of a file")
         if self.candidates and self.format != "indices":
             raise ValueError("candidates: expected for indices, and for nothing else")
         if unknown := self.candidates.keys() - set(self.languages):

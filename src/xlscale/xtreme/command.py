@@ -11,7 +11,7 @@ from typing import Any
 
 from xlscale.core.arguments import Parser, check_place
 from xlscale.core.ending import exit_code, print_anything
-from xlscale.core.files import XlscaleError, writable, write_json
+from xlscale.core.files import XlscaleError, leads_into, writable, write_json
 from xlscale.xtreme import benchmark, report
 from xlscale.xtreme.benchmark import Benchmark
 from xlscale.xtreme.folders import score_folders
@@ -51,9 +51,9 @@ def _score(options: argparse.Namespace) -> None:
     if options.json:
         writable(options.json)
         check_place(options.json, f"--json {options.json}")
-        for folder in filter(None, [options.predictions, *(options.paired or ()), options.labels]):
-            if Path(os.path.realpath(options.json)).is_relative_to(os.path.realpath(folder)):
-                raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
+        scored = filter(None, [options.predictions, *(options.paired or ()), options.labels])
+        if folder := leads_into(options.json, scored):
+            raise XlscaleError(f"--json {options.json}: expected a place outside {folder}, which is scored")
         if os.path.realpath(options.json) == os.path.realpath(options.benchmark):
             raise XlscaleError(f"--json {options.json}: expected another file than the benchmark's description")
     description = benchmark.load(options.benchmark)

@@ -81,6 +81,8 @@ def _alone(card: DataCard) -> FileLock:
 def _make(card: DataCard, commits: dict[str, str]) -> Lock:
     here, dropped = places.at(card, commits), []
     seen, table = inputs.hashes(here), rows(here, dropped)
+    if other := dict(seen.items() ^ inputs.hashes(here).items()):
+        raise XlscaleError(f"{card.name}: {min(other)}: expected the same bytes before and after it was read")
     made = CACHE / "data" / f"{card.name}.parquet"
     with atomic(made) as temporary:
         schema.write(table, temporary, card.canary, LEVEL, ROW_GROUP)
@@ -108,8 +110,7 @@ def _agreed(found: Lock) -> Lock:
                 f"the bytes depend on pyarrow's version, on the card and on its files"
             )
         return known
-    catalogue.write_lock(found)
-    return found
+    return catalogue.write_lock(found)
 
 
 def rows(card: DataCard, dropped: list[str] | None = None) -> pa.Table:

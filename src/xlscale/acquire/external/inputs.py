@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xlscale.acquire import git, remote
 from xlscale.cards import catalogue, pins, places
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import FileSource, Lock, Repository, SplitSource
@@ -40,7 +41,7 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
 
     Of each part and language they are all that the lock pins, and no others; or they are from another place than the
     lock's, and then only the rows that are made of them can tell. Raises XlscaleError naming the file that is neither,
-    or that is not as the lock, or the table of pins, says.
+    that is not as the lock, or the table of pins, says, or that is a pointer of git-LFS.
     """
     known, where = catalogue.lock(card.name), relative(catalogue.lock_path(card.name))
     origins = places.origins(card)
@@ -55,11 +56,13 @@ def hashes(card: DataCard) -> dict[str, tuple[int, str]]:
     pinned |= {name: (where, sha256) for name, (_, sha256) in known.files.items()} if known else {}
     found: dict[str, tuple[int, str]] = {}
     for key, path in bar(sorted(here.items()), desc=f"{card.name}: hashes", unit="file"):
+        git.expect_content(path, relative(path))
         found[key] = path.stat().st_size, sha256_file(path)
         if key in pinned and pinned[key][1] != found[key][1]:
             table, sha256 = pinned[key]
             raise XlscaleError(
                 f"{relative(path)}: sha256: expected {sha256} as in {relative(table)}, got {found[key][1][:16]}"
+                f"{remote.again(path, card.name)}"
             )
     return found
 

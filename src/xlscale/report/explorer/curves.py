@@ -38,8 +38,9 @@ def table(record: Record, choice: Choice, quantity: str = VALUE) -> pd.DataFrame
     for (model, target), own in cells.groupby(["model", "target"]):
         found = slopes.Ladder(own, target)
         runs = own.groupby(["condition", "layers"]).size()
+        known = {*own["condition"]}
         for condition in record.shown(own, choice)["condition"].unique():
-            if (signs := _signs(condition, quantity)) is None:
+            if (signs := _signs(condition, quantity, known)) is None:
                 continue
             for layers in found.rungs(signs):
                 about = (model, target, condition, layers, found.x[layers], int(runs[condition, layers]))
@@ -53,10 +54,10 @@ def table(record: Record, choice: Choice, quantity: str = VALUE) -> pd.DataFrame
     )
 
 
-def _signs(condition: str, quantity: str) -> dict[str, float] | None:
+def _signs(condition: str, quantity: str, known: set[str]) -> dict[str, float] | None:
     if quantity == VALUE:
         return {condition: 1.0}
-    other = slopes.baseline_of(condition, NONE)
+    other = slopes.baseline_of(condition, NONE, known)
     return None if other is None else {condition: 1.0, other: -1.0}
 
 
