@@ -21,6 +21,7 @@ WORDS = {
     },
     "xtreme_r_retrieval_costs": {"more", "no more", "unknown"},
     "beta_verdict": {"change", "null", "open"},
+    "design_worth": {"sets", "seeds", "depends"},
 }  # fmt: skip
 
 

@@ -456,12 +456,30 @@ def test_an_unknown_hardware_and_a_model_without_shape_are_told(monkeypatch):
         profile.of("qwen25_7b", 28, recipe_of("full", frozen="nothing"))
 
 
+def test_a_machine_has_a_gpu_whatever_the_card_of_its_kind_allows(monkeypatch):
+    monkeypatch.setattr(hardware, "load", lambda name: H100.model_copy(update={"gpus": [2, 4]}))
+    assert hardware.here(80.0).gpus == [1] and hardware.here(80.0, 2).gpus == [1, 2]
+
+
 def test_lengths_name_cards(tmp_path, monkeypatch):
     path = tmp_path / "lengths.yaml"
     monkeypatch.setattr(lengths, "PATH", path)
     path.write_text("vocabularies: {default: {en: 1, other: 1}}\nsets: {gone: {basis: assumed}}\n")
     with pytest.raises(XlscaleError, match="lengths.yaml: sets: unknown data 'gone'"):
         lengths.stated.__wrapped__()
+    for entry, told in (
+        (
+            "udhr: {basis: assumed, test: {tokens: 9, candidates: 100000}}",
+            "udhr: test: candidates: expected fewer than",
+        ),
+        (
+            "udhr: {basis: assumed, test: {tokens: 9, rows: 5}}",
+            "udhr: test: rows: expected one for each language at le",
+        ),
+    ):
+        path.write_text(f"vocabularies: {{default: {{en: 1, other: 1}}}}\nsets: {{{entry}}}\n")
+        with pytest.raises(XlscaleError, match=f"lengths.yaml: sets: {told}"):
+            lengths.stated.__wrapped__()
     path.write_text("vocabularies: {}\nsets: {}\n")
     with pytest.raises(XlscaleError, match="vocabularies: expected an entry 'default'"):
         lengths.stated.__wrapped__()

@@ -53,6 +53,7 @@ READS: dict[str, list[Path]] = {
     "09_claims": [*PUBLISHED, PAPER / "claims.yaml"],
     "10_design": RECORD,
     "11_methods": [*RECORD, MANIFEST / "languages"],
+    "13_designs": [*CARDS, STUDIES, MANIFEST / "hardware", MANIFEST / "lengths.yaml"],
     "record": [*CARDS, STUDIES],
     "paper": [*(PAPER / name for name in ("paper.typ", "layout.typ", "sections", "appendix", "refs.bib", "fonts"))],
     "agreement": RECORD,
@@ -67,6 +68,7 @@ APART: dict[str, tuple[Path, dict[str, int]]] = {
     "07_xtreme_r": (STUDIES / "xtreme_r_small.yaml", {}),
     "10_design": (STUDIES / "confirmatory_2.yaml", {}),
     "11_methods": (STUDIES / "lexical.yaml", {}),
+    "13_designs": (STUDIES / "window_7b_72b.yaml", {}),
 }
 OVERLAY, PAGE = "scaling_overlay", "index.html"  # what `make reproduce` found, in REPRODUCTION
 MADE_FROM = "made_from.json"  # beside a notebook that was run by hand

@@ -65,8 +65,8 @@ class Hardware(Strict):
 def here(memory_gib: float, gpus: int = 1) -> Hardware:
     """The ``gpus`` GPUs of this machine, of ``memory_gib`` each; what else there is to know as of DEFAULT."""
     known = load(DEFAULT)
-    several = [number for number in known.gpus if number <= max(1, gpus)]
-    return known.model_copy(update={"memory_gib": memory_gib, "gpus": several})
+    several = {1} | {number for number in known.gpus if number <= gpus}
+    return known.model_copy(update={"memory_gib": memory_gib, "gpus": sorted(several)})
 
 
 def names() -> list[str]:

@@ -1,5 +1,5 @@
-"""How many tokens a training and an evaluation read: counted where data and tokenizer are here, else by numbers that
-``data_manifest/lengths.yaml`` states, which are marked.
+"""How many tokens a training and an evaluation read: counted where data and tokenizer are here and ``count`` is true,
+else by numbers that ``data_manifest/lengths.yaml`` states, which are marked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datasets import DatasetDict
 from pydantic import Field
 
 from xlscale import tasks
+from xlscale.cards import catalogue
 from xlscale.cards.catalogue import data_card, model_card
 from xlscale.cards.schema import DataCard
 from xlscale.cards.sources import Rows, Split
@@ -94,7 +95,7 @@ def stated() -> Lengths:
     found = parse(Lengths, read_yaml(PATH), relative(PATH))
     for name in found.sets:
         try:
-            data_card(name)
+            _check(data_card(name), found.sets[name])
         except XlscaleError as error:
             raise XlscaleError(f"{relative(PATH)}: sets: {error}") from None
     if "default" not in found.vocabularies:
@@ -102,14 +103,28 @@ def stated() -> Lengths:
     return found
 
 
+def _check(card: DataCard, entry: Entry) -> None:
+    """Raise XlscaleError where an entry has more candidates than its card rows, or fewer rows than languages."""
+    for split in get_args(Split):
+        if not (part := getattr(entry, split, None)):
+            continue
+        known = [rows for rows in card.splits.get(split, {}).values() if rows is not None]
+        if not part.rows and known and part.candidates >= sum(known):
+            raise XlscaleError(
+                f"{card.name}: {split}: candidates: expected fewer than the {sum(known)} rows of the card"
+            )
+        if part.rows and part.rows < len(card.splits.get(split, ())):
+            raise XlscaleError(f"{card.name}: {split}: rows: expected one for each language at least, got {part.rows}")
+
+
 @cache
-def training(name: str, model: str, examples: int, length: int) -> Work:
+def training(name: str, model: str, examples: int, length: int, count: bool = True) -> Work:
     """One epoch over ``examples`` rows of a set (of a mixture: of each of its sets), all where it has fewer, cut to
     ``length`` tokens an input."""
-    card = data_card(name)
+    card = _card(name, count)
     if card.sets:
-        return together([training(one, model, examples, length) for one in card.sets])
-    if rows := _here(name, model):
+        return together([training(one, model, examples, length, count) for one in card.sets])
+    if count and (rows := _here(name, model)):
         return _counted_training(card, rows, model, examples, length)
     part, basis = _part(card, "train")
     known = part.rows or sum(n or 0 for n in card.splits["train"].values()) or examples
@@ -117,13 +132,13 @@ def training(name: str, model: str, examples: int, length: int) -> Work:
 
 
 @cache
-def evaluation(name: str, model: str, split: Split, items: int, length: int) -> Work:
+def evaluation(name: str, model: str, split: Split, items: int, length: int, count: bool = True) -> Work:
     """One evaluation on at most ``items`` rows per language of a split, and what these need (of a mixture: of each of
     its sets)."""
-    card = data_card(name)
+    card = _card(name, count)
     if card.sets:
-        return together([evaluation(one, model, split, items, length) for one in card.sets])
-    if rows := _here(name, model):
+        return together([evaluation(one, model, split, items, length, count) for one in card.sets])
+    if count and (rows := _here(name, model)):
         return _counted_evaluation(card, rows, model, split, items, length)
     part, basis = _part(card, split)
     languages = card.splits.get(split) or dict.fromkeys(["en"])
@@ -136,6 +151,11 @@ def evaluation(name: str, model: str, split: Split, items: int, length: int) -> 
     whole = card.family in ("retrieval", "mining")  # the English rows are the candidates
     chosen = {code: rows if whole and code == "en" else min(rows, items) for code, rows in queries.items()}
     return _read(part, basis, model, chosen, length)
+
+
+def _card(name: str, count: bool) -> DataCard:
+    """A card; unless what is here counts, without the numbers of rows that its lock has."""
+    return catalogue.documented(name) if not count and name in catalogue.names(catalogue.SOURCES) else data_card(name)
 
 
 def _read(part: Part, basis: Basis, model: str, rows: dict[str, int], length: int) -> Work:

@@ -117,13 +117,13 @@ class Cost:
     resume: float
 
 
-def cost(kind: Kind, hardware: Hardware) -> Cost:
-    """What a cell of this kind takes."""
-    train, steps, step = training(kind)
+def cost(kind: Kind, hardware: Hardware, count: bool = True) -> Cost:
+    """What a cell of this kind takes. ``count``: see ``lengths``."""
+    train, steps, step = training(kind, count)
     train = train.times(0 if kind.shared else 1)
     load = kind.load(kind.method, step)
     longest, items = load.length, kind.recipe.test_items or ALL
-    evaluated = lengths.evaluation(kind.name, kind.model, kind.split, items, longest)
+    evaluated = lengths.evaluation(kind.name, kind.model, kind.split, items, longest, count)
     place = placement.choose(load, hardware)
     alone = place and place.gpus == 1
     loads = {} if alone or not kind.sets else {method: kind.load(method, step) for method in placement.METHODS}
@@ -157,12 +157,12 @@ def place(cell: Cell, hardware: Hardware) -> Placement | None:
     return placement.choose(kind.load(kind.method, training(kind)[2]), hardware)
 
 
-def training(kind: Kind) -> tuple[Work, float, int]:
+def training(kind: Kind, count: bool = True) -> tuple[Work, float, int]:
     """What all epochs over all sets read; steps; and tokens of a batch at most, which are a micro-batch's in
     evaluation."""
     recipe, read, steps, step = kind.recipe, [], 0.0, 0
     for name in kind.sets:
-        one = lengths.training(name, kind.model, recipe.examples, recipe.max_length)
+        one = lengths.training(name, kind.model, recipe.examples, recipe.max_length, count)
         a_row = one.tokens / one.rows
         rows = min(one.rows, recipe.tokens / a_row) if recipe.tokens else one.rows
         batch = recipe.batch_size or max(1.0, recipe.batch_tokens / a_row)
@@ -196,14 +196,15 @@ def _time(
     return trained + passed, max(seconds * slow, moved / (hardware.link_gb_per_second * 1e9))
 
 
-def table(cells: Iterable[Cell], hardware: Hardware, method: Method | None = None) -> pd.DataFrame:
-    """A row per kind of cell: its fields, ``cells``, and what one of them takes (``Cost``, ``Memory``)."""
-    return pd.DataFrame(_rows(kinds(cells, method), hardware))
+def table(cells: Iterable[Cell], hardware: Hardware, method: Method | None = None, count: bool = True) -> pd.DataFrame:
+    """A row per kind of cell: its fields, ``cells``, and what one of them takes (``Cost``, ``Memory``). Unless
+    ``count``, it is the same on every machine, whatever data are there."""
+    return pd.DataFrame(_rows(kinds(cells, method), hardware, count))
 
 
-def _rows(counted: Counter[Kind], hardware: Hardware) -> Iterator[dict]:
-    for kind, count in counted.items():
-        found = cost(kind, hardware)
+def _rows(counted: Counter[Kind], hardware: Hardware, count: bool) -> Iterator[dict]:
+    for kind, cells in counted.items():
+        found = cost(kind, hardware, count)
         values = {name: value for name, value in vars(found).items() if name not in ("train", "evaluated", "placement")}
         for role, work in (("train", found.train), ("evaluated", found.evaluated)):
             values |= {f"{role}_{name}": value for name, value in vars(work).items()}
@@ -215,7 +216,7 @@ def _rows(counted: Counter[Kind], hardware: Hardware) -> Iterator[dict]:
             "phase": kind.phase,
             "data": kind.name,
             "method": kind.method if kind.sets else "none",
-            "cells": count,
+            "cells": cells,
             **values,
             "gpus": place.gpus if place else 0,
             "micro": place.tokens if place else 0,

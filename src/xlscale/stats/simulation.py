@@ -7,7 +7,7 @@ targets of a family that the analyses start from. Everything is in points, slope
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -72,6 +72,19 @@ def layout(study: Study) -> pd.DataFrame:
         if cell.phase == "target" and cell.parameters.intermediate != NONE and not cell.parameters.placebo
     }
     return pd.DataFrame([facts_of(name) | {"seed": seed} for name, seed in sorted(planned)])
+
+
+def laid_out(names: Sequence[str], sets: int, seeds: int, blocks: int) -> pd.DataFrame:
+    """The runs of so many sets with so many ``seeds`` each, as ``Layout`` takes them. Sets take turns with ``blocks``
+    of seeds. They are like ``names``, drawn on evenly; where they are more than these, some stand for several."""
+    at = np.linspace(0, len(names) - 1, min(sets, len(names))).round().astype(int)
+    facts = [facts_of(names[index]) for index in np.resize(at, sets)]
+    rows = [
+        one | {"set": f"{one['set']} {number}", "seed": number % blocks * seeds + seed}
+        for number, one in enumerate(facts)
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
 
 
 def simulate(
