@@ -24,7 +24,7 @@ All training behind a target cell of the study `methods`, seconds of one thread,
 ("no intermediate training") of the same target, rung and seed: medians over targets and seeds. *Before* is training
 before the target's, *Target* that of the target. Peak memory is that of the larger of the two. Operations are counted,
 those of heads left out: the output layer of language modelling, a product with the whole vocabulary, is in the time
-alone. Made by `python benchmarks/methods.py` from the record.
+alone; other work on the machine is in the time, too. Made by `python benchmarks/methods.py` from the record.
 
 """
 

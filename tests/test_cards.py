@@ -480,9 +480,6 @@ def test_a_question_without_an_answer_is_shown_without_a_mark(monkeypatch):
     assert shown.count("<mark>") == 1 and "<br>A <mark>cat</mark> &amp; co.</td>" in shown
 
 
-TUNING = {"seed": 1, "intermediate": "squad_wiki", "target": "topic", "examples": {}, "tried": {}, "scores": {}}
-
-
 def study(**changes):
     return yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")) | changes
 
@@ -513,10 +510,6 @@ RECIPE = study()["target_recipes"]["topic"]
                 "intermediate_recipe.learning",
             )
             for rate in ([], {}, {1: []}, [1e-4, 1e-4], 0, 1.5, "fast", {0: 1e-4}, [None])
-        ),
-        *(
-            ({"tuning": TUNING | {role: "nothing"}}, rf"tuning\.{role}: unknown data 'nothing'")
-            for role in ("intermediate", "target")
         ),
         ({"title": None}, "title: "),
         ({"more": 1}, "more: "),

@@ -67,7 +67,7 @@ def test_every_pinned_package_admits_every_python_that_is_promised(python):
 
 def test_notebooks_are_committed_without_outputs_and_define_nothing():
     paths = sorted(files.NOTEBOOKS.glob("*.ipynb"))
-    assert len(paths) == 14
+    assert len(paths) == 15
     for path in paths:
         code = [cell for cell in files.read_json(path)["cells"] if cell["cell_type"] == "code"]
         assert not any(cell["outputs"] or cell["execution_count"] for cell in code), path.name

@@ -124,7 +124,7 @@ def test_a_crate_goes_to_an_empty_folder_and_holds_a_record_as_its_manifest_says
 
 
 def test_a_record_that_changes_meanwhile_and_a_folder_that_another_command_writes_to_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "_write", lambda folder, known, data: (folder / command.options.BEGUN).stat())
+    monkeypatch.setattr(command, "_write", lambda folder, *_: (folder / command.options.BEGUN).stat())
     seen = iter([{"a": "1"}, {"a": "2"}])
     monkeypatch.setattr(command.manifest, "stated", lambda places: next(seen))
     monkeypatch.setattr(command.manifest, "check", lambda places: None)

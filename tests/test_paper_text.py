@@ -64,6 +64,13 @@ def test_a_word_without_a_sentence_is_an_error(tmp_path, monkeypatch):
         typeset.build(tmp_path / "made")
 
 
+def test_no_semicolon_ends_an_expression_instead_of_a_clause():
+    """Behind code typst takes one for the end of it, and prints none."""
+    for name, text in TEXTS.items():
+        found = re.findall(r'#[a-z-]+\("[^"]*"\);.*|\];(?= *\S).*', text)
+        assert not found, (name, found)
+
+
 def test_no_number_of_a_target_is_asked_for_that_a_study_of_ones_own_may_lack():
     targets = "|".join(name for name in catalogue.names("data") if catalogue.data_card(name).role == "target")
     for path, text in TEXTS.items():

@@ -213,7 +213,7 @@ def test_the_committed_record_is_whole_and_its_code_is_the_present_one():
 
 def test_every_phase_and_family_of_the_record_has_canaries_in_every_study_that_it_holds():
     recorded = store.results()
-    names = ("pilot", "pilot_rate", "tune_intermediate", "tune_target", "suite", "xtreme_r_small")
+    names = ("pilot", "pilot_rate", "tune_intermediate", "tune_target", "suite", "xtreme_r_small", "methods")
     held = [studies.load(name) for name in names]
     stated = {cell.id: cell for plan in held for cell in plan.matching(plan.canary)}
     assert all(plan.canary for plan in held)

@@ -36,14 +36,15 @@ def build(study: str, out: str) -> str:
         raise XlscaleError(f"{relative(RESULTS)}: expected recorded cells; run `make record STUDY={study}`")
     data, stated = _data(known), manifest.stated([RESULTS])
     with options.begun(folder, f"OUT={out}"):
-        _write(folder, known, data)
+        _write(folder, known, data, cited := citation())
     if manifest.stated([RESULTS]) != stated:
         raise XlscaleError(f"{relative(RESULTS)}: expected a record that does not change meanwhile; run it again")
+    write_json(folder / crate.METADATA, crate.metadata(folder, known, cited))
     return f"{folder / crate.METADATA}: {len(known)} cells, {len(data)} data sets"
 
 
-def _write(folder: Path, known: dict[str, Result], data: list[DataCard]) -> None:
-    cited = citation()
+def _write(folder: Path, known: dict[str, Result], data: list[DataCard], cited: Citation) -> None:
+    """Write all that the metadata tell of."""
     _copy_all(folder, known)
     for card in data:
         _describe(folder / crate.DATA, card, cited)
@@ -52,7 +53,6 @@ def _write(folder: Path, known: dict[str, Result], data: list[DataCard]) -> None
             write_text(folder / crate.MODEL_INDEX / f"{result.id}.yaml", model_index.card(result))
     write_text(folder / crate.SCORES, scores.csv(known))
     write_text(folder / crate.README, crate.readme(cited))
-    write_json(folder / crate.METADATA, crate.metadata(folder, known, cited))
 
 
 def _copy_all(folder: Path, known: dict[str, Result]) -> None:

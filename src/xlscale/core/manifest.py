@@ -65,10 +65,9 @@ def _for(place: Path, files: Iterable[str]) -> Path:
 
 def check_apart(place: Path) -> None:
     """Raise XlscaleError where a folder of one's own leads, links followed, into the record or the built paper."""
-    if held := leads_into(place, [RECORD, PAPER]):
-        raise XlscaleError(
-            f"{relative(place)}: expected a folder of its own, got one in {relative(held)}, links followed"
-        )
+    if leads_into(place, [RECORD, PAPER]):
+        real = relative(Path(os.path.realpath(place)))
+        raise XlscaleError(f"{relative(place)}: expected a folder of its own, got a link to {real}")
 
 
 def check(places: Iterable[Path] = PLACES) -> None:

@@ -162,8 +162,6 @@ class Study(Strict):
         for field, own in (("intermediate", {*self.intermediate} - {NONE}), ("model", {*self.models})):
             if unknown := getattr(self, f"{field}_recipes").keys() - own:
                 raise XlscaleError(f"{where}: {field}_recipes: expected those of the study, got {min(unknown)!r}")
-        if self.tuning:
-            self.tuning.check_sets(where)
         stated = [("target", given) for given in self.target_recipes.values() if given != "reference"]
         for arm, (role, given) in product(self.arms, [("intermediate", self.intermediate_recipe), *stated]):
             self._of_arm(arm, role, given, where)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from xlscale.cards.catalogue import data_card
 from xlscale.core import manifest
-from xlscale.core.files import STUDIES, XlscaleError, read_json, relative
+from xlscale.core.files import STUDIES, read_json, relative
 from xlscale.core.strict import Name, Strict, parse
 from xlscale.experiment.conditions import Role
 from xlscale.experiment.recipe import Count, Rate, Seed
@@ -48,14 +47,6 @@ class Tuning(Strict):
         if any(set(rungs) - set(self.examples) for rungs in self.tried.values()):
             raise ValueError("examples: expected a number for each rung tried")
         return self
-
-    def check_sets(self, where: str) -> None:
-        """Raise XlscaleError, beginning with ``where``, unless the sets that rates were tried on have cards."""
-        for role in get_args(Role):
-            try:
-                data_card(getattr(self, role))
-            except XlscaleError as error:
-                raise XlscaleError(f"{where}: tuning.{role}: {error}") from None
 
 
 def tuned() -> dict[str, dict[str, dict[int, float]]]:

@@ -51,7 +51,7 @@ def _lines(ax: Axes, lines: dict[str, pd.DataFrame]) -> None:
         ax.plot(points["hours"], points["slope"], line, label=label, **look)
     ax.axhline(INTEREST, color="0.8", linewidth=2.5, zorder=0)
     ax.set_xlabel("GPU-hours")
-    ax.legend(frameon=False, fontsize=7, loc="lower left")
+    ax.legend(frameon=False, fontsize=7, loc="upper right")
     sns.despine(ax=ax)
 
 
